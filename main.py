@@ -1,0 +1,280 @@
+"""Train DCGAN, or draw samples from what it learned.
+
+    python main.py --dataset mnist --train          28x28 digits by class, from data/mnist
+    python main.py --dataset mnist                  samples of the newest mnist run
+    python main.py --dataset celebA --crop --train  64x64 faces, from data/celebA/*.jpg
+    python main.py --dataset digits --train         28x28 digits, made on the spot
+    python main.py --dataset cats --input_fname_pattern '*.png' --train    data/cats/*.png
+
+A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/.
+"""
+
+import os
+import pprint
+import sys
+import types
+
+
+def import_tensorflow_quietly():
+    """Import it without its chatter about missing GPUs, unless the user set the level.
+
+    TensorFlow 2.21 writes some of that before it looks at the level, hence the detour.
+    """
+    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+        return
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+import_tensorflow_quietly()
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+import download  # noqa: E402
+import utils  # noqa: E402
+from model import DCGAN, checkpoint_dims, newest_checkpoint  # noqa: E402
+from utils import UserError  # noqa: E402
+
+tf.disable_eager_execution()
+flags = tf.app.flags
+FLAGS = flags.FLAGS
+
+# Training
+flags.DEFINE_boolean('train', False, 'Train; without it, use what a run has learned')
+flags.DEFINE_integer('epoch', 25, 'Epochs to train', lower_bound=1)
+flags.DEFINE_float('learning_rate', 0.0002, "Adam's learning rate", lower_bound=0)
+flags.DEFINE_float('beta1', 0.5, "Adam's beta1", lower_bound=0, upper_bound=1)
+flags.DEFINE_float('train_size', np.inf, 'Train on the first so many pictures at most')
+flags.DEFINE_integer('batch_size', 64, 'Pictures in a batch', lower_bound=1)
+flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
+flags.DEFINE_enum(
+    'z_dist', 'uniform_signed', list(utils.Z_DISTRIBUTIONS), 'Distribution of z'
+)
+
+# Data
+flags.DEFINE_string('dataset', 'celebA', 'Folder under data_dir: pictures or IDX files')
+flags.DEFINE_string('data_dir', './data', 'Where the data sets are')
+flags.DEFINE_string(
+    'input_fname_pattern', '*.jpg', 'Which files are pictures, ** nests'
+)
+flags.DEFINE_boolean('crop', False, 'Take the centre of each picture')
+flags.DEFINE_integer(
+    'input_height', 108, 'Height of that centre, pixels', lower_bound=1
+)
+flags.DEFINE_integer(
+    'input_width', None, 'Its width; default: its height', lower_bound=1
+)
+flags.DEFINE_integer('output_height', 64, 'Height of what is drawn', lower_bound=1)
+flags.DEFINE_integer(
+    'output_width', None, 'Its width; default: its height', lower_bound=1
+)
+
+# Where a run goes, and what it leaves
+flags.DEFINE_string('out_dir', './out', 'Where the run folders are')
+flags.DEFINE_string('out_name', '', 'Run folder; default: made up, or the newest run')
+flags.DEFINE_string('checkpoint_dir', 'checkpoint', 'Folder in the run folder')
+flags.DEFINE_string('sample_dir', 'samples', 'Folder in the run folder')
+flags.DEFINE_integer('max_to_keep', 1, 'Checkpoints to keep; 0: all', lower_bound=0)
+flags.DEFINE_integer('sample_freq', 200, 'Iterations between sheets', lower_bound=1)
+flags.DEFINE_integer('ckpt_freq', 200, 'Iterations between checkpoints', lower_bound=1)
+flags.DEFINE_boolean('G_img_sum', False, 'Write generated pictures to the summaries')
+
+# What to make of a trained model; without any of these, a sheet of samples
+flags.DEFINE_boolean('visualize', False, 'Draw what the dimensions of z do')
+flags.DEFINE_integer(
+    'visualize_option', 1, 'How; see utils.visualize', lower_bound=0, upper_bound=4
+)
+flags.DEFINE_boolean('export', False, 'Write the checkpoint to export_b{batch_size}')
+flags.DEFINE_boolean('freeze', False, 'Write the sampler as a graph of constants')
+
+OWN_FLAGS = [
+    flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
+]
+
+
+def main(argv):
+    config = read_flags(argv)
+    y_dim, c_dim = prepare_training(config) if config.train else find_run(config)
+    pprint.pprint(vars(config))
+    run_config = tf.ConfigProto()
+    run_config.gpu_options.allow_growth = True
+    with tf.Session(config=run_config) as sess:
+        dcgan = DCGAN(
+            sess,
+            input_height=config.input_height,
+            input_width=config.input_width,
+            crop=config.crop,
+            batch_size=config.batch_size,
+            sample_num=config.batch_size,
+            output_height=config.output_height,
+            output_width=config.output_width,
+            y_dim=y_dim,
+            z_dim=config.z_dim,
+            c_dim=c_dim,
+            dataset_name=config.dataset,
+            max_to_keep=config.max_to_keep,
+            input_fname_pattern=config.input_fname_pattern,
+            checkpoint_dir=config.checkpoint_dir,
+            sample_dir=config.sample_dir,
+            out_dir=config.out_dir,
+            data_dir=config.data_dir if config.train else None,
+        )
+        print_variables(tf.trainable_variables())
+        if config.train:
+            dcgan.check(config)
+            write_flags(config)
+            step = dcgan.train(config)
+        else:
+            _, step = dcgan.load(config.checkpoint_dir)
+        use(sess, dcgan, config, step)
+
+
+def read_flags(argv):
+    """The flags as a namespace, paths expanded. Raises UserError for stray arguments."""
+    # `--train True` was how older versions had it, and still does what it says
+    stray = [argument for argument in argv[1:] if argument.lower() != 'true']
+    if stray:
+        raise UserError(
+            f'{stray[0]!r} is no flag; a switch is given as --crop or --nocrop'
+        )
+    config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
+    for name in ('data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir'):
+        setattr(config, name, utils.expand_path(getattr(config, name)))
+    return config
+
+
+def prepare_training(config):
+    """Settle data, sizes and run folder; returns (y_dim or None, c_dim)."""
+    folder = os.path.join(config.data_dir, config.dataset)
+    if config.dataset == 'digits' and not utils.idx_summary(folder):
+        download.make_digits(config.data_dir)
+    labelled = utils.idx_summary(folder)  # (height, width, classes), or None: pictures
+    adopt(config, sizes(*labelled[:2]) if labelled else {})
+    if not config.out_name:
+        # only the last part of a path: a run is one folder
+        data_name, dataset = (
+            os.path.basename(os.path.normpath(path))
+            for path in (config.data_dir, config.dataset)
+        )
+        config.out_name = (
+            f'{utils.timestamp()} - {data_name} - {dataset} - x{config.input_width}'
+            f'.z{config.z_dim}.{config.z_dist}.y{config.output_width}.b{config.batch_size}'
+        )
+    place(config, os.path.join(config.out_dir, config.out_name))
+    return labelled[2] if labelled else None, 3
+
+
+def find_run(config):
+    """Settle which run to use and how it was trained; returns (y_dim or None, c_dim)."""
+    run_dir = os.path.join(config.out_dir, config.out_name)
+    if not config.out_name:
+        run_dir = utils.newest_run(
+            config.out_dir, config.dataset, config.checkpoint_dir
+        )
+        print(f' [*] Newest run of {config.dataset}: {run_dir}')
+    place(config, run_dir)
+    path = newest_checkpoint(config.checkpoint_dir)
+    if path is None:
+        raise UserError(
+            f'{config.checkpoint_dir}: no checkpoint is there; add --train to train this '
+            'run, or name another with --out_name'
+        )
+    y_dim, c_dim = checkpoint_dims(path)
+    adopt(config, {**(sizes(28, 28) if y_dim else {}), **utils.read_flags(run_dir)})
+    return y_dim, c_dim
+
+
+def sizes(height, width):
+    """Settings for pictures that are read and drawn in one size."""
+    return {
+        'input_height': height,
+        'input_width': width,
+        'output_height': height,
+        'output_width': width,
+    }
+
+
+def adopt(config, settings):
+    """Take settings over where no flag gives them; of a size, both sides or neither."""
+    for names in (
+        ('input_height', 'input_width'),
+        ('output_height', 'output_width'),
+        ('dataset',),
+        ('z_dim',),
+        ('z_dist',),
+        ('batch_size',),
+    ):
+        if not any(FLAGS[name].present for name in names):
+            vars(config).update({n: settings[n] for n in names if n in settings})
+    config.input_width = config.input_width or config.input_height
+    config.output_width = config.output_width or config.output_height
+
+
+def place(config, run_dir):
+    """Put the run's folders under run_dir."""
+    config.out_dir = run_dir
+    config.checkpoint_dir = os.path.join(run_dir, config.checkpoint_dir)
+    config.sample_dir = os.path.join(run_dir, config.sample_dir)
+
+
+def write_flags(config):
+    """Make the run folder with its FLAGS.json. Raises UserError where it cannot."""
+    try:
+        utils.write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
+    except OSError as error:
+        raise UserError(
+            f'{config.out_dir}: cannot be written ({error.strerror}); '
+            'choose another --out_dir'
+        ) from error
+
+
+def print_variables(variables):
+    """Print name, shape, count and bytes of each variable, and the sums."""
+    print('---------\nVariables: name (type shape) [size]\n---------')
+    count = size = 0
+    for v in variables:
+        n = v.shape.num_elements()
+        count, size = count + n, size + n * v.dtype.size
+        shape = 'x'.join(map(str, v.shape.as_list()))
+        print(f'{v.name} ({v.dtype.name} {shape}) [{n}, bytes: {n * v.dtype.size}]')
+    print(f'Total size of variables: {count}\nTotal bytes of variables: {size}')
+
+
+def use(sess, dcgan, config, step):
+    """Export, freeze, visualize as the flags say; by default, in test mode, sample."""
+    if config.export:
+        folder = os.path.join(config.checkpoint_dir, f'export_b{config.batch_size}')
+        dcgan.save(folder, step)
+        print(f' [*] {folder}')
+    if config.freeze:
+        folder = os.path.join(config.checkpoint_dir, f'frozen_b{config.batch_size}')
+        dcgan.save(folder, step, ckpt=False, frozen=True)
+        print(f' [*] {folder}')
+    if config.visualize:
+        option = config.visualize_option
+        utils.visualize(sess, dcgan, config, option, config.sample_dir)
+    if not (config.train or config.export or config.freeze or config.visualize):
+        utils.save_samples(sess, dcgan, config, config.sample_dir)
+
+
+def run(argv):
+    """main(), a user's mistake told in one line."""
+    try:
+        main(argv)
+    except (UserError, OSError) as error:
+        sys.exit(f'main.py: {error}')
+    except KeyboardInterrupt:
+        print('main.py: interrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    tf.app.run(run)

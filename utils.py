@@ -1,0 +1,503 @@
+"""Pictures, data sets, sheets and files, in NumPy and Pillow; no TensorFlow here."""
+
+import collections
+import contextlib
+import glob
+import gzip
+import json
+import math
+import os
+import random
+import re
+import struct
+import time
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+Z_DISTRIBUTIONS = {
+    'normal01': np.random.standard_normal,
+    'uniform_signed': lambda size: np.random.uniform(-1, 1, size),
+    'uniform_unsigned': lambda size: np.random.uniform(0, 1, size),
+}
+IDX_NAME = re.compile(r'(.*)images([-.])idx[34](-ubyte)(\.gz)?$')
+
+
+class UserError(ValueError):
+    """Something that only the user can mend, told in one line that names the way out."""
+
+
+def gen_random(mode, size):
+    """Draw z of the given shape from NumPy's global stream: float64, by `mode`.
+
+    normal01 is N(0, 1), uniform_signed is [-1, 1), uniform_unsigned is [0, 1).
+    Raises UserError for any other mode.
+    """
+    if mode not in Z_DISTRIBUTIONS:
+        raise UserError(f'z_dist {mode!r} is none of {", ".join(Z_DISTRIBUTIONS)}')
+    return Z_DISTRIBUTIONS[mode](size=size)
+
+
+# Pictures
+
+
+def imread(path, grayscale=False):
+    """Read any picture that Pillow knows: float64, 0 to 255, [h, w, 3] or, grey, [h, w].
+
+    Colour follows OpenCV, with which the original read: three channels whatever the file
+    holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned upright as
+    EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError where it cannot.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if grayscale:
+                return np.asarray(image.convert('RGB').convert('F'), np.float64)
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(image.convert('RGB'), np.float64)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f'{path}: not a picture that can be read ({error})') from error
+
+
+def bytescale(x):
+    """Stretch an array of any shape to uint8, its least value 0 and its greatest 255.
+
+    SciPy 1.1's function of that name, which stood inside `imresize` and `imsave`: the
+    original stretches every crop before resizing and every sheet before saving.
+    A constant array becomes 0.
+    """
+    low, high = x.min(), x.max()
+    scale = 255.0 / ((high - low) or 1)
+    return (((x - low) * scale).clip(0, 255) + 0.5).astype(np.uint8)
+
+
+def center_crop(x, crop_h, crop_w=None):
+    """The middle crop_h x crop_w (None: square) of [h, w, ...], at most the picture."""
+    h, w = x.shape[:2]
+    crop_h, crop_w = min(crop_h, h), min(crop_w or crop_h, w)
+    j, i = int(round((h - crop_h) / 2.0)), int(round((w - crop_w) / 2.0))
+    return x[j : j + crop_h, i : i + crop_w]
+
+
+def resize(x, height, width):
+    """uint8 [h, w] or [h, w, 3] -> [height, width] likewise, Pillow's bilinear filter."""
+    return np.asarray(Image.fromarray(x).resize((width, height), Image.BILINEAR))
+
+
+def load_picture(
+    path,
+    input_height,
+    input_width=None,
+    resize_height=64,
+    resize_width=64,
+    crop=True,
+    grayscale=False,
+):
+    """Read, crop (or not), stretch the contrast and resize, to uint8 [h, w(, 3)]."""
+    x = imread(path, grayscale)
+    if crop:
+        x = center_crop(x, input_height, input_width)
+    return resize(bytescale(x), resize_height, resize_width)
+
+
+def get_image(*args, **kwargs):
+    """`load_picture`, same arguments, as float64 in [-1, 1]: what the network is fed."""
+    return load_picture(*args, **kwargs) / 127.5 - 1.0
+
+
+# Sheets
+
+
+def image_manifold_size(count):
+    """Rows and columns of the sheet of training samples: floor and ceil of the root."""
+    root = math.sqrt(count)
+    return math.floor(root), math.ceil(root)
+
+
+def inverse_transform(images):
+    """[-1, 1] -> [0, 1]."""
+    return (images + 1.0) / 2.0
+
+
+def merge(images, size):
+    """Lay images [B, h, w, c] out row by row on a black sheet of size = (rows, columns).
+
+    Returns float64 [rows * h, columns * w, c], without the last axis where c is 1. There
+    are more rows than asked for where the images need them.
+    """
+    count, h, w, c = images.shape
+    columns = size[1]
+    rows = max(size[0], math.ceil(count / columns))
+    sheet = np.zeros((rows * h, columns * w, c))
+    for index, image in enumerate(images):
+        j, i = index // columns * h, index % columns * w
+        sheet[j : j + h, i : i + w] = image
+    return sheet[..., 0] if c == 1 else sheet
+
+
+def save_images(images, size, path):
+    """Write images [B, h, w, c] in [-1, 1] to path as one sheet of size (rows, columns).
+
+    The contrast of the whole sheet is stretched to 0..255, as the original's `imsave` did.
+    """
+    sheet = bytescale(merge(inverse_transform(np.asarray(images)), size))
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary)
+
+
+def make_gif(frames, path, duration=2):
+    """Write frames, each [h, w], [h, w, 1] or [h, w, 3] in 0 to 255, as an animation.
+
+    It loops for ever, once in `duration` seconds.
+    """
+    pictures = [Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames]
+    with replacing(path) as temporary:
+        pictures[0].save(
+            temporary,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=max(20, 1000 * duration // len(pictures)),  # ms; viewers want 20
+            loop=0,
+        )
+
+
+# Data sets. Both kinds have the same face: len(), c_dim, classes (None: no labels),
+# shuffle() at the start of an epoch, and batch(start, count), which gives uint8 images
+# [count, h, w, c_dim] and uint8 labels [count] or None.
+
+
+def read_idx(path, header_only=False):
+    """The array that an IDX file of bytes holds, raw or .gz, or just its shape.
+
+    Raises UserError where the file is unreadable, truncated or something else.
+    """
+    try:
+        with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b'\0\0\x08':
+                raise UserError(f'{path}: not an IDX file of unsigned bytes')
+            shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
+            if header_only:
+                return shape
+            content = np.frombuffer(file.read(), np.uint8)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise UserError(f'{path}: cannot be read ({error})') from error
+    if content.size != math.prod(shape):
+        raise UserError(
+            f'{path}: damaged or cut short: its header announces {math.prod(shape)} bytes '
+            f'and {content.size} are there; fetch it again'
+        )
+    return content.reshape(shape)
+
+
+def write_idx(path, array):
+    """Write a uint8 array as an IDX file, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, 'wb') as file:
+        file.write(struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape))
+        file.write(np.ascontiguousarray(array).data)
+
+
+def idx_pairs(folder):
+    """(images, labels) paths of the IDX files of a folder, training part first.
+
+    Raises UserError where labels are missing.
+    """
+    pairs = {}
+    for name in sorted(os.listdir(folder)):  # 'x' sorts before, and wins over, 'x.gz'
+        match = IDX_NAME.fullmatch(name)
+        if match and match[1] not in pairs:
+            prefix, separator, ubyte, _ = match.groups()
+            labels = os.path.join(folder, f'{prefix}labels{separator}idx1{ubyte}')
+            if not os.path.exists(labels):
+                labels += '.gz'
+            if not os.path.exists(labels):
+                raise UserError(
+                    f'{folder}: {name} is there, but not its labels, {labels}'
+                )
+            pairs[prefix] = os.path.join(folder, name), labels
+    return [pairs[prefix] for prefix in sorted(pairs, key=lambda p: 'train' not in p)]
+
+
+def idx_summary(folder):
+    """(height, width, number of classes) of a folder of IDX files; None for another."""
+    pairs = idx_pairs(folder) if os.path.isdir(folder) else []
+    if not pairs:
+        return None
+    height, width = read_idx(pairs[0][0], header_only=True)[1:3]
+    return height, width, 1 + max(int(read_idx(labels).max()) for _, labels in pairs)
+
+
+class IdxSet:
+    """Labelled images from all the IDX files of a folder, held in memory as uint8.
+
+    Batches are resized to height x width. Shuffled once, from the seed of the original's
+    MNIST loader, which seeds NumPy's global stream for all that follows as well.
+    Raises UserError for files that are damaged or do not belong together.
+    """
+
+    def __init__(self, folder, height, width):
+        images, labels = [], []
+        for images_path, labels_path in idx_pairs(folder):
+            images.append(read_idx(images_path))
+            labels.append(read_idx(labels_path))
+            if images[-1].shape[1:] != images[0].shape[1:]:
+                raise UserError(
+                    f'{images_path}: pictures of another size than the rest'
+                )
+            if len(images[-1]) != len(labels[-1]):
+                raise UserError(
+                    f'{images_path}: {len(images[-1])} pictures, but {len(labels[-1])} labels'
+                )
+        self.images, self.labels = np.concatenate(images), np.concatenate(labels)
+        for array in (self.images, self.labels):
+            np.random.seed(547)
+            np.random.shuffle(array)
+        self.size = height, width
+        self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
+        self.classes = int(self.labels.max()) + 1
+
+    def __len__(self):
+        return len(self.images)
+
+    def shuffle(self):
+        """Leave the order alone, as the original does."""
+
+    def batch(self, start, count):
+        images = self.images[start : start + count]
+        if images.shape[1:3] != self.size:
+            images = np.stack([resize(image, *self.size) for image in images])
+        images = images.reshape(-1, *self.size, self.c_dim)
+        return images, self.labels[start : start + count]
+
+
+class PictureSet:
+    """Pictures of a folder, unlabelled, decoded when a batch asks for them.
+
+    `options` are those of `load_picture`. Shuffled on construction and for each epoch,
+    each time from the sorted list, by NumPy's global stream.
+    Raises UserError where no file matches the pattern.
+    """
+
+    classes = None
+
+    def __init__(self, folder, pattern, grayscale, **options):
+        self.files = sorted(
+            glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
+        )
+        if not self.files:
+            raise UserError(
+                f'{folder}: no file matches {pattern!r}{other_types(folder)}'
+            )
+        self.c_dim = 1 if grayscale else 3
+        self.options = dict(options, grayscale=grayscale)
+        self.shuffle()
+
+    def __len__(self):
+        return len(self.files)
+
+    def shuffle(self):
+        self.files.sort()
+        np.random.shuffle(self.files)
+
+    def batch(self, start, count):
+        files = self.files[start : start + count]
+        images = np.stack([load_picture(path, **self.options) for path in files])
+        return images.reshape(*images.shape[:3], self.c_dim), None
+
+
+def other_types(folder):
+    """What to say of the pictures in a folder when none matches the pattern."""
+    endings = [os.path.splitext(name)[1] for name in os.listdir(folder)]
+    known = Image.registered_extensions()
+    counts = collections.Counter(e for e in endings if e.lower() in known)
+    if not counts:
+        return ', and no other pictures are there'
+    there = ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
+    return f"; there are {there}: try --input_fname_pattern '*{counts.most_common(1)[0][0]}'"
+
+
+def open_dataset(folder, pattern, output_size, input_size, crop, grayscale):
+    """The data set in a folder: an IdxSet where it holds IDX files, else a PictureSet.
+
+    Sizes are (height, width) in pixels. Raises UserError where there is nothing to use.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(
+            f'{folder}: no such data folder; see download.py and --data_dir'
+        )
+    if idx_pairs(folder):
+        return IdxSet(folder, *output_size)
+    return PictureSet(
+        folder,
+        pattern,
+        grayscale,
+        input_height=input_size[0],
+        input_width=input_size[1],
+        resize_height=output_size[0],
+        resize_width=output_size[1],
+        crop=crop,
+    )
+
+
+def one_hot(labels, classes):
+    """Integer labels [B] -> float32 [B, classes]."""
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+# Samples of a trained model. `dcgan` is model.DCGAN, its weights restored in `sess`.
+
+
+def draw(sess, dcgan, z, labels=None):
+    """The sampler's images for z [B, z_dim] and, if the model is conditional, labels [B]."""
+    feed = {dcgan.z: z}
+    if dcgan.y is not None:
+        feed[dcgan.y] = one_hot(labels, dcgan.y_dim)
+    return sess.run(dcgan.sampler, feed)
+
+
+def save_samples(sess, dcgan, config, sample_dir):
+    """Draw a batch from the training distribution, every class in turn, to one sheet.
+
+    The file, sample_dir/test_{UTC time}.png, is printed.
+    """
+    z = gen_random(config.z_dist, (config.batch_size, dcgan.z_dim))
+    labels = np.arange(config.batch_size) % (dcgan.y_dim or 1)
+    save_test_sheet(draw(sess, dcgan, z, labels), f'test_{utc_time()}.png', sample_dir)
+
+
+def save_test_sheet(images, name, sample_dir):
+    """Write a batch to the smallest square sheet that holds it, and print where."""
+    side = math.ceil(math.sqrt(len(images)))
+    path = os.path.join(sample_dir, name)
+    save_images(images, (side, side), path)
+    print(f' [*] {path}', flush=True)
+
+
+def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
+    """Draw what the dimensions of z do, to files under sample_dir that are printed.
+
+    option 0  test_{UTC time}.png    z uniform in [-0.5, 0.5)
+    option 1  test_arange_{dim}.png  z uniform in [-1, 1), the dimension swept over [0, 1)
+    option 2  test_gif_{dim}.gif     one z uniform in [-0.2, 0.2), random dimensions swept
+    option 3  test_gif_{dim}.gif     z zero, the dimension swept
+    option 4  as 3, and test_gif_merged.gif of all dimensions, there and back
+
+    Sheets of a conditional model have random labels, an animation shows one class.
+    `config` gives batch_size. Raises UserError for another option.
+    """
+    batch, z_dim, classes = config.batch_size, dcgan.z_dim, dcgan.y_dim or 1
+    shape = (batch, z_dim)
+
+    def swept(z, dim):
+        z[:, dim] = np.arange(0, 1, 1.0 / batch)[:batch]
+        return z
+
+    def sheet(z, name):
+        labels = np.random.choice(classes, batch)
+        save_test_sheet(draw(sess, dcgan, z, labels), name, sample_dir)
+
+    def animation(z, dim):
+        images = draw(sess, dcgan, swept(z, dim), np.full(batch, dim % classes))
+        frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
+        save_gif(frames, f'test_gif_{dim}.gif')
+        return frames
+
+    def save_gif(frames, name, duration=2):
+        path = os.path.join(sample_dir, name)
+        make_gif(frames, path, duration)
+        print(f' [*] {path}', flush=True)
+
+    if option == 0:
+        sheet(np.random.uniform(-0.5, 0.5, shape), f'test_{utc_time()}.png')
+    elif option == 1:
+        for dim in range(z_dim):
+            z = np.random.uniform(-1, 1, shape)
+            sheet(swept(z, dim), f'test_arange_{dim}.png')
+    elif option == 2:
+        for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
+            z = np.random.uniform(-0.2, 0.2, z_dim)
+            animation(np.tile(z, (batch, 1)), dim)
+    elif option in (3, 4):
+        swept_dims = [animation(np.zeros(shape), dim) for dim in range(z_dim)]
+        if option == 4:
+            side = math.ceil(math.sqrt(z_dim))
+            sheets = [
+                merge(step, (side, side)) for step in np.stack(swept_dims, axis=1)
+            ]
+            save_gif(sheets + sheets[::-1], 'test_gif_merged.gif', duration=8)
+    else:
+        raise UserError(f'visualize option {option!r} is none of 0, 1, 2, 3, 4')
+
+
+# Files
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give a temporary path beside `path`, which replaces it once the block is through.
+
+    What stood there before stays until then, and for good if the block fails.
+    """
+    folder, name = os.path.split(path)
+    os.makedirs(folder or '.', exist_ok=True)
+    temporary = os.path.join(folder, f'.{os.getpid()}.{name}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def expand_path(path):
+    """Expand ~ and $VARS."""
+    return os.path.expanduser(os.path.expandvars(path))
+
+
+def timestamp():
+    """Local time for the name of a run."""
+    return time.strftime('%Y%m%d.%H%M%S')
+
+
+def utc_time():
+    """UTC time for the name of a test sheet."""
+    return time.strftime('%Y%m%d%H%M%S', time.gmtime())
+
+
+def write_json(path, content):
+    """Write sorted JSON, indented by 4, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+        json.dump(content, file, indent=4, sort_keys=True, ensure_ascii=False)
+
+
+def read_flags(run_dir):
+    """The flags that FLAGS.json of a run folder holds; empty where there is none."""
+    path = os.path.join(run_dir, 'FLAGS.json')
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f'{path}: not JSON ({error})') from error
+
+
+def newest_run(out_dir, dataset, checkpoint_dir):
+    """The run folder of that data set under out_dir whose checkpoint is the newest.
+
+    Raises UserError where there is none.
+    """
+    runs = []
+    for name in os.listdir(out_dir) if os.path.isdir(out_dir) else []:
+        run_dir = os.path.join(out_dir, name)
+        state = os.path.join(run_dir, checkpoint_dir, 'checkpoint')
+        if os.path.exists(state) and read_flags(run_dir).get('dataset') == dataset:
+            runs.append((os.stat(state).st_mtime_ns, run_dir))
+    if not runs:
+        raise UserError(
+            f'{out_dir}: no trained run of dataset {dataset} is there; '
+            'train one with --train, or name one with --out_dir and --out_name'
+        )
+    return max(runs)[1]
