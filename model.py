@@ -108,6 +108,7 @@ class DCGAN:
         # what a byte of a picture is to the network, which was trained on [0, 1] or [-1, 1]
         pixels = np.arange(256) / 255.0 if y_dim else np.arange(256) / 127.5 - 1.0
         self._pixels = pixels.astype(np.float32)
+        self._meta = None
         self.build_model()
 
     def _check_data(self, name):
@@ -299,12 +300,13 @@ class DCGAN:
     def _start(self):
         """Initial weights or, where there is a checkpoint, its own; its step, or 1."""
         self.sess.run(tf.global_variables_initializer())
+        self._meta = self.saver.export_meta_graph().SerializeToString()
         loaded, step = self.load(self.checkpoint_dir)
         if not loaded:
             return 1
-        meta = newest_checkpoint(self.checkpoint_dir) + '.meta'
-        if not os.path.exists(meta):  # often left out when a checkpoint is handed on
-            self.saver.export_meta_graph(meta)
+        path = newest_checkpoint(self.checkpoint_dir)
+        if not os.path.exists(f'{path}.meta'):  # often left out when it is handed on
+            self._write_meta(path)
         return step
 
     def _build_steps(self, config):
@@ -377,26 +379,30 @@ class DCGAN:
                     []
                 )  # max_to_keep is a folder's
             try:
-                self.saver.save(self.sess, path, global_step=step)
+                saved = self.saver.save(
+                    self.sess, path, global_step=step, write_meta_graph=False
+                )
             except tf.errors.OpError as error:
-                raise UserError(f'{path}-{step}: cannot be written ({reason(error)})')
+                raise UserError(
+                    f'{path}-{step}: cannot be written ({reason(error)})'
+                ) from error
+            self._write_meta(saved)
         if frozen:
-            graph = self._freeze().SerializeToString()
+            graph = tf.graph_util.convert_variables_to_constants(
+                self.sess, self.sess.graph_def, [self.sampler.op.name]
+            ).SerializeToString()
             with (
                 replacing(f'{path}-{step:06d}_frz.pb') as part,
                 open(part, 'wb') as file,
             ):
                 file.write(graph)
 
-    def _freeze(self):
-        verbosity = tf.logging.get_verbosity()
-        tf.logging.set_verbosity(tf.logging.ERROR)  # it is for TF1 graphs, and says so
-        try:
-            return tf.graph_util.convert_variables_to_constants(
-                self.sess, self.sess.graph_def, [self.sampler.op.name]
-            )
-        finally:
-            tf.logging.set_verbosity(verbosity)
+    def _write_meta(self, path):
+        """Write the graph beside a checkpoint. It is large, so it is serialised once."""
+        if self._meta is None:
+            self._meta = self.saver.export_meta_graph().SerializeToString()
+        with replacing(f'{path}.meta') as part, open(part, 'wb') as file:
+            file.write(self._meta)
 
     def load(self, checkpoint_dir):
         """Restore the newest checkpoint under checkpoint_dir, one of the original's too.

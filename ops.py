@@ -72,7 +72,7 @@ def linear(x, output_size, stddev=0.02, name='Linear'):
 
 def conv_cond_concat(x, y):
     """Spread the condition over height and width: [B, h, w, c], [B, 1, 1, d] -> [B, h, w, c+d]."""
-    planes = y * tf.ones([tf.shape(x)[0], x.shape[1], x.shape[2], y.shape[3]])
+    planes = tf.tile(y, [1, x.shape[1], x.shape[2], 1])
     return tf.concat([x, planes], axis=3)
 
 
