@@ -58,7 +58,7 @@ def main(args=None):
 
 
 class Progress:
-    """A line that says how far something is, how fast it goes and how long it will take."""
+    """A line that tells how far something is, how fast it goes and what is left."""
 
     def __init__(self, name, total, unit):
         self.name, self.total, self.unit = name, total, unit
@@ -72,8 +72,8 @@ class Progress:
         self.shown = now
         rate = done / max(now - self.start, 1e-9)
         line = (
-            f'{self.name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f} a second, '
-            f'{max(self.total - done, 0) / max(rate, 1e-9):.0f} s left'
+            f'{self.name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f} a second'
+            f', {max(self.total - done, 0) / max(rate, 1e-9):.0f} s left'
         )
         over_itself = sys.stdout.isatty() and done < self.total
         print(line.ljust(79), end='\r' if over_itself else '\n', flush=True)
@@ -90,7 +90,7 @@ def fetch_mnist(data_dir, mirrors):
     """
     for name, md5 in MNIST_MD5.items():
         path = os.path.join(data_dir, 'mnist', name)
-        if os.path.exists(path) and md5_of(open(path, 'rb').read()) == md5:
+        if os.path.exists(path) and md5_of_file(path) == md5:
             print(f'{path}: already there')
             continue
         content = fetch_unpacked(f'{name}.gz', md5, mirrors)
@@ -125,6 +125,11 @@ def read_url(url):
             content += chunk
             progress.show(len(content))
     return content
+
+
+def md5_of_file(path):
+    with open(path, 'rb') as file:
+        return md5_of(file.read())
 
 
 def md5_of(content):
@@ -168,9 +173,10 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
 
 
 def glyph_distances(digit):
-    """How far each point is inside (else minus: outside) a digit, 160x160, in 1/4 pixels.
+    """Distance inside a digit of each of 160x160 points (minus: outside), in points.
 
-    The digit is Pillow's own font's, 80 points high: 20 pixels of the 28, as in MNIST.
+    The digit is drawn in Pillow's own font, 80 points high. Four points make a pixel of
+    the pictures, in which it is 20 pixels high, as in MNIST.
     """
     canvas = Image.new('L', (160, 160))
     font = ImageFont.load_default(112)
@@ -183,9 +189,9 @@ def glyph_distances(digit):
 def draw_digits(glyphs, labels, rng):
     """Draw a digit for each label [n], every one different: uint8 [n, 28, 28].
 
-    For each of its pixels a picture asks `glyphs`, [10, 160, 160] of `glyph_distances`,
-    at a point that is moved, bent elastically (Simard et al., 2003), turned, slanted and
-    scaled. How deep inside the stroke that is, against a random thickness, is its ink.
+    Each pixel asks `glyphs`, [10, 160, 160] of `glyph_distances`, at a point that is
+    moved, bent elastically (Simard et al., 2003), turned, slanted and scaled; how deep
+    that is in the stroke, less or more a random thickness, makes its ink.
     """
     n = len(labels)
 

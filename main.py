@@ -1,10 +1,10 @@
 """Train DCGAN, or draw samples from what it learned.
 
-    python main.py --dataset mnist --train          28x28 digits by class, from data/mnist
+    python main.py --dataset mnist --train          28x28 digits, by class: data/mnist
     python main.py --dataset mnist                  samples of the newest mnist run
-    python main.py --dataset celebA --crop --train  64x64 faces, from data/celebA/*.jpg
+    python main.py --dataset celebA --crop --train  64x64 faces: data/celebA/*.jpg
     python main.py --dataset digits --train         28x28 digits, made on the spot
-    python main.py --dataset cats --input_fname_pattern '*.png' --train    data/cats/*.png
+    python main.py --dataset cats --input_fname_pattern '*.png' --train
 
 A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/.
 """
@@ -150,12 +150,13 @@ def session_config():
 
 
 def read_flags(argv):
-    """The flags as a namespace, paths expanded. Raises UserError for stray arguments."""
+    """The flags as a namespace, paths expanded. Raises UserError for what is none."""
     # `--train True` was how older versions had it, and still does what it says
     stray = [argument for argument in argv[1:] if argument.lower() != 'true']
     if stray:
         raise UserError(
-            f'{stray[0]!r} is no flag; a switch is given as --crop or --nocrop'
+            f'{stray[0]!r} is not a flag, see --help; a switch takes no value, it is '
+            'given as --crop or --nocrop'
         )
     config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
     for name in ('data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir'):
@@ -180,14 +181,15 @@ def prepare_training(config):
         )
         config.out_name = (
             f'{utils.timestamp()} - {data_name} - {dataset} - x{config.input_width}'
-            f'.z{config.z_dim}.{config.z_dist}.y{config.output_width}.b{config.batch_size}'
+            f'.z{config.z_dim}.{config.z_dist}'
+            f'.y{config.output_width}.b{config.batch_size}'
         )
     place(config, os.path.join(config.out_dir, config.out_name))
     return labelled[2] if labelled else None, 3
 
 
 def find_run(config):
-    """Settle which run to use and how it was trained; returns (y_dim or None, c_dim)."""
+    """Settle which run to use, and its settings; returns (y_dim or None, c_dim)."""
     run_dir = os.path.join(config.out_dir, config.out_name)
     if not config.out_name:
         run_dir = utils.newest_run(
@@ -198,8 +200,8 @@ def find_run(config):
     path = newest_checkpoint(config.checkpoint_dir)
     if path is None:
         raise UserError(
-            f'{config.checkpoint_dir}: no checkpoint is there; add --train to train this '
-            'run, or name another with --out_name'
+            f'{config.checkpoint_dir}: no checkpoint is there; add --train to train '
+            'this run, or name another with --out_name'
         )
     y_dim, c_dim = checkpoint_dims(path)
     adopt(config, {**(sizes(28, 28) if y_dim else {}), **utils.read_flags(run_dir)})

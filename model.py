@@ -36,12 +36,15 @@ def conv_out_size_same(size, stride):
 class DCGAN:
     """Graph, training and checkpoints of one model, of fixed sizes, in one session.
 
-    Tensors, B the batch size, h, w, c the output size, float32:
-    inputs [B, h, w, c], y [B, y_dim] one-hot (None if not conditional), z [None, z_dim];
-    G and sampler, images in [-1, 1] (conditional: [0, 1]): the same weights, G with batch
-    statistics, sampler with moving averages; D, D_logits (of inputs), D_, D_logits_ (of G)
-    [B, 1]; d_loss_real, d_loss_fake, d_loss, g_loss, scalars. Whatever runs G, D or D_
-    moves their batch norms' averages; the sampler does not.
+    Tensors, all float32, with B the batch and h, w, c the output size:
+
+    inputs, y, z       placeholders [B, h, w, c], [B, y_dim] one-hot, [any, z_dim]
+    G, sampler         images [B, h, w, c] in [-1, 1], conditional [0, 1], from the same
+                       weights: G by batch statistics, the sampler by moving averages
+    D, D_logits        [B, 1] of the inputs; D_, D_logits_ likewise of G
+    d_loss_real, d_loss_fake, d_loss, g_loss    scalars
+
+    Each run of G, D or D_ moves that network's averages. The sampler moves nothing.
     """
 
     def __init__(
@@ -90,8 +93,8 @@ class DCGAN:
         self.out_dir = out_dir
         if y_dim and (output_height % 4 or output_width % 4):
             raise UserError(
-                f'output size {output_height}x{output_width}: the conditional model needs '
-                'multiples of 4; change --output_height and --output_width'
+                f'output size {output_height}x{output_width}: the conditional model '
+                'needs multiples of 4; change --output_height and --output_width'
             )
         self.data = None
         if data_dir is not None:
@@ -105,7 +108,7 @@ class DCGAN:
             )
             self.c_dim = self.data.c_dim
             self._check_data(dataset_name)
-        # what a byte of a picture is to the network, which was trained on [0, 1] or [-1, 1]
+        # a byte as the network sees it: in [0, 1] if G ends in a sigmoid, or [-1, 1]
         pixels = np.arange(256) / 255.0 if y_dim else np.arange(256) / 127.5 - 1.0
         self._pixels = pixels.astype(np.float32)
         self._meta = None
@@ -199,7 +202,7 @@ class DCGAN:
         return linear(tf.concat([x, y], 1), 1, name='d_h3_lin')  # [B, 1]
 
     def build_model(self):
-        """Build placeholders, networks, losses, summaries and saver in the default graph."""
+        """Build placeholders, networks, losses, summaries and saver, in that order."""
         size = [self.output_height, self.output_width, self.c_dim]
         batch = self.batch_size
         self.y = (
@@ -238,12 +241,13 @@ class DCGAN:
     def train(self, config):
         """Train as the original does, on from the newest checkpoint if there is one.
 
-        `config` has the original's flags as attributes: learning_rate, beta1, epoch,
-        train_size, z_dist, sample_freq, ckpt_freq, G_img_sum, checkpoint_dir, sample_dir.
+        `config` has the original's flags as attributes, of which these are read:
+        learning_rate, beta1, epoch, train_size, z_dist, sample_freq, ckpt_freq,
+        G_img_sum, checkpoint_dir, sample_dir.
         Prints a line an iteration, writes sheets, checkpoints and, under out_dir/logs,
         summaries. Returns the number of the last iteration.
 
-        Raises UserError where the data is less than one batch, or for an unknown z_dist.
+        Raises UserError where there is no full batch, or for an unknown z_dist.
         """
         self.check(config)
         batches = int(min(len(self.data), config.train_size)) // self.batch_size
@@ -264,7 +268,7 @@ class DCGAN:
                 writer.add_summary(run(g_step, feed)[1], counter)
                 writer.add_summary(run(g_step, feed)[1], counter)
 
-                # (3) Report, each loss by a forward pass of its own: each pass moves the
+                # (3) Report, each loss by a forward pass of its own, for each moves the
                 # averages that the sampler uses
                 d_loss_fake = run(self.d_loss_fake, feed)
                 d_loss_real = run(self.d_loss_real, feed)
@@ -326,7 +330,7 @@ class DCGAN:
         )
 
     def _iterations(self, config, batches):
-        """Yield epoch, index in it and feed, in the original's order of random draws."""
+        """Yield epoch, index in it and feed; draws random numbers as the original."""
         for epoch in range(config.epoch):
             self.data.shuffle()
             for idx in range(batches):
@@ -366,7 +370,8 @@ class DCGAN:
         """Write `{filename}.b{batch_size}-{step}` under checkpoint_dir.
 
         ckpt: as a checkpoint of all the model's variables, which the original can read.
-        frozen: as `..._frz.pb`, the graph up to the sampler with its weights as constants.
+        frozen: as `..._frz.pb`, the graph up to the sampler, its weights as constants.
+        Raises UserError where a checkpoint cannot be written.
         """
         os.makedirs(checkpoint_dir, exist_ok=True)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
@@ -398,17 +403,17 @@ class DCGAN:
                 file.write(graph)
 
     def _write_meta(self, path):
-        """Write the graph beside a checkpoint. It is large, so it is serialised once."""
+        """Write the graph beside a checkpoint. It is large: serialised once."""
         if self._meta is None:
             self._meta = self.saver.export_meta_graph().SerializeToString()
         with replacing(f'{path}.meta') as part, open(part, 'wb') as file:
             file.write(self._meta)
 
     def load(self, checkpoint_dir):
-        """Restore the newest checkpoint under checkpoint_dir, one of the original's too.
+        """Restore the newest checkpoint under checkpoint_dir, ours or the original's.
 
-        Returns (True, its step), or (False, 0) where there is none. Raises UserError where
-        it cannot be read or is of another model.
+        Returns (True, its step), or (False, 0) where there is none. Raises UserError
+        where it cannot be read or is of another model.
         """
         path = newest_checkpoint(checkpoint_dir)
         if path is None:
@@ -428,9 +433,9 @@ class DCGAN:
             shape, has = variable.shape.as_list(), stored.get(variable.op.name)
             if has != shape:
                 raise UserError(
-                    f'{path} has {variable.op.name} {has or "not at all"}, and the flags '
-                    f'make it {shape}: look at --dataset, --z_dim, --output_height and '
-                    '--output_width'
+                    f'{path} has {variable.op.name} {has or "not at all"}, and the '
+                    f'flags make it {shape}: look at --dataset, --z_dim, '
+                    '--output_height and --output_width'
                 )
 
 
@@ -449,7 +454,7 @@ def newest_checkpoint(checkpoint_dir):
 
 
 def checkpoint_shapes(path):
-    """{variable name: shape} of a checkpoint. Raises UserError where it is unreadable."""
+    """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
     try:
         return tf.train.load_checkpoint(path).get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError) as error:
@@ -457,7 +462,7 @@ def checkpoint_shapes(path):
 
 
 def checkpoint_dims(path):
-    """(y_dim or None, c_dim) of the model in a checkpoint, from its variables' shapes."""
+    """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
     shapes = checkpoint_shapes(path)
     try:
         if 'generator/g_h4/biases' in shapes:

@@ -15,7 +15,9 @@ def lrelu(x, leak=0.2):
 
 
 def conv2d(x, output_dim, kernel=5, stride=2, stddev=0.02, name='conv2d'):
-    """Strided convolution with bias: [B, h, w, c] -> [B, ceil(h/2), ceil(w/2), output_dim].
+    """Convolution with bias: [B, h, w, c] -> [B, h', w', output_dim].
+
+    SAME padding: h' is ceil(h / stride), w' likewise.
 
     Variables: `w` [kernel, kernel, c, output_dim], `biases` [output_dim].
     """
@@ -35,8 +37,8 @@ def conv2d(x, output_dim, kernel=5, stride=2, stddev=0.02, name='conv2d'):
 def deconv2d(x, output_shape, kernel=5, stride=2, stddev=0.02, name='deconv2d'):
     """Transposed convolution with bias: [B, h, w, c] -> output_shape.
 
-    `output_shape` is [B, h', w', c'] with ceil(h'/stride) == h and ceil(w'/stride) == w;
-    B may be a tensor. Variables: `w` [kernel, kernel, c', c], `biases` [c'].
+    `output_shape` is [B, h', w', c'], B an int or a tensor, with ceil(h' / stride) == h
+    and w likewise. Variables: `w` [kernel, kernel, c', c], `biases` [c'].
     """
     with tf.variable_scope(name):
         w = tf.get_variable(
@@ -71,7 +73,7 @@ def linear(x, output_size, stddev=0.02, name='Linear'):
 
 
 def conv_cond_concat(x, y):
-    """Spread the condition over height and width: [B, h, w, c], [B, 1, 1, d] -> [B, h, w, c+d]."""
+    """Append y, [B, 1, 1, d], to every point of x: [B, h, w, c] -> [B, h, w, c + d]."""
     planes = tf.tile(y, [1, x.shape[1], x.shape[2], 1])
     return tf.concat([x, planes], axis=3)
 
@@ -79,8 +81,8 @@ def conv_cond_concat(x, y):
 def batch_norm(x, train=True, epsilon=1e-5, momentum=0.9, name='batch_norm'):
     """Batch normalisation (https://arxiv.org/abs/1502.03167) of [B, h, w, c] or [B, c].
 
-    With `train`, by the batch's own statistics; whoever evaluates the result also moves
-    the averages, as the original's `updates_collections=None` did, and the variance that
+    With `train`, by the batch's own statistics; to evaluate the result is to move the
+    averages, as with the original's `updates_collections=None`, and the variance that
     goes into them is the unbiased one. Without `train`, by the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
@@ -125,7 +127,7 @@ def batch_norm(x, train=True, epsilon=1e-5, momentum=0.9, name='batch_norm'):
 
 
 def cross_entropy(logits, label):
-    """Mean sigmoid cross entropy of logits [B, 1] against one label, 0 or 1, for all."""
+    """Mean sigmoid cross entropy of logits [B, 1] against one label for all, 0 or 1."""
     return tf.reduce_mean(
         tf.nn.sigmoid_cross_entropy_with_logits(
             logits=logits, labels=tf.fill(tf.shape(logits), float(label))

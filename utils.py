@@ -25,7 +25,7 @@ IDX_NAME = re.compile(r'(.*)images([-.])idx[34](-ubyte)(\.gz)?$')
 
 
 class UserError(ValueError):
-    """Something that only the user can mend, told in one line that names the way out."""
+    """A mistake that only the user can mend, in one line that names the way out."""
 
 
 def gen_random(mode, size):
@@ -43,11 +43,11 @@ def gen_random(mode, size):
 
 
 def imread(path, grayscale=False):
-    """Read any picture that Pillow knows: float64, 0 to 255, [h, w, 3] or, grey, [h, w].
+    """Read any picture that Pillow knows: float64 in 0..255, [h, w, 3]; grey: [h, w].
 
-    Colour follows OpenCV, with which the original read: three channels whatever the file
-    holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned upright as
-    EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError where it cannot.
+    Colour follows OpenCV, with which the original read: three channels whatever the
+    file holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned
+    upright as EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError.
     """
     try:
         with Image.open(path) as image:
@@ -82,7 +82,7 @@ def center_crop(x, crop_h, crop_w=None):
 
 
 def resize(x, height, width):
-    """uint8 [h, w] or [h, w, 3] -> [height, width] likewise, Pillow's bilinear filter."""
+    """uint8 [h, w(, 3)] -> [height, width(, 3)], by Pillow's bilinear filter."""
     return np.asarray(Image.fromarray(x).resize((width, height), Image.BILINEAR))
 
 
@@ -103,7 +103,7 @@ def load_picture(
 
 
 def get_image(*args, **kwargs):
-    """`load_picture`, same arguments, as float64 in [-1, 1]: what the network is fed."""
+    """`load_picture`, same arguments, as float64 in [-1, 1], as a network is fed."""
     return load_picture(*args, **kwargs) / 127.5 - 1.0
 
 
@@ -122,10 +122,10 @@ def inverse_transform(images):
 
 
 def merge(images, size):
-    """Lay images [B, h, w, c] out row by row on a black sheet of size = (rows, columns).
+    """Lay images [B, h, w, c] out, row by row, on a sheet of size (rows, columns).
 
-    Returns float64 [rows * h, columns * w, c], without the last axis where c is 1. There
-    are more rows than asked for where the images need them.
+    Returns float64 [rows * h, columns * w(, c if not 1)], 0 where no image is. There are
+    more rows than asked for if the images need them.
     """
     count, h, w, c = images.shape
     columns = size[1]
@@ -138,9 +138,9 @@ def merge(images, size):
 
 
 def save_images(images, size, path):
-    """Write images [B, h, w, c] in [-1, 1] to path as one sheet of size (rows, columns).
+    """Write images [B, h, w, c] in [-1, 1] as one sheet of size (rows, columns).
 
-    The contrast of the whole sheet is stretched to 0..255, as the original's `imsave` did.
+    The contrast of the whole sheet is stretched to 0..255, as in the original.
     """
     sheet = bytescale(merge(inverse_transform(np.asarray(images)), size))
     with replacing(path) as temporary:
@@ -186,8 +186,8 @@ def read_idx(path, header_only=False):
         raise UserError(f'{path}: cannot be read ({error})') from error
     if content.size != math.prod(shape):
         raise UserError(
-            f'{path}: damaged or cut short: its header announces {math.prod(shape)} bytes '
-            f'and {content.size} are there; fetch it again'
+            f'{path}: damaged or cut short, fetch it again: its header announces '
+            f'{math.prod(shape)} bytes, and {content.size} are there'
         )
     return content.reshape(shape)
 
@@ -232,8 +232,8 @@ def idx_summary(folder):
 class IdxSet:
     """Labelled images from all the IDX files of a folder, held in memory as uint8.
 
-    Batches are resized to height x width. Shuffled once, from the seed of the original's
-    MNIST loader, which seeds NumPy's global stream for all that follows as well.
+    Batches are resized to height x width. Shuffled once, by the seed of the original's
+    MNIST loader, which sets NumPy's global stream for all that follows, too.
     Raises UserError for files that are damaged or do not belong together.
     """
 
@@ -248,7 +248,8 @@ class IdxSet:
                 )
             if len(images[-1]) != len(labels[-1]):
                 raise UserError(
-                    f'{images_path}: {len(images[-1])} pictures, but {len(labels[-1])} labels'
+                    f'{images_path}: {len(images[-1])} pictures, '
+                    f'but {len(labels[-1])} labels'
                 )
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
         for array in (self.images, self.labels):
@@ -315,7 +316,8 @@ def other_types(folder):
     if not counts:
         return ', and no other pictures are there'
     there = ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
-    return f"; there are {there}: try --input_fname_pattern '*{counts.most_common(1)[0][0]}'"
+    most = counts.most_common(1)[0][0]
+    return f"; there are {there}: try --input_fname_pattern '*{most}'"
 
 
 def open_dataset(folder, pattern, output_size, input_size, crop, grayscale):
@@ -350,7 +352,7 @@ def one_hot(labels, classes):
 
 
 def draw(sess, dcgan, z, labels=None):
-    """The sampler's images for z [B, z_dim] and, if the model is conditional, labels [B]."""
+    """The sampler's images for z [B, z_dim] and, if it is conditional, labels [B]."""
     feed = {dcgan.z: z}
     if dcgan.y is not None:
         feed[dcgan.y] = one_hot(labels, dcgan.y_dim)
@@ -379,8 +381,8 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
     """Draw what the dimensions of z do, to files under sample_dir that are printed.
 
     option 0  test_{UTC time}.png    z uniform in [-0.5, 0.5)
-    option 1  test_arange_{dim}.png  z uniform in [-1, 1), the dimension swept over [0, 1)
-    option 2  test_gif_{dim}.gif     one z uniform in [-0.2, 0.2), random dimensions swept
+    option 1  test_arange_{dim}.png  z uniform in [-1, 1), the dimension swept 0 to 1
+    option 2  test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
     option 3  test_gif_{dim}.gif     z zero, the dimension swept
     option 4  as 3, and test_gif_merged.gif of all dimensions, there and back
 
