@@ -82,13 +82,13 @@ class Progress:
 # MNIST
 
 
-def fetch_mnist(data_dir, mirrors):
-    """Put the four unpacked files under data_dir/mnist, each checked by its MD5.
+def fetch_mnist(data_dir, mirrors, checksums=MNIST_MD5):
+    """Put the unpacked files under data_dir/mnist; checksums is {name: its MD5}.
 
     Files that are there and whole are left alone. Tries one mirror (a URL) after the
     other; raises UserError where none has a file.
     """
-    for name, md5 in MNIST_MD5.items():
+    for name, md5 in checksums.items():
         path = os.path.join(data_dir, 'mnist', name)
         if os.path.exists(path) and md5_of_file(path) == md5:
             print(f'{path}: already there')

@@ -293,4 +293,7 @@ def run(argv):
 
 
 if __name__ == '__main__':
-    tf.app.run(run)
+    try:
+        tf.app.run(run)
+    except flags.Error as error:
+        sys.exit(f'main.py: {error}')

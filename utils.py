@@ -124,8 +124,8 @@ def inverse_transform(images):
 def merge(images, size):
     """Lay images [B, h, w, c] out, row by row, on a sheet of size (rows, columns).
 
-    Returns float64 [rows * h, columns * w(, c if not 1)], 0 where no image is. There are
-    more rows than asked for if the images need them.
+    Returns float64 [rows * h, columns * w(, c if not 1)], 0 where no image is. There
+    are more rows than asked for if the images need them.
     """
     count, h, w, c = images.shape
     columns = size[1]

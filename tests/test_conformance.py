@@ -1,0 +1,41 @@
+"""The recordings of the original hold: numbers, sheets, files and names."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+GOLDEN = ROOT / 'tests' / 'golden'
+CONFORMANCE = ROOT / 'tests' / 'conformance'
+
+
+def drive(script, *args):
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}
+    command = [sys.executable, str(CONFORMANCE / script), *map(str, args)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize('case', ['cond28', 'rgb64', 'rgb_odd'])
+def test_recording_of_the_original_holds(case, tmp_path, capsys):
+    shutil.copytree(GOLDEN / case / 'checkpoint', tmp_path / 'checkpoint')
+    settings = GOLDEN / case / 'case.json'
+    drive('drive.py', 'run', '--impl', ROOT, '--case', settings, '--out', tmp_path)
+    compare = runpy.run_path(str(CONFORMANCE / 'compare.py'))['main']
+    failed = compare(str(GOLDEN / case), str(tmp_path))
+    assert not failed, capsys.readouterr().out
+
+
+def test_pictures_are_read_and_sheets_written_as_by_the_original(tmp_path):
+    out = tmp_path / 'images.npz'
+    images = GOLDEN / 'images'
+    drive('drive_images.py', '--impl', ROOT, '--images', images, '--out', out)
+    golden, ours = np.load(images / 'images.npz'), np.load(out)
+    for name in golden.files:
+        error = np.abs(golden[name].astype(float) - ours[name]).max()
+        limit = 1 if name.startswith('save') else 0.03 if '.jpg' in name else 0.009
+        assert error <= limit, (name, error)

@@ -1,0 +1,138 @@
+"""Data sets: IDX files and folders of pictures."""
+
+import gzip
+
+import numpy as np
+import pytest
+from conftest import write_idx_set, write_pictures
+
+import utils
+from utils import UserError
+
+
+def open_set(folder, pattern='*.png', size=(8, 8)):
+    return utils.open_dataset(str(folder), pattern, size, (20, 20), False, False)
+
+
+def test_idx_files_come_back_as_written(tmp_path):
+    images, labels = write_idx_set(tmp_path)
+    assert (utils.read_idx(f'{tmp_path}/train-images-idx3-ubyte') == images).all()
+    assert (utils.read_idx(f'{tmp_path}/train-labels-idx1-ubyte') == labels).all()
+
+
+def test_gz_is_read_as_raw_is(tmp_path):
+    write_idx_set(tmp_path / 'raw')
+    (tmp_path / 'gz').mkdir()
+    for path in (tmp_path / 'raw').iterdir():
+        packed = gzip.compress(path.read_bytes())
+        (tmp_path / 'gz' / f'{path.name}.gz').write_bytes(packed)
+    raw, packed = open_set(tmp_path / 'raw'), open_set(tmp_path / 'gz')
+    assert (raw.images == packed.images).all() and (raw.labels == packed.labels).all()
+
+
+def test_training_part_comes_first_then_all_is_shuffled_by_seed_547(tmp_path):
+    train = write_idx_set(tmp_path, count=30, prefix='train')
+    test = write_idx_set(tmp_path, count=10, prefix='t10k')
+    dataset = open_set(tmp_path)
+    for index, array in enumerate((dataset.images, dataset.labels)):
+        expected = np.concatenate([train[index], test[index]])
+        np.random.seed(547)
+        np.random.shuffle(expected)
+        assert (array == expected).all()
+    assert dataset.images.dtype == np.uint8 and len(dataset) == 40
+
+
+def test_summary_tells_sizes_and_classes_of_idx_folders_only(tmp_path):
+    write_idx_set(tmp_path / 'set', size=12, classes=4)
+    write_pictures(tmp_path / 'cats')
+    assert utils.idx_summary(str(tmp_path / 'set')) == (12, 12, 4)
+    assert utils.idx_summary(str(tmp_path / 'cats')) is None
+    assert utils.idx_summary(str(tmp_path / 'none')) is None
+
+
+def test_digits_are_resized_to_the_output_size(tmp_path):
+    write_idx_set(tmp_path, size=8)
+    images, labels = open_set(tmp_path, size=(16, 12)).batch(4, 3)
+    assert images.shape == (3, 16, 12, 1) and images.dtype == np.uint8
+    assert labels.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'not an IDX file'),
+        (b'<html>sorry</html>', 'not an IDX file'),
+        (b'\0\0\x08\x03\0\0', 'cannot be read'),
+        (b'\0\0\x08\x01\0\0\0\x09abc', 'announces 9 bytes, and 3 are there'),
+    ],
+)
+def test_a_damaged_idx_file_is_named(content, message, tmp_path):
+    path = tmp_path / 'train-labels-idx1-ubyte'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f'train-labels-idx1-ubyte: .*{message}'):
+        utils.read_idx(str(path))
+
+
+def test_a_gz_file_cut_short_is_named(tmp_path):
+    write_idx_set(tmp_path)
+    packed = gzip.compress((tmp_path / 'train-images-idx3-ubyte').read_bytes())
+    path = tmp_path / 'cut.gz'
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(UserError, match=r'cut\.gz: cannot be read'):
+        utils.read_idx(str(path))
+
+
+def test_images_without_labels_are_named(tmp_path):
+    write_idx_set(tmp_path)
+    (tmp_path / 'train-labels-idx1-ubyte').unlink()
+    with pytest.raises(UserError, match='train-images-idx3-ubyte is there, but not'):
+        open_set(tmp_path)
+
+
+def test_as_many_labels_as_images_are_needed(tmp_path):
+    write_idx_set(tmp_path)
+    utils.write_idx(f'{tmp_path}/train-labels-idx1-ubyte', np.zeros(3, np.uint8))
+    with pytest.raises(UserError, match='40 pictures, but 3 labels'):
+        open_set(tmp_path)
+
+
+def test_pictures_are_sorted_then_shuffled_for_every_epoch(tmp_path):
+    write_pictures(tmp_path)
+    expected = [f'{tmp_path}/{i:03d}.png' for i in range(10)]
+    np.random.seed(3)
+    dataset = open_set(tmp_path)
+    dataset.shuffle()
+    np.random.seed(3)
+    np.random.shuffle(expected.copy())
+    np.random.shuffle(expected)
+    assert dataset.files == expected
+
+
+def test_pictures_become_bytes_of_the_output_size(tmp_path):
+    write_pictures(tmp_path)
+    images, labels = open_set(tmp_path).batch(0, 4)
+    assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
+    assert labels is None
+
+
+def test_nested_folders_and_brackets_in_names_are_found(tmp_path):
+    write_pictures(tmp_path / 'a [1]' / 'deep')
+    assert len(open_set(tmp_path / 'a [1]', pattern='**/*.png')) == 10
+
+
+def test_no_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match='none: no such data folder'):
+        open_set(tmp_path / 'none')
+
+
+def test_an_empty_match_tells_what_is_there(tmp_path):
+    write_pictures(tmp_path, count=3)
+    (tmp_path / 'notes.txt').write_text('')
+    message = r"no file matches '\*\.jpg'; there are 3 \.png: try .*'\*\.png'"
+    with pytest.raises(UserError, match=message):
+        open_set(tmp_path, pattern='*.jpg')
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match='no other pictures are there'):
+        open_set(tmp_path, pattern='*.jpg')

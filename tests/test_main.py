@@ -1,0 +1,222 @@
+"""The command line, run as a user would run it."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from conftest import run, write_idx_set, write_pictures
+from PIL import Image
+
+import utils
+
+LINE = re.compile(
+    r'\[ {7}(\d) Epoch:\[ (\d)/ 2\] \[ {3}(\d)/ {3}2\] '
+    r'time: \d+\.\d{4}, d_loss: \d+\.\d{8}, g_loss: \d+\.\d{8}'
+)
+SMALL = ['--batch_size', 8, '--z_dim', 6, '--sample_freq', 2, '--ckpt_freq', 2]
+
+
+def train_digits(cwd, *args):
+    return run('main.py', '--dataset', 'set', '--train', *SMALL, *args, cwd=cwd)
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+    """A user's folder with a labelled set and a folder of pictures."""
+    home = tmp_path_factory.mktemp('home')
+    write_idx_set(home / 'data' / 'set', count=20)
+    write_pictures(home / 'data' / 'cats', count=9)
+    return home
+
+
+@pytest.fixture(scope='module', autouse=True)
+def runs(home):
+    """What a run on each of them printed."""
+    sizes = ['--input_height', 10, '--output_height', 16, '--epoch', 1]
+    args = ['--dataset', 'cats', '--crop', '--input_fname_pattern', '*.png', *sizes]
+    return {
+        'set': train_digits(home, '--epoch', 2),
+        'cats': run('main.py', '--train', *args, *SMALL, cwd=home),
+    }
+
+
+def run_folder(home, dataset):
+    (folder,) = (p for p in (home / 'out').iterdir() if f' - {dataset} - ' in p.name)
+    return folder
+
+
+def test_a_labelled_set_trains_with_no_other_flag(runs):
+    assert runs['set'].returncode == 0, runs['set'].stderr
+    lines = [tuple(map(int, groups)) for groups in LINE.findall(runs['set'].stdout)]
+    assert lines == [(1, 0, 0), (2, 0, 1), (3, 1, 0), (4, 1, 1)]
+    assert runs['set'].stdout.count('[Sample] d_loss: ') == 2
+    assert 'iterations/s' in runs['set'].stdout
+
+
+def test_a_normal_run_has_no_warnings(runs):
+    assert runs['set'].stderr == '' and runs['cats'].stderr == ''
+
+
+def test_own_deprecated_calls_there_are_none(home):
+    args = ['--dataset', 'set', '--freeze', '--export', '--visualize']
+    flags = ['-W', 'error::DeprecationWarning']
+    result = run('main.py', *args, cwd=home, python_flags=flags)
+    assert result.returncode == 0 and result.stderr == ''
+
+
+def test_flags_and_variables_are_printed_at_start(runs):
+    assert "'z_dist': 'uniform_signed'" in runs['set'].stdout
+    line = 'generator/g_h0_lin/Matrix:0 (float32 10x1024) [10240, bytes: 40960]'
+    assert line in runs['set'].stdout
+
+
+def test_the_run_folder_is_named_and_filled_as_by_the_original(home):
+    folder = run_folder(home, 'set')
+    name = r'\d{8}\.\d{6} - data - set - x8\.z6\.uniform_signed\.y8\.b8'
+    assert re.fullmatch(name, folder.name)
+    assert {p.name for p in folder.iterdir()} == {
+        *('FLAGS.json', 'checkpoint', 'logs', 'samples')
+    }
+    assert (folder / 'checkpoint' / 'model.b8-4.index').exists()
+    assert sorted(p.name for p in (folder / 'samples').glob('train_*')) == [
+        *('train_00000002.png', 'train_00000004.png')
+    ]
+
+
+def test_flags_json_holds_every_flag_sorted_and_indented(home):
+    text = (run_folder(home, 'set') / 'FLAGS.json').read_text()
+    flags = json.loads(text)
+    assert flags['output_width'] == 8 and flags['train_size'] == float('inf')
+    assert text == json.dumps(flags, indent=4, sort_keys=True)
+
+
+def test_the_last_iteration_is_saved_whatever_the_frequencies(home, runs):
+    folder = run_folder(home, 'cats')
+    assert runs['cats'].returncode == 0, runs['cats'].stderr
+    assert (folder / 'checkpoint' / 'model.b8-1.index').exists()
+    sheet = Image.open(folder / 'samples' / 'train_00000001.png')
+    assert sheet.size == (16 * 3, 16 * 3) and sheet.mode == 'RGB'
+    assert '[Sample]' not in runs['cats'].stdout
+
+
+def test_sampling_needs_the_run_folder_alone(home, tmp_path):
+    os.symlink(home / 'out', tmp_path / 'out')
+    result = run('main.py', '--dataset', 'cats', cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert 'Newest run of cats: ./out/' in result.stdout
+    (path,) = re.findall(r' \[\*\] (.*/samples/test_\d{14}\.png)', result.stdout)
+    assert Image.open(tmp_path / path).size == (16 * 3, 16 * 3)
+
+
+def test_sampling_leaves_the_record_of_the_run_alone(home):
+    flags = run_folder(home, 'set') / 'FLAGS.json'
+    before = flags.read_bytes()
+    assert run('main.py', '--dataset', 'set', cwd=home).returncode == 0
+    assert flags.read_bytes() == before
+
+
+def test_flags_given_anew_win_over_those_of_the_run(home):
+    result = run('main.py', '--dataset', 'set', '--batch_size', 3, cwd=home)
+    assert result.returncode == 0
+    (path,) = re.findall(r' \[\*\] (.*/samples/test_\d{14}\.png)', result.stdout)
+    assert Image.open(home / path).size == (16, 16)
+
+
+@pytest.mark.parametrize('option', range(5))
+def test_visualize_writes_the_files_of_each_option(option, home):
+    folder = run_folder(home, 'set')
+    args = ['--visualize', '--visualize_option', option, '--sample_dir', f'v{option}']
+    result = run('main.py', '--dataset', 'set', *args, cwd=home)
+    assert result.returncode == 0, result.stderr
+    names = {p.name for p in (folder / f'v{option}').iterdir()}
+    gifs = {f'test_gif_{dim}.gif' for dim in range(6)}
+    if option == 0:
+        assert len(names) == 1 and names.pop().startswith('test_2')
+    elif option == 1:
+        assert names == {f'test_arange_{dim}.png' for dim in range(6)}
+    elif option == 2:
+        assert names and names <= gifs
+    else:
+        assert names == gifs | ({'test_gif_merged.gif'} if option == 4 else set())
+
+
+def test_export_and_freeze_write_under_the_checkpoint_folder(home):
+    result = run('main.py', '--dataset', 'set', '--export', '--freeze', cwd=home)
+    folder = run_folder(home, 'set') / 'checkpoint'
+    assert result.returncode == 0, result.stderr
+    assert (folder / 'export_b8' / 'model.b8-4.index').exists()
+    assert (folder / 'frozen_b8' / 'model.b8-000004_frz.pb').exists()
+    assert (folder / 'model.b8-4.index').exists()
+
+
+def test_an_absolute_out_dir_and_a_named_run_are_continued(home, tmp_path):
+    args = ['--out_dir', tmp_path / 'runs', '--out_name', 'mine', '--epoch', 1]
+    for first, last in ((1, 2), (2, 3)):
+        result = train_digits(home, *args)
+        assert result.returncode == 0, result.stderr
+        assert f'[{first:8d} Epoch:[ 0/ 1]' in result.stdout
+        newest = (tmp_path / 'runs/mine/checkpoint/checkpoint').read_text()
+        assert re.match(rf'model_checkpoint_path: ".*model\.b8-{last}"\n', newest)
+
+
+def test_other_output_sizes_resize_the_digits(home):
+    result = train_digits(home, '--epoch', 1, '--output_height', 12, '--out_name', '12')
+    sheet = Image.open(home / 'out' / '12' / 'samples' / 'train_00000002.png')
+    assert result.returncode == 0 and sheet.size == (12 * 3, 12 * 3)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--dataset', 'none', '--train'], './data/none: no such data folder'),
+        (['--dataset', 'cats', '--train'], "matches '*.jpg'; there are 9 .png"),
+        (['--dataset', 'none'], './out: no trained run of dataset none'),
+        (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
+        (['--dataset', 'set', '--train'], '20 pictures do not fill a batch of 64'),
+        (
+            ['--dataset', 'set', '--train', *SMALL, '--train_size', 5],
+            'train_size 5.0 is less than a batch of 8',
+        ),
+        (
+            ['--dataset', 'set', '--train', *SMALL, '--output_height', 10],
+            'output size 10x10: the conditional model needs multiples of 4',
+        ),
+        (['--dataset', 'set', '--z_dim', 9], 'g_h0_lin/Matrix [10, 1024]'),
+        (
+            ['--dataset', 'set', '--train', *SMALL, '--out_dir', 'data/set/f'],
+            'choose another --out_dir',
+        ),
+        (['--z_dist', 'uniform'], 'normal01|uniform_signed|uniform_unsigned'),
+        (['--batch_size', 0], '--batch_size=0'),
+        (['--output_height', '-4'], '--output_height=-4'),
+        (['--crop', 'False'], "'False' is not a flag"),
+        (['--datset', 'mnist'], "'--datset' is not a flag"),
+    ],
+)
+def test_a_mistake_ends_in_a_line_that_names_the_way_out(args, message, home):
+    (home / 'data' / 'set' / 'f').touch()
+    before = sorted(home.rglob('*'))
+    result = run('main.py', *args, cwd=home)
+    assert result.returncode not in (0, None)
+    assert message in result.stderr and 'Traceback' not in result.stderr
+    assert result.stderr.count('\n') <= 3
+    assert sorted(home.rglob('*')) == before
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_run_as_it_was(home):
+    folder = run_folder(home, 'set')
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+    result = train_digits(home, '--out_name', folder.name, '--output_height', 16)
+    assert result.returncode == 1 and 'g_h1_lin/Matrix' in result.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
+
+
+def test_digits_are_made_where_they_are_missing(tmp_path):
+    args = ['--dataset', 'digits', '--train', '--epoch', 1, '--train_size', 16]
+    result = run('main.py', *args, '--batch_size', 8, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert utils.idx_summary(str(tmp_path / 'data' / 'digits')) == (28, 28, 10)
+    images = utils.read_idx(f'{tmp_path}/data/digits/train-images-idx3-ubyte')
+    assert images.shape == (60000, 28, 28) and np.ptp(images) > 200

@@ -1,0 +1,193 @@
+"""The DCGAN class: graph, averages, checkpoints, errors."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ROOT, write_idx_set, write_pictures
+
+import model
+from utils import UserError
+
+PLAIN = ROOT / 'tests' / 'golden' / 'rgb64'
+
+
+def feed_for(dcgan, seed=0):
+    rng = np.random.RandomState(seed)
+    images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
+    labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
+    z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim))
+    return dcgan._feed(images, labels, z)
+
+
+def averages(sess, network):
+    moving = [
+        v
+        for v in tf.global_variables()
+        if 'moving' in v.name and v.name.startswith(network)
+    ]
+    return np.concatenate([sess.run(v) for v in moving])
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_sampler_leaves_the_averages_alone(sess, tiny, y_dim):
+    dcgan = tiny(y_dim=y_dim)
+    before = averages(sess, ''), sess.run(dcgan.sampler, feed_for(dcgan))
+    after = averages(sess, ''), sess.run(dcgan.sampler, feed_for(dcgan))
+    assert (before[0] == after[0]).all() and (before[1] == after[1]).all()
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_each_loss_moves_the_averages_of_the_networks_it_runs(sess, tiny, y_dim):
+    dcgan = tiny(y_dim=y_dim)
+    for loss, g_moves, d_moves in (
+        (dcgan.d_loss_real, False, True),
+        (dcgan.d_loss_fake, True, True),
+        (dcgan.G, True, False),
+    ):
+        g, d = averages(sess, 'generator'), averages(sess, 'discriminator')
+        sess.run(loss, feed_for(dcgan))
+        assert (averages(sess, 'generator') != g).any() == g_moves
+        assert (averages(sess, 'discriminator') != d).any() == d_moves
+
+
+def test_images_are_in_the_range_of_their_last_layer(sess, tiny):
+    plain, feed = (d := tiny()).G, feed_for(d)
+    images = sess.run(plain, feed)
+    assert images.min() < 0 and abs(images).max() <= 1
+    with tf.Graph().as_default(), tf.Session() as other:
+        dcgan = model.DCGAN(
+            other, output_height=8, output_width=8, y_dim=3, batch_size=2, data_dir=None
+        )
+        other.run(tf.global_variables_initializer())
+        images = other.run(dcgan.sampler, feed_for(dcgan))
+    assert images.min() >= 0 and images.max() <= 1
+
+
+def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
+    dcgan = tiny()
+    names = ['D_logits', 'D_logits_', 'd_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']
+    values = sess.run([getattr(dcgan, name) for name in names], feed_for(dcgan))
+    real, fake, d_loss, d_real, d_fake, g_loss = values
+    assert np.isclose(d_real, np.log1p(np.exp(-real)).mean(), atol=1e-6)
+    assert np.isclose(d_fake, np.log1p(np.exp(fake)).mean(), atol=1e-6)
+    assert np.isclose(g_loss, np.log1p(np.exp(-fake)).mean(), atol=1e-6)
+    assert np.isclose(d_loss, d_real + d_fake, atol=1e-6)
+
+
+def test_each_step_trains_its_own_network_only(sess, tiny):
+    dcgan = tiny()
+    config = type('Config', (), dict(learning_rate=1e-3, beta1=0.5, G_img_sum=True))
+    steps = dcgan._build_steps(config)
+    sess.run(tf.global_variables_initializer())
+    for step, moved, kept in (
+        (steps[0], dcgan.d_vars, dcgan.g_vars),
+        (steps[1], dcgan.g_vars, dcgan.d_vars),
+    ):
+        before = sess.run([moved, kept])
+        sess.run(step, feed_for(dcgan))
+        after = sess.run([moved, kept])
+        assert all((a != b).any() for a, b in zip(before[0], after[0]))
+        assert all((a == b).all() for a, b in zip(before[1], after[1]))
+
+
+def test_a_checkpoint_brings_back_weights_and_step(sess, tiny, tmp_path):
+    dcgan = tiny()
+    dcgan.save(str(tmp_path), 7)
+    before = sess.run(dcgan.variables)
+    sess.run(tf.global_variables_initializer())
+    assert dcgan.load(str(tmp_path)) == (True, 7)
+    after = sess.run(dcgan.variables)
+    assert all((a == b).all() for a, b in zip(before, after))
+    assert (tmp_path / 'model.b6-7.meta').exists()
+
+
+def test_a_checkpoint_of_the_original_loads_after_its_folder_moved(
+    sess, tiny, tmp_path
+):
+    shutil.copytree(PLAIN / 'checkpoint', tmp_path / 'moved')
+    dcgan = tiny(batch_size=12, output_height=64, output_width=64, z_dim=20)
+    assert dcgan.load(str(tmp_path / 'moved')) == (True, 1)
+    golden = np.load(PLAIN / 'forward.npz')
+    feed = {dcgan.z: golden['in/z']}
+    sampled = sess.run(dcgan.sampler, feed)
+    assert np.abs(sampled - golden['out/sampler']).max() < 1e-4
+
+
+def test_no_checkpoint_is_no_error(tiny, tmp_path):
+    assert tiny().load(str(tmp_path)) == (False, 0)
+
+
+def test_a_checkpoint_of_other_sizes_names_variable_and_flags(tiny):
+    with pytest.raises(UserError, match=r'g_h0_lin/Matrix \[20, 512\].*--z_dim'):
+        tiny(batch_size=12, output_height=64, output_width=64).load(
+            str(PLAIN / 'checkpoint')
+        )
+
+
+def test_a_torn_checkpoint_is_named(tiny, tmp_path):
+    dcgan = tiny()
+    dcgan.save(str(tmp_path), 1)
+    (tmp_path / 'model.b6-1.index').write_bytes(b'torn')
+    with pytest.raises(UserError, match=r'model\.b6-1: this checkpoint cannot be read'):
+        dcgan.load(str(tmp_path))
+
+
+def test_dimensions_are_told_by_the_checkpoint(tiny, tmp_path):
+    tiny(y_dim=4, c_dim=3).save(str(tmp_path), 1)
+    assert model.checkpoint_dims(model.newest_checkpoint(str(tmp_path))) == (4, 3)
+    path = model.newest_checkpoint(str(PLAIN / 'checkpoint'))
+    assert model.checkpoint_dims(path) == (None, 3)
+
+
+def test_frozen_graph_draws_what_the_sampler_draws(sess, tiny, tmp_path):
+    dcgan = tiny(y_dim=4)
+    dcgan.save(str(tmp_path), 3, ckpt=False, frozen=True)
+    feed = feed_for(dcgan)
+    expected = sess.run(dcgan.sampler, feed)
+    graph_def = tf.GraphDef.FromString(
+        (tmp_path / 'model.b6-000003_frz.pb').read_bytes()
+    )
+    assert not any('Variable' in node.op for node in graph_def.node)
+    with tf.Graph().as_default(), tf.Session() as other:
+        tf.import_graph_def(graph_def, name='')
+        frozen = other.run(
+            'generator_1/Sigmoid:0', {'z:0': feed[dcgan.z], 'y:0': feed[dcgan.y]}
+        )
+    assert np.allclose(frozen, expected, atol=1e-6)
+
+
+def test_conditional_model_needs_multiples_of_four(tiny):
+    with pytest.raises(UserError, match='18x16.*multiples of 4.*--output_height'):
+        tiny(y_dim=4, output_height=18)
+
+
+def test_data_without_labels_cannot_train_a_conditional_model(tiny, tmp_path):
+    write_pictures(tmp_path / 'cats')
+    with pytest.raises(UserError, match='cats: has no labels'):
+        tiny(
+            y_dim=4,
+            data_dir=str(tmp_path),
+            dataset_name='cats',
+            input_fname_pattern='*.png',
+        )
+
+
+def test_more_classes_than_the_model_has_are_refused(tiny, tmp_path):
+    write_idx_set(tmp_path / 'set', classes=4)
+    with pytest.raises(UserError, match='4 classes, the model y_dim 3'):
+        tiny(y_dim=3, data_dir=str(tmp_path), dataset_name='set')
+
+
+def test_fewer_pictures_than_a_batch_are_refused(tiny, tmp_path):
+    write_pictures(tmp_path / 'cats', count=5)
+    with pytest.raises(UserError, match='5 pictures do not fill a batch of 6'):
+        tiny(data_dir=str(tmp_path), dataset_name='cats', input_fname_pattern='*.png')
+
+
+def test_a_labelled_set_sets_the_channels(tiny, tmp_path):
+    write_idx_set(tmp_path / 'set')
+    dcgan = tiny(y_dim=4, data_dir=str(tmp_path), dataset_name='set')
+    assert dcgan.c_dim == 1
+    assert dcgan.inputs.shape == [6, 16, 16, 1] and dcgan.data.batch(0, 6)[0].max() > 9

@@ -1,0 +1,99 @@
+"""Reading pictures and writing sheets and animations."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import utils
+from utils import UserError
+
+
+def save(path, array, **options):
+    Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)
+    return str(path)
+
+
+def test_a_crop_larger_than_the_picture_takes_all_of_it(tmp_path):
+    path = save(tmp_path / 'a.png', np.arange(60).reshape(5, 4, 3))
+    whole = utils.get_image(path, 5, 4, 8, 8, crop=False)
+    assert (utils.get_image(path, 108, 108, 8, 8, crop=True) == whole).all()
+    assert (
+        utils.get_image(path, 108, 2, 8, 8) == utils.get_image(path, 5, 2, 8, 8)
+    ).all()
+
+
+def test_contrast_of_the_crop_is_stretched_before_it_is_resized(tmp_path):
+    pixels = np.full((10, 10, 3), 50)
+    pixels[0] = 255  # outside the crop
+    pixels[5, 5] = 60
+    image = utils.get_image(save(tmp_path / 'a.png', pixels), 4, 4, 4, 4)
+    assert image.min() == -1 and image.max() == 1
+
+
+def test_colour_is_turned_upright_as_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees
+    path = save(tmp_path / 'a.jpg', np.zeros((4, 6, 3)), exif=exif)
+    assert utils.imread(path).shape == (6, 4, 3)
+
+
+def test_sixteen_bits_are_cut_to_eight(tmp_path):
+    Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(tmp_path / 'a.png')
+    assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    (tmp_path / 'a.jpg').write_text('<html>')
+    with pytest.raises(UserError, match=r'a\.jpg: not a picture that can be read'):
+        utils.get_image(str(tmp_path / 'a.jpg'), 8)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 5, 7, 8, 12, 64])
+def test_any_number_of_images_makes_a_sheet(count, tmp_path):
+    images = np.random.RandomState(0).uniform(-1, 1, (count, 4, 5, 3))
+    path = tmp_path / 'sheet.png'
+    utils.save_images(images, utils.image_manifold_size(count), str(path))
+    sheet = np.asarray(Image.open(path))
+    cells = (sheet.shape[0] // 4) * (sheet.shape[1] // 5)
+    assert sheet.shape[:2] == (sheet.shape[0] // 4 * 4, sheet.shape[1] // 5 * 5)
+    assert count <= cells < count + sheet.shape[1] // 5
+
+
+def test_manifold_size_is_the_original_s():
+    sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
+    assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'sheet.png'
+    path.write_text('before')
+    with pytest.raises(KeyboardInterrupt), utils.replacing(str(path)) as temporary:
+        with open(temporary, 'w') as file:
+            file.write('half of')
+        raise KeyboardInterrupt
+    assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_an_animation_has_a_frame_for_each_image(channels, tmp_path):
+    frames = np.random.RandomState(0).uniform(0, 255, (6, 8, 9, channels))
+    utils.make_gif(frames, str(tmp_path / 'a.gif'))
+    with Image.open(tmp_path / 'a.gif') as gif:
+        assert gif.n_frames == 6 and gif.size == (9, 8)
+        assert gif.info['duration'] == 330 and gif.info['loop'] == 0
+
+
+def test_z_is_drawn_in_its_distribution():
+    np.random.seed(0)
+    signed = utils.gen_random('uniform_signed', (100, 50))
+    unsigned = utils.gen_random('uniform_unsigned', (100, 50))
+    normal = utils.gen_random('normal01', (100, 50))
+    assert signed.min() < -0.99 and abs(signed).max() <= 1
+    assert unsigned.min() >= 0 and unsigned.max() <= 1
+    assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
+
+
+def test_an_unknown_distribution_is_told_the_three():
+    message = 'normal01, uniform_signed, uniform_unsigned'
+    with pytest.raises(UserError, match=message):
+        utils.gen_random('uniform', (2, 2))
