@@ -356,13 +356,16 @@ class DCGAN:
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
 
     def _finish(self, config, counter, sample_feed):
-        """Leave a sheet and a checkpoint of the last iteration, unless it has them."""
+        """Leave a sheet and a checkpoint of the last iteration, if it has none yet."""
         if counter % config.sample_freq:
             self._save_sheet(config, counter, sample_feed)
         if counter % config.ckpt_freq:
             # beside the regular ones: max_to_keep does not count it
             self.saver.set_last_checkpoints_with_time([])
             self.save(config.checkpoint_dir, counter)
+        print(
+            f' [*] Trained: see {config.sample_dir}/train_{counter:08d}.png', flush=True
+        )
 
     # Checkpoints
 
