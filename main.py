@@ -24,7 +24,6 @@ def import_tensorflow_quietly():
     if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
         return
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
-    logging.getLogger('tensorflow').setLevel(logging.ERROR)  # "only for TF1 graphs"
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -36,6 +35,7 @@ def import_tensorflow_quietly():
 
 
 import_tensorflow_quietly()
+logging.getLogger('tensorflow').setLevel(logging.ERROR)  # not: "meant for TF1 graphs"
 
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
