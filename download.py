@@ -16,9 +16,10 @@ import zlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from six.moves import http_client, urllib
+from six.moves import urllib
+from six.moves.http_client import HTTPException
 
-from utils import UserError, idx_summary, replacing, write_idx
+from utils import UserError, expand_path, idx_summary, replacing, write_idx
 
 MNIST_MIRRORS = (
     'https://ossci-datasets.s3.amazonaws.com/mnist/',
@@ -32,8 +33,8 @@ MNIST_MD5 = {  # of the unpacked files
 }
 BY_HAND = {
     'celebA': 'get img_align_celeba.zip from '
-    'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and unpack its pictures',
-    'lsun': 'get a category from https://github.com/fyu/lsun and export its pictures',
+    'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and move the pictures in it',
+    'lsun': 'get a category from https://github.com/fyu/lsun and export the pictures',
 }
 
 
@@ -45,6 +46,7 @@ def main(args=None):
     parser.add_argument('--data_dir', default='./data', help='where to (%(default)s)')
     parser.add_argument('--mirror', help='URL that serves the files of mnist by name')
     args = parser.parse_args(args)
+    args.data_dir = expand_path(args.data_dir)
     for name in args.datasets:
         if name == 'mnist':
             fetch_mnist(args.data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
@@ -58,7 +60,10 @@ def main(args=None):
 
 
 class Progress:
-    """A line that tells how far something is, how fast it goes and what is left."""
+    """A line that tells how far something is, how fast it goes and what is left.
+
+    total 0 stands for not known.
+    """
 
     def __init__(self, name, total, unit):
         self.name, self.total, self.unit = name, total, unit
@@ -67,14 +72,14 @@ class Progress:
     def show(self, done):
         """Print it, at most once a second, and when all is done."""
         now = time.time()
-        if now - self.shown < 1 and done < self.total:
+        if now - self.shown < 1 and done != self.total:
             return
         self.shown = now
         rate = done / max(now - self.start, 1e-9)
-        line = (
-            f'{self.name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f} a second'
-            f', {max(self.total - done, 0) / max(rate, 1e-9):.0f} s left'
-        )
+        line = f'{self.name}: {done:,} {self.unit}, {rate:,.0f} a second'
+        if self.total:
+            left = (self.total - done) / max(rate, 1e-9)
+            line += f', {left:.0f} s left of {self.total:,}'
         over_itself = sys.stdout.isatty() and done < self.total
         print(line.ljust(79), end='\r' if over_itself else '\n', flush=True)
 
@@ -108,7 +113,7 @@ def fetch_unpacked(name, md5, mirrors):
             if md5_of(content) == md5:
                 return content
             failures.append(f'{url} has other content than it should')
-        except (OSError, EOFError, zlib.error, http_client.HTTPException) as error:
+        except (OSError, EOFError, ValueError, zlib.error, HTTPException) as error:
             failures.append(f'{url}: {error}')
     raise UserError(
         f'{"; ".join(failures)}; try --mirror with a URL that serves {name}'
@@ -148,6 +153,8 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
     if idx_summary(folder):
         print(f'{folder}: already there')
         return
+    if os.path.exists(folder) and os.listdir(folder):
+        raise UserError(f'{folder}: holds something else; move it, or use --data_dir')
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
     images = np.empty((len(labels), 28, 28), np.uint8)

@@ -17,7 +17,7 @@ import types
 
 
 def import_tensorflow_quietly():
-    """Import it without its chatter about missing GPUs, unless the user set the level.
+    """Import it without its log of missing GPUs, unless the user set a level.
 
     TensorFlow 2.21 writes some of that before it looks at the level, hence the detour.
     """
@@ -41,7 +41,7 @@ import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 import utils  # noqa: E402
-from model import DCGAN, checkpoint_dims, newest_checkpoint  # noqa: E402
+from model import DCGAN, checkpoint_dims, newest_checkpoint, reason  # noqa: E402
 from utils import UserError  # noqa: E402
 
 tf.disable_eager_execution()
@@ -83,7 +83,9 @@ flags.DEFINE_string('out_dir', './out', 'Where the run folders are')
 flags.DEFINE_string('out_name', '', 'Run folder; default: made up, or the newest run')
 flags.DEFINE_string('checkpoint_dir', 'checkpoint', 'Folder in the run folder')
 flags.DEFINE_string('sample_dir', 'samples', 'Folder in the run folder')
-flags.DEFINE_integer('max_to_keep', 1, 'Checkpoints to keep; 0: all', lower_bound=0)
+flags.DEFINE_integer(
+    'max_to_keep', 1, 'Checkpoints to keep besides the last; 0: all', lower_bound=0
+)
 flags.DEFINE_integer('sample_freq', 200, 'Iterations between sheets', lower_bound=1)
 flags.DEFINE_integer('ckpt_freq', 200, 'Iterations between checkpoints', lower_bound=1)
 flags.DEFINE_boolean('G_img_sum', False, 'Write generated pictures to the summaries')
@@ -167,7 +169,7 @@ def read_flags(argv):
 def prepare_training(config):
     """Settle data, sizes and run folder; returns (y_dim or None, c_dim)."""
     folder = os.path.join(config.data_dir, config.dataset)
-    if config.dataset == 'digits' and not utils.idx_summary(folder):
+    if config.dataset == 'digits' and not os.path.exists(folder):
         import download  # it needs SciPy, which takes its time and memory
 
         download.make_digits(config.data_dir)
@@ -204,7 +206,7 @@ def find_run(config):
             'this run, or name another with --out_name'
         )
     y_dim, c_dim = checkpoint_dims(path)
-    adopt(config, {**(sizes(28, 28) if y_dim else {}), **utils.read_flags(run_dir)})
+    adopt(config, {**(sizes(28, 28) if y_dim else {}), **utils.recorded_flags(run_dir)})
     return y_dim, c_dim
 
 
@@ -219,17 +221,19 @@ def sizes(height, width):
 
 
 def adopt(config, settings):
-    """Take settings over where no flag gives them; of a size, both sides or neither."""
-    for names in (
-        ('input_height', 'input_width'),
-        ('output_height', 'output_width'),
-        ('dataset',),
-        ('z_dim',),
-        ('z_dist',),
-        ('batch_size',),
+    """Take settings over where no flag gives them; a width goes with its height."""
+    for name, given_by in (
+        ('input_height', ['input_height']),
+        ('input_width', ['input_width', 'input_height']),
+        ('output_height', ['output_height']),
+        ('output_width', ['output_width', 'output_height']),
+        ('dataset', ['dataset']),
+        ('z_dim', ['z_dim']),
+        ('z_dist', ['z_dist']),
+        ('batch_size', ['batch_size']),
     ):
-        if not any(FLAGS[name].present for name in names):
-            vars(config).update({n: settings[n] for n in names if n in settings})
+        if name in settings and not any(FLAGS[flag].present for flag in given_by):
+            setattr(config, name, settings[name])
     config.input_width = config.input_width or config.input_height
     config.output_width = config.output_width or config.output_height
 
@@ -242,8 +246,10 @@ def place(config, run_dir):
 
 
 def write_flags(config):
-    """Make the run folder with its FLAGS.json. Raises UserError where it cannot."""
+    """Make the run's folders and FLAGS.json. Raises UserError where it cannot."""
     try:
+        os.makedirs(config.checkpoint_dir, exist_ok=True)
+        os.makedirs(config.sample_dir, exist_ok=True)
         utils.write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
     except OSError as error:
         raise UserError(
@@ -281,12 +287,14 @@ def use(sess, dcgan, config, step):
         utils.save_samples(sess, dcgan, config, config.sample_dir)
 
 
-def run(argv):
-    """main(), a user's mistake told in one line."""
+def main_in_one_line(argv):
+    """main(), with one line for what goes wrong."""
     try:
         main(argv)
     except (UserError, OSError) as error:
         sys.exit(f'main.py: {error}')
+    except tf.errors.OpError as error:
+        sys.exit(f'main.py: {reason(error)}')
     except KeyboardInterrupt:
         print('main.py: interrupted', file=sys.stderr)
         sys.exit(130)
@@ -294,6 +302,6 @@ def run(argv):
 
 if __name__ == '__main__':
     try:
-        tf.app.run(run)
+        tf.app.run(main_in_one_line)
     except flags.Error as error:
         sys.exit(f'main.py: {error}')

@@ -292,6 +292,15 @@ class DCGAN:
 
     def check(self, config):
         """Raise UserError where train(config) could not start. Writes nothing."""
+        if self.data is None:
+            raise UserError(
+                'no data to train on: the model was built with data_dir None'
+            )
+        if config.epoch < 1 or self.sample_num != self.batch_size:
+            raise UserError(
+                f'epoch ({config.epoch}) has to be positive, and sample_num '
+                f'({self.sample_num}) has to be batch_size ({self.batch_size})'
+            )
         if config.train_size < self.batch_size:
             raise UserError(
                 f'train_size {config.train_size} is less than a batch of '
@@ -376,16 +385,13 @@ class DCGAN:
         frozen: as `..._frz.pb`, the graph up to the sampler, its weights as constants.
         Raises UserError where a checkpoint cannot be written.
         """
+        checkpoint_dir = os.path.normpath(checkpoint_dir)
         os.makedirs(checkpoint_dir, exist_ok=True)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
         if ckpt:
-            if any(
-                os.path.dirname(p) != checkpoint_dir
-                for p in self.saver.last_checkpoints
-            ):
-                self.saver.set_last_checkpoints_with_time(
-                    []
-                )  # max_to_keep is a folder's
+            last = self.saver.last_checkpoints
+            if last and os.path.dirname(last[-1]) != checkpoint_dir:
+                self.saver.set_last_checkpoints_with_time([])  # max_to_keep: by folder
             try:
                 saved = self.saver.save(
                     self.sess, path, global_step=step, write_meta_graph=False
@@ -422,13 +428,14 @@ class DCGAN:
         if path is None:
             print(f' [*] No checkpoint in {checkpoint_dir}', flush=True)
             return False, 0
+        step = step_of(path)
         self._check_shapes(path)
         try:
             self.saver.restore(self.sess, path)
         except tf.errors.OpError as error:
             raise unreadable(path, error) from error
         print(f' [*] Read {path}', flush=True)
-        return True, int(path.rsplit('-', 1)[1])
+        return True, step
 
     def _check_shapes(self, path):
         stored = checkpoint_shapes(path)
@@ -454,6 +461,14 @@ def newest_checkpoint(checkpoint_dir):
     if state is None or not state.model_checkpoint_path:
         return None
     return os.path.join(checkpoint_dir, os.path.basename(state.model_checkpoint_path))
+
+
+def step_of(path):
+    """The iteration at which a checkpoint was written, which its name ends in."""
+    step = path.rpartition('-')[2]
+    if not step.isdigit():
+        raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
+    return int(step)
 
 
 def checkpoint_shapes(path):
@@ -484,8 +499,10 @@ def unreadable(path, error):
 
 
 def reason(error):
-    """The first line of what TensorFlow says of an error."""
-    return str(error).splitlines()[0]
+    """The line that matters of what TensorFlow says of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith("Node: '")]
+    return lines[nodes[-1] + 1] if nodes else lines[0]
 
 
 # Sizes and pace

@@ -21,7 +21,7 @@ Z_DISTRIBUTIONS = {
     'uniform_signed': lambda size: np.random.uniform(-1, 1, size),
     'uniform_unsigned': lambda size: np.random.uniform(0, 1, size),
 }
-IDX_NAME = re.compile(r'(.*)images([-.])idx[34](-ubyte)(\.gz)?$')
+IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 
 
 class UserError(ValueError):
@@ -168,10 +168,11 @@ def make_gif(frames, path, duration=2):
 # [count, h, w, c_dim] and uint8 labels [count] or None.
 
 
-def read_idx(path, header_only=False):
+def read_idx(path, dims=(1, 3, 4), header_only=False):
     """The array that an IDX file of bytes holds, raw or .gz, or just its shape.
 
-    Raises UserError where the file is unreadable, truncated or something else.
+    Raises UserError where the file is unreadable, truncated or something else, or its
+    number of dimensions is none of `dims`.
     """
     try:
         with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
@@ -179,6 +180,8 @@ def read_idx(path, header_only=False):
             if len(magic) < 4 or magic[:3] != b'\0\0\x08':
                 raise UserError(f'{path}: not an IDX file of unsigned bytes')
             shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
+            if len(shape) not in dims or not math.prod(shape):
+                raise UserError(f'{path}: holds {shape}, which is not what it should')
             if header_only:
                 return shape
             content = np.frombuffer(file.read(), np.uint8)
@@ -202,22 +205,23 @@ def write_idx(path, array):
 def idx_pairs(folder):
     """(images, labels) paths of the IDX files of a folder, training part first.
 
-    Raises UserError where labels are missing.
+    Raises UserError where one of a pair is missing.
     """
-    pairs = {}
+    parts = {}
     for name in sorted(os.listdir(folder)):  # 'x' sorts before, and wins over, 'x.gz'
         match = IDX_NAME.fullmatch(name)
-        if match and match[1] not in pairs:
-            prefix, separator, ubyte, _ = match.groups()
-            labels = os.path.join(folder, f'{prefix}labels{separator}idx1{ubyte}')
-            if not os.path.exists(labels):
-                labels += '.gz'
-            if not os.path.exists(labels):
-                raise UserError(
-                    f'{folder}: {name} is there, but not its labels, {labels}'
-                )
-            pairs[prefix] = os.path.join(folder, name), labels
-    return [pairs[prefix] for prefix in sorted(pairs, key=lambda p: 'train' not in p)]
+        if match:
+            part = parts.setdefault(match[1], {})
+            part.setdefault(match[2], os.path.join(folder, name))
+    for part in parts.values():
+        for kind in {'images', 'labels'} - part.keys():
+            raise UserError(
+                f'{folder}: {next(iter(part.values()))} lacks its {kind} file'
+            )
+    return [
+        (parts[prefix]['images'], parts[prefix]['labels'])
+        for prefix in sorted(parts, key=lambda prefix: 'train' not in prefix)
+    ]
 
 
 def idx_summary(folder):
@@ -225,8 +229,9 @@ def idx_summary(folder):
     pairs = idx_pairs(folder) if os.path.isdir(folder) else []
     if not pairs:
         return None
-    height, width = read_idx(pairs[0][0], header_only=True)[1:3]
-    return height, width, 1 + max(int(read_idx(labels).max()) for _, labels in pairs)
+    height, width = read_idx(pairs[0][0], (3, 4), header_only=True)[1:3]
+    classes = 1 + max(int(read_idx(labels, (1,)).max()) for _, labels in pairs)
+    return height, width, classes
 
 
 class IdxSet:
@@ -240,8 +245,8 @@ class IdxSet:
     def __init__(self, folder, height, width):
         images, labels = [], []
         for images_path, labels_path in idx_pairs(folder):
-            images.append(read_idx(images_path))
-            labels.append(read_idx(labels_path))
+            images.append(read_idx(images_path, (3, 4)))
+            labels.append(read_idx(labels_path, (1,)))
             if images[-1].shape[1:] != images[0].shape[1:]:
                 raise UserError(
                     f'{images_path}: pictures of another size than the rest'
@@ -310,14 +315,16 @@ class PictureSet:
 
 def other_types(folder):
     """What to say of the pictures in a folder when none matches the pattern."""
-    endings = [os.path.splitext(name)[1] for name in os.listdir(folder)]
-    known = Image.registered_extensions()
-    counts = collections.Counter(e for e in endings if e.lower() in known)
+    counts, known = collections.Counter(), Image.registered_extensions()
+    for path, _, names in os.walk(folder):
+        endings = [os.path.splitext(name)[1] for name in names]
+        nested = '' if path == folder else '**/'
+        counts.update(f'{nested}*{e}' for e in endings if e.lower() in known)
     if not counts:
         return ', and no other pictures are there'
-    there = ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
+    there = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
     most = counts.most_common(1)[0][0]
-    return f"; there are {there}: try --input_fname_pattern '*{most}'"
+    return f"; there are {there}: try --input_fname_pattern '{most}'"
 
 
 def open_dataset(folder, pattern, output_size, input_size, crop, grayscale):
@@ -474,16 +481,19 @@ def write_json(path, content):
         json.dump(content, file, indent=4, sort_keys=True, ensure_ascii=False)
 
 
-def read_flags(run_dir):
+def recorded_flags(run_dir):
     """The flags that FLAGS.json of a run folder holds; empty where there is none."""
     path = os.path.join(run_dir, 'FLAGS.json')
     try:
         with open(path, encoding='utf-8') as file:
-            return json.load(file)
+            flags = json.load(file)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise UserError(f'{path}: not JSON ({error})') from error
+    except ValueError:
+        flags = None
+    if not isinstance(flags, dict):
+        raise UserError(f'{path}: not the flags of a run; mend it or remove it')
+    return flags
 
 
 def newest_run(out_dir, dataset, checkpoint_dir):
@@ -495,8 +505,12 @@ def newest_run(out_dir, dataset, checkpoint_dir):
     for name in os.listdir(out_dir) if os.path.isdir(out_dir) else []:
         run_dir = os.path.join(out_dir, name)
         state = os.path.join(run_dir, checkpoint_dir, 'checkpoint')
-        if os.path.exists(state) and read_flags(run_dir).get('dataset') == dataset:
-            runs.append((os.stat(state).st_mtime_ns, run_dir))
+        with contextlib.suppress(UserError):  # a broken record is not this data set's
+            if (
+                os.path.exists(state)
+                and recorded_flags(run_dir).get('dataset') == dataset
+            ):
+                runs.append((os.stat(state).st_mtime_ns, run_dir))
     if not runs:
         raise UserError(
             f'{out_dir}: no trained run of dataset {dataset} is there; '

@@ -85,8 +85,35 @@ def test_a_gz_file_cut_short_is_named(tmp_path):
 def test_images_without_labels_are_named(tmp_path):
     write_idx_set(tmp_path)
     (tmp_path / 'train-labels-idx1-ubyte').unlink()
-    with pytest.raises(UserError, match='train-images-idx3-ubyte is there, but not'):
+    with pytest.raises(
+        UserError, match='train-images-idx3-ubyte lacks its labels file'
+    ):
         open_set(tmp_path)
+
+
+def test_labels_without_images_are_named(tmp_path):
+    write_idx_set(tmp_path, prefix='train')
+    write_idx_set(tmp_path, prefix='t10k')
+    (tmp_path / 'train-images-idx3-ubyte').unlink()
+    with pytest.raises(
+        UserError, match='train-labels-idx1-ubyte lacks its images file'
+    ):
+        open_set(tmp_path)
+
+
+def test_hidden_files_are_no_part_of_a_set(tmp_path):
+    write_idx_set(tmp_path)
+    (tmp_path / '._train-images-idx3-ubyte').write_bytes(b'')
+    assert len(open_set(tmp_path)) == 40
+
+
+@pytest.mark.parametrize('array', [np.zeros((0,)), np.zeros((4, 8, 8))])
+def test_labels_that_are_none_are_refused(array, tmp_path):
+    write_idx_set(tmp_path)
+    utils.write_idx(f'{tmp_path}/train-labels-idx1-ubyte', array.astype(np.uint8))
+    for read in (utils.idx_summary, open_set):
+        with pytest.raises(UserError, match='labels-idx1-ubyte: holds'):
+            read(str(tmp_path))
 
 
 def test_as_many_labels_as_images_are_needed(tmp_path):
@@ -128,8 +155,14 @@ def test_no_folder_is_named(tmp_path):
 def test_an_empty_match_tells_what_is_there(tmp_path):
     write_pictures(tmp_path, count=3)
     (tmp_path / 'notes.txt').write_text('')
-    message = r"no file matches '\*\.jpg'; there are 3 \.png: try .*'\*\.png'"
+    message = r"no file matches '\*\.jpg'; there are 3 \*\.png: try .*'\*\.png'"
     with pytest.raises(UserError, match=message):
+        open_set(tmp_path, pattern='*.jpg')
+
+
+def test_an_empty_match_tells_of_pictures_further_down(tmp_path):
+    write_pictures(tmp_path / 'deep', count=3)
+    with pytest.raises(UserError, match=r"try --input_fname_pattern '\*\*/\*\.png'"):
         open_set(tmp_path, pattern='*.jpg')
 
 

@@ -93,6 +93,27 @@ def test_command_line_tells_a_failure_in_one_line(mirror, tmp_path):
     assert result.stderr.startswith('download.py: ') and result.stderr.count('\n') == 1
 
 
+@pytest.mark.parametrize('mirror', ['nothing', 'http://127.0.0.1:1'])
+def test_a_mirror_that_is_none_is_told(mirror, tmp_path):
+    with pytest.raises(UserError, match='try --mirror'):
+        download.fetch_mnist(str(tmp_path), [mirror])
+
+
+def test_progress_is_told_once_a_second_and_at_the_end(capsys):
+    for total, done in ((10, [1, 2, 10]), (0, [1, 2, 10])):
+        progress = download.Progress('x', total, 'bytes')
+        for count in done:
+            progress.show(count)
+    assert capsys.readouterr().out.count('\n') == 1
+
+
+def test_digits_do_not_replace_what_is_the_user_s(tmp_path):
+    (tmp_path / 'digits').mkdir()
+    (tmp_path / 'digits' / 'mine.jpg').touch()
+    with pytest.raises(UserError, match='digits: holds something else'):
+        download.make_digits(str(tmp_path))
+
+
 @pytest.mark.parametrize('name', ['celebA', 'lsun'])
 def test_sets_that_need_hands_say_what_to_do(name, tmp_path):
     result = run('download.py', name, cwd=tmp_path)

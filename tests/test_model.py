@@ -1,6 +1,7 @@
 """The DCGAN class: graph, averages, checkpoints, errors."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
 
 def test_each_step_trains_its_own_network_only(sess, tiny):
     dcgan = tiny()
-    config = type('Config', (), dict(learning_rate=1e-3, beta1=0.5, G_img_sum=True))
+    config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=True)
     steps = dcgan._build_steps(config)
     sess.run(tf.global_variables_initializer())
     for step, moved, kept in (
@@ -132,6 +133,50 @@ def test_a_torn_checkpoint_is_named(tiny, tmp_path):
     (tmp_path / 'model.b6-1.index').write_bytes(b'torn')
     with pytest.raises(UserError, match=r'model\.b6-1: this checkpoint cannot be read'):
         dcgan.load(str(tmp_path))
+
+
+def test_a_checkpoint_cut_short_is_named_with_the_reason(tiny, tmp_path):
+    dcgan = tiny()
+    dcgan.save(str(tmp_path), 1)
+    data = tmp_path / 'model.b6-1.data-00000-of-00001'
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(UserError, match=r'model\.b6-1: .*\((?!Graph execution)'):
+        dcgan.load(str(tmp_path))
+
+
+def test_a_checkpoint_that_names_no_step_is_told(tiny, tmp_path):
+    dcgan = tiny()
+    dcgan.saver.save(dcgan.sess, str(tmp_path / 'weights'))
+    with pytest.raises(UserError, match='weights: .* has to end in -ITERATION'):
+        dcgan.load(str(tmp_path))
+
+
+def test_checkpoints_beyond_max_to_keep_are_removed(tiny, tmp_path):
+    dcgan = tiny(max_to_keep=2)
+    for step in range(1, 5):
+        dcgan.save(f'{tmp_path}/', step)
+    dcgan.save(str(tmp_path / 'elsewhere'), 5)
+    kept = sorted(path.name for path in tmp_path.glob('*.index'))
+    assert kept == ['model.b6-3.index', 'model.b6-4.index']
+
+
+@pytest.mark.parametrize(
+    ('settings', 'changes', 'message'),
+    [
+        ({'data_dir': None}, {}, 'no data to train on'),
+        ({'sample_num': 5}, {}, r'sample_num \(5\) has to be batch_size \(6\)'),
+        ({}, {'epoch': 0}, r'epoch \(0\) has to be positive'),
+        ({}, {'train_size': 5}, 'train_size 5 is less than a batch of 6'),
+    ],
+)
+def test_what_cannot_be_trained_is_told_first(
+    settings, changes, message, tiny, tmp_path
+):
+    write_pictures(tmp_path / 'cats')
+    data = {'data_dir': str(tmp_path), 'input_fname_pattern': '*.png'}
+    dcgan = tiny(dataset_name='cats', **{**data, **settings})
+    with pytest.raises(UserError, match=message):
+        dcgan.train(SimpleNamespace(**{'epoch': 1, 'train_size': np.inf, **changes}))
 
 
 def test_dimensions_are_told_by_the_checkpoint(tiny, tmp_path):
