@@ -160,10 +160,10 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
     images = np.empty((len(labels), 28, 28), np.uint8)
     glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
     progress = Progress('digits', len(labels), 'pictures')
-    for start in range(0, len(labels), 1000):
-        chunk = slice(start, start + 1000)
+    for start in range(0, len(labels), 250):
+        chunk = slice(start, start + 250)
         images[chunk] = draw_digits(glyphs, labels[chunk], rng)
-        progress.show(min(start + 1000, len(labels)))
+        progress.show(min(start + 250, len(labels)))
 
     os.makedirs(data_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data_dir, prefix='.digits-') as temporary:
