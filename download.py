@@ -210,18 +210,18 @@ def draw_digits(glyphs, labels, rng):
     bend = (
         ndimage.gaussian_filter(noise, (0, 0, 4.5, 4.5), mode='wrap') / 0.036
     )  # std 1
-    bend *= uniform(0, 1.5)  # pixels
-    y, x = y - uniform(-2, 2) + bend[0], x - uniform(-2.5, 2.5) + bend[1]
-    angle = uniform(-0.3, 0.3)  # radians
+    bend *= uniform(0, 1.2)  # pixels
+    y, x = y - uniform(-1.5, 1.5) + bend[0], x - uniform(-1.5, 1.5) + bend[1]
+    angle = uniform(-0.2, 0.2)  # radians
     y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
-    x = x + uniform(-0.25, 0.45) * y  # slant
-    size, width = uniform(0.8, 1.1), np.exp(uniform(-0.25, 0.25))
+    x = x + uniform(-0.1, 0.35) * y  # slant
+    size, width = uniform(0.85, 1.1), np.exp(uniform(-0.2, 0.2))
     y, x = y / size, x / (size * width)
     glyph = np.broadcast_to(labels[:, None, None], y.shape)
     depth = ndimage.map_coordinates(
         glyphs, (glyph, 4 * y + 79.5, 4 * x + 79.5), order=1, mode='nearest'
     )
-    ink = (depth / 4 * size + uniform(-0.55, 0.9)) * 1.1 + 0.5
+    ink = (depth / 4 * size + uniform(-0.45, 0.8)) * 1.1 + 0.5
     return (ink.clip(0, 1) * uniform(170, 255) + 0.5).astype(np.uint8)
 
 
