@@ -155,6 +155,7 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
         return
     if os.path.exists(folder) and os.listdir(folder):
         raise UserError(f'{folder}: holds something else; move it, or use --data_dir')
+    os.makedirs(data_dir, exist_ok=True)
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
     images = np.empty((len(labels), 28, 28), np.uint8)
@@ -165,7 +166,6 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
         images[chunk] = draw_digits(glyphs, labels[chunk], rng)
         progress.show(min(start + 250, len(labels)))
 
-    os.makedirs(data_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data_dir, prefix='.digits-') as temporary:
         made = os.path.join(temporary, 'digits')
         for name, part in (

@@ -93,7 +93,7 @@ flags.DEFINE_boolean('G_img_sum', False, 'Write generated pictures to the summar
 # What to make of a trained model; without any of these, a sheet of samples
 flags.DEFINE_boolean('visualize', False, 'Draw what the dimensions of z do')
 flags.DEFINE_integer(
-    'visualize_option', 1, 'How; see utils.visualize', lower_bound=0, upper_bound=4
+    'visualize_option', 1, 'What, see the README', lower_bound=0, upper_bound=4
 )
 flags.DEFINE_boolean('export', False, 'Write the checkpoint to export_b{batch_size}')
 flags.DEFINE_boolean('freeze', False, 'Write the sampler as a graph of constants')
@@ -106,7 +106,6 @@ OWN_FLAGS = [
 def main(argv):
     config = read_flags(argv)
     y_dim, c_dim = prepare_training(config) if config.train else find_run(config)
-    pprint.pprint(vars(config))
     with tf.Session(config=session_config()) as sess:
         dcgan = DCGAN(
             sess,
@@ -128,10 +127,13 @@ def main(argv):
             out_dir=config.out_dir,
             data_dir=config.data_dir if config.train else None,
         )
-        print_variables(tf.trainable_variables())
         if config.train:
             dcgan.check(config)
             write_flags(config)
+        pprint.pprint(vars(config))
+        print_variables(tf.trainable_variables())
+        if config.train:
+            print(f' [*] {len(dcgan.data)} pictures of {config.dataset}')
             step = dcgan.train(config)
         else:
             _, step = dcgan.load(config.checkpoint_dir)
@@ -163,6 +165,8 @@ def read_flags(argv):
     config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
     for name in ('data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir'):
         setattr(config, name, utils.expand_path(getattr(config, name)))
+    if os.path.isfile(config.out_dir):
+        raise UserError(f'{config.out_dir}: is a file; choose another --out_dir')
     return config
 
 
@@ -296,7 +300,7 @@ def main_in_one_line(argv):
     except tf.errors.OpError as error:
         sys.exit(f'main.py: {reason(error)}')
     except KeyboardInterrupt:
-        print('main.py: interrupted', file=sys.stderr)
+        print('main.py: interrupted; what was saved before is kept', file=sys.stderr)
         sys.exit(130)
 
 

@@ -426,7 +426,7 @@ class DCGAN:
         """
         path = newest_checkpoint(checkpoint_dir)
         if path is None:
-            print(f' [*] No checkpoint in {checkpoint_dir}', flush=True)
+            print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
             return False, 0
         step = step_of(path)
         self._check_shapes(path)
