@@ -207,9 +207,8 @@ def draw_digits(glyphs, labels, rng):
 
     y, x = np.mgrid[0:28, 0:28] - 13.5
     noise = rng.uniform(-1, 1, (2, n, 28, 28))
-    bend = (
-        ndimage.gaussian_filter(noise, (0, 0, 4.5, 4.5), mode='wrap') / 0.036
-    )  # std 1
+    bend = ndimage.gaussian_filter(noise, (0, 0, 4.5, 4.5), mode='wrap')
+    bend /= 0.036  # its deviation, so that it becomes 1
     bend *= uniform(0, 1.2)  # pixels
     y, x = y - uniform(-1.5, 1.5) + bend[0], x - uniform(-1.5, 1.5) + bend[1]
     angle = uniform(-0.2, 0.2)  # radians

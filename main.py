@@ -226,17 +226,10 @@ def sizes(height, width):
 
 def adopt(config, settings):
     """Take settings over where no flag gives them; a width goes with its height."""
-    for name, given_by in (
-        ('input_height', ['input_height']),
-        ('input_width', ['input_width', 'input_height']),
-        ('output_height', ['output_height']),
-        ('output_width', ['output_width', 'output_height']),
-        ('dataset', ['dataset']),
-        ('z_dim', ['z_dim']),
-        ('z_dist', ['z_dist']),
-        ('batch_size', ['batch_size']),
-    ):
-        if name in settings and not any(FLAGS[flag].present for flag in given_by):
+    names = [*sizes(0, 0), 'dataset', 'z_dim', 'z_dist', 'batch_size']
+    for name in settings.keys() & names:
+        given_by = {name, name.replace('width', 'height')}
+        if not any(FLAGS[flag].present for flag in given_by):
             setattr(config, name, settings[name])
     config.input_width = config.input_width or config.input_height
     config.output_width = config.output_width or config.output_height
