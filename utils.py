@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import glob
 import gzip
 import json
@@ -49,15 +50,26 @@ def imread(path, grayscale=False):
     file holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned
     upright as EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError.
     """
+    return np.asarray(open_picture(path, grayscale), np.float64)
+
+
+def open_picture(path, grayscale=False):
+    """What `imread` reads, as a Pillow picture of mode RGB or, grey, F."""
     try:
         with Image.open(path) as image:
+            limit = Image.MAX_IMAGE_PIXELS  # of which Pillow itself only warns at first
+            if limit and image.width * image.height > limit:
+                raise UserError(f'{path}: larger than {limit} pixels, likely a bomb')
             if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if grayscale:
-                return np.asarray(image.convert('RGB').convert('F'), np.float64)
+                return image.convert('RGB').convert('F')
             ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(image.convert('RGB'), np.float64)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            image.load()  # before the file is closed
+            return image if image.mode == 'RGB' else image.convert('RGB')
+    except UserError:
+        raise
+    except Exception as error:  # on a torn file Pillow's readers raise nearly anything
         raise UserError(f'{path}: not a picture that can be read ({error})') from error
 
 
@@ -73,17 +85,47 @@ def bytescale(x):
     return (((x - low) * scale).clip(0, 255) + 0.5).astype(np.uint8)
 
 
-def center_crop(x, crop_h, crop_w=None):
-    """The middle crop_h x crop_w (None: square) of [h, w, ...], at most the picture."""
-    h, w = x.shape[:2]
+@functools.lru_cache(maxsize=4096)
+def stretch_table(low, high):
+    """What `bytescale` makes of each byte, 256 of them, where these are the extremes."""
+    table = np.zeros(256, np.uint8)
+    table[low : high + 1] = bytescale(np.arange(low, high + 1.0))
+    return table.tobytes()
+
+
+def stretch(image):
+    """`bytescale` of a Pillow picture: RGB stays RGB, F becomes L.
+
+    Bytes go through a table, which gives the same and spares NumPy's floats.
+    """
+    if image.mode == 'F':
+        return Image.fromarray(bytescale(np.asarray(image, np.float64)))
+    content = image.tobytes()
+    pixels = np.frombuffer(content, np.uint8)
+    table = stretch_table(int(pixels.min()), int(pixels.max()))
+    return Image.frombytes(image.mode, image.size, content.translate(table))
+
+
+def center_crop(image, crop_h, crop_w=None):
+    """The middle crop_h x crop_w (None: square) of a Pillow picture, at most all."""
+    w, h = image.size
     crop_h, crop_w = min(crop_h, h), min(crop_w or crop_h, w)
     j, i = int(round((h - crop_h) / 2.0)), int(round((w - crop_w) / 2.0))
-    return x[j : j + crop_h, i : i + crop_w]
+    return image.crop((i, j, i + crop_w, j + crop_h))
 
 
-def resize(x, height, width):
-    """uint8 [h, w(, 3)] -> [height, width(, 3)], by Pillow's bilinear filter."""
-    return np.asarray(Image.fromarray(x).resize((width, height), Image.BILINEAR))
+def box_crop(image, x, y, width, height):
+    """The part of a Pillow picture that lies in a box. UserError where none does."""
+    left, upper = max(x, 0), max(y, 0)
+    right, lower = min(x + width, image.width), min(y + height, image.height)
+    if right <= left or lower <= upper:
+        raise UserError('no part of it lies in its box')
+    return image.crop((left, upper, right, lower))
+
+
+def resize(image, height, width):
+    """A Pillow picture -> uint8 [height, width(, 3)], by Pillow's bilinear filter."""
+    return np.asarray(image.resize((width, height), Image.BILINEAR))
 
 
 def load_picture(
@@ -94,12 +136,18 @@ def load_picture(
     resize_width=64,
     crop=True,
     grayscale=False,
+    box=None,
 ):
-    """Read, crop (or not), stretch the contrast and resize, to uint8 [h, w(, 3)]."""
-    x = imread(path, grayscale)
-    if crop:
-        x = center_crop(x, input_height, input_width)
-    return resize(bytescale(x), resize_height, resize_width)
+    """Read, crop (or not), stretch the contrast and resize, to uint8 [h, w(, 3)].
+
+    box (x, y, width, height), in pixels, is cropped to instead of the centre.
+    """
+    image = open_picture(path, grayscale)
+    if box:
+        image = box_crop(image, *box)
+    elif crop:
+        image = center_crop(image, input_height, input_width)
+    return resize(stretch(image), resize_height, resize_width)
 
 
 def get_image(*args, **kwargs):
@@ -273,7 +321,9 @@ class IdxSet:
     def batch(self, start, count):
         images = self.images[start : start + count]
         if images.shape[1:3] != self.size:
-            images = np.stack([resize(image, *self.size) for image in images])
+            images = np.stack(
+                [resize(Image.fromarray(image), *self.size) for image in images]
+            )
         images = images.reshape(-1, *self.size, self.c_dim)
         return images, self.labels[start : start + count]
 
