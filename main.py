@@ -64,8 +64,20 @@ flags.DEFINE_enum(
 flags.DEFINE_string('dataset', 'celebA', 'Folder under data_dir: pictures or IDX files')
 flags.DEFINE_string('data_dir', './data', 'Where the data sets are')
 flags.DEFINE_string(
-    'input_fname_pattern', '*.jpg', 'Which files are pictures, ** nests'
+    'input_fname_pattern',
+    '*.jpg',
+    'Which files are pictures, ** nests; if not given, and there is no *.jpg, all are',
 )
+flags.DEFINE_boolean('conditional', False, 'Learn the class folders in the data set')
+flags.DEFINE_boolean('unconditional', False, 'Leave the labels of IDX files aside')
+flags.DEFINE_boolean('grayscale', False, 'Read pictures in grey')
+flags.DEFINE_enum(
+    'partition',
+    'all',
+    ['all', *utils.PARTITIONS],
+    'Pictures to use, by list_eval_partition.txt',
+)
+flags.DEFINE_boolean('bbox', False, 'Crop to the boxes of list_bbox_celeba.txt')
 flags.DEFINE_boolean('crop', False, 'Take the centre of each picture')
 flags.DEFINE_integer(
     'input_height', 108, 'Height of that centre, pixels', lower_bound=1
@@ -73,6 +85,13 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     'input_width', None, 'Its width; default: its height', lower_bound=1
 )
+flags.DEFINE_integer(
+    'num_workers',
+    min(4, os.cpu_count()),
+    'Processes that decode pictures ahead of the training; 0: none',
+    lower_bound=0,
+)
+flags.DEFINE_boolean('cache', False, 'Keep decoded pictures in a file for later epochs')
 flags.DEFINE_integer('output_height', 64, 'Height of what is drawn', lower_bound=1)
 flags.DEFINE_integer(
     'output_width', None, 'Its width; default: its height', lower_bound=1
@@ -121,11 +140,17 @@ def main(argv):
             c_dim=c_dim,
             dataset_name=config.dataset,
             max_to_keep=config.max_to_keep,
-            input_fname_pattern=config.input_fname_pattern,
+            input_fname_pattern=config.input_fname_pattern
+            if FLAGS['input_fname_pattern'].present
+            else None,
             checkpoint_dir=config.checkpoint_dir,
             sample_dir=config.sample_dir,
             out_dir=config.out_dir,
             data_dir=config.data_dir if config.train else None,
+            partition=config.partition,
+            bbox=config.bbox,
+            cache=config.cache,
+            num_workers=config.num_workers,
         )
         if config.train:
             dcgan.check(config)
@@ -133,7 +158,7 @@ def main(argv):
         pprint.pprint(vars(config))
         print_variables(tf.trainable_variables())
         if config.train:
-            print(f' [*] {len(dcgan.data)} pictures of {config.dataset}')
+            print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             step = dcgan.train(config)
         else:
             _, step = dcgan.load(config.checkpoint_dir)
@@ -179,6 +204,7 @@ def prepare_training(config):
         download.make_digits(config.data_dir)
     labelled = utils.idx_summary(folder)  # (height, width, classes), or None: pictures
     adopt(config, sizes(*labelled[:2]) if labelled else {})
+    y_dim = count_classes(config, folder, labelled)
     if not config.out_name:
         # only the last part of a path: a run is one folder
         data_name, dataset = (
@@ -191,7 +217,19 @@ def prepare_training(config):
             f'.y{config.output_width}.b{config.batch_size}'
         )
     place(config, os.path.join(config.out_dir, config.out_name))
-    return labelled[2] if labelled else None, 3
+    return y_dim, 1 if config.grayscale else 3
+
+
+def count_classes(config, folder, labelled):
+    """y_dim: the classes to learn, or None. UserError for flags that do not fit."""
+    if config.conditional and config.unconditional:
+        raise UserError('--conditional and --unconditional exclude each other')
+    if not labelled:
+        return len(utils.class_names(folder)) if config.conditional else None
+    for name in ('bbox', 'grayscale', 'partition'):
+        if getattr(config, name) not in (False, 'all'):
+            raise UserError(f'--{name} is for pictures, and {folder} has IDX files')
+    return None if config.unconditional else labelled[2]
 
 
 def find_run(config):

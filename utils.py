@@ -2,20 +2,33 @@
 
 import collections
 import contextlib
+import fcntl
 import functools
 import glob
 import gzip
+import hashlib
+import itertools
 import json
 import math
 import os
+import pickle
 import random
 import re
 import struct
+import subprocess
+import sys
 import time
+import warnings
 import zlib
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps
+from tqdm import tqdm
+
+warnings.filterwarnings(
+    'ignore', module='PIL'
+)  # odd files, which are read all the same
 
 Z_DISTRIBUTIONS = {
     'normal01': np.random.standard_normal,
@@ -23,6 +36,9 @@ Z_DISTRIBUTIONS = {
     'uniform_unsigned': lambda size: np.random.uniform(0, 1, size),
 }
 IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
+IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
+PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
 
 
 class UserError(ValueError):
@@ -87,7 +103,7 @@ def bytescale(x):
 
 @functools.lru_cache(maxsize=4096)
 def stretch_table(low, high):
-    """What `bytescale` makes of each byte, 256 of them, where these are the extremes."""
+    """What `bytescale` makes of each of the 256 bytes, these being the extremes."""
     table = np.zeros(256, np.uint8)
     table[low : high + 1] = bytescale(np.arange(low, high + 1.0))
     return table.tobytes()
@@ -114,13 +130,16 @@ def center_crop(image, crop_h, crop_w=None):
     return image.crop((i, j, i + crop_w, j + crop_h))
 
 
-def box_crop(image, x, y, width, height):
-    """The part of a Pillow picture that lies in a box. UserError where none does."""
+def box_crop(image, box):
+    """The part of a Pillow picture in a box (x, y, width, height), or None."""
+    x, y, width, height = box
     left, upper = max(x, 0), max(y, 0)
     right, lower = min(x + width, image.width), min(y + height, image.height)
-    if right <= left or lower <= upper:
-        raise UserError('no part of it lies in its box')
-    return image.crop((left, upper, right, lower))
+    return (
+        image.crop((left, upper, right, lower))
+        if left < right and upper < lower
+        else None
+    )
 
 
 def resize(image, height, width):
@@ -144,7 +163,9 @@ def load_picture(
     """
     image = open_picture(path, grayscale)
     if box:
-        image = box_crop(image, *box)
+        image = box_crop(image, box)
+        if image is None:
+            raise UserError(f'{path}: no part of it lies in its box {box}')
     elif crop:
         image = center_crop(image, input_height, input_width)
     return resize(stretch(image), resize_height, resize_width)
@@ -212,8 +233,9 @@ def make_gif(frames, path, duration=2):
 
 
 # Data sets. Both kinds have the same face: len(), c_dim, classes (None: no labels),
-# shuffle() at the start of an epoch, and batch(start, count), which gives uint8 images
-# [count, h, w, c_dim] and uint8 labels [count] or None.
+# contents (a line to print), shuffle() at the start of an epoch, batch(start, count),
+# which gives uint8 images [count, h, w, c_dim] and labels [count] or None, and
+# batches(size, number), which yields the first so many of them.
 
 
 def read_idx(path, dims=(1, 3, 4), header_only=False):
@@ -251,9 +273,9 @@ def write_idx(path, array):
 
 
 def idx_pairs(folder):
-    """(images, labels) paths of the IDX files of a folder, training part first.
+    """{part: (images, labels) paths} of a folder of IDX files, training part first.
 
-    Raises UserError where one of a pair is missing.
+    Raises UserError where one of a pair is missing, or there are several data sets.
     """
     parts = {}
     for name in sorted(os.listdir(folder)):  # 'x' sorts before, and wins over, 'x.gz'
@@ -266,38 +288,52 @@ def idx_pairs(folder):
             raise UserError(
                 f'{folder}: {next(iter(part.values()))} lacks its {kind} file'
             )
-    return [
-        (parts[prefix]['images'], parts[prefix]['labels'])
-        for prefix in sorted(parts, key=lambda prefix: 'train' not in prefix)
-    ]
+    names = {IDX_PART.sub('*', part) for part in parts}
+    if len(names) > 1:
+        raise UserError(
+            f'{folder}: holds several data sets ({", ".join(sorted(names))}); give '
+            'each a folder of its own'
+        )
+    return {
+        part.strip('-') or 'all': (parts[part]['images'], parts[part]['labels'])
+        for part in sorted(parts, key=lambda part: 'train' not in part)
+    }
 
 
 def idx_summary(folder):
     """(height, width, number of classes) of a folder of IDX files; None for another."""
-    pairs = idx_pairs(folder) if os.path.isdir(folder) else []
+    pairs = idx_pairs(folder) if os.path.isdir(folder) else {}
     if not pairs:
         return None
-    height, width = read_idx(pairs[0][0], (3, 4), header_only=True)[1:3]
-    classes = 1 + max(int(read_idx(labels, (1,)).max()) for _, labels in pairs)
-    return height, width, classes
+    images, _ = next(iter(pairs.values()))
+    height, width = read_idx(images, (3, 4), header_only=True)[1:3]
+    labels = np.concatenate([read_idx(path, (1,)) for _, path in pairs.values()])
+    return height, width, int(np.ptp(labels)) + 1
 
 
 class IdxSet:
     """Labelled images from all the IDX files of a folder, held in memory as uint8.
 
-    Batches are resized to height x width. Shuffled once, by the seed of the original's
+    Batches are resized to height x width. Labels count from the lowest there is, which
+    is 1 for the letters of EMNIST. Shuffled once, by the seed of the original's
     MNIST loader, which sets NumPy's global stream for all that follows, too.
     Raises UserError for files that are damaged or do not belong together.
     """
 
     def __init__(self, folder, height, width):
         images, labels = [], []
-        for images_path, labels_path in idx_pairs(folder):
+        pairs = idx_pairs(folder)
+        for images_path, labels_path in pairs.values():
             images.append(read_idx(images_path, (3, 4)))
             labels.append(read_idx(labels_path, (1,)))
             if images[-1].shape[1:] != images[0].shape[1:]:
                 raise UserError(
                     f'{images_path}: pictures of another size than the rest'
+                )
+            if images[-1].shape[3:] not in ((), (1,), (3,)):
+                raise UserError(
+                    f'{images_path}: its pictures have {images[-1].shape[3]} channels, '
+                    'and only 1 (grey) or 3 (RGB) can be used'
                 )
             if len(images[-1]) != len(labels[-1]):
                 raise UserError(
@@ -305,12 +341,16 @@ class IdxSet:
                     f'but {len(labels[-1])} labels'
                 )
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
+        self.labels -= self.labels.min()
         for array in (self.images, self.labels):
             np.random.seed(547)
             np.random.shuffle(array)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
         self.classes = int(self.labels.max()) + 1
+        self.contents = f'{len(self)} pictures in {self.classes} classes, ' + ', '.join(
+            f'{len(part)} of {name}' for name, part in zip(pairs, images)
+        )
 
     def __len__(self):
         return len(self.images)
@@ -321,46 +361,316 @@ class IdxSet:
     def batch(self, start, count):
         images = self.images[start : start + count]
         if images.shape[1:3] != self.size:
+            if self.c_dim == 1:
+                images = images.reshape(images.shape[:3])
             images = np.stack(
                 [resize(Image.fromarray(image), *self.size) for image in images]
             )
         images = images.reshape(-1, *self.size, self.c_dim)
         return images, self.labels[start : start + count]
 
+    def batches(self, size, number):
+        for index in range(number):
+            yield self.batch(index * size, size)
+
 
 class PictureSet:
-    """Pictures of a folder, unlabelled, decoded when a batch asks for them.
+    """Pictures of a folder, decoded when they are needed, or ahead of it.
+
+    pattern      a glob in the folder; None: *.jpg or, without any, PICTURE_TYPES
+    by_class     label them by the folders in the folder, each with its own pictures
+    partition    of CelebA's list: all, train, val or test
+    bbox         crop to the boxes of CelebA's list
+    cache        keep what is decoded in a file under the folder, for other runs, too
+    num_workers  processes that decode the coming batches; 0: decode what is asked for
 
     `options` are those of `load_picture`. Shuffled on construction and for each epoch,
     each time from the sorted list, by NumPy's global stream.
-    Raises UserError where no file matches the pattern.
+
+    What cannot be decoded is named once, and replaced by pictures from further on in
+    the epoch, the same ones whatever `cache` and `num_workers` are.
+    Raises UserError where that is above 1% of the set, and where no file matches.
     """
 
-    classes = None
-
-    def __init__(self, folder, pattern, grayscale, **options):
-        self.files = sorted(
-            glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
-        )
-        if not self.files:
-            raise UserError(
-                f'{folder}: no file matches {pattern!r}{other_types(folder)}'
-            )
-        self.c_dim = 1 if grayscale else 3
-        self.options = dict(options, grayscale=grayscale)
+    def __init__(
+        self,
+        folder,
+        pattern,
+        by_class=False,
+        partition='all',
+        bbox=False,
+        cache=False,
+        num_workers=0,
+        **options,
+    ):
+        self.options = options
+        self.c_dim = 1 if options['grayscale'] else 3
+        names = class_names(folder) if by_class else None
+        self.files = find_pictures(folder, pattern, by_class)
+        if partition != 'all':
+            self.files = in_partition(self.files, partition, folder)
+        boxes = read_list('list_bbox_celeba.txt', folder) if bbox else {}
+        missing = (0, 0, 0, 0) if bbox else None
+        self.boxes = [boxes.get(stem(path), missing) for path in self.files]
+        self.classes = self.labels = None
+        self.contents = f'{len(self)} pictures'
+        if by_class:
+            self._label(folder, names)
+        self.unreadable = {}  # path: why
+        self.workers = Workers(num_workers, options)
+        self.cache = None
+        if cache:
+            settings = [pattern, by_class, partition, bbox, options, PIL.__version__]
+            self.cache = self._open_cache(folder, settings)
+        self.order = np.arange(len(self))
         self.shuffle()
+
+    def _label(self, folder, names):
+        number = {name: label for label, name in enumerate(names)}
+        of_class = [inside(folder, path).split(os.sep)[0] for path in self.files]
+        for name in set(of_class) - set(names):
+            raise UserError(f'{folder}: {name} is in no class folder')
+        self.labels = np.array([number[name] for name in of_class])
+        self.classes = len(names)
+        counts = np.bincount(self.labels, minlength=len(names))
+        self.contents += ': ' + ', '.join(f'{n} {c}' for n, c in zip(counts, names))
+        if not counts.all():
+            raise UserError(f'{folder}: a class has no pictures: {self.contents}')
 
     def __len__(self):
         return len(self.files)
 
     def shuffle(self):
-        self.files.sort()
-        np.random.shuffle(self.files)
+        self.order.sort()
+        np.random.shuffle(self.order)
 
     def batch(self, start, count):
-        files = self.files[start : start + count]
-        images = np.stack([load_picture(path, **self.options) for path in files])
-        return images.reshape(*images.shape[:3], self.c_dim), None
+        indices = self.order[start : start + count]
+        return self._complete(start + count, indices, *self._decode(indices))
+
+    def batches(self, size, number):
+        chunks = [self.order[i * size : (i + 1) * size] for i in range(number)]
+        for i, decoded in enumerate(self._decode_ahead(chunks)):
+            yield self._complete((i + 1) * size, chunks[i], *decoded)
+
+    def _decode(self, indices):
+        """Images of these files, and {position: why} of those that fail."""
+        if self.cache:
+            pixels, failures = self.cache
+            where = enumerate(indices) if failures else ()
+            return pixels[indices], {i: failures[k] for i, k in where if k in failures}
+        return decode(self._jobs(indices), self.options)
+
+    def _decode_ahead(self, chunks):
+        if self.cache or not self.workers.count:
+            return map(self._decode, chunks)
+        return self.workers.map(map(self._jobs, chunks))
+
+    def _jobs(self, indices):
+        return [(self.files[i], self.boxes[i]) for i in indices]
+
+    def _complete(self, end, indices, images, failures):
+        """The batch up to `end`, failures replaced by what follows in the epoch."""
+        indices = indices.copy()
+        following = itertools.cycle(np.roll(self.order, -end)) if failures else ()
+        for position, why in failures.items():
+            self._leave_out(indices[position], why)
+            for index in following:
+                image, failed = self._decode([index])
+                if not failed:
+                    images[position], indices[position] = image[0], index
+                    break
+                self._leave_out(index, failed[0])
+        return images, None if self.labels is None else self.labels[indices]
+
+    def _leave_out(self, index, why):
+        path = self.files[index]
+        if path in self.unreadable:
+            return
+        self.unreadable[path] = why
+        print(f' [!] Left out, {len(self.unreadable)} so far: {why}', flush=True)
+        if len(self.unreadable) > len(self) / 100:
+            paths = ', '.join(sorted(self.unreadable))
+            raise UserError(
+                f'{len(self.unreadable)} of {len(self)} pictures cannot be used, which '
+                f'is above 1%; mend or remove them: {paths}'
+            )
+
+    def _open_cache(self, folder, settings):
+        """Pixels [n, h, w, c] of all files, mapped, and {index: why} of what failed.
+
+        They come from one file: the pixels, then the failures as JSON. Its name has a
+        sum of the settings, and one of the files that went into it.
+        """
+        files = [
+            [inside(folder, path), box, *size_and_time(path)]
+            for path, box in zip(self.files, self.boxes)
+        ]
+        settings, files = checksum(settings), checksum(files)
+        cache_dir = os.path.join(folder, '.cache')
+        path = os.path.join(cache_dir, f'{settings}-{files}')
+        shape = (len(self), *decode([], self.options)[0].shape[1:])
+        try:
+            os.makedirs(cache_dir, exist_ok=True)
+            with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
+                wait_for(lock, 'another run builds this cache')
+                if not os.path.exists(path):
+                    for name in os.listdir(cache_dir):  # of older files, or half built
+                        if settings in name:
+                            os.remove(os.path.join(cache_dir, name))
+                    self._build_cache(path)
+            with open(path, 'rb') as file:
+                file.seek(math.prod(shape))
+                failures = {int(index): why for index, why in json.load(file).items()}
+        except OSError as error:
+            raise UserError(
+                f'{cache_dir}: cannot be used ({error.strerror}); leave out --cache'
+            ) from error
+        return np.memmap(path, np.uint8, 'r', shape=shape), failures
+
+    def _build_cache(self, path):
+        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
+        failures = {}
+        with (
+            replacing(path) as temporary,
+            open(temporary, 'wb') as file,
+            progress('cache', len(self), ' pictures') as bar,
+        ):
+            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+                images, failed = decoded
+                for position, why in failed.items():
+                    self._leave_out(indices[position], why)
+                    failures[int(indices[position])] = why
+                file.write(images.data)
+                bar.update(len(images))
+            file.write(json.dumps(failures).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def decode(jobs, options):
+    """Load (path, box) pairs: uint8 [n, h, w, c], and {position: why} of what fails."""
+    size = options['resize_height'], options['resize_width']
+    images = np.zeros((len(jobs), *size, 1 if options['grayscale'] else 3), np.uint8)
+    failures = {}
+    for position, (path, box) in enumerate(jobs):
+        try:
+            image = load_picture(path, box=box, **options)
+            images[position] = image.reshape(images.shape[1:])
+        except UserError as error:
+            failures[position] = str(error)
+    return images, failures
+
+
+class Workers:
+    """Processes that decode, each one batch at a time; they end when this one does.
+
+    They are not multiprocessing's, which would import the script that was started, and
+    with it TensorFlow, into each.
+    """
+
+    def __init__(self, count, options):
+        self.count, self.options = count, options
+        self.processes = []
+
+    def map(self, batches):
+        """Yield decode(jobs, options) for each of the batches, in order.
+
+        As many are under way as there are processes.
+        """
+        if not self.processes:
+            self.processes = [self._start() for _ in range(self.count)]
+        batches, busy = iter(batches), collections.deque()
+        finished = False
+        try:
+            for process, jobs in zip(self.processes, batches):
+                busy.append(self._send(process, jobs))
+            while busy:
+                process = busy.popleft()
+                decoded = self._receive(process)
+                for jobs in itertools.islice(batches, 1):
+                    busy.append(self._send(process, jobs))
+                yield decoded
+            finished = True
+        finally:
+            if not finished:  # answers that nobody waits for would be taken for others
+                for process in self.processes:
+                    process.kill()
+                self.processes = []
+
+    def _start(self):
+        process = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the process that is served
+        )
+        return self._send(process, self.options)
+
+    def _send(self, process, content):
+        try:
+            pickle.dump(content, process.stdin)
+            process.stdin.flush()
+        except OSError as error:
+            raise self._lost(process) from error
+        return process
+
+    def _receive(self, process):
+        try:
+            return pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise self._lost(process) from error
+
+    def _lost(self, process):
+        return UserError(
+            f'a process that decodes pictures ended ({process.wait()}), perhaps for '
+            'want of memory; lower --num_workers'
+        )
+
+
+def serve_decoding():
+    """Be one of the Workers: decode what comes in until there is no more."""
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        options = pickle.load(sys.stdin.buffer)
+        while True:
+            decoded = decode(pickle.load(sys.stdin.buffer), options)
+            pickle.dump(decoded, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    os._exit(0)  # without a last flush to a reader that may be gone
+
+
+def find_pictures(folder, pattern, by_class=False):
+    """Sorted paths of the files that match a glob; see PictureSet.
+
+    Says what it took and left if it had to choose. Raises UserError where none is.
+    """
+
+    def matches(pattern):
+        if by_class and '/' not in pattern:
+            pattern = f'*/{pattern}'
+        found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
+        return sorted(found)
+
+    if pattern:
+        files = matches(pattern)
+    else:
+        pattern = '*.jpg'
+        known = [p for p in matches('*') if p.lower().endswith(PICTURE_TYPES)]
+        files = [path for path in known if path.endswith('.jpg')] or known
+        others = type_counts(path for path in known if not path.endswith('.jpg'))
+        if others and files is known:
+            print(f' [*] {folder}: no *.jpg, so {others} are used', flush=True)
+        elif others:
+            print(f' [*] {folder}: only *.jpg is used, not {others}', flush=True)
+    if not files:
+        raise UserError(f'{folder}: no file matches {pattern!r}{other_types(folder)}')
+    return files
+
+
+def type_counts(paths):
+    """How many files of each ending there are, in words."""
+    counts = collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
+    return ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
 
 
 def other_types(folder):
@@ -377,21 +687,111 @@ def other_types(folder):
     return f"; there are {there}: try --input_fname_pattern '{most}'"
 
 
-def open_dataset(folder, pattern, output_size, input_size, crop, grayscale):
-    """The data set in a folder: an IdxSet where it holds IDX files, else a PictureSet.
+def class_names(folder):
+    """The folders in a folder, sorted. Raises UserError where there is none."""
+    require_folder(folder)
+    with os.scandir(folder) as entries:
+        names = sorted(
+            e.name for e in entries if e.is_dir() and not e.name.startswith('.')
+        )
+    if not names:
+        raise UserError(f'{folder}: has no class folders, which --conditional needs')
+    return names
 
-    Sizes are (height, width) in pixels. Raises UserError where there is nothing to use.
+
+def in_partition(files, partition, folder):
+    """The files that CelebA's list has in a partition: train, val or test."""
+    rows = read_list('list_eval_partition.txt', folder)
+    row = (PARTITIONS.index(partition),)
+    files = [path for path in files if rows.get(stem(path)) == row]
+    if not files:
+        raise UserError(f'{folder}: none of its pictures is in partition {partition}')
+    return files
+
+
+def read_list(name, folder):
+    """{picture's name without its ending: numbers in its row} of one of CelebA's lists.
+
+    It is in the folder of the pictures or the one above. Raises UserError otherwise.
     """
+    for place in (folder, os.path.dirname(os.path.normpath(folder))):
+        path = os.path.join(place, name)
+        if os.path.exists(path):
+            with open(path, encoding='utf-8', errors='replace') as file:
+                rows = [line.split() for line in file]
+            rows = {
+                stem(row[0]): tuple(map(int, row[1:]))
+                for row in rows
+                if len(row) > 1 and all(re.fullmatch(r'-?\d+', x) for x in row[1:])
+            }
+            if not rows:
+                raise UserError(f'{path}: not a list of CelebA; fetch it again')
+            return rows
+    raise UserError(
+        f'{folder}: {name} is neither there nor in the folder above; '
+        '"download.py celebA" fetches it'
+    )
+
+
+def stem(path):
+    """The name of a file without its ending."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def inside(folder, path):
+    """What follows the folder in the path of something in it."""
+    return path[len(os.path.join(folder, '')) :]
+
+
+def size_and_time(path):
+    """Bytes, and nanoseconds of the last change; zeros where it cannot be read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def checksum(content):
+    """A short name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def wait_for(file, reason):
+    """Lock an open file, saying why if another process has it first."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f' [*] Waiting: {reason}', flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def require_folder(folder):
+    """Raise UserError where there is no such folder of data."""
     if not os.path.isdir(folder):
         raise UserError(
-            f'{folder}: no such data folder; see download.py and --data_dir'
+            f'{folder}: no such data folder; download.py makes those of mnist, celebA, '
+            'lsun and digits, --data_dir tells where they are'
         )
+
+
+def open_dataset(
+    folder, pattern, output_size, input_size, crop, grayscale, by_class=False, **reading
+):
+    """The data set in a folder: an IdxSet where it holds IDX files, else a PictureSet.
+
+    Sizes are (height, width) in pixels; by_class and `reading` are PictureSet's.
+    Raises UserError where there is nothing to use.
+    """
+    require_folder(folder)
     if idx_pairs(folder):
         return IdxSet(folder, *output_size)
     return PictureSet(
         folder,
         pattern,
-        grayscale,
+        by_class,
+        **reading,
+        grayscale=grayscale,
         input_height=input_size[0],
         input_width=input_size[1],
         resize_height=output_size[0],
@@ -493,6 +893,22 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
 # Files
 
 
+def progress(name, total, unit, done=0):
+    """tqdm's bar of how far something is, its rate, and the time that is left.
+
+    To be closed by `with`. total None stands for not known; `done` was there before.
+    """
+    return tqdm(
+        desc=name,
+        total=total,
+        unit=unit,
+        initial=done,
+        unit_scale=True,
+        mininterval=1,
+        miniters=1,
+    )
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Give a temporary path beside `path`, which replaces it once the block is through.
@@ -567,3 +983,7 @@ def newest_run(out_dir, dataset, checkpoint_dir):
             'train one with --train, or name one with --out_dir and --out_name'
         )
     return max(runs)[1]
+
+
+if __name__ == '__main__':
+    serve_decoding()

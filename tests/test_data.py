@@ -132,7 +132,7 @@ def test_pictures_are_sorted_then_shuffled_for_every_epoch(tmp_path):
     np.random.seed(3)
     np.random.shuffle(expected.copy())
     np.random.shuffle(expected)
-    assert dataset.files == expected
+    assert [dataset.files[i] for i in dataset.order] == expected
 
 
 def test_pictures_become_bytes_of_the_output_size(tmp_path):

@@ -171,7 +171,10 @@ def test_other_output_sizes_resize_the_digits(home):
     ('args', 'message'),
     [
         (['--dataset', 'none', '--train'], './data/none: no such data folder'),
-        (['--dataset', 'cats', '--train'], "matches '*.jpg'; there are 9 *.png"),
+        (
+            ['--dataset', 'cats', '--train', '--input_fname_pattern', '*.gif'],
+            "matches '*.gif'; there are 9 *.png",
+        ),
         (['--dataset', 'none'], './out: no trained run of dataset none'),
         (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
         (['--dataset', 'set', '--train'], '20 pictures do not fill a batch of 64'),

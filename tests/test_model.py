@@ -210,7 +210,7 @@ def test_conditional_model_needs_multiples_of_four(tiny):
 
 def test_data_without_labels_cannot_train_a_conditional_model(tiny, tmp_path):
     write_pictures(tmp_path / 'cats')
-    with pytest.raises(UserError, match='cats: has no labels'):
+    with pytest.raises(UserError, match='cats: has no class folders'):
         tiny(
             y_dim=4,
             data_dir=str(tmp_path),
