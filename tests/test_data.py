@@ -123,6 +123,44 @@ def test_as_many_labels_as_images_are_needed(tmp_path):
         open_set(tmp_path)
 
 
+@pytest.mark.parametrize('endings', [('train', 'test'), ('train', 'valid')])
+def test_the_letters_of_emnist_count_from_nought(endings, tmp_path):
+    for ending in endings:
+        prefix = f'emnist-letters-{ending}'
+        _, labels = write_idx_set(tmp_path, prefix=prefix)
+        utils.write_idx(f'{tmp_path}/{prefix}-labels-idx1-ubyte', labels + 1)
+    dataset = open_set(tmp_path)
+    assert utils.idx_summary(str(tmp_path)) == (8, 8, 4)
+    assert sorted(set(dataset.labels)) == [0, 1, 2, 3] and dataset.classes == 4
+    assert dataset.contents.startswith('80 pictures in 4 classes, 40 of emnist-letters')
+
+
+def test_several_idx_sets_in_one_folder_are_told_apart(tmp_path):
+    for prefix in ('emnist-letters-train', 'emnist-digits-train'):
+        write_idx_set(tmp_path, prefix=prefix)
+    with pytest.raises(UserError, match='several data sets .*emnist-digits-.*letters'):
+        open_set(tmp_path)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('size', [8, 16])
+def test_idx_pictures_can_have_channels(channels, size, tmp_path):
+    write_idx_set(tmp_path)
+    images = np.random.RandomState(0).randint(0, 256, (40, 8, 8, channels))
+    utils.write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
+    dataset = open_set(tmp_path, size=(size, size))
+    assert dataset.c_dim == channels
+    assert dataset.batch(0, 5)[0].shape == (5, size, size, channels)
+
+
+def test_idx_pictures_of_odd_channels_are_refused(tmp_path):
+    write_idx_set(tmp_path)
+    images = np.zeros((40, 8, 8, 2), np.uint8)
+    utils.write_idx(f'{tmp_path}/train-images-idx3-ubyte', images)
+    with pytest.raises(UserError, match='its pictures have 2 channels, and only 1'):
+        open_set(tmp_path)
+
+
 def test_pictures_are_sorted_then_shuffled_for_every_epoch(tmp_path):
     write_pictures(tmp_path)
     expected = [f'{tmp_path}/{i:03d}.png' for i in range(10)]

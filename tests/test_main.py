@@ -28,6 +28,9 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp('home')
     write_idx_set(home / 'data' / 'set', count=20)
     write_pictures(home / 'data' / 'cats', count=9)
+    write_pictures(home / 'data' / 'torn', count=9)
+    for path in (home / 'data' / 'torn').iterdir():
+        path.write_text('torn')
     return home
 
 
@@ -99,6 +102,28 @@ def test_the_last_iteration_is_saved_whatever_the_frequencies(home, runs):
     sheet = Image.open(folder / 'samples' / 'train_00000001.png')
     assert sheet.size == (16 * 3, 16 * 3) and sheet.mode == 'RGB'
     assert '[Sample]' not in runs['cats'].stdout
+
+
+@pytest.mark.parametrize(
+    ('args', 'variable', 'mode'),
+    [
+        (['--dataset', 'set', '--unconditional'], 'g_h4/biases:0 (float32 1)', 'L'),
+        (['--dataset', 'pets', '--conditional'], 'g_h3/biases:0 (float32 3)', 'RGB'),
+        (['--dataset', 'cats', '--grayscale'], 'g_h4/biases:0 (float32 1)', 'L'),
+    ],
+)
+def test_labels_and_colour_are_as_asked_for(args, variable, mode, home):
+    out = ['--out_dir', f'{args[1]}{args[2]}', '--epoch', 1, '--output_height', 16]
+    for name in ('dog', 'cow'):
+        write_pictures(home / 'data' / 'pets' / name, count=5, ending='jpg')
+    trained = run('main.py', '--train', *args, *out, *SMALL, cwd=home)
+    assert trained.returncode == 0, trained.stderr
+    assert f'generator/{variable}' in trained.stdout
+    sampled = run('main.py', *args[:2], *out[:2], cwd=home)
+    assert sampled.returncode == 0, sampled.stderr
+    (path,) = re.findall(r' \[\*\] (.*/samples/test_\d{14}\.png)', sampled.stdout)
+    sheet = Image.open(home / path)
+    assert sheet.mode == mode and sheet.size == (16 * 3, 16 * 3)
 
 
 def test_sampling_needs_the_run_folder_alone(home, tmp_path):
@@ -186,6 +211,18 @@ def test_other_output_sizes_resize_the_digits(home):
             ['--dataset', 'set', '--train', *SMALL, '--output_height', 10],
             'output size 10x10: the conditional model needs multiples of 4',
         ),
+        (
+            ['--dataset', 'set', '--train', '--conditional', '--unconditional'],
+            '--conditional and --unconditional exclude each other',
+        ),
+        (['--dataset', 'cats', '--train', '--conditional'], 'no class folders'),
+        (['--dataset', 'none', '--train', '--conditional'], 'no such data folder'),
+        (['--dataset', 'set', '--train', '--bbox'], '--bbox is for pictures'),
+        (
+            ['--dataset', 'cats', '--train', '--partition', 'val'],
+            'list_eval_partition.txt is neither there nor',
+        ),
+        (['--dataset', 'torn', '--train', *SMALL], '1 of 9 pictures cannot be used'),
         (['--dataset', 'set', '--z_dim', 9], 'g_h0_lin/Matrix [10, 1024]'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--out_dir', 'data/set/f'],
@@ -208,10 +245,10 @@ def test_a_mistake_ends_in_a_line_that_names_the_way_out(args, message, home):
 
 
 def test_a_damaged_data_file_ends_in_one_line(home):
-    write_idx_set(home / 'data' / 'torn', count=20)
-    path = home / 'data' / 'torn' / 'train-images-idx3-ubyte'
+    write_idx_set(home / 'data' / 'cut', count=20)
+    path = home / 'data' / 'cut' / 'train-images-idx3-ubyte'
     path.write_bytes(path.read_bytes()[:-5])
-    result = run('main.py', '--dataset', 'torn', '--train', *SMALL, cwd=home)
+    result = run('main.py', '--dataset', 'cut', '--train', *SMALL, cwd=home)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'train-images-idx3-ubyte: damaged or cut short' in result.stderr
 

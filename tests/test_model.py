@@ -1,5 +1,8 @@
 """The DCGAN class: graph, averages, checkpoints, errors."""
 
+import contextlib
+import io
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -158,6 +161,34 @@ def test_checkpoints_beyond_max_to_keep_are_removed(tiny, tmp_path):
     dcgan.save(str(tmp_path / 'elsewhere'), 5)
     kept = sorted(path.name for path in tmp_path.glob('*.index'))
     assert kept == ['model.b6-3.index', 'model.b6-4.index']
+
+
+def losses(folder, out_dir, **reading):
+    """What a short training run from seeds prints, but for the times."""
+    np.random.seed(0)
+    config = SimpleNamespace(epoch=2, train_size=np.inf, z_dist='normal01', beta1=0.5)
+    config.__dict__.update(learning_rate=1e-3, sample_freq=2, ckpt_freq=9)
+    config.__dict__.update(G_img_sum=False, sample_dir=out_dir, checkpoint_dir=out_dir)
+    threads = tf.ConfigProto(
+        inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
+    )
+    with tf.Graph().as_default(), tf.Session(config=threads) as sess:
+        tf.set_random_seed(1)
+        dcgan = model.DCGAN(
+            sess, batch_size=6, sample_num=6, gf_dim=4, df_dim=4, data_dir=str(folder),
+            dataset_name='cats', input_fname_pattern=None, out_dir=out_dir, **reading
+        )  # fmt: skip
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            dcgan.train(config)
+    return re.findall(r'\w_loss: \S+', printed.getvalue())
+
+
+@pytest.mark.parametrize('reading', [{'num_workers': 2}, {'cache': True}])
+def test_losses_are_the_same_however_pictures_are_read(reading, tmp_path):
+    write_pictures(tmp_path / 'cats', count=19)
+    expected = losses(tmp_path, str(tmp_path / 'a'))
+    assert losses(tmp_path, str(tmp_path / 'b'), **reading) == expected
+    assert len(expected) == 6 * 2 + 3 * 2
 
 
 @pytest.mark.parametrize(
