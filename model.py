@@ -113,9 +113,8 @@ class DCGAN:
             )
             self.c_dim = self.data.c_dim
             self._check_data(dataset_name)
-        # a byte as the network sees it: in [0, 1] if G ends in a sigmoid, or [-1, 1]
-        pixels = np.arange(256) / 255.0 if y_dim else np.arange(256) / 127.5 - 1.0
-        self._pixels = pixels.astype(np.float32)
+        # bytes less the first, over the second: [0, 1] for a sigmoid in G, or [-1, 1]
+        self._byte_range = (0.0, 255.0) if y_dim else (127.5, 127.5)
         self._meta = None
         self.build_model()
 
@@ -346,17 +345,19 @@ class DCGAN:
 
     def _iterations(self, config, batches):
         """Yield epoch, index in it and feed; draws random numbers as the original."""
+        fed = np.empty(self.inputs.shape, np.float32)  # the same memory for all batches
         for epoch in range(config.epoch):
             self.data.shuffle()
             data = self.data.batches(self.batch_size, batches)
             for idx, (images, labels) in enumerate(data):
                 z = gen_random(config.z_dist, (self.batch_size, self.z_dim))
-                yield epoch, idx, self._feed(images, labels, z)
+                yield epoch, idx, self._feed(images, labels, z, fed)
 
-    def _feed(self, images, labels, z):
+    def _feed(self, images, labels, z, out=None):
         """The feed for every fetch, from uint8 images, labels [B] or None, and z."""
-        # no byte is outside the table: with that said, NumPy is twice as fast
-        pixels = np.take(self._pixels, images, mode='clip')
+        low, scale = self._byte_range
+        pixels = np.subtract(images, low, out=out, dtype=np.float32)
+        pixels /= scale
         feed = {self.inputs: pixels, self.z: z}
         if self.y_dim:
             feed[self.y] = one_hot(labels, self.y_dim)

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pickle
+import queue
 import random
 import re
 import struct
@@ -20,6 +21,7 @@ import sys
 import time
 import warnings
 import zlib
+from concurrent import futures
 
 import numpy as np
 import PIL
@@ -117,6 +119,8 @@ def stretch(image):
     if image.mode == 'F':
         return Image.fromarray(bytescale(np.asarray(image, np.float64)))
     content = image.tobytes()
+    if b'\x00' in content and b'\xff' in content:
+        return image  # it would stay as it is
     pixels = np.frombuffer(content, np.uint8)
     table = stretch_table(int(pixels.min()), int(pixels.max()))
     return Image.frombytes(image.mode, image.size, content.translate(table))
@@ -563,40 +567,31 @@ def decode(jobs, options):
 
 
 class Workers:
-    """Processes that decode, each one batch at a time; they end when this one does.
+    """Processes that decode; they end when this one does.
 
     They are not multiprocessing's, which would import the script that was started, and
-    with it TensorFlow, into each.
+    with it TensorFlow, into each. A thread waits for each of them.
     """
 
     def __init__(self, count, options):
         self.count, self.options = count, options
-        self.processes = []
+        self.processes, self.idle = [], queue.SimpleQueue()
+        self.threads = futures.ThreadPoolExecutor(count) if count else None
 
     def map(self, batches):
         """Yield decode(jobs, options) for each of the batches, in order.
 
-        As many are under way as there are processes.
+        At most two for each process are under way or wait to be yielded.
         """
         if not self.processes:
             self.processes = [self._start() for _ in range(self.count)]
-        batches, busy = iter(batches), collections.deque()
-        finished = False
-        try:
-            for process, jobs in zip(self.processes, batches):
-                busy.append(self._send(process, jobs))
-            while busy:
-                process = busy.popleft()
-                decoded = self._receive(process)
-                for jobs in itertools.islice(batches, 1):
-                    busy.append(self._send(process, jobs))
-                yield decoded
-            finished = True
-        finally:
-            if not finished:  # answers that nobody waits for would be taken for others
-                for process in self.processes:
-                    process.kill()
-                self.processes = []
+        ahead = collections.deque()
+        for jobs in batches:
+            if len(ahead) == 2 * self.count:
+                yield ahead.popleft().result()
+            ahead.append(self.threads.submit(self._decode, jobs))
+        while ahead:
+            yield ahead.popleft().result()
 
     def _start(self):
         process = subprocess.Popen(
@@ -605,27 +600,23 @@ class Workers:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the process that is served
         )
-        return self._send(process, self.options)
-
-    def _send(self, process, content):
-        try:
-            pickle.dump(content, process.stdin)
-            process.stdin.flush()
-        except OSError as error:
-            raise self._lost(process) from error
+        pickle.dump(self.options, process.stdin)
+        self.idle.put(process)
         return process
 
-    def _receive(self, process):
+    def _decode(self, jobs):
+        process = self.idle.get()
         try:
+            pickle.dump(jobs, process.stdin)
+            process.stdin.flush()
             return pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise self._lost(process) from error
-
-    def _lost(self, process):
-        return UserError(
-            f'a process that decodes pictures ended ({process.wait()}), perhaps for '
-            'want of memory; lower --num_workers'
-        )
+            raise UserError(
+                f'a process that decodes pictures ended ({process.wait()}), perhaps '
+                'for want of memory; lower --num_workers'
+            ) from error
+        finally:
+            self.idle.put(process)
 
 
 def serve_decoding():
