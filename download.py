@@ -309,10 +309,13 @@ def unpack(archive, folder, ending):
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]
                     path = os.path.join(folder, name)
-                    if size_of(path) != member.file_size:
-                        with packed.open(member) as source, open(path, 'wb') as target:
-                            shutil.copyfileobj(source, target, 1 << 20)
-                    bar.update(member.file_size)
+                    if size_of(path) == member.file_size:
+                        bar.update(member.file_size)
+                        continue
+                    with packed.open(member) as source, open(path, 'wb') as target:
+                        while chunk := source.read(1 << 20):
+                            target.write(chunk)
+                            bar.update(len(chunk))
     except (zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f'{archive}: damaged ({error}); remove it, and run this again'
@@ -323,9 +326,15 @@ def is_whole_zip(path):
     """Whether a file is a zip archive, all of whose members have their checksums."""
     try:
         with zipfile.ZipFile(path) as packed:
-            return packed.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+            total = sum(member.file_size for member in packed.infolist())
+            with progress(f'checking {os.path.basename(path)}', total, 'B') as bar:
+                for member in packed.infolist():
+                    with packed.open(member) as source:
+                        while chunk := source.read(1 << 20):
+                            bar.update(len(chunk))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return False
+    return True
 
 
 def settle(stage, folder):
