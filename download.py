@@ -9,6 +9,8 @@ Interrupted, it goes on where it was when run again.
 """
 
 import argparse
+import contextlib
+import glob
 import gzip
 import hashlib
 import io
@@ -16,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -86,6 +89,7 @@ LSUN_CATEGORIES = (
 )
 TRIES, PAUSE = 5, 1.0  # that bring nothing more; seconds after the first, then doubled
 TIMEOUT = 30  # seconds in which a server has to say something
+PAGE = 1 << 12  # bytes in which an HTML page shows
 BUSY = (408, 429, 500, 502, 503, 504)  # HTTP's ways to say "later"
 
 
@@ -106,6 +110,10 @@ def main(args=None):
     args = parser.parse_args(args)
     if args.limit is not None and args.limit < 1:
         parser.error('--limit has to be positive')
+    if args.mirror and '://' not in args.mirror:
+        parser.error(
+            f'--mirror {args.mirror} is no URL, it lacks a http:// or https://'
+        )
     data_dir = expand_path(args.data_dir)
     for name in args.datasets:
         if name == 'mnist':
@@ -126,21 +134,20 @@ class Dropped(Exception):
 
 
 def obtain(name, folders, urls, is_right, by_hand):
-    """Have a file for which is_right(path) holds, from a folder or one of the URLs.
+    """Path of a file for which is_right(path) holds, from a folder or one of the URLs.
 
     What is in one of the folders, perhaps fetched by hand, is checked, and left alone
     if it is wrong. Otherwise the URLs are tried in turn, to the first folder; until it
     is right the file is called `name`.part, with which an interrupted fetch goes on.
-    Returns (its path, whether it was fetched). Raises UserError where there is none;
-    `by_hand` says what else can be done.
+    Raises UserError where there is none; `by_hand` says what else can be done.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
             problem = what_is_wrong(path, is_right)
             if problem:
                 raise UserError(f'{path}: {problem}; remove it, then {by_hand}')
-            print(f'{path}: already there')
-            return path, False
+            print(f'{path}: already there', flush=True)
+            return path
     path, failures = os.path.join(folders[0], name), []
     os.makedirs(folders[0], exist_ok=True)
     for url in urls:
@@ -150,7 +157,9 @@ def obtain(name, folders, urls, is_right, by_hand):
             failures.append(str(error))
         else:
             os.replace(f'{path}.part', path)
-            return path, True
+            return path
+    with contextlib.suppress(OSError):
+        os.rmdir(folders[0])  # if it is empty
     raise UserError(f'{"; ".join(failures)}; {by_hand}')
 
 
@@ -172,23 +181,27 @@ def fetch_right(url, part, is_right):
 def what_is_wrong(path, is_right):
     """Words for what is wrong with a file, or None."""
     with open(path, 'rb') as file:
-        start = file.read(1 << 16).lower()
-    if start.lstrip().startswith((b'<!doctype html', b'<html')):
-        return f'an HTML page in its place, {page_reason(start)}'
+        page = page_in(file.read(PAGE))
+    if page:
+        return page
     if not is_right(path):
         return f'damaged or not what it should be ({os.path.getsize(path):,} bytes)'
     return None
 
 
-def page_reason(page):
-    """Why a server may have sent this page, lower case, and not the file."""
+def page_in(start):
+    """Words for the HTML page that begins a file, and why it came; None for others."""
+    page = start.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
+    if not page.startswith((b'<!doctype html', b'<html', b'<!--')):
+        return None
+    why = 'likely the message of a dead link or a proxy'
     if b'quota' in page or b'too many users' in page:
-        return "as Google Drive's quota for it is used up; try again in a day"
-    if b'virus' in page:
-        return 'as Google Drive asks to confirm large files'
-    if b'sign in' in page or b'log in' in page or b'login' in page:
-        return 'as it wants a login'
-    return 'likely the message of a dead link or a proxy'
+        why = "as Google Drive's quota for it is used up; try again in a day"
+    elif b'virus' in page:
+        why = 'as Google Drive asks to confirm large files'
+    elif b'sign in' in page or b'log in' in page:
+        why = 'as it wants a login'
+    return f'an HTML page in its place, {why}'
 
 
 def fetch(url, part):
@@ -196,57 +209,84 @@ def fetch(url, part):
 
     Raises UserError where the server refuses, or several tries bring nothing more.
     """
-    if url.startswith(DRIVE):
-        return fetch_from_drive(url, part)
-    tries, most = 0, size_of(part)
+    fetch_once = fetch_from_drive if url.startswith(DRIVE) else fetch_rest
+    tries, most = 0, fetched(part)
     while True:
         try:
-            return fetch_rest(url, part)
+            return fetch_once(url, part)
         except Dropped as error:
-            tries = tries + 1 if size_of(part) <= most else 1
-            most = max(most, size_of(part))
-            if tries == TRIES:
-                raise UserError(f'{url}: {error}, {tries} times') from error
+            tries = tries + 1 if fetched(part) <= most else 1
+            most = max(most, fetched(part))
+            why = getattr(error.__cause__, 'reason', None)
+            if tries == TRIES or (not most and isinstance(why, socket.gaierror)):
+                raise UserError(f'{url}: {error}, tries: {tries}') from error
             pause = PAUSE * 2 ** (tries - 1)
             print(f'{url}: {error}; again in {pause:.0f} s', flush=True)
             time.sleep(pause)
 
 
-def fetch_rest(url, part):
-    """Ask once for what `part` lacks, or for all if the server knows no parts."""
-    done = size_of(part)
-    headers = {'User-Agent': 'DCGAN', 'Range': f'bytes={done}-'}
-    if not done:
-        del headers['Range']
-    try:
-        request = urllib.request.Request(url, headers=headers)
-        response = from_network(urllib.request.urlopen, request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and done:
-            return  # there is no more: `part` is whole, or wrong, which a check tells
-        if error.code in BUSY:
-            raise Dropped(f'{error.code} {error.reason}') from error
-        raise UserError(f'{url}: {error.code} {error.reason}') from error
-    except ValueError as error:
-        raise UserError(f'{url}: {error}') from error
+def fetched(part):
+    """Bytes of the file `part` and of what gdown has of it."""
+    return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(part)}*'))
+
+
+def fetch_rest(url, part, whole=False):
+    """Ask once for what `part` lacks or, if that cannot be had or `whole`, for all.
+
+    What came replaces `part` if it is more.
+    """
+    done = 0 if whole else size_of(part)
+    response = open_url(url, done)
+    if response is None:
+        return
     with response:
         span = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
-        goes_on = response.status == 206 and span and int(span[1]) == done
-        if response.status == 206 and not goes_on:
-            os.remove(part)
-            raise Dropped('sent another part than was asked for')
-        start = done if goes_on else 0
-        length = response.headers.get('Content-Length')
-        total = start + int(length) if length else None
-        with (
-            open(part, 'ab' if goes_on else 'wb') as file,
-            progress(os.path.basename(url), total, 'B', start) as bar,
-        ):
-            while chunk := from_network(response.read, 1 << 16):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if total and size_of(part) < total:
-        raise Dropped(f'broke off after {size_of(part):,} of {total:,} bytes')
+        goes_on = done and response.status == 206 and span and int(span[1]) == done
+        if response.status == 206 and not goes_on and not whole:
+            return fetch_rest(url, part, whole=True)  # another part than was asked for
+        length = response.headers.get('Content-Length', '')
+        total = int(length) + (done if goes_on else 0) if length.isdigit() else None
+        chunk = from_network(response.read, PAGE)
+        page = not goes_on and page_in(chunk)
+        if page:
+            raise UserError(f'{url}: {page}')
+        to = part if goes_on or not os.path.exists(part) else f'{part}.new'
+        try:
+            with (
+                open(to, 'ab' if goes_on else 'wb') as file,
+                progress(os.path.basename(url), total, 'B', size_of(to)) as bar,
+            ):
+                while chunk:
+                    file.write(chunk)
+                    bar.update(len(chunk))
+                    chunk = from_network(response.read1, 1 << 16)
+        finally:
+            size = size_of(to)
+            if to != part and size < size_of(part):
+                os.remove(to)
+            elif to != part:  # the longer of the two is worth more
+                os.replace(to, part)
+    if total and size < total:
+        raise Dropped(f'broke off after {size:,} of {total:,} bytes')
+
+
+def open_url(url, start):
+    """The response for a URL, from byte `start` on if it has parts; None: no more."""
+    headers = {'User-Agent': 'DCGAN'}
+    if start:
+        headers['Range'] = f'bytes={start}-'
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        return from_network(urllib.request.urlopen, request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        message = f'{error.code} {one_line(error.reason)}'
+        if error.code == 416 and start:
+            return None
+        if error.code in BUSY:
+            raise Dropped(message) from error
+        raise UserError(f'{url}: {message}') from error
+    except ValueError as error:
+        raise UserError(f'{url}: {error}') from error
 
 
 def from_network(call, *args, **kwargs):
@@ -256,23 +296,39 @@ def from_network(call, *args, **kwargs):
     except urllib.error.HTTPError:
         raise
     except (OSError, HTTPException) as error:
-        raise Dropped(str(getattr(error, 'reason', error))) from error
+        raise Dropped(one_line(getattr(error, 'reason', error))) from error
+
+
+def one_line(error):
+    """What an error says, on one line, and in reason."""
+    return ' '.join(str(error).split())[:300]
 
 
 def fetch_from_drive(url, part):
-    """Fetch a file of Google Drive to `part`, with the gdown package."""
+    """Fetch a file of Google Drive to `part`, with the gdown package, once.
+
+    gdown, too, goes on from what it has, but from one file at most.
+    """
     try:
         import gdown
     except ImportError as error:
         raise UserError(
             f'{url}: Google Drive needs a package more: pip install gdown'
         ) from error
+    begun = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
+    for path in begun[:-1]:
+        os.remove(path)
     try:
-        path = gdown.download(url, part, resume=True)
+        path = gdown.download(url, f'{part}.drive', resume=True)
     except Exception as error:  # gdown's, or those of what it uses
-        raise UserError(f'{url}: {" ".join(str(error).split())}') from error
+        status = getattr(getattr(error, 'response', None), 'status_code', 500)
+        refused = type(error).__name__ == 'FileURLRetrievalError'
+        if refused or (status < 500 and status not in BUSY):
+            raise UserError(f'{url}: {one_line(error)}') from error
+        raise Dropped(one_line(error)) from error
     if path is None:
-        raise UserError(f'{url}: gdown could not fetch it')
+        raise Dropped('gdown could not fetch it')
+    os.replace(path, part)
 
 
 def size_of(path):
@@ -337,8 +393,25 @@ def is_whole_zip(path):
     return True
 
 
-def settle(stage, folder):
-    """Make a finished folder the data set; what else is in the set's folder stays."""
+def places(data_dir, name):
+    """Folder of a data set, and that in which it is made ready, on the same disk."""
+    folder = os.path.join(data_dir, name)
+    if os.path.islink(folder):
+        folder = os.path.realpath(folder)
+    return folder, os.path.join(os.path.dirname(folder), f'.{name}.part')
+
+
+def settle(stage, folder, *spent):
+    """Make a finished folder, but for what is `spent` of it, the data set.
+
+    What else is in the set's folder stays, unless the finished one has it.
+    """
+    for name in spent:
+        path = os.path.join(stage, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.exists(path):
+            os.remove(path)
     if os.path.isdir(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -359,19 +432,20 @@ def fetch_mnist(data_dir, mirrors=MNIST_MIRRORS, checksums=MNIST_MD5):
 
     Files that are there and whole are left alone. `mirrors` are URLs, tried in turn.
     """
-    folder, stage = (os.path.join(data_dir, name) for name in ('mnist', '.mnist.part'))
+    folder, stage = places(data_dir, 'mnist')
     for name, md5 in checksums.items():
         paths = [os.path.join(place, name) for place in (folder, stage)]
         there = [p for p in paths if os.path.exists(p) and md5_of_file(p) == md5]
         if there:
             print(f'{there[0]}: already there')
             continue
-        packed, fetched = obtain(
+        packed = obtain(
             f'{name}.gz',
             [stage, data_dir, folder],
-            [f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
-            lambda path, md5=md5: md5_of_unpacked(path) == md5,
-            f'try --mirror with a URL that serves {name}.gz, or put it in {data_dir}',
+            urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
+            is_right=lambda path, md5=md5: md5_of_unpacked(path) == md5,
+            by_hand='try --mirror with a URL that serves them, or put '
+            f'{", ".join(f"{name}.gz" for name in checksums)} in {data_dir}',
         )
         with (
             gzip.open(packed) as source,
@@ -379,10 +453,8 @@ def fetch_mnist(data_dir, mirrors=MNIST_MIRRORS, checksums=MNIST_MD5):
             open(temporary, 'wb') as target,
         ):
             shutil.copyfileobj(source, target)
-        if fetched:
-            os.remove(packed)
     if os.path.isdir(stage):
-        settle(stage, folder)
+        settle(stage, folder, *(f'{name}.gz' for name in checksums))
 
 
 def md5_of_unpacked(path):
@@ -404,36 +476,36 @@ def fetch_celeba(data_dir, mirror=None, files=CELEBA, pictures=CELEBA_PICTURES):
     archive first. Raises UserError where one cannot be had, or the folder holds another
     number of pictures.
     """
-    folder, stage = (
-        os.path.join(data_dir, name) for name in ('celebA', '.celebA.part')
-    )
-    for name, (drive_id, md5) in files.items():
-        url = f'{mirror.rstrip("/")}/{name}' if mirror else f'{DRIVE}{drive_id}'
-        how = (
-            [url],
-            lambda path, md5=md5: md5_of_file(path) == md5,
-            f'fetch it by hand: open {DRIVE}{drive_id} or {CELEBA_PAGE} in a browser, '
-            f'put {name} in {data_dir}, and run this again',
+    folder, stage = places(data_dir, 'celebA')
+    archive, *lists = files
+
+    def get(name, folders):
+        drive_id, md5 = files[name]
+        return obtain(
+            name,
+            folders,
+            urls=[f'{mirror.rstrip("/")}/{name}' if mirror else f'{DRIVE}{drive_id}'],
+            is_right=lambda path: md5_of_file(path) == md5,
+            by_hand=f'or fetch it by hand: open {DRIVE}{drive_id} or {CELEBA_PAGE} '
+            f'in a browser, put {name} in {data_dir}, and run this again',
         )
-        if not name.endswith('.zip'):
-            obtain(name, [folder, data_dir], *how)
-            continue
-        there = count_pictures(folder)
-        if there == pictures:
-            print(f'{folder}: its pictures are already there')
-            continue
-        if there:
-            raise UserError(
-                f'{folder}: holds {there:,} pictures, and CelebA has {pictures:,}; '
-                'move it, or use --data_dir'
-            )
-        archive, fetched = obtain(name, [data_dir, folder, stage], *how)
-        unpack(archive, stage, '.jpg')
+
+    there = count_pictures(folder)
+    if there == pictures:
+        print(f'{folder}: its pictures are already there')
+    elif there:
+        raise UserError(
+            f'{folder}: holds {there:,} pictures, and CelebA has {pictures:,}; '
+            'move it, or use --data_dir'
+        )
+    else:
+        path = get(archive, [stage, data_dir, folder])
+        unpack(path, stage, '.jpg')
         if count_pictures(stage) != pictures:
-            raise UserError(f'{archive}: has not the {pictures:,} pictures of CelebA')
-        settle(stage, folder)
-        if fetched:
-            os.remove(archive)
+            raise UserError(f'{path}: has not the {pictures:,} pictures of CelebA')
+        settle(stage, folder, archive)
+    for name in lists:
+        get(name, [folder, data_dir])
 
 
 def count_pictures(folder):
@@ -455,9 +527,9 @@ def fetch_lsun(data_dir, mirror=LSUN, category='bedroom', limit=None):
         import lmdb
     except ImportError as error:
         raise UserError('lsun needs a package more: pip install lmdb') from error
-    folder, stage = (os.path.join(data_dir, name) for name in ('lsun', '.lsun.part'))
+    folder, stage = places(data_dir, 'lsun')
     source = {'category': category, 'limit': limit}
-    if os.path.exists(folder):
+    if os.path.isdir(folder) and os.listdir(folder):
         if read_source(folder).items() >= source.items():
             print(f'{folder}: already there')
             return
@@ -465,33 +537,36 @@ def fetch_lsun(data_dir, mirror=LSUN, category='bedroom', limit=None):
             f'{folder}: holds something else than {limit or "all"} pictures of '
             f'{category}; move it, or use --data_dir'
         )
+    os.makedirs(stage, exist_ok=True)
     if not read_source(stage).items() >= source.items():
-        shutil.rmtree(stage, ignore_errors=True)
-    done = read_source(stage).get('done', [])
+        for path in glob.glob(os.path.join(glob.escape(stage), '*.jpg')):
+            os.remove(path)  # of another category or limit; archives are good for all
+    done = read_source(stage).get('done', []) if count_pictures(stage) else []
+    spent = []
     for part in ('train', 'val'):
+        name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
+        spent += [name, database]
         if part in done or (limit and count_pictures(stage) >= limit):
             continue
-        name, database = f'{category}_{part}_lmdb.zip', os.path.join(stage, f'.{part}')
-        archive, fetched = obtain(
+        archive = obtain(
             name,
-            [data_dir],
-            [f'{mirror.rstrip("/")}/{name}'],
-            is_whole_zip,
-            f'try --mirror with a URL that serves {name}, or put it in {data_dir}',
+            [stage, data_dir],
+            urls=[f'{mirror.rstrip("/")}/{name}'],
+            is_right=is_whole_zip,
+            by_hand=f'try --mirror with a URL that serves {name}, or put it in '
+            f'{data_dir}',
         )
-        unpack(archive, database, 'data.mdb')
+        unpack(archive, os.path.join(stage, database), 'data.mdb')
         write_json(os.path.join(stage, SOURCE), {**source, 'done': done})
         try:
-            with lmdb.open(database, readonly=True, lock=False) as environment:
+            path = os.path.join(stage, database)
+            with lmdb.open(path, readonly=True, lock=False) as environment:
                 export(environment, stage, limit)
         except lmdb.Error as error:
             raise UserError(f'{archive}: not a database of LSUN ({error})') from error
         done = [*done, part]
         write_json(os.path.join(stage, SOURCE), {**source, 'done': done})
-        shutil.rmtree(database)
-        if fetched:
-            os.remove(archive)
-    settle(stage, folder)
+    settle(stage, folder, *spent)
 
 
 def read_source(folder):

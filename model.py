@@ -454,7 +454,8 @@ class DCGAN:
                 raise UserError(
                     f'{path} has {variable.op.name} {has or "not at all"}, and the '
                     f'flags make it {shape}: look at --dataset, --z_dim, '
-                    '--output_height and --output_width'
+                    '--output_height, --output_width, --grayscale, --conditional '
+                    'and --unconditional'
                 )
 
 

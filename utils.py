@@ -166,10 +166,10 @@ def load_picture(
     box (x, y, width, height), in pixels, is cropped to instead of the centre.
     """
     image = open_picture(path, grayscale)
-    if box:
-        image = box_crop(image, box)
+    if box is not None:
+        image = box_crop(image, box) if box else None
         if image is None:
-            raise UserError(f'{path}: no part of it lies in its box {box}')
+            raise UserError(f'{path}: no part of it is in its box {box or "(none)"}')
     elif crop:
         image = center_crop(image, input_height, input_width)
     return resize(stretch(image), resize_height, resize_width)
@@ -290,7 +290,7 @@ def idx_pairs(folder):
     for part in parts.values():
         for kind in {'images', 'labels'} - part.keys():
             raise UserError(
-                f'{folder}: {next(iter(part.values()))} lacks its {kind} file'
+                f'{next(iter(part.values()))}: its {kind} file is missing beside it'
             )
     names = {IDX_PART.sub('*', part) for part in parts}
     if len(names) > 1:
@@ -409,12 +409,13 @@ class PictureSet:
     ):
         self.options = options
         self.c_dim = 1 if options['grayscale'] else 3
+        self.shape = options['resize_height'], options['resize_width'], self.c_dim
         names = class_names(folder) if by_class else None
         self.files = find_pictures(folder, pattern, by_class)
         if partition != 'all':
             self.files = in_partition(self.files, partition, folder)
-        boxes = read_list('list_bbox_celeba.txt', folder) if bbox else {}
-        missing = (0, 0, 0, 0) if bbox else None
+        boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
+        missing = () if bbox else None
         self.boxes = [boxes.get(stem(path), missing) for path in self.files]
         self.classes = self.labels = None
         self.contents = f'{len(self)} pictures'
@@ -424,7 +425,8 @@ class PictureSet:
         self.workers = Workers(num_workers, options)
         self.cache = None
         if cache:
-            settings = [pattern, by_class, partition, bbox, options, PIL.__version__]
+            settings = [pattern or '*.jpg', by_class, partition, bbox, options]
+            settings.append(PIL.__version__)
             self.cache = self._open_cache(folder, settings)
         self.order = np.arange(len(self))
         self.shuffle()
@@ -439,7 +441,10 @@ class PictureSet:
         counts = np.bincount(self.labels, minlength=len(names))
         self.contents += ': ' + ', '.join(f'{n} {c}' for n, c in zip(counts, names))
         if not counts.all():
-            raise UserError(f'{folder}: a class has no pictures: {self.contents}')
+            raise UserError(
+                f'{folder}: a class has no pictures: {self.contents}; remove it, or '
+                'see --input_fname_pattern: **/*.jpg looks further down'
+            )
 
     def __len__(self):
         return len(self.files)
@@ -459,11 +464,15 @@ class PictureSet:
 
     def _decode(self, indices):
         """Images of these files, and {position: why} of those that fail."""
-        if self.cache:
-            pixels, failures = self.cache
-            where = enumerate(indices) if failures else ()
-            return pixels[indices], {i: failures[k] for i, k in where if k in failures}
-        return decode(self._jobs(indices), self.options)
+        if not self.cache:
+            return decode(self._jobs(indices), self.options)
+        pixels, failed = self.cache
+        images, failures = pixels[indices], {}
+        for position, index in enumerate(indices) if failed else ():
+            if index in failed:  # perhaps it can be read by now
+                (images[position],), why = decode(self._jobs([index]), self.options)
+                failures.update({position: why[0]} if why else {})
+        return images, failures
 
     def _decode_ahead(self, chunks):
         if self.cache or not self.workers.count:
@@ -492,6 +501,7 @@ class PictureSet:
         if path in self.unreadable:
             return
         self.unreadable[path] = why
+        why = ' '.join(why.encode('ascii', 'backslashreplace').decode().split())
         print(f' [!] Left out, {len(self.unreadable)} so far: {why}', flush=True)
         if len(self.unreadable) > len(self) / 100:
             paths = ', '.join(sorted(self.unreadable))
@@ -501,55 +511,68 @@ class PictureSet:
             )
 
     def _open_cache(self, folder, settings):
-        """Pixels [n, h, w, c] of all files, mapped, and {index: why} of what failed.
+        """Pixels [n, h, w, c] of all files, mapped, and which of them failed.
 
-        They come from one file: the pixels, then the failures as JSON. Its name has a
-        sum of the settings, and one of the files that went into it.
+        The name of the cache's file has a sum of the settings, and one of the files.
         """
         files = [
             [inside(folder, path), box, *size_and_time(path)]
             for path, box in zip(self.files, self.boxes)
         ]
-        settings, files = checksum(settings), checksum(files)
+        prefix = checksum(settings)
         cache_dir = os.path.join(folder, '.cache')
-        path = os.path.join(cache_dir, f'{settings}-{files}')
-        shape = (len(self), *decode([], self.options)[0].shape[1:])
+        path = os.path.join(cache_dir, f'{prefix}-{checksum(files)}')
+        shape = (len(self), *self.shape)
         try:
-            os.makedirs(cache_dir, exist_ok=True)
-            with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
-                wait_for(lock, 'another run builds this cache')
-                if not os.path.exists(path):
-                    for name in os.listdir(cache_dir):  # of older files, or half built
-                        if settings in name:
-                            os.remove(os.path.join(cache_dir, name))
-                    self._build_cache(path)
-            with open(path, 'rb') as file:
-                file.seek(math.prod(shape))
-                failures = {int(index): why for index, why in json.load(file).items()}
+            cache = read_cache(path, shape)
+            if not cache:
+                os.makedirs(cache_dir, exist_ok=True)
+                with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
+                    wait_for(lock, 'another run builds this cache')
+                    cache = read_cache(path, shape)
+                    if not cache:
+                        self._build_cache(path, prefix)
+                        cache = read_cache(path, shape)
         except OSError as error:
             raise UserError(
                 f'{cache_dir}: cannot be used ({error.strerror}); leave out --cache'
             ) from error
-        return np.memmap(path, np.uint8, 'r', shape=shape), failures
+        return cache
 
-    def _build_cache(self, path):
+    def _build_cache(self, path, prefix):
+        """Write the pixels of all files, then the indices of those that failed."""
+        for name in os.listdir(os.path.dirname(path)):  # of older files, or half built
+            if prefix in name:
+                os.remove(os.path.join(os.path.dirname(path), name))
         chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
-        failures = {}
+        all_failed = []
         with (
             replacing(path) as temporary,
             open(temporary, 'wb') as file,
             progress('cache', len(self), ' pictures') as bar,
         ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
-                images, failed = decoded
-                for position, why in failed.items():
+                images, failures = decoded
+                for position, why in failures.items():
                     self._leave_out(indices[position], why)
-                    failures[int(indices[position])] = why
+                    all_failed.append(int(indices[position]))
                 file.write(images.data)
                 bar.update(len(images))
-            file.write(json.dumps(failures).encode())
+            file.write(json.dumps(all_failed).encode())
             file.flush()
             os.fsync(file.fileno())
+        self.workers = Workers(0, self.options)  # they are needed no more
+
+
+def read_cache(path, shape):
+    """(pixels, set of indices that failed) of a cache's file; None if it is no good."""
+    try:
+        with open(path, 'rb') as file:
+            file.seek(math.prod(shape))
+            failed = set(json.load(file))
+        return np.memmap(path, np.uint8, 'r', shape=shape), failed
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def decode(jobs, options):
@@ -612,8 +635,8 @@ class Workers:
             return pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(
-                f'a process that decodes pictures ended ({process.wait()}), perhaps '
-                'for want of memory; lower --num_workers'
+                f'a process that decodes pictures ended ({process.wait()}); if not for '
+                'what it printed, for want of memory: lower --num_workers'
             ) from error
         finally:
             self.idle.put(process)
@@ -636,25 +659,41 @@ def find_pictures(folder, pattern, by_class=False):
     Says what it took and left if it had to choose. Raises UserError where none is.
     """
 
-    def matches(pattern):
+    if not pattern:
+        folders = [folder]
+        if by_class:
+            folders = [os.path.join(folder, name) for name in class_names(folder)]
+        files = [path for place in folders for path in usual_pictures(place)]
+    else:
         if by_class and '/' not in pattern:
             pattern = f'*/{pattern}'
-        found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
-        return sorted(found)
-
-    if pattern:
-        files = matches(pattern)
-    else:
-        pattern = '*.jpg'
-        known = [p for p in matches('*') if p.lower().endswith(PICTURE_TYPES)]
-        files = [path for path in known if path.endswith('.jpg')] or known
-        others = type_counts(path for path in known if not path.endswith('.jpg'))
-        if others and files is known:
-            print(f' [*] {folder}: no *.jpg, so {others} are used', flush=True)
-        elif others:
-            print(f' [*] {folder}: only *.jpg is used, not {others}', flush=True)
+        files = matches(folder, pattern)
     if not files:
-        raise UserError(f'{folder}: no file matches {pattern!r}{other_types(folder)}')
+        raise UserError(
+            f'{folder}: no file matches {pattern or "*.jpg"!r}{other_types(folder)}'
+        )
+    return sorted(files)
+
+
+def matches(folder, pattern):
+    """The files in a folder, but no folders, that match a glob."""
+    found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
+    return [path for path in found if not os.path.isdir(path)]
+
+
+def usual_pictures(folder):
+    """The *.jpg in a folder or, without any, all PICTURE_TYPES; says what it left."""
+    known = [p for p in matches(folder, '*') if p.lower().endswith(PICTURE_TYPES)]
+    files = [path for path in known if path.endswith('.jpg')] or known
+    others = type_counts(path for path in known if not path.endswith('.jpg'))
+    if others and files is known:
+        print(f' [*] {folder}: no *.jpg, so {others} are used', flush=True)
+    elif others:
+        print(
+            f' [!] {folder}: only *.jpg is used, not {others}; '
+            "--input_fname_pattern '*' takes all files",
+            flush=True,
+        )
     return files
 
 
@@ -675,7 +714,8 @@ def other_types(folder):
         return ', and no other pictures are there'
     there = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
     most = counts.most_common(1)[0][0]
-    return f"; there are {there}: try --input_fname_pattern '{most}'"
+    classes = ' or, if the folders are classes, --conditional' if '/' in most else ''
+    return f"; there are {there}: try --input_fname_pattern '{most}'{classes}"
 
 
 def class_names(folder):
@@ -692,36 +732,47 @@ def class_names(folder):
 
 def in_partition(files, partition, folder):
     """The files that CelebA's list has in a partition: train, val or test."""
-    rows = read_list('list_eval_partition.txt', folder)
+    rows = read_list('list_eval_partition.txt', folder, 1)
     row = (PARTITIONS.index(partition),)
+    unknown = [path for path in files if stem(path) not in rows]
+    if unknown:
+        print(
+            f' [!] {len(unknown)} pictures are not in the list of partitions',
+            flush=True,
+        )
     files = [path for path in files if rows.get(stem(path)) == row]
     if not files:
         raise UserError(f'{folder}: none of its pictures is in partition {partition}')
     return files
 
 
-def read_list(name, folder):
+def read_list(name, folder, columns):
     """{picture's name without its ending: numbers in its row} of one of CelebA's lists.
 
-    It is in the folder of the pictures or the one above. Raises UserError otherwise.
+    It is in the folder of the pictures or the one above; spaces or commas part columns.
+    Raises UserError where it is missing, damaged or cut short.
     """
-    for place in (folder, os.path.dirname(os.path.normpath(folder))):
-        path = os.path.join(place, name)
-        if os.path.exists(path):
-            with open(path, encoding='utf-8', errors='replace') as file:
-                rows = [line.split() for line in file]
-            rows = {
-                stem(row[0]): tuple(map(int, row[1:]))
-                for row in rows
-                if len(row) > 1 and all(re.fullmatch(r'-?\d+', x) for x in row[1:])
-            }
-            if not rows:
-                raise UserError(f'{path}: not a list of CelebA; fetch it again')
-            return rows
-    raise UserError(
-        f'{folder}: {name} is neither there nor in the folder above; '
-        '"download.py celebA" fetches it'
-    )
+    paths = [os.path.join(place, name) for place in (folder, os.path.dirname(folder))]
+    path = next(filter(os.path.isfile, paths), None)
+    if path is None:
+        raise UserError(
+            f'{folder}: {name} is neither there nor in the folder above; for CelebA, '
+            '"download.py celebA" fetches it'
+        )
+    with open(path, encoding='utf-8', errors='replace') as file:
+        lines = [line.replace(',', ' ').split() for line in file if line.strip()]
+    count, rows = 1, {}
+    for i, row in enumerate(lines):
+        numbers = [int(x) for x in row[1:] if re.fullmatch(r'-?\d+', x)]
+        if len(numbers) == len(row) - 1 == columns:
+            rows[stem(row[0])] = tuple(numbers)
+        elif i == 0 and len(row) == 1 and row[0].isdigit():
+            count = int(row[0])
+        elif i > 1 or numbers or len(row) == 1:  # no heading either
+            raise UserError(f'{path}: not a list of CelebA: {" ".join(row)[:60]!r}')
+    if len(rows) < count:
+        raise UserError(f'{path}: cut short, {len(rows)} rows are there of {count}')
+    return rows
 
 
 def stem(path):
@@ -775,6 +826,7 @@ def open_dataset(
     Raises UserError where there is nothing to use.
     """
     require_folder(folder)
+    folder = os.path.normpath(folder)
     if idx_pairs(folder):
         return IdxSet(folder, *output_size)
     return PictureSet(

@@ -86,7 +86,7 @@ def test_images_without_labels_are_named(tmp_path):
     write_idx_set(tmp_path)
     (tmp_path / 'train-labels-idx1-ubyte').unlink()
     with pytest.raises(
-        UserError, match='train-images-idx3-ubyte lacks its labels file'
+        UserError, match='train-images-idx3-ubyte: its labels file is missing'
     ):
         open_set(tmp_path)
 
@@ -96,7 +96,7 @@ def test_labels_without_images_are_named(tmp_path):
     write_idx_set(tmp_path, prefix='t10k')
     (tmp_path / 'train-images-idx3-ubyte').unlink()
     with pytest.raises(
-        UserError, match='train-labels-idx1-ubyte lacks its images file'
+        UserError, match='train-labels-idx1-ubyte: its images file is missing'
     ):
         open_set(tmp_path)
 

@@ -32,6 +32,10 @@ class Server(http.server.ThreadingHTTPServer):
     shifted        with parts, but always one byte too early
     slow           a tenth of the file every 0.1 s
     cut, cutwhole  closes half-way through what was asked for; with parts, or without
+    cutonce        closes half-way, unless a part was asked for
+    stall          falls silent after 20 kB
+    nolength       does not say how long the file is
+    unasked        calls the whole a part
     busy           503 at first
     html           a page in place of the file
     403, 404       refused
@@ -59,21 +63,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         first = self.server.requests.count((name, asked)) == 1
         if content is None or mode in ('403', '404') or (mode == 'busy' and first):
             return self.send_error({'403': 403, 'busy': 503}.get(mode, 404))
-        start = int(asked[6:-1]) if asked and mode not in ('whole', 'cutwhole') else 0
+        knows_parts = mode not in ('whole', 'cutwhole', 'html')
+        start = int(asked[6:-1]) if asked and knows_parts else 0
         if start and start >= len(content):
             return self.send_error(416)
         start -= bool(start) and mode == 'shifted'
-        self.send_response(206 if start else 200)
+        self.send_response(206 if start or mode == 'unasked' else 200)
         if start:
             end = len(content)
             self.send_header('Content-Range', f'bytes {start}-{end - 1}/{end}')
-        self.send_header('Content-Length', len(content) - start)
+        if mode != 'nolength':
+            self.send_header('Content-Length', len(content) - start)
         self.end_headers()
+        mode = 'cut' if mode == 'cutonce' and not start else mode
         self.send_body(content[start:], mode)
 
     def send_body(self, body, mode):
         if mode in ('cut', 'cutwhole') and len(body) > 1000:
             body = body[: len(body) // 2]
+        if mode == 'stall' and len(body) > 20000:
+            self.wfile.write(body[:20000])
+            return time.sleep(1)
         step = len(body) // 10 + 1 if mode == 'slow' else len(body)
         for start in range(0, len(body), step):
             self.wfile.write(body[start : start + step])
@@ -83,6 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(download, 'PAUSE', 0.01)  # seconds; for impatient tests
+    monkeypatch.setattr(download, 'TIMEOUT', 0.5)
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
@@ -119,7 +130,7 @@ def fetch(server, tmp_path):
     server.files['file'] = content
 
     def obtain(mode, right=content):
-        path, _ = download.obtain(
+        path = download.obtain(
             'file',
             [str(tmp_path)],
             [f'{server.url(mode)}/file'],
@@ -131,7 +142,10 @@ def fetch(server, tmp_path):
     return obtain
 
 
-@pytest.mark.parametrize('mode', ['good', 'whole', 'slow', 'cut', 'busy'])
+@pytest.mark.parametrize(
+    'mode',
+    ['good', 'whole', 'slow', 'cut', 'busy', 'stall', 'nolength', 'unasked'],
+)
 def test_a_file_comes_whole_whatever_happens_on_the_way(mode, fetch, tmp_path):
     assert fetch(mode)
     assert [path.name for path in tmp_path.iterdir()] == ['file']
@@ -170,9 +184,18 @@ def test_a_part_of_another_file_is_removed_and_said(fetch, server, tmp_path, cap
 
 
 def test_tries_that_bring_nothing_more_end(fetch, server):
-    with pytest.raises(UserError, match='broke off .*, 5 times; fetch it by hand'):
+    with pytest.raises(UserError, match='broke off .*, tries: 5; fetch it by hand'):
         fetch('cutwhole')
     assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize('mode', ['html', 'cutwhole', '403'])
+def test_what_was_fetched_is_not_given_up_for_less(mode, fetch, server, tmp_path):
+    (tmp_path / 'file.part').write_bytes(server.files['file'][:30000])
+    with pytest.raises(UserError):
+        fetch(mode)
+    assert [path.name for path in tmp_path.iterdir()] == ['file.part']
+    assert (tmp_path / 'file.part').read_bytes() == server.files['file'][:30000]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +203,7 @@ def test_tries_that_bring_nothing_more_end(fetch, server):
     [
         ('403', '/403/file: 403 Forbidden; fetch it by hand'),
         ('404', '/404/file: 404 Not Found; fetch it by hand'),
-        ('html', "an HTML page .* Google Drive's quota .* tomorrow|in a day"),
+        ('html', "an HTML page .* Google Drive's quota .* try again in a day"),
     ],
 )
 def test_a_refusal_is_told_at_once_with_what_else_to_do(mode, message, fetch, server):
@@ -192,7 +215,7 @@ def test_a_refusal_is_told_at_once_with_what_else_to_do(mode, message, fetch, se
 def test_wrong_content_is_removed_and_said(fetch, tmp_path):
     with pytest.raises(UserError, match=r'\(50,000 bytes\); what came was removed'):
         fetch('good', right=b'something else')
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob('*'))
 
 
 @pytest.mark.parametrize(
@@ -205,11 +228,13 @@ def test_wrong_content_is_removed_and_said(fetch, tmp_path):
 )
 def test_a_page_is_told_from_a_file_and_guessed_at(page, reason, tmp_path):
     path = tmp_path / 'file'
-    path.write_bytes(b'\n<HTML><body>' + page)
+    path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
     assert reason in download.what_is_wrong(str(path), lambda path: True)
 
 
-@pytest.mark.parametrize('url', ['nothing', 'http://127.0.0.1:1'])
+@pytest.mark.parametrize(
+    'url', ['nothing', 'http://127.0.0.1:1', 'http://no.such.host.invalid']
+)
 def test_an_url_that_is_none_is_told(url, tmp_path, server):
     how = ([url], bool, 'try --mirror')
     with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
@@ -289,9 +314,10 @@ def test_mnist_of_other_content_is_refused(content, server, tmp_path):
 # CelebA
 
 
-def serve_celeba(server, count=5, **more):
+def serve_celeba(server, count=5, times=1, **more):
     """A small set in the form of CelebA's files, as `files` of fetch_celeba."""
-    pictures = {f'img_align_celeba/{i:06d}.jpg': jpeg(i) for i in range(1, count + 1)}
+    names = {i: f'img_align_celeba/{i:06d}.jpg' for i in range(1, count + 1)}
+    pictures = {name: jpeg(i) * times for i, name in names.items()}
     server.files['img_align_celeba.zip'] = zipped({**pictures, **more})
     for name in list(download.CELEBA)[1:]:
         server.files[name] = b'2\nheader\n' + name.encode()
@@ -366,9 +392,37 @@ def test_celeba_comes_from_drive_by_gdown(server, tmp_path, monkeypatch):
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
 
 
+def test_a_broken_connection_to_drive_goes_on_where_it_broke(
+    server, tmp_path, monkeypatch
+):
+    files = serve_celeba(server, times=1000)  # gdown reads by half a megabyte
+    monkeypatch.setattr(download, 'DRIVE', server.url('cutonce/'))
+    files = {name: (name, checksum) for name, (_, checksum) in files.items()}
+    download.fetch_celeba(str(tmp_path), None, files, 5)
+    assert len(list((tmp_path / 'celebA').iterdir())) == 8
+    assert server.requests[1][1].startswith('bytes=')
+    assert [path.name for path in tmp_path.iterdir()] == ['celebA']
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_a_folder_that_is_a_link_is_filled_where_it_leads(there, server, tmp_path):
+    files = serve_celeba(server)
+    disk = tmp_path / 'disk' / 'faces'
+    if there:
+        disk.mkdir(parents=True)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'celebA').symlink_to(disk)
+    download.fetch_celeba(str(tmp_path / 'data'), server.url('good'), files, 5)
+    assert (
+        len(list(disk.glob('*.jpg'))) == 5 and (tmp_path / 'data/celebA').is_symlink()
+    )
+
+
 def test_what_gdown_cannot_fetch_is_told_in_one_line(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, 'DRIVE', server.url('404/'))
-    with pytest.raises(UserError, match='404.*; fetch it by hand: open http') as error:
+    with pytest.raises(
+        UserError, match='404.*; or fetch it by hand: open http'
+    ) as error:
         download.fetch_celeba(str(tmp_path))
     assert '\n' not in str(error.value)
 
@@ -449,7 +503,7 @@ def test_a_killed_run_goes_on_with_what_it_had(server, tmp_path):
     serve_lsun(server, tmp_path, **pictures)
     command = [sys.executable, ROOT / 'download.py', 'lsun', '--mirror']
     killed = subprocess.Popen([*command, server.url('slow')], cwd=tmp_path)
-    part = tmp_path / 'data' / 'bedroom_train_lmdb.zip.part'
+    part = tmp_path / 'data' / '.lsun.part' / 'bedroom_train_lmdb.zip.part'
     while killed.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.01)
     killed.kill()
@@ -483,6 +537,11 @@ def test_several_sets_are_fetched_at_once_with_progress(server, tmp_path):
     assert len(list((tmp_path / 'd' / 'lsun').glob('*.jpg'))) == 2
     assert 'd/digits: already there' in result.stdout
     assert 'bedroom_train_lmdb.zip: 100%' in result.stderr
+
+
+def test_a_mirror_that_is_no_url_is_refused(tmp_path):
+    result = run('download.py', 'mnist', '--mirror', '127.0.0.1:80', cwd=tmp_path)
+    assert result.returncode == 2 and 'lacks a http://' in result.stderr
 
 
 @pytest.mark.parametrize(('name', 'package'), [('celebA', 'gdown'), ('lsun', 'lmdb')])

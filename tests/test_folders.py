@@ -80,6 +80,14 @@ def test_links_and_nested_folders_are_followed(tmp_path):
     assert len(dataset) == 6 and dataset.batch(0, 6)[0].shape == (6, 8, 8, 3)
 
 
+def test_folders_are_no_pictures(tmp_path):
+    write_pictures(tmp_path / 'deep', count=3, ending='jpg')
+    (tmp_path / 'deep' / 'folder.jpg').mkdir()
+    for pattern in ('**', '**/*', '**/*.jpg'):
+        assert len(open_set(tmp_path, pattern)) == 3
+    assert len(open_set(tmp_path / 'deep')) == 3
+
+
 def test_grey_is_read_from_colour(tmp_path):
     write_pictures(tmp_path, count=4)
     images, labels = open_set(tmp_path, grayscale=True).batch(0, 4)
@@ -110,10 +118,16 @@ def test_labels_are_those_of_the_class_folders(pattern, classes):
     assert dataset.contents == '15 pictures: 4 ant, 5 bee, 6 cat'
 
 
+def test_each_class_may_have_its_own_type_of_pictures(classes):
+    for path in (classes / 'bee').iterdir():
+        Image.open(path).save(path.with_suffix('.jpg'))
+        path.unlink()
+    assert len(open_set(classes, by_class=True)) == 15
+
+
 def test_a_replaced_picture_brings_its_own_label(classes):
     for i in range(120):  # so that one of them is less than 1%
         Image.new('RGB', (8, 8)).save(classes / 'ant' / f'x{i}.png')
-    tear(classes / 'cat' / '3.png')
     (classes / 'cat' / '3.png').write_bytes(b'')
     dataset = open_set(classes, by_class=True)
     images, labels = dataset.batch(0, len(dataset))
@@ -188,15 +202,37 @@ def test_a_picture_without_a_box_cannot_be_used(celeba):
 @pytest.mark.parametrize('reading', [{'bbox': True}, {'partition': 'val'}])
 def test_a_missing_list_is_named(reading, tmp_path):
     write_pictures(tmp_path)
-    message = r'list_\w+\.txt is neither there .* "download.py celebA" fetches it'
+    message = r'list_\w+\.txt is neither there .*"download.py celebA" fetches it'
     with pytest.raises(UserError, match=message):
         open_set(tmp_path, **reading)
 
 
-def test_a_list_that_is_none_is_named(celeba):
-    (celeba / 'list_eval_partition.txt').write_bytes(b'<html>\xff')
-    with pytest.raises(UserError, match=r'eval_partition\.txt: not a list of CelebA'):
-        open_set(celeba, partition='val')
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'<html>\xff', 'not a list of CelebA'),
+        (b'', 'cut short, 0 rows are there of 1'),
+        (b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n', 'cut short, 1 rows are there of 2'),
+        (b'000.jpg 1 2 3 4\n001.jpg 1 2', "not a list of CelebA: '001.jpg 1 2'"),
+        (b'000.jpg 1 2 3 x\n', "not a list of CelebA: '000.jpg 1 2 3 x'"),
+    ],
+)
+def test_a_list_that_is_none_is_named(content, message, celeba):
+    (celeba / 'list_bbox_celeba.txt').write_bytes(content)
+    with pytest.raises(UserError, match=rf'list_bbox_celeba\.txt: {message}'):
+        open_set(celeba, bbox=True)
+
+
+def test_a_list_may_be_parted_by_commas(celeba):
+    list_ = celeba / 'list_eval_partition.txt'
+    list_.write_text('image_id,partition\n000.jpg,2\n001.jpg,2\n002.jpg,1\n')
+    assert len(open_set(celeba, partition='test')) == 2
+
+
+def test_pictures_that_a_list_does_not_have_are_counted(celeba, capsys):
+    (celeba / 'list_eval_partition.txt').write_text('000.jpg 2\n')
+    assert len(open_set(celeba, partition='test')) == 1
+    assert '2 pictures are not in the list of partitions' in capsys.readouterr().out
 
 
 def test_an_empty_partition_is_told(celeba):
@@ -243,6 +279,13 @@ def test_more_than_one_percent_ends_it_with_the_list(reading, torn):
     with pytest.raises(UserError, match=message):
         all_batches(open_set(torn, **reading))
     assert not list(torn.glob('.cache/*-*'))
+
+
+def test_any_name_of_a_torn_picture_can_be_said(torn, capfdbinary):
+    os.rename(torn / '003.png', os.fsencode(torn) + b'/\n\xff.png')
+    all_batches(open_set(torn), size=50)
+    said = capfdbinary.readouterr().out.decode('ascii').splitlines()
+    assert len(said) == 3 and any('\\udcff.png' in line for line in said)
 
 
 def test_a_set_of_which_nothing_decodes_ends_it(tmp_path):
@@ -392,6 +435,41 @@ def test_other_settings_have_a_cache_of_their_own(change, tmp_path):
     cached = all_batches(open_set(tmp_path, cache=True, **change))
     assert len(cache_files(tmp_path)) == 2
     assert (cached == all_batches(open_set(tmp_path, **change))).all()
+
+
+@pytest.mark.parametrize('size', [0, 100, -1])
+def test_a_damaged_cache_is_rebuilt(size, tmp_path):
+    write_pictures(tmp_path)
+    open_set(tmp_path, cache=True)
+    (path,) = cache_files(tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    cached = all_batches(open_set(tmp_path, cache=True))
+    assert (cached == all_batches(open_set(tmp_path))).all()
+
+
+def test_a_cache_that_is_there_needs_no_writing(tmp_path):
+    write_pictures(tmp_path)
+    open_set(tmp_path, cache=True)
+    (tmp_path / '.cache' / 'lock').unlink()
+    (tmp_path / '.cache' / 'lock').mkdir()  # so that it could not be opened
+    assert len(open_set(tmp_path, cache=True)) == 10
+
+
+def test_what_a_cache_could_not_read_is_tried_again(torn):
+    whole, path = (torn / '004.png').read_bytes(), torn / '003.png'
+    path.write_bytes(bytes(len(whole)))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    open_set(torn, cache=True)
+    path.write_bytes(whole)
+    os.utime(path, ns=times)  # the cache stays as it is
+    cached = all_batches(open_set(torn, cache=True), size=20)
+    assert (cached == all_batches(open_set(torn), size=20)).all()
+
+
+def test_workers_that_built_a_cache_end(tmp_path):
+    write_pictures(tmp_path)
+    dataset = open_set(tmp_path, cache=True, num_workers=2)
+    assert dataset.workers.processes == []
 
 
 BUILD = """
