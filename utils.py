@@ -82,7 +82,8 @@ def open_picture(path, grayscale=False):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if grayscale:
                 return image.convert('RGB').convert('F')
-            ImageOps.exif_transpose(image, in_place=True)
+            if image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}:
+                ImageOps.exif_transpose(image, in_place=True)  # slow even for nothing
             image.load()  # before the file is closed
             return image if image.mode == 'RGB' else image.convert('RGB')
     except UserError:
@@ -578,14 +579,14 @@ def read_cache(path, shape):
 def decode(jobs, options):
     """Load (path, box) pairs: uint8 [n, h, w, c], and {position: why} of what fails."""
     size = options['resize_height'], options['resize_width']
-    images = np.zeros((len(jobs), *size, 1 if options['grayscale'] else 3), np.uint8)
+    images = np.empty((len(jobs), *size, 1 if options['grayscale'] else 3), np.uint8)
     failures = {}
     for position, (path, box) in enumerate(jobs):
         try:
             image = load_picture(path, box=box, **options)
             images[position] = image.reshape(images.shape[1:])
         except UserError as error:
-            failures[position] = str(error)
+            images[position], failures[position] = 0, str(error)
     return images, failures
 
 

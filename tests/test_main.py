@@ -126,6 +126,24 @@ def test_labels_and_colour_are_as_asked_for(args, variable, mode, home):
     assert sheet.mode == mode and sheet.size == (16 * 3, 16 * 3)
 
 
+def test_faces_are_read_by_their_lists_through_workers_into_a_cache(home):
+    write_pictures(home / 'data' / 'faces', count=12, ending='jpg')
+    rows = [(f'{i:03d}.jpg', i // 9) for i in range(12)]
+    lists = {
+        'list_eval_partition.txt': [f'{name} {part}' for name, part in rows],
+        'list_bbox_celeba.txt': [f'{name} 2 3 15 16' for name, _ in rows],
+    }
+    for name, lines in lists.items():
+        (home / 'data' / 'faces' / name).write_text('\n'.join(lines))
+    args = ['--dataset', 'faces', '--bbox', '--partition', 'train', '--epoch', 1]
+    args += ['--cache', '--num_workers', 1, '--output_height', 16, '--out_dir', 'faces']
+    for built in (True, False):
+        result = run('main.py', '--train', *args, *SMALL, cwd=home)
+        assert result.returncode == 0, result.stderr
+        assert ' [*] faces: 9 pictures\n' in result.stdout
+        assert ('cache: 100%' in result.stderr) == built
+
+
 def test_sampling_needs_the_run_folder_alone(home, tmp_path):
     os.symlink(home / 'out', tmp_path / 'out')
     result = run('main.py', '--dataset', 'cats', cwd=tmp_path)
