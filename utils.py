@@ -634,7 +634,9 @@ class Workers:
             pickle.dump(jobs, process.stdin)
             process.stdin.flush()
             return pickle.load(process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # what it did not take would be flushed later
             raise UserError(
                 f'a process that decodes pictures ended ({process.wait()}); if not for '
                 'what it printed, for want of memory: lower --num_workers'

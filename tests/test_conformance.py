@@ -14,8 +14,8 @@ GOLDEN = ROOT / 'tests' / 'golden'
 CONFORMANCE = ROOT / 'tests' / 'conformance'
 
 
-def drive(script, *args):
-    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}
+def drive(tmp_path, script, *args):
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'TMPDIR': str(tmp_path)}
     command = [sys.executable, str(CONFORMANCE / script), *map(str, args)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
@@ -24,7 +24,8 @@ def drive(script, *args):
 def test_recording_of_the_original_holds(case, tmp_path, capsys):
     shutil.copytree(GOLDEN / case / 'checkpoint', tmp_path / 'checkpoint')
     settings = GOLDEN / case / 'case.json'
-    drive('drive.py', 'run', '--impl', ROOT, '--case', settings, '--out', tmp_path)
+    args = ['run', '--impl', ROOT, '--case', settings, '--out', tmp_path]
+    drive(tmp_path, 'drive.py', *args)
     compare = runpy.run_path(str(CONFORMANCE / 'compare.py'))['main']
     failed = compare(str(GOLDEN / case), str(tmp_path))
     assert not failed, capsys.readouterr().out
@@ -33,7 +34,8 @@ def test_recording_of_the_original_holds(case, tmp_path, capsys):
 def test_pictures_are_read_and_sheets_written_as_by_the_original(tmp_path):
     out = tmp_path / 'images.npz'
     images = GOLDEN / 'images'
-    drive('drive_images.py', '--impl', ROOT, '--images', images, '--out', out)
+    args = ['--impl', ROOT, '--images', images, '--out', out]
+    drive(tmp_path, 'drive_images.py', *args)
     golden, ours = np.load(images / 'images.npz'), np.load(out)
     for name in golden.files:
         error = np.abs(golden[name].astype(float) - ours[name]).max()
