@@ -35,6 +35,7 @@ from utils import (
     UserError,
     expand_path,
     idx_summary,
+    one_line,
     open_picture,
     progress,
     replacing,
@@ -279,7 +280,7 @@ def open_url(url, start):
         request = urllib.request.Request(url, headers=headers)
         return from_network(urllib.request.urlopen, request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        message = f'{error.code} {one_line(error.reason)}'
+        message = f'{error.code} {one_line(error.reason)[:300]}'
         if error.code == 416 and start:
             return None
         if error.code in BUSY:
@@ -296,12 +297,7 @@ def from_network(call, *args, **kwargs):
     except urllib.error.HTTPError:
         raise
     except (OSError, HTTPException) as error:
-        raise Dropped(one_line(getattr(error, 'reason', error))) from error
-
-
-def one_line(error):
-    """What an error says, on one line, and in reason."""
-    return ' '.join(str(error).split())[:300]
+        raise Dropped(one_line(getattr(error, 'reason', error))[:300]) from error
 
 
 def fetch_from_drive(url, part):
@@ -324,8 +320,8 @@ def fetch_from_drive(url, part):
         status = getattr(getattr(error, 'response', None), 'status_code', 500)
         refused = type(error).__name__ == 'FileURLRetrievalError'
         if refused or (status < 500 and status not in BUSY):
-            raise UserError(f'{url}: {one_line(error)}') from error
-        raise Dropped(one_line(error)) from error
+            raise UserError(f'{url}: {one_line(error)[:300]}') from error
+        raise Dropped(one_line(error)[:300]) from error
     if path is None:
         raise Dropped('gdown could not fetch it')
     os.replace(path, part)

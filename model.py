@@ -308,9 +308,8 @@ class DCGAN:
                 f'train_size {config.train_size} is less than a batch of '
                 f'{self.batch_size}; raise --train_size or lower --batch_size'
             )
-        self.data.batch(
-            0, self.sample_num
-        )  # pictures that cannot be decoded end it here
+        # pictures that cannot be decoded end it here, not once there is a run folder
+        self.data.batch(0, self.sample_num)
         path = newest_checkpoint(self.checkpoint_dir)
         if path:
             self._check_shapes(path)

@@ -28,9 +28,8 @@ import PIL
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-warnings.filterwarnings(
-    'ignore', module='PIL'
-)  # odd files, which are read all the same
+# of odd files, which are read all the same
+warnings.filterwarnings('ignore', module='PIL')
 
 Z_DISTRIBUTIONS = {
     'normal01': np.random.standard_normal,
@@ -140,11 +139,9 @@ def box_crop(image, box):
     x, y, width, height = box
     left, upper = max(x, 0), max(y, 0)
     right, lower = min(x + width, image.width), min(y + height, image.height)
-    return (
-        image.crop((left, upper, right, lower))
-        if left < right and upper < lower
-        else None
-    )
+    if right <= left or lower <= upper:
+        return None
+    return image.crop((left, upper, right, lower))
 
 
 def resize(image, height, width):
@@ -409,10 +406,9 @@ class PictureSet:
         **options,
     ):
         self.options = options
-        self.c_dim = 1 if options['grayscale'] else 3
-        self.shape = options['resize_height'], options['resize_width'], self.c_dim
+        self.c_dim = picture_shape(options)[2]
         names = class_names(folder) if by_class else None
-        self.files = find_pictures(folder, pattern, by_class)
+        self.files = find_pictures(folder, pattern, names)
         if partition != 'all':
             self.files = in_partition(self.files, partition, folder)
         boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
@@ -502,13 +498,13 @@ class PictureSet:
         if path in self.unreadable:
             return
         self.unreadable[path] = why
-        why = ' '.join(why.encode('ascii', 'backslashreplace').decode().split())
-        print(f' [!] Left out, {len(self.unreadable)} so far: {why}', flush=True)
-        if len(self.unreadable) > len(self) / 100:
-            paths = ', '.join(sorted(self.unreadable))
+        count = len(self.unreadable)
+        print(f' [!] Left out, {count} so far: {one_line(why)}', flush=True)
+        if count > len(self) / 100:
+            paths = one_line(', '.join(sorted(self.unreadable)))
             raise UserError(
-                f'{len(self.unreadable)} of {len(self)} pictures cannot be used, which '
-                f'is above 1%; mend or remove them: {paths}'
+                f'{count} of {len(self)} pictures cannot be used, which is above 1%; '
+                f'mend or remove them: {paths}'
             )
 
     def _open_cache(self, folder, settings):
@@ -523,7 +519,7 @@ class PictureSet:
         prefix = checksum(settings)
         cache_dir = os.path.join(folder, '.cache')
         path = os.path.join(cache_dir, f'{prefix}-{checksum(files)}')
-        shape = (len(self), *self.shape)
+        shape = (len(self), *picture_shape(self.options))
         try:
             cache = read_cache(path, shape)
             if not cache:
@@ -576,10 +572,15 @@ def read_cache(path, shape):
         return None
 
 
+def picture_shape(options):
+    """(height, width, channels) of what `load_picture` makes by these options."""
+    channels = 1 if options['grayscale'] else 3
+    return options['resize_height'], options['resize_width'], channels
+
+
 def decode(jobs, options):
     """Load (path, box) pairs: uint8 [n, h, w, c], and {position: why} of what fails."""
-    size = options['resize_height'], options['resize_width']
-    images = np.empty((len(jobs), *size, 1 if options['grayscale'] else 3), np.uint8)
+    images = np.empty((len(jobs), *picture_shape(options)), np.uint8)
     failures = {}
     for position, (path, box) in enumerate(jobs):
         try:
@@ -656,19 +657,16 @@ def serve_decoding():
     os._exit(0)  # without a last flush to a reader that may be gone
 
 
-def find_pictures(folder, pattern, by_class=False):
-    """Sorted paths of the files that match a glob; see PictureSet.
+def find_pictures(folder, pattern, classes=None):
+    """Sorted paths of the files that match a glob, or are in `classes`; see PictureSet.
 
     Says what it took and left if it had to choose. Raises UserError where none is.
     """
-
     if not pattern:
-        folders = [folder]
-        if by_class:
-            folders = [os.path.join(folder, name) for name in class_names(folder)]
+        folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
         files = [path for place in folders for path in usual_pictures(place)]
     else:
-        if by_class and '/' not in pattern:
+        if classes and '/' not in pattern:
             pattern = f'*/{pattern}'
         files = matches(folder, pattern)
     if not files:
@@ -795,6 +793,11 @@ def size_and_time(path):
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+def one_line(text):
+    """A text that may hold names of files, on one line that any terminal can show."""
+    return ' '.join(str(text).encode('ascii', 'backslashreplace').decode().split())
 
 
 def checksum(content):
