@@ -229,8 +229,15 @@ class DCGAN:
         self.G_sum = tf.summary.image('G', self.G)
         self.d_loss_real_sum = tf.summary.scalar('d_loss_real', self.d_loss_real)
         self.d_loss_fake_sum = tf.summary.scalar('d_loss_fake', self.d_loss_fake)
-        self.d_loss_sum = tf.summary.scalar('d_loss', self.d_loss)
         self.g_loss_sum = tf.summary.scalar('g_loss', self.g_loss)
+
+        # D_ once more, for runs that need D as well: after it, so that D's averages
+        # always move in the same order
+        with tf.control_dependencies([self.D_logits]):
+            _, logits = self.discriminator(self.G, self.y, reuse=True)
+        d_loss = self.d_loss_real + cross_entropy(logits, 0)
+        self.d_loss_sum = tf.summary.scalar('d_loss', d_loss)
+        self._both_losses = d_loss, cross_entropy(logits, 1)
 
         trainable = tf.trainable_variables()
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
@@ -338,7 +345,7 @@ class DCGAN:
         if config.G_img_sum:
             g_sums.append(self.G_sum)
         return (
-            (minimize(self.d_loss, self.d_vars), tf.summary.merge(d_sums)),
+            (minimize(self._both_losses[0], self.d_vars), tf.summary.merge(d_sums)),
             (minimize(self.g_loss, self.g_vars), tf.summary.merge(g_sums)),
         )
 
@@ -369,7 +376,7 @@ class DCGAN:
         save_images(samples, image_manifold_size(len(samples)), path)
 
     def _print_sample_losses(self, sample_feed):
-        d_loss, g_loss = self.sess.run([self.d_loss, self.g_loss], sample_feed)
+        d_loss, g_loss = self.sess.run(self._both_losses, sample_feed)
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
 
     def _finish(self, config, counter, sample_feed):
