@@ -5,6 +5,7 @@
     python main.py --dataset celebA --crop --train  64x64 faces: data/celebA/*.jpg
     python main.py --dataset digits --train         28x28 digits, made on the spot
     python main.py --dataset cats --input_fname_pattern '*.png' --train
+    python main.py --out_name NAME --train          the run of that name, continued
 
 A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/.
 """
@@ -12,8 +13,16 @@ A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/.
 import logging
 import os
 import pprint
+import random
+import signal
 import sys
+import threading
 import types
+
+if __name__ == '__main__':
+    # the import below takes seconds, in which there is nothing yet to lose or to tell
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
 def import_tensorflow_quietly():
@@ -35,13 +44,20 @@ def import_tensorflow_quietly():
 
 
 import_tensorflow_quietly()
-logging.getLogger('tensorflow').setLevel(logging.ERROR)  # not: "meant for TF1 graphs"
+# no notes on what is meant for TF1 graphs; its errors are raised as well
+logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
 
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 import utils  # noqa: E402
-from model import DCGAN, checkpoint_dims, newest_checkpoint, reason  # noqa: E402
+from model import (  # noqa: E402
+    DCGAN,
+    checkpoint_dims,
+    newest_checkpoint,
+    reason,
+    step_of,
+)
 from utils import UserError  # noqa: E402
 
 tf.disable_eager_execution()
@@ -50,7 +66,7 @@ FLAGS = flags.FLAGS
 
 # Training
 flags.DEFINE_boolean('train', False, 'Train; without it, use what a run has learned')
-flags.DEFINE_integer('epoch', 25, 'Epochs to train', lower_bound=1)
+flags.DEFINE_integer('epoch', 25, 'Epochs to train, in all', lower_bound=1)
 flags.DEFINE_float('learning_rate', 0.0002, "Adam's learning rate", lower_bound=0)
 flags.DEFINE_float('beta1', 0.5, "Adam's beta1", lower_bound=0, upper_bound=1)
 flags.DEFINE_float('train_size', np.inf, 'Train on the first so many pictures at most')
@@ -58,6 +74,17 @@ flags.DEFINE_integer('batch_size', 64, 'Pictures in a batch', lower_bound=1)
 flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
 flags.DEFINE_enum(
     'z_dist', 'uniform_signed', list(utils.Z_DISTRIBUTIONS), 'Distribution of z'
+)
+flags.DEFINE_integer('gf_dim', 64, "Filters of G's last hidden layer", lower_bound=1)
+flags.DEFINE_integer('df_dim', 64, "Filters of D's first layer", lower_bound=1)
+flags.DEFINE_integer(
+    'gfc_dim', 1024, "Units of a conditional G's first layer", lower_bound=1
+)
+flags.DEFINE_integer(
+    'dfc_dim', 1024, "Units of a conditional D's dense layer", lower_bound=1
+)
+flags.DEFINE_integer(
+    'seed', None, 'Of all random numbers; default: other ones each time', lower_bound=0
 )
 
 # Data
@@ -105,26 +132,61 @@ flags.DEFINE_string('sample_dir', 'samples', 'Folder in the run folder')
 flags.DEFINE_integer(
     'max_to_keep', 1, 'Checkpoints to keep besides the last; 0: all', lower_bound=0
 )
+flags.DEFINE_integer(
+    'resume_step', None, 'Checkpoint to use; default: the newest', lower_bound=0
+)
 flags.DEFINE_integer('sample_freq', 200, 'Iterations between sheets', lower_bound=1)
 flags.DEFINE_integer('ckpt_freq', 200, 'Iterations between checkpoints', lower_bound=1)
 flags.DEFINE_boolean('G_img_sum', False, 'Write generated pictures to the summaries')
 
-# What to make of a trained model; without any of these, a sheet of samples
-flags.DEFINE_boolean('visualize', False, 'Draw what the dimensions of z do')
-flags.DEFINE_integer(
-    'visualize_option', 1, 'What, see the README', lower_bound=0, upper_bound=4
+# What to make of a trained model; without any of these, samples
+flags.DEFINE_boolean('visualize', False, 'Draw what z does')
+flags.DEFINE_enum(
+    'visualize_option',
+    '1',
+    [*map(str, range(len(utils.VISUALIZE_OPTIONS))), *utils.VISUALIZE_OPTIONS],
+    'How, see the README',
 )
+flags.DEFINE_string(
+    'arithmetic',
+    '0,1,2-3,4,5+6,7,8',
+    'Three sets of seeds of z or, with z_file, indices in it',
+)
+flags.DEFINE_string('z_file', '', 'An .npz of samples, to take z from')
 flags.DEFINE_boolean('export', False, 'Write the checkpoint to export_b{batch_size}')
 flags.DEFINE_boolean('freeze', False, 'Write the sampler as a graph of constants')
+flags.DEFINE_boolean('saved_model', False, 'Write the sampler as a SavedModel')
+flags.DEFINE_boolean('gif', False, 'Animate the sheets of the training')
+
+# Samples
+flags.DEFINE_integer(
+    'generate_test_images', 100, 'How many samples to draw', lower_bound=1
+)
+flags.DEFINE_string('label', '', 'Classes to draw, as 7 or 0,1,2; default: all')
+flags.DEFINE_boolean('separate_images', False, 'Write each sample to its own file, too')
+flags.DEFINE_boolean('npz', False, 'Write samples, labels and z as arrays, too')
 
 OWN_FLAGS = [
     flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
 ]
+SIZES = ['input_height', 'input_width', 'output_height', 'output_width']
+# what its FLAGS.json says of a run's model and, further, of its training
+MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
+MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
+TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
+TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
+TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
+TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum']
 
 
 def main(argv):
     config = read_flags(argv)
     y_dim, c_dim = prepare_training(config) if config.train else find_run(config)
+    pattern = FLAGS['input_fname_pattern']
+    if config.seed is not None:
+        random.seed(config.seed)
+        np.random.seed(config.seed)
+        tf.set_random_seed(config.seed)
     with tf.Session(config=session_config()) as sess:
         dcgan = DCGAN(
             sess,
@@ -137,11 +199,15 @@ def main(argv):
             output_width=config.output_width,
             y_dim=y_dim,
             z_dim=config.z_dim,
+            gf_dim=config.gf_dim,
+            df_dim=config.df_dim,
+            gfc_dim=config.gfc_dim,
+            dfc_dim=config.dfc_dim,
             c_dim=c_dim,
             dataset_name=config.dataset,
             max_to_keep=config.max_to_keep,
             input_fname_pattern=config.input_fname_pattern
-            if FLAGS['input_fname_pattern'].present
+            if pattern.present or config.input_fname_pattern != pattern.default
             else None,
             checkpoint_dir=config.checkpoint_dir,
             sample_dir=config.sample_dir,
@@ -153,15 +219,19 @@ def main(argv):
             num_workers=config.num_workers,
         )
         if config.train:
-            dcgan.check(config)
-            write_flags(config)
+            checkpoint = dcgan.check(config)
+            config.resume_step = checkpoint and step_of(checkpoint)
+            lock = start_run(config)
         pprint.pprint(vars(config))
         print_variables(tf.trainable_variables())
         if config.train:
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
+            if config.seed is not None:  # of which IDX files leave nothing
+                np.random.seed(config.seed)
             step = dcgan.train(config)
+            lock.close()
         else:
-            _, step = dcgan.load(config.checkpoint_dir)
+            _, step = dcgan.load(config.checkpoint_dir, config.resume_step)
         use(sess, dcgan, config, step)
 
 
@@ -197,13 +267,17 @@ def read_flags(argv):
 
 def prepare_training(config):
     """Settle data, sizes and run folder; returns (y_dim or None, c_dim)."""
+    recorded = {}
+    if config.out_name:
+        recorded = utils.recorded_flags(os.path.join(config.out_dir, config.out_name))
+        adopt(config, recorded, MODEL_FLAGS + TRAINING_FLAGS)
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
         import download  # it needs SciPy, which takes its time and memory
 
         download.make_digits(config.data_dir)
     labelled = utils.idx_summary(folder)  # (height, width, classes), or None: pictures
-    adopt(config, sizes(*labelled[:2]) if labelled else {})
+    adopt(config, {**(sizes(*labelled[:2]) if labelled else {}), **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
     if not config.out_name:
         # only the last part of a path: a run is one folder
@@ -239,32 +313,29 @@ def find_run(config):
         run_dir = utils.newest_run(
             config.out_dir, config.dataset, config.checkpoint_dir
         )
-        print(f' [*] Newest run of {config.dataset}: {run_dir}')
     place(config, run_dir)
-    path = newest_checkpoint(config.checkpoint_dir)
+    path = newest_checkpoint(config.checkpoint_dir, config.resume_step)
     if path is None:
         raise UserError(
             f'{config.checkpoint_dir}: no checkpoint is there; add --train to train '
             'this run, or name another with --out_name'
         )
+    config.resume_step = step_of(path)
+    which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
+    print(f' [*] {which} {run_dir}, iteration {config.resume_step}')
     y_dim, c_dim = checkpoint_dims(path)
-    adopt(config, {**(sizes(28, 28) if y_dim else {}), **utils.recorded_flags(run_dir)})
+    recorded = utils.recorded_flags(run_dir)
+    adopt(config, {**(sizes(28, 28) if y_dim else {}), **recorded}, MODEL_FLAGS)
     return y_dim, c_dim
 
 
 def sizes(height, width):
     """Settings for pictures that are read and drawn in one size."""
-    return {
-        'input_height': height,
-        'input_width': width,
-        'output_height': height,
-        'output_width': width,
-    }
+    return dict(zip(SIZES, (height, width, height, width)))
 
 
-def adopt(config, settings):
+def adopt(config, settings, names):
     """Take settings over where no flag gives them; a width goes with its height."""
-    names = [*sizes(0, 0), 'dataset', 'z_dim', 'z_dist', 'batch_size']
     for name in settings.keys() & names:
         given_by = {name, name.replace('width', 'height')}
         if not any(FLAGS[flag].present for flag in given_by):
@@ -274,18 +345,27 @@ def adopt(config, settings):
 
 
 def place(config, run_dir):
-    """Put the run's folders under run_dir."""
+    """Put the run's folders under run_dir, or where they are already."""
+    recorded = utils.recorded_flags(run_dir)
+    for name in ('checkpoint_dir', 'sample_dir'):
+        folder = getattr(config, name)
+        if name in recorded and not FLAGS[name].present:
+            folder = os.path.relpath(recorded[name], recorded['out_dir'])
+        setattr(config, name, os.path.join(run_dir, folder))
     config.out_dir = run_dir
-    config.checkpoint_dir = os.path.join(run_dir, config.checkpoint_dir)
-    config.sample_dir = os.path.join(run_dir, config.sample_dir)
 
 
-def write_flags(config):
-    """Make the run's folders and FLAGS.json. Raises UserError where it cannot."""
+def start_run(config):
+    """Make the run's folders and FLAGS.json; returns its lock, to be kept.
+
+    Raises UserError where it cannot, or the run is under way already.
+    """
     try:
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
+        lock = utils.lock_run(config.out_dir)
         utils.write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
+        return lock
     except OSError as error:
         raise UserError(
             f'{config.out_dir}: cannot be written ({error.strerror}); '
@@ -306,7 +386,7 @@ def print_variables(variables):
 
 
 def use(sess, dcgan, config, step):
-    """Export, freeze, visualize as the flags say; by default, in test mode, sample."""
+    """What the flags ask for; by default, where nothing was trained, samples."""
     if config.export:
         folder = os.path.join(config.checkpoint_dir, f'export_b{config.batch_size}')
         dcgan.save(folder, step)
@@ -315,24 +395,39 @@ def use(sess, dcgan, config, step):
         folder = os.path.join(config.checkpoint_dir, f'frozen_b{config.batch_size}')
         dcgan.save(folder, step, ckpt=False, frozen=True)
         print(f' [*] {folder}')
+    if config.saved_model:
+        folder = os.path.join(config.checkpoint_dir, 'saved_model', str(step))
+        dcgan.save_sampler(folder)
+        print(f' [*] {folder}')
     if config.visualize:
         option = config.visualize_option
         utils.visualize(sess, dcgan, config, option, config.sample_dir)
-    if not (config.train or config.export or config.freeze or config.visualize):
+    if config.gif:
+        utils.make_progress_gif(config.sample_dir)
+    named = ('generate_test_images', 'label', 'separate_images', 'npz')
+    others = ('train', 'export', 'freeze', 'saved_model', 'visualize', 'gif')
+    if not any(getattr(config, name) for name in others) or (
+        not (config.train or config.visualize)
+        and any(FLAGS[name].present for name in named)
+    ):
         utils.save_samples(sess, dcgan, config, config.sample_dir)
 
 
 def main_in_one_line(argv):
     """main(), with one line for what goes wrong."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, utils.interrupt)
+    # the summary writer's thread; what it died of is raised where it is written to
+    threading.excepthook = lambda _: None
     try:
         main(argv)
     except (UserError, OSError) as error:
         sys.exit(f'main.py: {error}')
     except tf.errors.OpError as error:
         sys.exit(f'main.py: {reason(error)}')
-    except KeyboardInterrupt:
-        print('main.py: interrupted; what was saved before is kept', file=sys.stderr)
-        sys.exit(130)
+    except utils.Interrupted as interrupted:
+        print(f'main.py: {interrupted}', file=sys.stderr)
+        sys.exit(128 + interrupted.number)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,9 @@
 """The two networks of DCGAN (https://arxiv.org/abs/1511.06434), and their training."""
 
+import contextlib
+import glob
 import os
+import re
 import time
 from datetime import timedelta
 
@@ -18,14 +21,21 @@ from ops import (
     relu,
 )
 from utils import (
+    Interrupted,
     UserError,
+    deferred_signals,
     gen_random,
     image_manifold_size,
     one_hot,
     open_dataset,
     replacing,
     save_images,
+    sync,
+    writing,
 )
+
+FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
+STEP = re.compile(r'-(\d+)$')
 
 
 def conv_out_size_same(size, stride):
@@ -115,7 +125,8 @@ class DCGAN:
             self._check_data(dataset_name)
         # bytes less the first, over the second: [0, 1] for a sigmoid in G, or [-1, 1]
         self._byte_range = (0.0, 255.0) if y_dim else (127.5, 127.5)
-        self._meta = None
+        self._meta = self._progress = None
+        self._kept = {}  # folder: checkpoints that count for max_to_keep, oldest first
         self.build_model()
 
     def _check_data(self, name):
@@ -243,7 +254,8 @@ class DCGAN:
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         self.variables = tf.global_variables()
-        self.saver = tf.train.Saver(self.variables, max_to_keep=self.max_to_keep)
+        self._sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
+        self.saver = tf.train.Saver(self.variables, max_to_keep=None)
 
     # Training
 
@@ -251,31 +263,31 @@ class DCGAN:
         """Train as the original does, on from the newest checkpoint if there is one.
 
         `config` has the original's flags as attributes, of which these are read:
-        learning_rate, beta1, epoch, train_size, z_dist, sample_freq, ckpt_freq,
-        G_img_sum, checkpoint_dir, sample_dir.
+        learning_rate, beta1, epoch (the total), train_size, z_dist, sample_freq,
+        ckpt_freq, G_img_sum, sample_dir, checkpoint_dir; resume_step, if it is there.
         Prints a line an iteration, writes sheets, checkpoints and, under out_dir/logs,
         summaries. Returns the number of the last iteration.
 
-        Raises UserError where there is no full batch, or for an unknown z_dist.
+        Raises UserError where it cannot start, see `check`, cannot write, or meets a
+        loss or weight that is not finite; Interrupted for SIGINT or SIGTERM, once the
+        iteration is through and saved.
         """
-        self.check(config)
-        batches = int(min(len(self.data), config.train_size)) // self.batch_size
+        checkpoint = self.check(config)
+        batches = self._batches(config)
         d_step, g_step = self._build_steps(config)
-        sample_z = gen_random(config.z_dist, (self.sample_num, self.z_dim))
-        sample_feed = self._feed(*self.data.batch(0, self.sample_num), sample_z)
-        first = counter = self._start()
-        start, run = time.time(), self.sess.run
+        at = self._progress = self._start(config, checkpoint)
+        first, start, run = at.counter, time.time(), self.sess.run
+        sample_feed = self._feed(*self.data.take(at.sample_files), at.sample_z)
 
-        logs = os.path.join(self.out_dir, 'logs')
-        with tf.summary.FileWriter(logs, self.sess.graph) as writer:
-            for epoch, idx, feed in self._iterations(config, batches):
+        with deferred_signals() as signals, self._summaries(at) as log:
+            for feed in self._iterations(config, at, batches):
                 # (1) Update D: ascend log D(x) + log(1 - D(G(z)))
-                writer.add_summary(run(d_step, feed)[1], counter)
+                log(run(d_step, feed)[1])
 
                 # (2) Update G: ascend log D(G(z)); twice, unlike the paper, which keeps
                 # d_loss from reaching zero
-                writer.add_summary(run(g_step, feed)[1], counter)
-                writer.add_summary(run(g_step, feed)[1], counter)
+                log(run(g_step, feed)[1])
+                log(run(g_step, feed)[1])
 
                 # (3) Report, each loss by a forward pass of its own, for each moves the
                 # averages that the sampler uses
@@ -283,24 +295,32 @@ class DCGAN:
                 d_loss_real = run(self.d_loss_real, feed)
                 g_loss = run(self.g_loss, feed)
                 print(
-                    f'[{counter:8d} Epoch:[{epoch:2d}/{config.epoch:2d}] '
-                    f'[{idx:4d}/{batches:4d}] time: {time.time() - start:4.4f}, '
+                    f'[{at.counter:8d} Epoch:[{at.epoch:2d}/{config.epoch:2d}] '
+                    f'[{at.batch - 1:4d}/{batches:4d}] '
+                    f'time: {time.time() - start:4.4f}, '
                     f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}',
                     flush=True,
                 )
-                if counter % config.sample_freq == 0:
-                    self._save_sheet(config, counter, sample_feed)
-                    self._print_sample_losses(sample_feed)
-                    done = counter + 1 - first
-                    print_pace(done, config.epoch * batches - done, time.time() - start)
-                if counter % config.ckpt_freq == 0:
-                    self.save(config.checkpoint_dir, counter)
-                counter += 1
-        self._finish(config, counter - 1, sample_feed)
-        return counter - 1
+                self._check_finite(
+                    at, d_loss_fake=d_loss_fake, d_loss_real=d_loss_real, g_loss=g_loss
+                )
+                if at.counter % config.sample_freq == 0:
+                    self._save_sheet(config, at.counter, sample_feed)
+                    self._print_sample_losses(at, sample_feed)
+                    left = (config.epoch - at.epoch) * batches - at.batch
+                    print_pace(at.counter - first, left, time.time() - start)
+                if at.counter % config.ckpt_freq == 0:
+                    self.save(config.checkpoint_dir, at.counter)
+                if signals:
+                    break
+            self._finish(config, at, first, sample_feed, signals)
+        return at.counter
 
     def check(self, config):
-        """Raise UserError where train(config) could not start. Writes nothing."""
+        """Raise UserError where train(config) could not start. Writes nothing.
+
+        Returns the path prefix of the checkpoint that it would go on from, or None.
+        """
         if self.data is None:
             raise UserError(
                 'no data to train on: the model was built with data_dir None'
@@ -316,22 +336,120 @@ class DCGAN:
                 f'{self.batch_size}; raise --train_size or lower --batch_size'
             )
         # pictures that cannot be decoded end it here, not once there is a run folder
-        self.data.batch(0, self.sample_num)
-        path = newest_checkpoint(self.checkpoint_dir)
+        self.data.first_usable(self.sample_num)
+        path = newest_checkpoint(
+            self.checkpoint_dir, getattr(config, 'resume_step', None)
+        )
         if path:
             self._check_shapes(path)
+        return path
 
-    def _start(self):
-        """Initial weights or, where there is a checkpoint, its own; its step, or 1."""
-        self.sess.run(tf.global_variables_initializer())
-        self._meta = self.saver.export_meta_graph().SerializeToString()
-        loaded, step = self.load(self.checkpoint_dir)
-        if not loaded:
-            return 1
-        path = newest_checkpoint(self.checkpoint_dir)
-        if not os.path.exists(f'{path}.meta'):  # often left out when it is handed on
-            self._write_meta(path)
-        return step
+    def _batches(self, config):
+        """Batches in an epoch; warns of settings that are known to fail."""
+        pictures = int(min(len(self.data), config.train_size))
+        if pictures < FEW_PICTURES:
+            print(
+                f' [!] {pictures} pictures are few: D learns them by heart, and G then '
+                f'nothing from it; have {FEW_PICTURES} or more'
+            )
+        if self.batch_size < SMALL_BATCH:
+            print(
+                f' [!] A batch of {self.batch_size} is small: its statistics, by which '
+                f'batch norm goes, are mostly noise; have {SMALL_BATCH} or more'
+            )
+        return pictures // self.batch_size
+
+    def _start(self, config, checkpoint):
+        """Initial weights, or those of the checkpoint, and the progress made so far."""
+        sample_z = gen_random(config.z_dist, (self.sample_num, self.z_dim))
+        at = Progress(self.data, sample_z)
+        remove_leftovers(self.checkpoint_dir)
+        remove_leftovers(self.sample_dir)
+        whole = checkpoint is not None and holds_progress(checkpoint)
+        if not whole:
+            self.sess.run(tf.global_variables_initializer())
+        self._meta = at.saver.export_meta_graph().SerializeToString()
+        if checkpoint is None:
+            print(f' [*] No checkpoint yet in {self.checkpoint_dir}', flush=True)
+            return at
+        if whole:
+            self._restore(at.saver, checkpoint)
+            at.read(self.sess)
+        else:  # the original's: it goes by the name, and starts with epoch 0
+            self._restore(self.saver, checkpoint)
+            at.counter = step_of(checkpoint) - 1
+            print(' [*] It holds weights alone: epochs and Adam start anew', flush=True)
+        if not os.path.exists(f'{checkpoint}.meta'):  # left out when it is handed on
+            self._write_meta(checkpoint)
+        # those of former lives count for max_to_keep; the original's are left alone
+        found = [p for p in checkpoints(self.checkpoint_dir) if p != checkpoint]
+        found = [checkpoint, *found]  # from now on, it is the newest
+        self._kept[self.checkpoint_dir] = [
+            path for path in reversed(found) if holds_progress(path)
+        ]
+        write_state(self.checkpoint_dir, found[::-1])
+        at.resumed = checkpoint
+        return at
+
+    @contextlib.contextmanager
+    def _summaries(self, at):
+        """A function that logs a summary. Says which loss it is where one is NaN."""
+        logs = os.path.join(self.out_dir, 'logs')
+        with writing(logs):
+            writer = tf.summary.FileWriter(logs, self.sess.graph)
+
+        def log(summary):
+            with writing(logs):
+                writer.add_summary(summary, at.counter)
+
+        if at.counter:  # what a run that was killed wrote further on is void
+            start = tf.SessionLog(status=tf.SessionLog.START)
+            writer.add_session_log(start, at.counter + 1)
+        try:
+            yield log
+        except tf.errors.InvalidArgumentError as error:
+            match = re.match('Nan in summary histogram for: (d_?)$', reason(error))
+            if not match:
+                raise
+            loss = {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]]
+            raise self._not_finite(at, [loss]) from error
+        finally:
+            with writing(logs):
+                writer.close()
+
+    def _check_finite(self, at, **losses):
+        """Raise UserError for a loss, weight or average that is not finite."""
+        names = [name for name, loss in losses.items() if not np.isfinite(loss)]
+        if not names:
+            sums = self.sess.run(self._sums)  # not finite where one of them is not
+            finite = zip(self.variables, np.isfinite(sums))
+            names = [
+                variable.op.name for variable, is_finite in finite if not is_finite
+            ]
+        if names:
+            raise self._not_finite(at, names)
+
+    def _not_finite(self, at, names):
+        kept = self._kept.get(self.checkpoint_dir)
+        last = kept[-1] if kept else at.resumed
+        good = f'{last} is the last good checkpoint' if last else 'none was saved yet'
+        return UserError(
+            f'iteration {at.counter}: not finite: {", ".join(names)}; training stops, '
+            f'{good}; try a lower --learning_rate'
+        )
+
+    def _iterations(self, config, at, batches):
+        """Yield the feeds of what is left, keeping `at`; draws z as the original."""
+        fed = np.empty(self.inputs.shape, np.float32)  # the same memory for all batches
+        while at.epoch < config.epoch:
+            if at.batch == 0:
+                self.data.shuffle()
+            data = self.data.batches(self.batch_size, batches, at.batch)
+            for images, labels in data:
+                z = gen_random(config.z_dist, (self.batch_size, self.z_dim))
+                at.counter, at.batch = at.counter + 1, at.batch + 1
+                yield self._feed(images, labels, z, fed)
+            at.epoch, at.batch = at.epoch + 1, 0
 
     def _build_steps(self, config):
         """Fetches of a D step and of a G step, each (optimiser, summaries)."""
@@ -349,16 +467,6 @@ class DCGAN:
             (minimize(self.g_loss, self.g_vars), tf.summary.merge(g_sums)),
         )
 
-    def _iterations(self, config, batches):
-        """Yield epoch, index in it and feed; draws random numbers as the original."""
-        fed = np.empty(self.inputs.shape, np.float32)  # the same memory for all batches
-        for epoch in range(config.epoch):
-            self.data.shuffle()
-            data = self.data.batches(self.batch_size, batches)
-            for idx, (images, labels) in enumerate(data):
-                z = gen_random(config.z_dist, (self.batch_size, self.z_dim))
-                yield epoch, idx, self._feed(images, labels, z, fed)
-
     def _feed(self, images, labels, z, out=None):
         """The feed for every fetch, from uint8 images, labels [B] or None, and z."""
         low, scale = self._byte_range
@@ -375,20 +483,29 @@ class DCGAN:
         path = os.path.join(config.sample_dir, f'train_{counter:08d}.png')
         save_images(samples, image_manifold_size(len(samples)), path)
 
-    def _print_sample_losses(self, sample_feed):
+    def _print_sample_losses(self, at, sample_feed):
         d_loss, g_loss = self.sess.run(self._both_losses, sample_feed)
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
+        self._check_finite(at, d_loss=d_loss, g_loss=g_loss)
 
-    def _finish(self, config, counter, sample_feed):
-        """Leave a sheet and a checkpoint of the last iteration, if it has none yet."""
-        if counter % config.sample_freq:
-            self._save_sheet(config, counter, sample_feed)
-        if counter % config.ckpt_freq:
-            # beside the regular ones: max_to_keep does not count it
-            self.saver.set_last_checkpoints_with_time([])
-            self.save(config.checkpoint_dir, counter)
+    def _finish(self, config, at, first, sample_feed, signals):
+        """Leave a checkpoint and, unless interrupted, a sheet of the last iteration."""
+        if at.counter > first and at.counter % config.ckpt_freq:
+            at.ended = True  # beside the regular ones: max_to_keep does not count it
+            self.save(config.checkpoint_dir, at.counter)
+        self._progress = None
+        if signals:
+            raise Interrupted(
+                signals[0], f'interrupted; all is saved up to iteration {at.counter}'
+            )
+        if at.counter == first:
+            print(f' [*] All {config.epoch} epochs are done: a higher --epoch goes on')
+            return
+        if at.counter % config.sample_freq:
+            self._save_sheet(config, at.counter, sample_feed)
         print(
-            f' [*] Trained: see {config.sample_dir}/train_{counter:08d}.png', flush=True
+            f' [*] Trained: see {config.sample_dir}/train_{at.counter:08d}.png',
+            flush=True,
         )
 
     # Checkpoints
@@ -396,35 +513,55 @@ class DCGAN:
     def save(self, checkpoint_dir, step, filename='model', ckpt=True, frozen=False):
         """Write `{filename}.b{batch_size}-{step}` under checkpoint_dir.
 
-        ckpt: as a checkpoint of all the model's variables, which the original can read.
-        frozen: as `..._frz.pb`, the graph up to the sampler, its weights as constants.
-        Raises UserError where a checkpoint cannot be written.
+        ckpt: as a checkpoint of all the model's variables, which the original can read;
+        while `train` is at work, with all that it needs to go on.
+        frozen: as `..._frz.pb`, the sampler's graph, its weights as constants, for any
+        batch. Raises UserError where it cannot be written.
         """
         checkpoint_dir = os.path.normpath(checkpoint_dir)
-        os.makedirs(checkpoint_dir, exist_ok=True)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
         if ckpt:
-            last = self.saver.last_checkpoints
-            if last and os.path.dirname(last[-1]) != checkpoint_dir:
-                self.saver.set_last_checkpoints_with_time([])  # max_to_keep: by folder
             try:
-                saved = self.saver.save(
-                    self.sess, path, global_step=step, write_meta_graph=False
-                )
-            except tf.errors.OpError as error:
+                self._save_checkpoint(checkpoint_dir, f'{path}-{step}')
+            except (OSError, tf.errors.OpError) as error:
+                discard(f'{path}-{step}')
                 raise UserError(
-                    f'{path}-{step}: cannot be written ({reason(error)})'
+                    f'{path}-{step}: cannot be written ({reason(error)}); what was '
+                    'saved before is kept'
                 ) from error
-            self._write_meta(saved)
         if frozen:
-            graph = tf.graph_util.convert_variables_to_constants(
-                self.sess, self.sess.graph_def, [self.sampler.op.name]
-            ).SerializeToString()
+            with self._sampler_alone() as (sess, _, images):
+                graph = tf.graph_util.convert_variables_to_constants(
+                    sess, sess.graph_def, [images.op.name]
+                ).SerializeToString()
             with (
                 replacing(f'{path}-{step:06d}_frz.pb') as part,
                 open(part, 'wb') as file,
             ):
                 file.write(graph)
+
+    def _save_checkpoint(self, checkpoint_dir, path):
+        """Write a checkpoint; it counts, and older ones go, once it is on the disk."""
+        os.makedirs(checkpoint_dir, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(f'{path}.index')  # of a former course of the run: no mixture
+        saver, at, keep = self.saver, self._progress, self.max_to_keep
+        if at:
+            saver, keep = at.saver, keep and keep + at.ended
+            at.write(self.sess)
+        saver.save(self.sess, path, write_meta_graph=False, write_state=False)
+        for ending in ('data-00000-of-00001', 'index'):
+            sync(f'{path}.{ending}')
+        self._write_meta(path)
+        kept = self._kept.setdefault(checkpoint_dir, [])
+        kept.append(path)
+        # what the run went on from stays until it has ended anew
+        spared = at.resumed if at and not at.ended else None
+        old = [path for path in kept[:-keep] if path != spared] if keep else []
+        kept[:] = [path for path in kept if path not in old]
+        write_state(checkpoint_dir, kept)
+        for path in old:
+            discard(path)
 
     def _write_meta(self, path):
         """Write the graph beside a checkpoint. It is large: serialised once."""
@@ -433,24 +570,58 @@ class DCGAN:
         with replacing(f'{path}.meta') as part, open(part, 'wb') as file:
             file.write(self._meta)
 
-    def load(self, checkpoint_dir):
-        """Restore the newest checkpoint under checkpoint_dir, ours or the original's.
+    def save_sampler(self, folder):
+        """Write the sampler as a SavedModel, weights and all, for any batch.
 
+        Its signature, serving_default, takes z [any, z_dim] and, where conditional,
+        y [any, y_dim] one-hot, and gives images [any, h, w, c] in [0, 1], all float32.
+        """
+        with self._sampler_alone() as (sess, inputs, images), replacing(folder) as part:
+            images = images if self.y_dim else (images + 1) / 2
+            signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
+            builder = tf.saved_model.Builder(part)
+            builder.add_meta_graph_and_variables(
+                sess, ['serve'], {'serving_default': signature}
+            )
+            builder.save()
+
+    @contextlib.contextmanager
+    def _sampler_alone(self):
+        """Session, {name: input} and images of a graph of the sampler alone."""
+        generator = [v for v in self.variables if v.name.startswith('generator/')]
+        values = self.sess.run({v.name: v for v in generator})
+        with tf.Graph().as_default() as graph, tf.Session() as sess:
+            inputs = {'z': tf.placeholder(tf.float32, [None, self.z_dim], 'z')}
+            if self.y_dim:
+                inputs['y'] = tf.placeholder(tf.float32, [None, self.y_dim], 'y')
+            graph.unique_name('generator')  # G's, so that its nodes are generator_1/...
+            images = self.generator(inputs['z'], inputs.get('y'), train=False)
+            for variable in tf.global_variables():
+                initial = variable.initializer.inputs[1]
+                sess.run(variable.initializer, {initial: values[variable.name]})
+            yield sess, inputs, images
+
+    def load(self, checkpoint_dir, step=None):
+        """Restore a checkpoint under checkpoint_dir, ours or the original's.
+
+        The newest one that is whole or, if given, that of iteration `step`.
         Returns (True, its step), or (False, 0) where there is none. Raises UserError
         where it cannot be read or is of another model.
         """
-        path = newest_checkpoint(checkpoint_dir)
+        path = newest_checkpoint(checkpoint_dir, step)
         if path is None:
             print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
             return False, 0
-        step = step_of(path)
         self._check_shapes(path)
+        self._restore(self.saver, path)
+        return True, step_of(path)
+
+    def _restore(self, saver, path):
         try:
-            self.saver.restore(self.sess, path)
+            saver.restore(self.sess, path)
         except tf.errors.OpError as error:
             raise unreadable(path, error) from error
         print(f' [*] Read {path}', flush=True)
-        return True, step
 
     def _check_shapes(self, path):
         stored = checkpoint_shapes(path)
@@ -460,31 +631,211 @@ class DCGAN:
                 raise UserError(
                     f'{path} has {variable.op.name} {has or "not at all"}, and the '
                     f'flags make it {shape}: look at --dataset, --z_dim, '
-                    '--output_height, --output_width, --grayscale, --conditional '
-                    'and --unconditional'
+                    '--output_height, --output_width, --grayscale, --conditional, '
+                    '--unconditional, --gf_dim, --df_dim, --gfc_dim and --dfc_dim'
                 )
 
 
-# Checkpoints, before there is a graph
+class Progress:
+    """How far a training run is. Checkpoints hold it beside weights and moments.
+
+    counter        the iteration under way, or done
+    epoch, batch   the epoch under way, and which of its batches, from 1
+    sample_z       [sample_num, z_dim] float64, z of the sheets
+    sample_files   [sample_num], the pictures of the sample losses
+    resumed        path prefix of the checkpoint from which the run goes on, or None
+    ended          whether the next checkpoint is the last
+
+    The order of the epoch is the data's, the random state NumPy's global one; a
+    checkpoint holds both. `saver` has it and every variable that is there before it.
+    """
+
+    def __init__(self, data, sample_z):
+        self.data = data
+        self.counter = self.epoch = self.batch = 0
+        self.sample_z, self.sample_files = sample_z, data.first_usable(len(sample_z))
+        self.resumed, self.ended = None, False
+        self.variables = {}
+        with tf.device('/cpu:0'):
+            for name, array in self._arrays().items():
+                # any shape: the data may have changed when it is restored
+                initial = tf.placeholder_with_default(np.zeros((), array.dtype), None)
+                self.variables[name] = tf.Variable(
+                    initial,
+                    trainable=False,
+                    validate_shape=False,
+                    name=f'training/{name}',
+                )
+        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+
+    def _arrays(self):
+        _, key, position, has_gauss, gauss = np.random.get_state()
+        return {
+            'counter': np.int64(self.counter),
+            'epoch': np.int64(self.epoch),
+            'batch': np.int64(self.batch),
+            'order': self.data.order,
+            'sample_files': self.sample_files,
+            'sample_z': self.sample_z,
+            'random_key': key.astype(np.int64),
+            'random_position': np.int64(position),
+            'random_gauss': np.float64([has_gauss, gauss]),
+        }
+
+    def write(self, sess):
+        """Set the variables, to be saved."""
+        feed = {
+            self.variables[name].initializer.inputs[1]: array
+            for name, array in self._arrays().items()
+        }
+        sess.run([v.initializer for v in self.variables.values()], feed)
+
+    def read(self, sess):
+        """Go on from what the variables were restored to."""
+        stored = sess.run(self.variables)
+        has_gauss, gauss = stored['random_gauss']
+        np.random.set_state(
+            (
+                'MT19937',
+                stored['random_key'].astype(np.uint32),
+                int(stored['random_position']),
+                int(has_gauss),
+                gauss,
+            )
+        )
+        self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
+        done = f'after iteration {self.counter}, in epoch {self.epoch}'
+        same_data = stored['order'].shape == self.data.order.shape
+        if same_data and stored['sample_z'].shape == self.sample_z.shape:
+            self.batch = int(stored['batch'])
+            self.data.order[:] = stored['order']
+            self.sample_z, self.sample_files = (
+                stored['sample_z'],
+                stored['sample_files'],
+            )
+            print(f' [*] On {done}, batch {self.batch}', flush=True)
+        else:
+            what = 'batch size' if same_data else 'number of pictures'
+            print(f' [!] On {done}, which begins anew: another {what}', flush=True)
 
 
-def newest_checkpoint(checkpoint_dir):
-    """Path prefix of the checkpoint that the folder's state file names, or None.
+# Checkpoints as files
 
-    Its folder is not taken from there, so that a run can be moved.
+
+def checkpoints(checkpoint_dir):
+    """Path prefixes of the checkpoints in a folder, the newest first.
+
+    The folder's state file has their order. Where a writer was killed before it came to
+    that, its checkpoint is of a later iteration, and younger than the state file. What
+    the state does not name otherwise comes last. Folders are not taken from there, so
+    that a run can be moved.
     """
     state = tf.train.get_checkpoint_state(checkpoint_dir)
-    if state is None or not state.model_checkpoint_path:
-        return None
-    return os.path.join(checkpoint_dir, os.path.basename(state.model_checkpoint_path))
+    paths = (
+        [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+        if state
+        else []
+    )
+    named = dict.fromkeys(
+        os.path.join(checkpoint_dir, os.path.basename(path))
+        for path in reversed(paths)
+        if path
+    )
+    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
+    others = {path.removesuffix('.index') for path in indices} - named.keys()
+    others = sorted((p for p in others if STEP.search(p)), key=step_of, reverse=True)
+    if not named:
+        return others
+    newest, age = step_of(next(iter(named))), os.path.getmtime
+    written = age(os.path.join(checkpoint_dir, 'checkpoint'))
+    late = [p for p in others if step_of(p) > newest and age(f'{p}.index') >= written]
+    return [*late, *named, *(path for path in others if path not in late)]
+
+
+def newest_checkpoint(checkpoint_dir, step=None):
+    """Path prefix of the newest checkpoint that is whole, or of iteration `step`.
+
+    None where there is no checkpoint. Names those that are damaged. Raises UserError
+    where that is all of them, or the one asked for, or it is not there.
+    """
+    paths = checkpoints(checkpoint_dir)
+    if step is not None:
+        there = [step_of(path) for path in paths]
+        if step not in there:
+            raise UserError(
+                f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
+                f'--resume_step takes one of {", ".join(map(str, sorted(there)))}'
+            )
+        paths = [paths[there.index(step)]]
+    damaged = []
+    for path in paths:
+        try:
+            step_of(path)
+            read_through(path)
+        except UserError as error:
+            damaged.append(error)
+            continue
+        for error in damaged:
+            print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
+        return path
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def read_through(path):
+    """Raise UserError where a checkpoint is not whole; its checksums tell."""
+    try:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def holds_progress(path):
+    """Whether a checkpoint is of a training run of this project."""
+    try:
+        return 'training/counter' in checkpoint_shapes(path)
+    except UserError:
+        return False
+
+
+def write_state(checkpoint_dir, paths):
+    """Name the checkpoints, oldest first, in the state file, as the Saver does."""
+    state = tf.train.generate_checkpoint_state_proto(
+        checkpoint_dir,
+        paths[-1],
+        [*paths],  # a list of its own, which it changes
+    )
+    with (
+        replacing(os.path.join(checkpoint_dir, 'checkpoint')) as part,
+        open(part, 'w', encoding='utf-8') as file,
+    ):
+        file.write(str(state))
+
+
+def remove_leftovers(folder):
+    """Remove what writers that were killed have left half-written."""
+    for pattern in ('*.tempstate*', '.[0-9]*.*'):
+        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            os.remove(path)
+
+
+def discard(path):
+    """Remove a checkpoint, or what there is of it; its index last."""
+    files = glob.glob(f'{glob.escape(path)}.*')
+    for file in sorted(files, key=lambda file: file.endswith('.index')):
+        with contextlib.suppress(OSError):
+            os.remove(file)
 
 
 def step_of(path):
     """The iteration at which a checkpoint was written, which its name ends in."""
-    step = path.rpartition('-')[2]
-    if not step.isdigit():
+    match = STEP.search(path)
+    if not match:
         raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
-    return int(step)
+    return int(match[1])
 
 
 def checkpoint_shapes(path):

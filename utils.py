@@ -15,11 +15,16 @@ import pickle
 import queue
 import random
 import re
+import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import warnings
+import zipfile
 import zlib
 from concurrent import futures
 
@@ -40,10 +45,20 @@ IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
 PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
+VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
+VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
 
 
 class UserError(ValueError):
     """A mistake that only the user can mend, in one line that names the way out."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came: `number`. The text says what became of the work."""
+
+    def __init__(self, number, text='interrupted; what was saved before is kept'):
+        super().__init__(text)
+        self.number = number
 
 
 def gen_random(mode, size):
@@ -196,12 +211,13 @@ def merge(images, size):
     """Lay images [B, h, w, c] out, row by row, on a sheet of size (rows, columns).
 
     Returns float64 [rows * h, columns * w(, c if not 1)], 0 where no image is. There
-    are more rows than asked for if the images need them.
+    are more rows than asked for if the images need them. Bytes stay bytes.
     """
     count, h, w, c = images.shape
     columns = size[1]
     rows = max(size[0], math.ceil(count / columns))
-    sheet = np.zeros((rows * h, columns * w, c))
+    kind = np.uint8 if images.dtype == np.uint8 else np.float64
+    sheet = np.zeros((rows * h, columns * w, c), kind)
     for index, image in enumerate(images):
         j, i = index // columns * h, index % columns * w
         sheet[j : j + h, i : i + w] = image
@@ -209,13 +225,22 @@ def merge(images, size):
 
 
 def save_images(images, size, path):
-    """Write images [B, h, w, c] in [-1, 1] as one sheet of size (rows, columns).
+    """Write images [B, h, w, c] in [-1, 1], or uint8, as a sheet of (rows, columns).
 
     The contrast of the whole sheet is stretched to 0..255, as in the original.
     """
-    sheet = bytescale(merge(inverse_transform(np.asarray(images)), size))
-    with replacing(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        sheet = stretch(Image.fromarray(merge(images, size)))
+    else:
+        sheet = Image.fromarray(bytescale(merge(inverse_transform(images), size)))
+    save_picture(sheet, path)
+
+
+def save_picture(picture, path):
+    """Write a Pillow picture, whole or not at all. Raises UserError."""
+    with writing(path), replacing(path) as temporary:
+        picture.save(temporary)
 
 
 def make_gif(frames, path, duration=2):
@@ -223,21 +248,45 @@ def make_gif(frames, path, duration=2):
 
     It loops for ever, once in `duration` seconds.
     """
-    pictures = [Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames]
-    with replacing(path) as temporary:
-        pictures[0].save(
+    pictures = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
+    save_gif(pictures, path, 1000 * duration // len(frames))
+
+
+def save_gif(pictures, path, milliseconds):
+    """Write an iterable of Pillow pictures as an animation that loops for ever."""
+    pictures = iter(pictures)
+    with writing(path), replacing(path) as temporary:
+        next(pictures).save(
             temporary,
+            'GIF',
             save_all=True,
-            append_images=pictures[1:],
-            duration=max(20, 1000 * duration // len(pictures)),  # ms; viewers want 20
+            append_images=pictures,
+            duration=max(20, milliseconds),  # of each; viewers want 20
             loop=0,
         )
 
 
+def make_progress_gif(sample_dir):
+    """Animate sample_dir/train_*.png, in progress.gif beside them, which is printed.
+
+    Sheets of another size than the last, of another batch, are left out. Raises
+    UserError where there is no sheet.
+    """
+    paths = sorted(matches(sample_dir, 'train_*.png'))
+    if not paths:
+        raise UserError(f'{sample_dir}: has no train_*.png, of which --gif is made')
+    size = Image.open(paths[-1]).size
+    sheets = (sheet for sheet in map(Image.open, paths) if sheet.size == size)
+    path = os.path.join(sample_dir, 'progress.gif')
+    save_gif(sheets, path, milliseconds=150)
+    print(f' [*] {path}', flush=True)
+
+
 # Data sets. Both kinds have the same face: len(), c_dim, classes (None: no labels),
-# contents (a line to print), shuffle() at the start of an epoch, batch(start, count),
-# which gives uint8 images [count, h, w, c_dim] and labels [count] or None, and
-# batches(size, number), which yields the first so many of them.
+# contents (a line to print), shuffle() at the start of an epoch, order (indices of the
+# epoch's pictures), first_usable(count) of them, take(indices), which gives uint8
+# images [count, h, w, c_dim] and labels [count] or None, and
+# batches(size, number, first), which yields such batches from `first` to `number`.
 
 
 def read_idx(path, dims=(1, 3, 4), header_only=False):
@@ -347,6 +396,7 @@ class IdxSet:
         for array in (self.images, self.labels):
             np.random.seed(547)
             np.random.shuffle(array)
+        self.order = np.arange(len(self.images), dtype=np.int32)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
         self.classes = int(self.labels.max()) + 1
@@ -360,8 +410,11 @@ class IdxSet:
     def shuffle(self):
         """Leave the order alone, as the original does."""
 
-    def batch(self, start, count):
-        images = self.images[start : start + count]
+    def first_usable(self, count):
+        return self.order[:count].copy()
+
+    def take(self, indices):
+        images = self.images[indices]
         if images.shape[1:3] != self.size:
             if self.c_dim == 1:
                 images = images.reshape(images.shape[:3])
@@ -369,11 +422,11 @@ class IdxSet:
                 [resize(Image.fromarray(image), *self.size) for image in images]
             )
         images = images.reshape(-1, *self.size, self.c_dim)
-        return images, self.labels[start : start + count]
+        return images, self.labels[indices]
 
-    def batches(self, size, number):
-        for index in range(number):
-            yield self.batch(index * size, size)
+    def batches(self, size, number, first=0):
+        for index in range(first, number):
+            yield self.take(self.order[index * size : (index + 1) * size])
 
 
 class PictureSet:
@@ -425,7 +478,7 @@ class PictureSet:
             settings = [pattern or '*.jpg', by_class, partition, bbox, options]
             settings.append(PIL.__version__)
             self.cache = self._open_cache(folder, settings)
-        self.order = np.arange(len(self))
+        self.order = np.arange(len(self), dtype=np.int32)
         self.shuffle()
 
     def _label(self, folder, names):
@@ -450,14 +503,21 @@ class PictureSet:
         self.order.sort()
         np.random.shuffle(self.order)
 
-    def batch(self, start, count):
-        indices = self.order[start : start + count]
-        return self._complete(start + count, indices, *self._decode(indices))
+    def first_usable(self, count):
+        indices = self.order[:count]
+        return self._replace(count, indices, *self._decode(indices))[1]
 
-    def batches(self, size, number):
-        chunks = [self.order[i * size : (i + 1) * size] for i in range(number)]
-        for i, decoded in enumerate(self._decode_ahead(chunks)):
-            yield self._complete((i + 1) * size, chunks[i], *decoded)
+    def take(self, indices):
+        return self._labelled(*self._replace(0, indices, *self._decode(indices)))
+
+    def batches(self, size, number, first=0):
+        ends = range((first + 1) * size, (number + 1) * size, size)
+        chunks = [self.order[end - size : end] for end in ends]
+        for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
+            yield self._labelled(*self._replace(end, indices, *decoded))
+
+    def _labelled(self, images, indices):
+        return images, None if self.labels is None else self.labels[indices]
 
     def _decode(self, indices):
         """Images of these files, and {position: why} of those that fail."""
@@ -479,8 +539,8 @@ class PictureSet:
     def _jobs(self, indices):
         return [(self.files[i], self.boxes[i]) for i in indices]
 
-    def _complete(self, end, indices, images, failures):
-        """The batch up to `end`, failures replaced by what follows in the epoch."""
+    def _replace(self, end, indices, images, failures):
+        """Images and indices, failures replaced by what follows `end` in the epoch."""
         indices = indices.copy()
         following = itertools.cycle(np.roll(self.order, -end)) if failures else ()
         for position, why in failures.items():
@@ -491,7 +551,7 @@ class PictureSet:
                     images[position], indices[position] = image[0], index
                     break
                 self._leave_out(index, failed[0])
-        return images, None if self.labels is None else self.labels[indices]
+        return images, indices
 
     def _leave_out(self, index, why):
         path = self.files[index]
@@ -858,43 +918,111 @@ def one_hot(labels, classes):
 
 
 def draw(sess, dcgan, z, labels=None):
-    """The sampler's images for z [B, z_dim] and, if it is conditional, labels [B]."""
-    feed = {dcgan.z: z}
-    if dcgan.y is not None:
-        feed[dcgan.y] = one_hot(labels, dcgan.y_dim)
-    return sess.run(dcgan.sampler, feed)
+    """The sampler's images for z [n, z_dim] and, if it is conditional, labels [n]."""
+    return np.concatenate(list(draw_batches(sess, dcgan, z, labels)))
+
+
+def draw_batches(sess, dcgan, z, labels=None):
+    """Yield the images of `draw`, a batch of the model at a time."""
+    for start in range(0, len(z), dcgan.batch_size):
+        part = slice(start, start + dcgan.batch_size)
+        feed = {dcgan.z: z[part]}
+        if dcgan.y is not None:  # which takes whole batches
+            missing = dcgan.batch_size - len(z[part])
+            feed[dcgan.z] = np.pad(z[part], ((0, missing), (0, 0)))
+            feed[dcgan.y] = one_hot(np.pad(labels[part], (0, missing)), dcgan.y_dim)
+        yield sess.run(dcgan.sampler, feed)[: len(z[part])]
+
+
+def in_bytes(dcgan, images):
+    """Images of the sampler as uint8: its whole range is 0 to 255."""
+    images = images if dcgan.y_dim else inverse_transform(images)
+    return np.round(images * 255).astype(np.uint8)
+
+
+def read_labels(text, classes):
+    """The classes in a text such as 0,1,2, all where it is empty; None for no classes.
+
+    Raises UserError for what is none of them.
+    """
+    if not classes:
+        if text:
+            raise UserError(f'--label {text}: this model has no classes')
+        return None
+    labels = text.replace(' ', '').split(',') if text else range(classes)
+    if not all(str(label) in map(str, range(classes)) for label in labels):
+        raise UserError(
+            f'--label {text}: the classes of this model are 0 to {classes - 1}'
+        )
+    return np.array([int(label) for label in labels])
 
 
 def save_samples(sess, dcgan, config, sample_dir):
-    """Draw a batch from the training distribution, every class in turn, to one sheet.
+    """Draw samples from the training distribution, to files that are printed.
 
-    The file, sample_dir/test_{UTC time}.png, is printed.
+    test_{UTC time}.png is a sheet of config.generate_test_images of them, as many of
+    each class in config.label. With config.separate_images there is a folder of that
+    name with a file of each, with config.npz an .npz with images (uint8, [n, h, w, c],
+    0 to 255 the sampler's range), labels ([n], -1 without classes), z ([n, z_dim]).
     """
-    z = gen_random(config.z_dist, (config.batch_size, dcgan.z_dim))
-    labels = np.arange(config.batch_size) % (dcgan.y_dim or 1)
-    save_test_sheet(draw(sess, dcgan, z, labels), f'test_{utc_time()}.png', sample_dir)
+    count = config.generate_test_images
+    classes = read_labels(config.label, dcgan.y_dim)
+    labels = np.full(count, -1) if classes is None else np.resize(classes, count)
+    z = gen_random(config.z_dist, (count, dcgan.z_dim)).astype(np.float32)
+    images = np.empty((count, *dcgan.sampler.shape[1:]), np.uint8)
+    with progress('samples', count, ' pictures', delay=2) as bar:
+        for batch in draw_batches(sess, dcgan, z, labels):
+            images[bar.n : bar.n + len(batch)] = in_bytes(dcgan, batch)
+            bar.update(len(batch))
+    name = f'test_{utc_time()}'
+    save_test_sheet(images, f'{name}.png', sample_dir)
+    path = os.path.join(sample_dir, name)
+    if config.separate_images:
+        for i, (image, label) in enumerate(zip(images, labels)):
+            ending = '' if classes is None else f'_{label}'
+            picture = Image.fromarray(
+                np.squeeze(image, 2) if dcgan.c_dim == 1 else image
+            )
+            save_picture(picture, os.path.join(path, f'{i:05d}{ending}.png'))
+        print(f' [*] {path}: {count} pictures', flush=True)
+    if config.npz:
+        with replacing(f'{path}.npz') as temporary, open(temporary, 'wb') as file:
+            np.savez(file, images=images, labels=labels, z=z)
+        print(f' [*] {path}.npz', flush=True)
 
 
-def save_test_sheet(images, name, sample_dir):
-    """Write a batch to the smallest square sheet that holds it, and print where."""
+def save_test_sheet(images, name, sample_dir, columns=None):
+    """Write images to a sheet, the smallest square unless told, and print where."""
     side = math.ceil(math.sqrt(len(images)))
     path = os.path.join(sample_dir, name)
-    save_images(images, (side, side), path)
+    save_images(images, (1, columns) if columns else (side, side), path)
     print(f' [*] {path}', flush=True)
 
 
 def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
-    """Draw what the dimensions of z do, to files under sample_dir that are printed.
+    """Draw what z does, to files under sample_dir that are printed.
 
-    option 0  test_{UTC time}.png    z uniform in [-0.5, 0.5)
-    option 1  test_arange_{dim}.png  z uniform in [-1, 1), the dimension swept 0 to 1
-    option 2  test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
-    option 3  test_gif_{dim}.gif     z zero, the dimension swept
-    option 4  as 3, and test_gif_merged.gif of all dimensions, there and back
+    0 random       test_{UTC time}.png    z uniform in [-0.5, 0.5)
+    1 sweep        test_arange_{dim}.png  z uniform in [-1, 1), dim swept from 0 to 1
+    2 gif_random   test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
+    3 gif          test_gif_{dim}.gif     z zero, dim swept
+    4 gif_merged   as 3, and test_gif_merged.gif of all dimensions, there and back
+    5 interpolate, 6 classes, 7 arithmetic: see their functions
 
     Sheets of a conditional model have random labels, an animation shows one class.
     `config` gives batch_size. Raises UserError for another option.
     """
+    if str(option) in VISUALIZE_OPTIONS:
+        option = VISUALIZE_OPTIONS.index(option)
+    if str(option) not in map(str, range(len(VISUALIZE_OPTIONS))):
+        raise UserError(
+            f'visualize option {option!r} is none of {", ".join(VISUALIZE_OPTIONS)}'
+        )
+    option = int(option)
+    if option > 4:
+        function = (draw_interpolations, draw_classes, draw_arithmetic)[option - 5]
+        function(sess, dcgan, config, sample_dir)
+        return
     batch, z_dim, classes = config.batch_size, dcgan.z_dim, dcgan.y_dim or 1
     shape = (batch, z_dim)
 
@@ -909,10 +1037,10 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
     def animation(z, dim):
         images = draw(sess, dcgan, swept(z, dim), np.full(batch, dim % classes))
         frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
-        save_gif(frames, f'test_gif_{dim}.gif')
+        write_gif(frames, f'test_gif_{dim}.gif')
         return frames
 
-    def save_gif(frames, name, duration=2):
+    def write_gif(frames, name, duration=2):
         path = os.path.join(sample_dir, name)
         make_gif(frames, path, duration)
         print(f' [*] {path}', flush=True)
@@ -927,31 +1055,175 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
         for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
             z = np.random.uniform(-0.2, 0.2, z_dim)
             animation(np.tile(z, (batch, 1)), dim)
-    elif option in (3, 4):
+    else:
         swept_dims = [animation(np.zeros(shape), dim) for dim in range(z_dim)]
         if option == 4:
             side = math.ceil(math.sqrt(z_dim))
             sheets = [
                 merge(step, (side, side)) for step in np.stack(swept_dims, axis=1)
             ]
-            save_gif(sheets + sheets[::-1], 'test_gif_merged.gif', duration=8)
-    else:
-        raise UserError(f'visualize option {option!r} is none of 0, 1, 2, 3, 4')
+            write_gif(sheets + sheets[::-1], 'test_gif_merged.gif', duration=8)
+
+
+def draw_interpolations(sess, dcgan, config, sample_dir, rows=8, columns=10):
+    """A sheet, test_interpolate_{UTC time}.png: each row goes from one z to another.
+
+    In a straight line between two of the training distribution (paper, figure 4). A
+    conditional model draws each row in one class, the next of config.label.
+    """
+    ends = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
+    z = ends[0] + np.linspace(0, 1, columns)[:, None] * (ends[1] - ends[0])
+    classes = read_labels(config.label, dcgan.y_dim)
+    labels = None if classes is None else np.resize(classes, rows).repeat(columns)
+    images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
+    save_test_sheet(images, f'test_interpolate_{utc_time()}.png', sample_dir, columns)
+
+
+def draw_classes(sess, dcgan, config, sample_dir, rows=8):
+    """A sheet, test_classes_{UTC time}.png: each row is one z, each column one class.
+
+    The classes are those of config.label. Raises UserError where the model has none.
+    """
+    classes = read_labels(config.label, dcgan.y_dim)
+    if classes is None:
+        raise UserError('--visualize_option classes: this model has no classes')
+    z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
+    images = draw(sess, dcgan, z, np.tile(classes, rows))
+    save_test_sheet(images, f'test_classes_{utc_time()}.png', sample_dir, len(classes))
+
+
+def draw_arithmetic(sess, dcgan, config, sample_dir, noise=0.25):
+    """A sheet, test_arithmetic_{UTC time}.png, of mean z added (paper, section 6.3.2).
+
+    config.arithmetic is A-B+C, each a set of numbers as 0,1,2. They are indices of z in
+    config.z_file, an .npz of save_samples; without it seeds, of which each stands for
+    the first sample that --seed draws. A row for each set shows its z and, last, their
+    mean. Below are mean A - mean B + mean C and, as in the paper, 8 z beside it, by
+    uniform noise in +-0.25. A conditional model draws the first class of config.label.
+    Raises UserError for what is no such text, file or index.
+    """
+    text = config.arithmetic.replace(' ', '')
+    sets = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
+    sets = sets and [[int(n) for n in part.split(',') if n] for part in sets.groups()]
+    if not sets or not all(sets):
+        raise UserError(
+            f'--arithmetic {config.arithmetic!r}: has to be as 0,1,2-3,4,5+6,7,8'
+        )
+    vectors = [read_z(config, dcgan.z_dim, numbers) for numbers in sets]
+    means = [z.mean(axis=0) for z in vectors]
+    result = means[0] - means[1] + means[2]
+    around = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
+    rows = [np.vstack([z, mean]) for z, mean in zip(vectors, means)]
+    rows.append(np.vstack([result, around]))
+    classes = read_labels(config.label, dcgan.y_dim)
+    columns = max(len(row) for row in rows)
+    images = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
+    for cells, z in zip(images, rows):
+        labels = None if classes is None else np.full(len(z), classes[0])
+        cells[: len(z)] = in_bytes(dcgan, draw(sess, dcgan, z, labels))
+    images = images.reshape(-1, *images.shape[2:])
+    save_test_sheet(images, f'test_arithmetic_{utc_time()}.png', sample_dir, columns)
+
+
+def read_z(config, z_dim, numbers):
+    """z [n, z_dim] of these indices in config.z_file or, without it, these seeds."""
+    if not config.z_file:
+        rows = []
+        for seed in numbers:
+            np.random.seed(seed)
+            rows.append(gen_random(config.z_dist, (1, z_dim))[0])
+        return np.array(rows)
+    try:
+        with np.load(config.z_file) as file:
+            z = file['z']
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f'{config.z_file}: not an .npz of samples ({error})') from error
+    if z.shape[1:] != (z_dim,) or max(numbers) >= len(z):
+        raise UserError(
+            f'{config.z_file}: has z {z.shape}, and ({max(numbers) + 1}, {z_dim}) is '
+            'the least that --arithmetic and the model ask for'
+        )
+    return z[numbers]
+
+
+# Processes
+
+
+def interrupt(number, frame):
+    """A handler of signals: raise Interrupted."""
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def deferred_signals():
+    """Give a list to which SIGINT and SIGTERM are added, instead of what they do.
+
+    A second one does it at once. Elsewhere than in the main thread, which alone gets
+    signals, the list stays empty.
+    """
+    caught = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def catch(number, frame):
+        caught.append(number)
+        restore()
+
+    for number in handlers:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        restore()
+
+
+def lock_run(run_dir):
+    """Have a run folder for oneself while the file that is returned stays open.
+
+    The system frees it when the process ends, however it does. Raises UserError that
+    names the process that has it.
+    """
+    path = os.path.join(run_dir, 'lock')
+    file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115, it stays open
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = one_line(file.read()) or 'another process'
+        file.close()
+        raise UserError(
+            f'{run_dir}: {owner} trains this run; wait for it to end, stop it, or '
+            'choose another --out_name'
+        ) from None
+    except OSError as error:
+        print(f' [!] {run_dir}: cannot be locked here ({error.strerror})', flush=True)
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    return file
 
 
 # Files
 
 
-def progress(name, total, unit, done=0):
+def progress(name, total, unit, done=0, delay=0):
     """tqdm's bar of how far something is, its rate, and the time that is left.
 
     To be closed by `with`. total None stands for not known; `done` was there before.
+    It is not shown before `delay` seconds.
     """
     return tqdm(
         desc=name,
         total=total,
         unit=unit,
         initial=done,
+        delay=delay,
         unit_scale=True,
         mininterval=1,
         miniters=1,
@@ -962,17 +1234,39 @@ def progress(name, total, unit, done=0):
 def replacing(path):
     """Give a temporary path beside `path`, which replaces it once the block is through.
 
-    What stood there before stays until then, and for good if the block fails.
+    What stood there before stays until then, and for good if the block fails. Both may
+    be folders.
     """
     folder, name = os.path.split(path)
     os.makedirs(folder or '.', exist_ok=True)
     temporary = os.path.join(folder, f'.{os.getpid()}.{name}')
     try:
         yield temporary
+        if os.path.isdir(path):
+            shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Turn whatever the writer of `path` fails by into a UserError that names it."""
+    try:
+        yield
+    except Exception as error:  # TensorFlow's writer dies of nearly anything
+        why = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+        raise UserError(
+            f'{path}: cannot be written ({why}); what was saved before is kept'
+        ) from error
+
+
+def sync(path):
+    """Wait until a file is on the disk."""
+    with open(path, 'rb') as file:
+        os.fsync(file.fileno())
 
 
 def expand_path(path):

@@ -134,7 +134,7 @@ def check(folder):
     dataset = utils.open_dataset(folder, None, (64, 64), (108, 108), 1, 0)
     dataset.order.sort()
     for i, expected in enumerate(straightforward(folder)()):
-        images, _ = dataset.batch(i * BATCH, BATCH)
+        images, _ = dataset.take(dataset.order[i * BATCH : (i + 1) * BATCH])
         assert (as_floats(images) == expected).all()
 
 

@@ -16,6 +16,8 @@ import utils
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent
+SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]  # and small networks
+SMALL += ['--gf_dim', 4, '--df_dim', 4, '--gfc_dim', 8, '--dfc_dim', 8]
 tf.disable_eager_execution()
 
 
@@ -62,16 +64,27 @@ def tiny(sess):
     return make
 
 
+def command(script, *args, python_flags=()):
+    """What a user would type to run a script of the project."""
+    return [sys.executable, *python_flags, str(ROOT / script), *map(str, args)]
+
+
 def run(script, *args, cwd, python_flags=(), **env):
     """Run a script of the project as a user would, in a folder of their own."""
     return subprocess.run(
-        [sys.executable, *python_flags, str(ROOT / script), *map(str, args)],
+        command(script, *args, python_flags=python_flags),
         cwd=cwd,
         env={**clean_environment(), **env},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def stored(checkpoint_dir):
+    """{name: array} of the newest checkpoint in a folder."""
+    reader = tf.train.load_checkpoint(str(checkpoint_dir))
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
 def clean_environment():

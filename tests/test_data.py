@@ -52,7 +52,7 @@ def test_summary_tells_sizes_and_classes_of_idx_folders_only(tmp_path):
 
 def test_digits_are_resized_to_the_output_size(tmp_path):
     write_idx_set(tmp_path, size=8)
-    images, labels = open_set(tmp_path, size=(16, 12)).batch(4, 3)
+    images, labels = open_set(tmp_path, size=(16, 12)).take(np.arange(4, 7))
     assert images.shape == (3, 16, 12, 1) and images.dtype == np.uint8
     assert labels.shape == (3,)
 
@@ -150,7 +150,7 @@ def test_idx_pictures_can_have_channels(channels, size, tmp_path):
     utils.write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
     dataset = open_set(tmp_path, size=(size, size))
     assert dataset.c_dim == channels
-    assert dataset.batch(0, 5)[0].shape == (5, size, size, channels)
+    assert next(dataset.batches(5, 1))[0].shape == (5, size, size, channels)
 
 
 def test_idx_pictures_of_odd_channels_are_refused(tmp_path):
@@ -175,7 +175,7 @@ def test_pictures_are_sorted_then_shuffled_for_every_epoch(tmp_path):
 
 def test_pictures_become_bytes_of_the_output_size(tmp_path):
     write_pictures(tmp_path)
-    images, labels = open_set(tmp_path).batch(0, 4)
+    images, labels = next(open_set(tmp_path).batches(4, 1))
     assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
     assert labels is None
 

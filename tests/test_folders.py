@@ -77,7 +77,7 @@ def test_links_and_nested_folders_are_followed(tmp_path):
     (tmp_path / 'set' / 'folder').symlink_to(tmp_path / 'elsewhere')
     (tmp_path / 'set' / 'file.png').symlink_to(tmp_path / 'elsewhere' / '000.png')
     dataset = open_set(tmp_path / 'set', '**/*.png')
-    assert len(dataset) == 6 and dataset.batch(0, 6)[0].shape == (6, 8, 8, 3)
+    assert len(dataset) == 6 and next(dataset.batches(6, 1))[0].shape == (6, 8, 8, 3)
 
 
 def test_folders_are_no_pictures(tmp_path):
@@ -90,7 +90,7 @@ def test_folders_are_no_pictures(tmp_path):
 
 def test_grey_is_read_from_colour(tmp_path):
     write_pictures(tmp_path, count=4)
-    images, labels = open_set(tmp_path, grayscale=True).batch(0, 4)
+    images, labels = next(open_set(tmp_path, grayscale=True).batches(4, 1))
     assert images.shape == (4, 8, 8, 1) and labels is None and np.ptp(images) > 9
 
 
@@ -112,7 +112,7 @@ def classes(tmp_path):
 @pytest.mark.parametrize('pattern', [None, '*.png', '*/*.png', '**/*.png'])
 def test_labels_are_those_of_the_class_folders(pattern, classes):
     dataset = open_set(classes, pattern, by_class=True)
-    images, labels = dataset.batch(0, 15)
+    images, labels = next(dataset.batches(15, 1))
     assert (images[:, :, 0, 0].argmax(1) == labels).all()
     assert np.bincount(labels).tolist() == [4, 5, 6] and dataset.classes == 3
     assert dataset.contents == '15 pictures: 4 ant, 5 bee, 6 cat'
@@ -130,7 +130,7 @@ def test_a_replaced_picture_brings_its_own_label(classes):
         Image.new('RGB', (8, 8)).save(classes / 'ant' / f'x{i}.png')
     (classes / 'cat' / '3.png').write_bytes(b'')
     dataset = open_set(classes, by_class=True)
-    images, labels = dataset.batch(0, len(dataset))
+    images, labels = next(dataset.batches(len(dataset), 1))
     drawn = images[:, :, 0, 0].any(1)
     assert (images[drawn, :, 0, 0].argmax(1) == labels[drawn]).all()
     assert np.bincount(labels).sum() == 135 and len(dataset.unreadable) == 1
@@ -292,7 +292,7 @@ def test_a_set_of_which_nothing_decodes_ends_it(tmp_path):
     for i in range(8):
         (tmp_path / f'{i}.jpg').write_text('<html>')
     with pytest.raises(UserError, match='1 of 8 pictures cannot be used'):
-        open_set(tmp_path).batch(0, 4)
+        next(open_set(tmp_path).batches(4, 1))
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
@@ -347,7 +347,7 @@ def test_an_epoch_that_is_left_does_not_mix_with_the_next(tmp_path):
     write_pictures(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     next(dataset.batches(4, 5))
-    assert (next(dataset.batches(4, 5))[0] == dataset.batch(0, 4)[0]).all()
+    assert (next(dataset.batches(4, 5))[0] == dataset.take(dataset.order[:4])[0]).all()
 
 
 def test_a_worker_that_dies_is_told(tmp_path):
@@ -502,7 +502,7 @@ def test_two_runs_at_once_build_one_cache(tmp_path):
     assert sum('cache: 100%' in err for _, err in said) == 1
     cached = open_set(tmp_path, size=(64, 64), cache=True)
     without = open_set(tmp_path, size=(64, 64))
-    assert (cached.batch(0, 50)[0] == without.batch(0, 50)[0]).all()
+    assert (next(cached.batches(50, 1))[0] == next(without.batches(50, 1))[0]).all()
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):

@@ -2,8 +2,11 @@
 
 import contextlib
 import io
+import os
 import re
 import shutil
+import signal
+from concurrent import futures
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_pictures
 
 import model
-from utils import UserError
+from utils import UserError, deferred_signals
 
 PLAIN = ROOT / 'tests' / 'golden' / 'rgb64'
 
@@ -163,6 +166,43 @@ def test_checkpoints_beyond_max_to_keep_are_removed(tiny, tmp_path):
     assert kept == ['model.b6-3.index', 'model.b6-4.index']
 
 
+def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
+    tiny, tmp_path
+):
+    dcgan = tiny(max_to_keep=0)
+    for step in (1, 3):
+        dcgan.save(str(tmp_path), step)
+    state = (tmp_path / 'checkpoint').read_bytes()
+    dcgan.save(str(tmp_path), 4)
+    (tmp_path / 'checkpoint').write_bytes(state)
+    os.utime(tmp_path / 'model.b6-4.index')
+    (tmp_path / 'model.b6-3.index').rename(tmp_path / 'model.b6-2.index')
+    named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
+    assert named == [4, 3, 1, 2]
+    (tmp_path / 'checkpoint').write_bytes(b'torn')
+    named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
+    assert named == [4, 2, 1]
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_weight_or_average_that_is_not_finite_is_named(value, sess, tiny):
+    dcgan = tiny()
+    at = SimpleNamespace(counter=7, resumed=None)
+    dcgan._check_finite(at, g_loss=1.0)
+    (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
+    sess.run(variable.assign(np.full(variable.shape, value)))
+    message = 'iteration 7: not finite: generator/g_bn1/moving_variance; .*none was'
+    with pytest.raises(UserError, match=message):
+        dcgan._check_finite(at, g_loss=1.0)
+
+
+def test_training_elsewhere_than_in_the_main_thread_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGINT)
+    with futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: deferred_signals().__enter__()).result() == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def losses(folder, out_dir, **reading):
     """What a short training run from seeds prints, but for the times."""
     np.random.seed(0)
@@ -266,4 +306,7 @@ def test_a_labelled_set_sets_the_channels(tiny, tmp_path):
     write_idx_set(tmp_path / 'set')
     dcgan = tiny(y_dim=4, data_dir=str(tmp_path), dataset_name='set')
     assert dcgan.c_dim == 1
-    assert dcgan.inputs.shape == [6, 16, 16, 1] and dcgan.data.batch(0, 6)[0].max() > 9
+    assert (
+        dcgan.inputs.shape == [6, 16, 16, 1]
+        and next(dcgan.data.batches(6, 1))[0].max() > 9
+    )
