@@ -384,10 +384,9 @@ class DCGAN:
         # those of former lives count for max_to_keep; the original's are left alone
         found = [p for p in checkpoints(self.checkpoint_dir) if p != checkpoint]
         found = [checkpoint, *found]  # from now on, it is the newest
-        self._kept[self.checkpoint_dir] = [
-            path for path in reversed(found) if holds_progress(path)
-        ]
-        write_state(self.checkpoint_dir, found[::-1])
+        folder = os.path.dirname(checkpoint)
+        self._kept[folder] = [p for p in reversed(found) if holds_progress(p)]
+        write_state(folder, found[::-1])
         at.resumed = checkpoint
         return at
 
@@ -430,7 +429,7 @@ class DCGAN:
             raise self._not_finite(at, names)
 
     def _not_finite(self, at, names):
-        kept = self._kept.get(self.checkpoint_dir)
+        kept = self._kept.get(os.path.normpath(self.checkpoint_dir))
         last = kept[-1] if kept else at.resumed
         good = f'{last} is the last good checkpoint' if last else 'none was saved yet'
         return UserError(
@@ -490,10 +489,13 @@ class DCGAN:
 
     def _finish(self, config, at, first, sample_feed, signals):
         """Leave a checkpoint and, unless interrupted, a sheet of the last iteration."""
+        at.resumed = None
         if at.counter > first and at.counter % config.ckpt_freq:
             at.ended = True  # beside the regular ones: max_to_keep does not count it
             self.save(config.checkpoint_dir, at.counter)
-        self._progress = None
+        elif at.counter > first:
+            self._remove_old(os.path.normpath(config.checkpoint_dir))
+        self._progress = self._meta = None
         if signals:
             raise Interrupted(
                 signals[0], f'interrupted; all is saved up to iteration {at.counter}'
@@ -534,10 +536,8 @@ class DCGAN:
                 graph = tf.graph_util.convert_variables_to_constants(
                     sess, sess.graph_def, [images.op.name]
                 ).SerializeToString()
-            with (
-                replacing(f'{path}-{step:06d}_frz.pb') as part,
-                open(part, 'wb') as file,
-            ):
+            path = f'{path}-{step:06d}_frz.pb'
+            with writing(path), replacing(path) as part, open(part, 'wb') as file:
                 file.write(graph)
 
     def _save_checkpoint(self, checkpoint_dir, path):
@@ -545,19 +545,26 @@ class DCGAN:
         os.makedirs(checkpoint_dir, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.remove(f'{path}.index')  # of a former course of the run: no mixture
-        saver, at, keep = self.saver, self._progress, self.max_to_keep
-        if at:
-            saver, keep = at.saver, keep and keep + at.ended
-            at.write(self.sess)
+        saver = self.saver
+        if self._progress:
+            saver = self._progress.saver
+            self._progress.write(self.sess)
         saver.save(self.sess, path, write_meta_graph=False, write_state=False)
         for ending in ('data-00000-of-00001', 'index'):
             sync(f'{path}.{ending}')
         self._write_meta(path)
         kept = self._kept.setdefault(checkpoint_dir, [])
-        kept.append(path)
-        # what the run went on from stays until it has ended anew
-        spared = at.resumed if at and not at.ended else None
-        old = [path for path in kept[:-keep] if path != spared] if keep else []
+        kept[:] = [*(other for other in kept if other != path), path]
+        self._remove_old(checkpoint_dir)
+
+    def _remove_old(self, checkpoint_dir):
+        """Name the checkpoints in the state file; remove those above max_to_keep."""
+        kept, at, keep = self._kept[checkpoint_dir], self._progress, self.max_to_keep
+        if at and at.ended:
+            keep = keep and keep + 1
+        old = kept[:-keep] if keep else []
+        if at and at.resumed in old:
+            old.remove(at.resumed)
         kept[:] = [path for path in kept if path not in old]
         write_state(checkpoint_dir, kept)
         for path in old:
@@ -575,8 +582,13 @@ class DCGAN:
 
         Its signature, serving_default, takes z [any, z_dim] and, where conditional,
         y [any, y_dim] one-hot, and gives images [any, h, w, c] in [0, 1], all float32.
+        Raises UserError where it cannot be written.
         """
-        with self._sampler_alone() as (sess, inputs, images), replacing(folder) as part:
+        with (
+            self._sampler_alone() as (sess, inputs, images),
+            writing(folder),
+            replacing(folder) as part,
+        ):
             images = images if self.y_dim else (images + 1) / 2
             signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
             builder = tf.saved_model.Builder(part)
@@ -643,7 +655,8 @@ class Progress:
     epoch, batch   the epoch under way, and which of its batches, from 1
     sample_z       [sample_num, z_dim] float64, z of the sheets
     sample_files   [sample_num], the pictures of the sample losses
-    resumed        path prefix of the checkpoint from which the run goes on, or None
+    resumed        path prefix of the checkpoint from which the run goes on, which stays
+                   until it has ended anew; or None
     ended          whether the next checkpoint is the last
 
     The order of the epoch is the data's, the random state NumPy's global one; a
@@ -730,6 +743,7 @@ def checkpoints(checkpoint_dir):
     the state does not name otherwise comes last. Folders are not taken from there, so
     that a run can be moved.
     """
+    checkpoint_dir = os.path.normpath(checkpoint_dir)
     state = tf.train.get_checkpoint_state(checkpoint_dir)
     paths = (
         [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
@@ -764,7 +778,7 @@ def newest_checkpoint(checkpoint_dir, step=None):
         if step not in there:
             raise UserError(
                 f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
-                f'--resume_step takes one of {", ".join(map(str, sorted(there)))}'
+                f'--resume_step takes one of {sorted(there)}'
             )
         paths = [paths[there.index(step)]]
     damaged = []

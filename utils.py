@@ -986,9 +986,10 @@ def save_samples(sess, dcgan, config, sample_dir):
             save_picture(picture, os.path.join(path, f'{i:05d}{ending}.png'))
         print(f' [*] {path}: {count} pictures', flush=True)
     if config.npz:
-        with replacing(f'{path}.npz') as temporary, open(temporary, 'wb') as file:
+        path = f'{path}.npz'
+        with writing(path), replacing(path) as part, open(part, 'wb') as file:
             np.savez(file, images=images, labels=labels, z=z)
-        print(f' [*] {path}.npz', flush=True)
+        print(f' [*] {path}', flush=True)
 
 
 def save_test_sheet(images, name, sample_dir, columns=None):

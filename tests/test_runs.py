@@ -135,7 +135,7 @@ def test_an_older_checkpoint_can_be_picked(home, copy):
     assert stored(copy[0]).keys() == before.keys()
     result = go_on(home, copy[1], '--resume_step', 9)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
-    assert 'no checkpoint of iteration 9; --resume_step takes one of 8, 12, 15' in (
+    assert 'no checkpoint of iteration 9; --resume_step takes one of [8, 12, 15]' in (
         result.stderr
     )
 
@@ -258,3 +258,4 @@ def test_what_a_run_was_given_is_taken_up_unless_given_anew(home, copy):
     assert flags['epoch'] == 4 and flags['sample_freq'] == 7 and flags['seed'] == 5
     sheets = {path.name for path in (copy[0].parent / 'samples').glob('train_*')}
     assert 'train_00000020.png' in sheets and 'train_00000016.png' not in sheets
+    assert steps(copy[0]) == [16, 20]  # the last two, of which one is the end's

@@ -84,7 +84,7 @@ def test_a_seed_fixes_the_samples_of_the_classes_asked_for(home):
             'no.npz: not an .npz of samples',
         ),
         (['cats', '--visualize_option', 'gifs'], 'interpolate|classes|arithmetic'),
-        (['cats', '--resume_step', 2], '--resume_step takes one of 3'),
+        (['cats', '--resume_step', 2], '--resume_step takes one of [3]'),
     ],
 )
 def test_what_cannot_be_drawn_ends_in_a_line(args, message, home):
