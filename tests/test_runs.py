@@ -11,7 +11,16 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SMALL, clean_environment, command, run, stored, write_pictures
+from conftest import (
+    ROOT,
+    SMALL,
+    clean_environment,
+    command,
+    run,
+    stored,
+    write_pictures,
+)
+from PIL import Image
 from soak import losses, soak
 
 from model import checkpoints, step_of
@@ -93,6 +102,25 @@ def test_a_checkpoint_holds_the_whole_state(home):
 
 def test_the_last_checkpoint_is_kept_beside_those_of_max_to_keep(home):
     assert steps(home / 'out' / 'whole' / 'checkpoint') == [8, 12, 15]
+
+
+def test_training_can_end_with_an_animation_of_its_sheets(home):
+    with Image.open(home / 'out' / 'whole' / 'samples' / 'progress.gif') as gif:
+        assert gif.n_frames == 4 and gif.size == (16 * 3, 16 * 3)
+
+
+def test_a_run_of_the_original_goes_on_as_with_the_original(home):
+    folder = home / 'out' / 'original'
+    shutil.copytree(ROOT / 'tests/golden/rgb_odd/checkpoint', folder / 'checkpoint')
+    flags = {'batch_size': 9, 'z_dim': 16, 'gf_dim': 4, 'df_dim': 4, 'dataset': 'cats'}
+    flags |= {'output_height': 50, 'output_width': 36, 'input_fname_pattern': '*.png'}
+    (folder / 'FLAGS.json').write_text(json.dumps(flags))
+    result = go_on(home, 'original', '--epoch', 1, '--ckpt_freq', 2)
+    assert result.returncode == 0, result.stderr
+    assert 'It holds weights alone: epochs and Adam start anew' in result.stdout
+    assert list(losses(result.stdout)) == [1, 2, 3, 4]
+    assert '[       1 Epoch:[ 0/ 1] [   0/   4]' in result.stdout
+    assert steps(folder / 'checkpoint') == [1, 4]  # of max_to_keep 1, and its own
 
 
 def test_a_run_interrupted_and_resumed_is_as_one_never_stopped(home):
