@@ -7,7 +7,7 @@
     python main.py --dataset cats --input_fname_pattern '*.png' --train
     python main.py --out_name NAME --train          the run of that name, continued
 
-A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/.
+A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
 import logging
@@ -55,10 +55,8 @@ from model import (  # noqa: E402
     DCGAN,
     checkpoint_dims,
     newest_checkpoint,
-    reason,
-    step_of,
 )
-from utils import UserError  # noqa: E402
+from utils import UserError, reason  # noqa: E402
 
 tf.disable_eager_execution()
 flags = tf.app.flags
@@ -84,7 +82,11 @@ flags.DEFINE_integer(
     'dfc_dim', 1024, "Units of a conditional D's dense layer", lower_bound=1
 )
 flags.DEFINE_integer(
-    'seed', None, 'Of all random numbers; default: other ones each time', lower_bound=0
+    'seed',
+    None,
+    'Of all random numbers; default: other ones each time',
+    lower_bound=0,
+    upper_bound=2**32 - 1,
 )
 
 # Data
@@ -187,6 +189,9 @@ def main(argv):
         random.seed(config.seed)
         np.random.seed(config.seed)
         tf.set_random_seed(config.seed)
+    lock = None
+    if config.train and os.path.isdir(config.out_dir):
+        lock = utils.lock_run(config.out_dir)
     with tf.Session(config=session_config()) as sess:
         dcgan = DCGAN(
             sess,
@@ -220,18 +225,21 @@ def main(argv):
         )
         if config.train:
             checkpoint = dcgan.check(config)
-            config.resume_step = checkpoint and step_of(checkpoint)
-            lock = start_run(config)
+            lock = start_run(config, lock)
         pprint.pprint(vars(config))
         print_variables(tf.trainable_variables())
         if config.train:
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             if config.seed is not None:  # of which IDX files leave nothing
                 np.random.seed(config.seed)
-            step = dcgan.train(config)
+            step = dcgan.train(config, checkpoint)
             lock.close()
         else:
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step)
+            which = (
+                'Run' if FLAGS['out_name'].value else f'Newest run of {config.dataset}:'
+            )
+            print(f' [*] {which} {config.out_dir}, iteration {step}', flush=True)
         use(sess, dcgan, config, step)
 
 
@@ -258,7 +266,15 @@ def read_flags(argv):
             'given as --crop or --nocrop'
         )
     config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
-    for name in ('data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir'):
+    paths = (
+        'data_dir',
+        'out_dir',
+        'out_name',
+        'checkpoint_dir',
+        'sample_dir',
+        'z_file',
+    )
+    for name in paths:
         setattr(config, name, utils.expand_path(getattr(config, name)))
     if os.path.isfile(config.out_dir):
         raise UserError(f'{config.out_dir}: is a file; choose another --out_dir')
@@ -320,9 +336,6 @@ def find_run(config):
             f'{config.checkpoint_dir}: no checkpoint is there; add --train to train '
             'this run, or name another with --out_name'
         )
-    config.resume_step = step_of(path)
-    which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
-    print(f' [*] {which} {run_dir}, iteration {config.resume_step}')
     y_dim, c_dim = checkpoint_dims(path)
     recorded = utils.recorded_flags(run_dir)
     adopt(config, {**(sizes(28, 28) if y_dim else {}), **recorded}, MODEL_FLAGS)
@@ -339,9 +352,21 @@ def adopt(config, settings, names):
     for name in settings.keys() & names:
         given_by = {name, name.replace('width', 'height')}
         if not any(FLAGS[flag].present for flag in given_by):
-            setattr(config, name, settings[name])
+            setattr(config, name, parsed(name, settings[name]))
     config.input_width = config.input_width or config.input_height
     config.output_width = config.output_width or config.output_height
+
+
+def parsed(name, value):
+    """The value that a flag has in FLAGS.json. Raises UserError where it cannot be."""
+    if value is None and FLAGS[name].default is None:
+        return None
+    try:
+        return FLAGS[name].parser.parse(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'FLAGS.json of the run: {name} {value!r}: {error}; mend it'
+        ) from error
 
 
 def place(config, run_dir):
@@ -349,21 +374,21 @@ def place(config, run_dir):
     recorded = utils.recorded_flags(run_dir)
     for name in ('checkpoint_dir', 'sample_dir'):
         folder = getattr(config, name)
-        if name in recorded and not FLAGS[name].present:
-            folder = os.path.relpath(recorded[name], recorded['out_dir'])
+        if not FLAGS[name].present:
+            folder = utils.recorded_folder(recorded, name, folder)
         setattr(config, name, os.path.join(run_dir, folder))
     config.out_dir = run_dir
 
 
-def start_run(config):
-    """Make the run's folders and FLAGS.json; returns its lock, to be kept.
+def start_run(config, lock):
+    """Make the run's folders and FLAGS.json; returns its lock, made if there is none.
 
     Raises UserError where it cannot, or the run is under way already.
     """
     try:
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
-        lock = utils.lock_run(config.out_dir)
+        lock = lock or utils.lock_run(config.out_dir)
         utils.write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
         return lock
     except OSError as error:
@@ -399,17 +424,17 @@ def use(sess, dcgan, config, step):
         folder = os.path.join(config.checkpoint_dir, 'saved_model', str(step))
         dcgan.save_sampler(folder)
         print(f' [*] {folder}')
-    if config.visualize:
+    visualize = config.visualize or FLAGS['visualize_option'].present
+    if visualize:
         option = config.visualize_option
         utils.visualize(sess, dcgan, config, option, config.sample_dir)
     if config.gif:
         utils.make_progress_gif(config.sample_dir)
-    named = ('generate_test_images', 'label', 'separate_images', 'npz')
-    others = ('train', 'export', 'freeze', 'saved_model', 'visualize', 'gif')
-    if not any(getattr(config, name) for name in others) or (
-        not (config.train or config.visualize)
-        and any(FLAGS[name].present for name in named)
-    ):
+    others = ('train', 'export', 'freeze', 'saved_model', 'gif')
+    if any(
+        FLAGS[name].present
+        for name in ('generate_test_images', 'separate_images', 'npz')
+    ) or not (visualize or any(getattr(config, name) for name in others)):
         utils.save_samples(sess, dcgan, config, config.sample_dir)
 
 

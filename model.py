@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import re
+import shutil
 import time
 from datetime import timedelta
 
@@ -28,6 +29,7 @@ from utils import (
     image_manifold_size,
     one_hot,
     open_dataset,
+    reason,
     replacing,
     save_images,
     sync,
@@ -259,12 +261,13 @@ class DCGAN:
 
     # Training
 
-    def train(self, config):
+    def train(self, config, checkpoint=None):
         """Train as the original does, on from the newest checkpoint if there is one.
 
         `config` has the original's flags as attributes, of which these are read:
         learning_rate, beta1, epoch (the total), train_size, z_dist, sample_freq,
         ckpt_freq, G_img_sum, sample_dir, checkpoint_dir; resume_step, if it is there.
+        `checkpoint` is what check(config) returned, if that was called before.
         Prints a line an iteration, writes sheets, checkpoints and, under out_dir/logs,
         summaries. Returns the number of the last iteration.
 
@@ -272,7 +275,7 @@ class DCGAN:
         loss or weight that is not finite; Interrupted for SIGINT or SIGTERM, once the
         iteration is through and saved.
         """
-        checkpoint = self.check(config)
+        checkpoint = checkpoint or self.check(config)
         batches = self._batches(config)
         d_step, g_step = self._build_steps(config)
         at = self._progress = self._start(config, checkpoint)
@@ -309,11 +312,15 @@ class DCGAN:
                     self._print_sample_losses(at, sample_feed)
                     left = (config.epoch - at.epoch) * batches - at.batch
                     print_pace(at.counter - first, left, time.time() - start)
-                if at.counter % config.ckpt_freq == 0:
-                    self.save(config.checkpoint_dir, at.counter)
-                if signals:
+                at.ended = at.is_last or bool(signals)
+                self._save_progress(config, at)
+                if at.ended:
                     break
-            self._finish(config, at, first, sample_feed, signals)
+        self._finish(config, at, first, sample_feed)
+        if signals:
+            raise Interrupted(
+                signals[0], f'interrupted; all is saved up to iteration {at.counter}'
+            )
         return at.counter
 
     def check(self, config):
@@ -387,7 +394,8 @@ class DCGAN:
         folder = os.path.dirname(checkpoint)
         self._kept[folder] = [p for p in reversed(found) if holds_progress(p)]
         write_state(folder, found[::-1])
-        at.resumed = checkpoint
+        ends = [p for p in found if holds_progress(p) and is_end(p)]
+        at.spared = [checkpoint, *ends[:1]]
         return at
 
     @contextlib.contextmanager
@@ -406,15 +414,16 @@ class DCGAN:
             writer.add_session_log(start, at.counter + 1)
         try:
             yield log
-        except tf.errors.InvalidArgumentError as error:
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # of two errors, the first counts
+                writer.close()
             match = re.match('Nan in summary histogram for: (d_?)$', reason(error))
             if not match:
                 raise
             loss = {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]]
             raise self._not_finite(at, [loss]) from error
-        finally:
-            with writing(logs):
-                writer.close()
+        with writing(logs):
+            writer.close()
 
     def _check_finite(self, at, **losses):
         """Raise UserError for a loss, weight or average that is not finite."""
@@ -430,8 +439,10 @@ class DCGAN:
 
     def _not_finite(self, at, names):
         kept = self._kept.get(os.path.normpath(self.checkpoint_dir))
-        last = kept[-1] if kept else at.resumed
-        good = f'{last} is the last good checkpoint' if last else 'none was saved yet'
+        last = [*at.spared[:1], *(kept or [])][-1:]
+        good = (
+            f'{last[0]} is the last good checkpoint' if last else 'none was saved yet'
+        )
         return UserError(
             f'iteration {at.counter}: not finite: {", ".join(names)}; training stops, '
             f'{good}; try a lower --learning_rate'
@@ -447,6 +458,7 @@ class DCGAN:
             for images, labels in data:
                 z = gen_random(config.z_dist, (self.batch_size, self.z_dim))
                 at.counter, at.batch = at.counter + 1, at.batch + 1
+                at.is_last = at.epoch + 1 == config.epoch and at.batch == batches
                 yield self._feed(images, labels, z, fed)
             at.epoch, at.batch = at.epoch + 1, 0
 
@@ -487,21 +499,20 @@ class DCGAN:
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
         self._check_finite(at, d_loss=d_loss, g_loss=g_loss)
 
-    def _finish(self, config, at, first, sample_feed, signals):
-        """Leave a checkpoint and, unless interrupted, a sheet of the last iteration."""
-        at.resumed = None
-        if at.counter > first and at.counter % config.ckpt_freq:
-            at.ended = True  # beside the regular ones: max_to_keep does not count it
+    def _save_progress(self, config, at):
+        """Save where the regular checkpoints are due, and where the run ends."""
+        is_regular = at.counter % config.ckpt_freq == 0
+        if at.ended:
+            at.spared, at.is_extra = [], not is_regular
+        if is_regular or at.ended:
             self.save(config.checkpoint_dir, at.counter)
-        elif at.counter > first:
-            self._remove_old(os.path.normpath(config.checkpoint_dir))
+
+    def _finish(self, config, at, first, sample_feed):
+        """Leave a sheet of the last iteration of all."""
         self._progress = self._meta = None
-        if signals:
-            raise Interrupted(
-                signals[0], f'interrupted; all is saved up to iteration {at.counter}'
-            )
-        if at.counter == first:
+        if at.counter == first and at.epoch >= config.epoch:
             print(f' [*] All {config.epoch} epochs are done: a higher --epoch goes on')
+        if at.counter == first or not at.is_last:
             return
         if at.counter % config.sample_freq:
             self._save_sheet(config, at.counter, sample_feed)
@@ -523,14 +534,8 @@ class DCGAN:
         checkpoint_dir = os.path.normpath(checkpoint_dir)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
         if ckpt:
-            try:
+            with writing(f'{path}-{step}'):
                 self._save_checkpoint(checkpoint_dir, f'{path}-{step}')
-            except (OSError, tf.errors.OpError) as error:
-                discard(f'{path}-{step}')
-                raise UserError(
-                    f'{path}-{step}: cannot be written ({reason(error)}); what was '
-                    'saved before is kept'
-                ) from error
         if frozen:
             with self._sampler_alone() as (sess, _, images):
                 graph = tf.graph_util.convert_variables_to_constants(
@@ -541,17 +546,30 @@ class DCGAN:
                 file.write(graph)
 
     def _save_checkpoint(self, checkpoint_dir, path):
-        """Write a checkpoint; it counts, and older ones go, once it is on the disk."""
+        """Write a checkpoint; it counts, and older ones go, once it is on the disk.
+
+        Not in place of the one that the run went on from, as the original would at its
+        first iteration: until there is another, that is all there is.
+        """
         os.makedirs(checkpoint_dir, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(f'{path}.index')  # of a former course of the run: no mixture
         saver = self.saver
         if self._progress:
+            if path in self._progress.spared:
+                return
             saver = self._progress.saver
             self._progress.write(self.sess)
-        saver.save(self.sess, path, write_meta_graph=False, write_state=False)
-        for ending in ('data-00000-of-00001', 'index'):
-            sync(f'{path}.{ending}')
+        part = os.path.join(checkpoint_dir, f'.{os.getpid()}.{os.path.basename(path)}')
+        endings = 'data-00000-of-00001', 'index'
+        try:
+            saver.save(self.sess, part, write_meta_graph=False, write_state=False)
+            for ending in endings:
+                sync(f'{part}.{ending}')
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f'{path}.index')  # of a former course of the run: no mixture
+            for ending in endings:
+                os.replace(f'{part}.{ending}', f'{path}.{ending}')
+        finally:
+            discard(part)
         self._write_meta(path)
         kept = self._kept.setdefault(checkpoint_dir, [])
         kept[:] = [*(other for other in kept if other != path), path]
@@ -559,12 +577,13 @@ class DCGAN:
 
     def _remove_old(self, checkpoint_dir):
         """Name the checkpoints in the state file; remove those above max_to_keep."""
-        kept, at, keep = self._kept[checkpoint_dir], self._progress, self.max_to_keep
-        if at and at.ended:
-            keep = keep and keep + 1
-        old = kept[:-keep] if keep else []
-        if at and at.resumed in old:
-            old.remove(at.resumed)
+        kept, keep, spared = self._kept[checkpoint_dir], self.max_to_keep, ()
+        if self._progress:
+            keep, spared = (
+                keep and keep + self._progress.is_extra,
+                self._progress.spared,
+            )
+        old = [path for path in kept[:-keep] if path not in spared] if keep else []
         kept[:] = [path for path in kept if path not in old]
         write_state(checkpoint_dir, kept)
         for path in old:
@@ -574,7 +593,8 @@ class DCGAN:
         """Write the graph beside a checkpoint. It is large: serialised once."""
         if self._meta is None:
             self._meta = self.saver.export_meta_graph().SerializeToString()
-        with replacing(f'{path}.meta') as part, open(part, 'wb') as file:
+        path = f'{path}.meta'
+        with writing(path), replacing(path) as part, open(part, 'wb') as file:
             file.write(self._meta)
 
     def save_sampler(self, folder):
@@ -596,6 +616,7 @@ class DCGAN:
                 sess, ['serve'], {'serving_default': signature}
             )
             builder.save()
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _sampler_alone(self):
@@ -624,8 +645,13 @@ class DCGAN:
         if path is None:
             print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
             return False, 0
-        self._check_shapes(path)
-        self._restore(self.saver, path)
+        try:
+            self._check_shapes(path)
+            self._restore(self.saver, path)
+        except UserError:
+            if os.path.exists(f'{path}.index'):
+                raise
+            return self.load(checkpoint_dir, step)  # a run under way has replaced it
         return True, step_of(path)
 
     def _restore(self, saver, path):
@@ -655,9 +681,11 @@ class Progress:
     epoch, batch   the epoch under way, and which of its batches, from 1
     sample_z       [sample_num, z_dim] float64, z of the sheets
     sample_files   [sample_num], the pictures of the sample losses
-    resumed        path prefix of the checkpoint from which the run goes on, which stays
-                   until it has ended anew; or None
-    ended          whether the next checkpoint is the last
+    is_last        whether the iteration is the last of all
+    ended          whether the run ends with the next checkpoint
+    is_extra       whether that is one beside those of max_to_keep
+    spared         checkpoints that stay until then: that from which the run goes on,
+                   and the one of its last end
 
     The order of the epoch is the data's, the random state NumPy's global one; a
     checkpoint holds both. `saver` has it and every variable that is there before it.
@@ -667,7 +695,8 @@ class Progress:
         self.data = data
         self.counter = self.epoch = self.batch = 0
         self.sample_z, self.sample_files = sample_z, data.first_usable(len(sample_z))
-        self.resumed, self.ended = None, False
+        self.is_last = self.ended = self.is_extra = False
+        self.spared = []
         self.variables = {}
         with tf.device('/cpu:0'):
             for name, array in self._arrays().items():
@@ -687,6 +716,8 @@ class Progress:
             'counter': np.int64(self.counter),
             'epoch': np.int64(self.epoch),
             'batch': np.int64(self.batch),
+            'ended': np.int64(self.ended),
+            'files': np.int64(self.data.fingerprint),
             'order': self.data.order,
             'sample_files': self.sample_files,
             'sample_z': self.sample_z,
@@ -718,7 +749,7 @@ class Progress:
         )
         self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
         done = f'after iteration {self.counter}, in epoch {self.epoch}'
-        same_data = stored['order'].shape == self.data.order.shape
+        same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
             self.batch = int(stored['batch'])
             self.data.order[:] = stored['order']
@@ -728,8 +759,8 @@ class Progress:
             )
             print(f' [*] On {done}, batch {self.batch}', flush=True)
         else:
-            what = 'batch size' if same_data else 'number of pictures'
-            print(f' [!] On {done}, which begins anew: another {what}', flush=True)
+            what = 'another batch size' if same_data else 'other pictures'
+            print(f' [!] On {done}, which begins anew: {what}', flush=True)
 
 
 # Checkpoints as files
@@ -744,7 +775,10 @@ def checkpoints(checkpoint_dir):
     that a run can be moved.
     """
     checkpoint_dir = os.path.normpath(checkpoint_dir)
-    state = tf.train.get_checkpoint_state(checkpoint_dir)
+    try:
+        state = tf.train.get_checkpoint_state(checkpoint_dir)
+    except ValueError:  # torn
+        state = None
     paths = (
         [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
         if state
@@ -774,13 +808,14 @@ def newest_checkpoint(checkpoint_dir, step=None):
     """
     paths = checkpoints(checkpoint_dir)
     if step is not None:
-        there = [step_of(path) for path in paths]
-        if step not in there:
+        steps = [step_of(path) for path in paths]
+        if step not in steps:
             raise UserError(
                 f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
-                f'--resume_step takes one of {sorted(there)}'
+                f'--resume_step takes one of {sorted(steps)}'
             )
-        paths = [paths[there.index(step)]]
+        paths = [path for path in paths if step_of(path) == step]
+    there = [path for path in paths if os.path.exists(f'{path}.index')]
     damaged = []
     for path in paths:
         try:
@@ -792,6 +827,8 @@ def newest_checkpoint(checkpoint_dir, step=None):
         for error in damaged:
             print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
         return path
+    if not all(os.path.exists(f'{path}.index') for path in there):
+        return newest_checkpoint(checkpoint_dir, step)  # a run under way replaces them
     if damaged:
         raise damaged[0]
     return None
@@ -815,6 +852,11 @@ def holds_progress(path):
         return False
 
 
+def is_end(path):
+    """Whether a run had ended, normally or interrupted, with this checkpoint."""
+    return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
+
+
 def write_state(checkpoint_dir, paths):
     """Name the checkpoints, oldest first, in the state file, as the Saver does."""
     state = tf.train.generate_checkpoint_state_proto(
@@ -822,11 +864,11 @@ def write_state(checkpoint_dir, paths):
         paths[-1],
         [*paths],  # a list of its own, which it changes
     )
-    with (
-        replacing(os.path.join(checkpoint_dir, 'checkpoint')) as part,
-        open(part, 'w', encoding='utf-8') as file,
-    ):
-        file.write(str(state))
+    path = os.path.join(checkpoint_dir, 'checkpoint')
+    with writing(path), replacing(path) as part:
+        with open(part, 'w', encoding='utf-8') as file:
+            file.write(str(state))
+        sync(part)
 
 
 def remove_leftovers(folder):
@@ -877,13 +919,6 @@ def checkpoint_dims(path):
 def unreadable(path, error):
     """The UserError for a checkpoint that TensorFlow could not read."""
     return UserError(f'{path}: this checkpoint cannot be read ({reason(error)})')
-
-
-def reason(error):
-    """The line that matters of what TensorFlow says of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith("Node: '")]
-    return lines[nodes[-1] + 1] if nodes else lines[0]
 
 
 # Sizes and pace

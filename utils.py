@@ -283,10 +283,11 @@ def make_progress_gif(sample_dir):
 
 
 # Data sets. Both kinds have the same face: len(), c_dim, classes (None: no labels),
-# contents (a line to print), shuffle() at the start of an epoch, order (indices of the
-# epoch's pictures), first_usable(count) of them, take(indices), which gives uint8
-# images [count, h, w, c_dim] and labels [count] or None, and
-# batches(size, number, first), which yields such batches from `first` to `number`.
+# contents (a line to print), fingerprint (a number, of which pictures), shuffle() at
+# the start of an epoch, order (indices of the epoch's pictures), first_usable(count) of
+# them, take(indices), which gives uint8 images [count, h, w, c_dim] and labels [count]
+# or None, and batches(size, number, first), which yields such batches from `first` to
+# `number`.
 
 
 def read_idx(path, dims=(1, 3, 4), header_only=False):
@@ -397,6 +398,7 @@ class IdxSet:
             np.random.seed(547)
             np.random.shuffle(array)
         self.order = np.arange(len(self.images), dtype=np.int32)
+        self.fingerprint = zlib.crc32(self.labels)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
         self.classes = int(self.labels.max()) + 1
@@ -479,6 +481,8 @@ class PictureSet:
             settings.append(PIL.__version__)
             self.cache = self._open_cache(folder, settings)
         self.order = np.arange(len(self), dtype=np.int32)
+        names = '\n'.join(inside(folder, path) for path in self.files)
+        self.fingerprint = zlib.crc32(os.fsencode(names))
         self.shuffle()
 
     def _label(self, folder, names):
@@ -1106,7 +1110,7 @@ def draw_arithmetic(sess, dcgan, config, sample_dir, noise=0.25):
     text = config.arithmetic.replace(' ', '')
     sets = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
     sets = sets and [[int(n) for n in part.split(',') if n] for part in sets.groups()]
-    if not sets or not all(sets):
+    if not sets or not all(sets) or max(map(max, sets)) >= 2**32:
         raise UserError(
             f'--arithmetic {config.arithmetic!r}: has to be as 0,1,2-3,4,5+6,7,8'
         )
@@ -1137,7 +1141,7 @@ def read_z(config, z_dim, numbers):
     try:
         with np.load(config.z_file) as file:
             z = file['z']
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f'{config.z_file}: not an .npz of samples ({error})') from error
     if z.shape[1:] != (z_dim,) or max(numbers) >= len(z):
         raise UserError(
@@ -1235,16 +1239,14 @@ def progress(name, total, unit, done=0, delay=0):
 def replacing(path):
     """Give a temporary path beside `path`, which replaces it once the block is through.
 
-    What stood there before stays until then, and for good if the block fails. Both may
-    be folders.
+    What stood there before stays until then, and for good if the block fails. Folders
+    replace none but empty ones.
     """
     folder, name = os.path.split(path)
     os.makedirs(folder or '.', exist_ok=True)
     temporary = os.path.join(folder, f'.{os.getpid()}.{name}')
     try:
         yield temporary
-        if os.path.isdir(path):
-            shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -1257,11 +1259,21 @@ def writing(path):
     """Turn whatever the writer of `path` fails by into a UserError that names it."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # TensorFlow's writer dies of nearly anything
-        why = getattr(error, 'strerror', None) or str(error).splitlines()[0]
         raise UserError(
-            f'{path}: cannot be written ({why}); what was saved before is kept'
+            f'{path}: cannot be written ({reason(error)}); what was saved before is '
+            'kept'
         ) from error
+
+
+def reason(error):
+    """The line that matters of what the system or TensorFlow says of an error."""
+    text = getattr(error, 'strerror', None) or str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith("Node: '")]
+    return lines[nodes[-1] + 1] if nodes else (lines or [type(error).__name__])[0]
 
 
 def sync(path):
@@ -1287,8 +1299,10 @@ def utc_time():
 
 def write_json(path, content):
     """Write sorted JSON, indented by 4, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        json.dump(content, file, indent=4, sort_keys=True, ensure_ascii=False)
+    with replacing(path) as temporary:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            json.dump(content, file, indent=4, sort_keys=True, ensure_ascii=False)
+        sync(temporary)
 
 
 def recorded_flags(run_dir):
@@ -1299,11 +1313,19 @@ def recorded_flags(run_dir):
             flags = json.load(file)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (OSError, ValueError):
         flags = None
     if not isinstance(flags, dict):
         raise UserError(f'{path}: not the flags of a run; mend it or remove it')
     return flags
+
+
+def recorded_folder(recorded, name, default):
+    """A folder in a run folder, by the run's flags, which hold its path at the time."""
+    try:
+        return os.path.relpath(recorded[name], recorded['out_dir'])
+    except (KeyError, TypeError, ValueError):
+        return default
 
 
 def newest_run(out_dir, dataset, checkpoint_dir):
@@ -1314,13 +1336,12 @@ def newest_run(out_dir, dataset, checkpoint_dir):
     runs = []
     for name in os.listdir(out_dir) if os.path.isdir(out_dir) else []:
         run_dir = os.path.join(out_dir, name)
-        state = os.path.join(run_dir, checkpoint_dir, 'checkpoint')
         with contextlib.suppress(UserError):  # a broken record is not this data set's
-            if (
-                os.path.exists(state)
-                and recorded_flags(run_dir).get('dataset') == dataset
-            ):
-                runs.append((os.stat(state).st_mtime_ns, run_dir))
+            recorded = recorded_flags(run_dir)
+            if recorded.get('dataset') == dataset:
+                folder = recorded_folder(recorded, 'checkpoint_dir', checkpoint_dir)
+                indices = matches(os.path.join(run_dir, folder), '*.index')
+                runs += [(os.stat(index).st_mtime_ns, run_dir) for index in indices]
     if not runs:
         raise UserError(
             f'{out_dir}: no trained run of dataset {dataset} is there; '

@@ -26,11 +26,19 @@ from conftest import SMALL, clean_environment, command, stored, write_pictures
 
 BATCHES = 20  # in an epoch
 LINE = re.compile(r'\[ *(\d+) Epoch:.*(d_loss: \S+, g_loss: \S+)')
+SAMPLE = re.compile(r'\[Sample\] (d_loss: \S+, g_loss: \S+)')
 
 
 def losses(text):
-    """{iteration: what its line shows of losses} of what a run printed."""
-    return {int(counter): shown for counter, shown in LINE.findall(text)}
+    """{iteration: the losses that it printed, also those of samples}."""
+    shown = {}
+    for line in text.splitlines():
+        if match := LINE.match(line):
+            counter = int(match[1])
+            shown[counter] = match[2]
+        elif match := SAMPLE.match(line):
+            shown[counter] += f' {match[1]}'
+    return shown
 
 
 def live(folder, name, epochs, until=None, end=signal.SIGKILL, nap=0.0):
@@ -86,8 +94,10 @@ def check_life(text, expected, done):
     shown = losses(text)
     began = min(shown)
     assert max(1, done - 5) <= began <= done + 1, (began, done, text)
+    last = max(shown)  # which may have been killed before it showed its samples
+    assert expected[last].startswith(shown.pop(last)), text
     assert all(expected[counter] == line for counter, line in shown.items()), text
-    return max(shown)
+    return last
 
 
 def main():

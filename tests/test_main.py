@@ -270,12 +270,28 @@ def test_losses_that_are_not_numbers_end_in_one_line(home):
     assert not list((home / 'out' / 'nan' / 'checkpoint').iterdir())
 
 
+@pytest.mark.parametrize(
+    ('record', 'message'),
+    [
+        ('{"batch_size": "many"}', "FLAGS.json of the run: batch_size 'many': "),
+        ('{"epoch": null}', 'FLAGS.json of the run: epoch None: '),
+        ('[1]', 'FLAGS.json: not the flags of a run; mend it or remove it'),
+    ],
+)
+def test_a_record_that_cannot_be_is_named(record, message, home):
+    (home / 'out' / 'odd').mkdir(exist_ok=True)
+    (home / 'out' / 'odd' / 'FLAGS.json').write_text(record)
+    result = run('main.py', '--out_name', 'odd', '--train', cwd=home)
+    assert result.returncode == 1 and message in result.stderr
+    assert result.stderr.startswith('main.py: ') and result.stderr.count('\n') == 1
+
+
 def test_the_newest_run_is_the_one_saved_last(tmp_path):
     for name, time in (('a', 2000), ('b', 3000), ('c', 1000)):
-        state = tmp_path / name / 'checkpoint' / 'checkpoint'
-        state.parent.mkdir(parents=True)
-        state.touch()
-        os.utime(state, (time, time))
+        index = tmp_path / name / 'checkpoint' / 'model.b8-1.index'
+        index.parent.mkdir(parents=True)
+        index.touch()
+        os.utime(index, (time, time))
         dataset = {'a': 'set', 'b': 'other', 'c': 'set'}[name]
         utils.write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
     (tmp_path / 'c' / 'FLAGS.json').write_text('[1]')
@@ -291,10 +307,12 @@ def test_paths_are_expanded(home):
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_run_as_it_was(home):
     folder = run_folder(home, 'set')
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+    paths = [path for path in folder.rglob('*') if path.name != 'lock']
+    before = {path: path.stat().st_mtime_ns for path in paths}
     result = train_digits(home, '--out_name', folder.name, '--output_height', 16)
     assert result.returncode == 1 and 'g_h1_lin/Matrix' in result.stderr
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
+    paths = [path for path in folder.rglob('*') if path.name != 'lock']
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
 def test_digits_are_made_where_they_are_missing(tmp_path):

@@ -179,15 +179,16 @@ def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
     (tmp_path / 'model.b6-3.index').rename(tmp_path / 'model.b6-2.index')
     named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
     assert named == [4, 3, 1, 2]
-    (tmp_path / 'checkpoint').write_bytes(b'torn')
-    named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
-    assert named == [4, 2, 1]
+    for torn in (b'torn', b'', b'\xff\xfe'):
+        (tmp_path / 'checkpoint').write_bytes(torn)
+        named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
+        assert named == [4, 2, 1]
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_weight_or_average_that_is_not_finite_is_named(value, sess, tiny):
     dcgan = tiny()
-    at = SimpleNamespace(counter=7, resumed=None)
+    at = SimpleNamespace(counter=7, spared=[])
     dcgan._check_finite(at, g_loss=1.0)
     (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
     sess.run(variable.assign(np.full(variable.shape, value)))

@@ -18,6 +18,7 @@ from conftest import (
     command,
     run,
     stored,
+    write_idx_set,
     write_pictures,
 )
 from PIL import Image
@@ -95,7 +96,7 @@ def test_a_checkpoint_holds_the_whole_state(home):
         8,
         6,
     )
-    assert state['training/epoch'] == 3 and state['training/batch'] == 0
+    assert state['training/epoch'] == 2 and state['training/batch'] == 5  # done, of 5
     assert sorted(state['training/order']) == list(range(40))
     assert state['training/random_key'].shape == (624,)
 
@@ -115,12 +116,14 @@ def test_a_run_of_the_original_goes_on_as_with_the_original(home):
     flags = {'batch_size': 9, 'z_dim': 16, 'gf_dim': 4, 'df_dim': 4, 'dataset': 'cats'}
     flags |= {'output_height': 50, 'output_width': 36, 'input_fname_pattern': '*.png'}
     (folder / 'FLAGS.json').write_text(json.dumps(flags))
-    result = go_on(home, 'original', '--epoch', 1, '--ckpt_freq', 2)
+    before = (folder / 'checkpoint' / 'model.b9-1.index').read_bytes()
+    result = go_on(home, 'original', '--epoch', 1, '--ckpt_freq', 1)
     assert result.returncode == 0, result.stderr
     assert 'It holds weights alone: epochs and Adam start anew' in result.stdout
     assert list(losses(result.stdout)) == [1, 2, 3, 4]
     assert '[       1 Epoch:[ 0/ 1] [   0/   4]' in result.stdout
     assert steps(folder / 'checkpoint') == [1, 4]  # of max_to_keep 1, and its own
+    assert (folder / 'checkpoint' / 'model.b9-1.index').read_bytes() == before
 
 
 def test_a_run_interrupted_and_resumed_is_as_one_never_stopped(home):
@@ -174,6 +177,7 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_used(ending, home, copy):
     path.write_bytes(path.read_bytes()[:-9])
     result = go_on(home, copy[1])
     assert result.returncode == 0, result.stderr
+    assert result.stdout.count('cannot be read') == 1
     told = (
         r' \[!\] .*model\.b8-15: this checkpoint cannot be read \(.+\), model\.b8-12 '
     )
@@ -205,7 +209,8 @@ def test_a_full_disk_ends_the_run_which_goes_on_later(home, copy):
         text=True,
     )
     assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
-    assert not list(copy[0].glob('*temp*'))
+    assert 'model.b8-12: cannot be written (' in result.stderr
+    assert steps(copy[0]) == [8, 12, 15] and not list(copy[0].glob('.*'))
     result = go_on(home, copy[1])
     assert result.returncode == 0, result.stderr
     assert_as_never_stopped(home, copy[1])
@@ -274,8 +279,42 @@ def test_another_number_of_pictures_begins_the_epoch_anew(home, tmp_path):
     shutil.copytree(home / 'out', tmp_path / 'out')
     result = go_on(tmp_path, 'whole', '--resume_step', 12)
     assert result.returncode == 0, result.stderr
-    assert 'begins anew: another number of pictures' in result.stdout
+    assert 'begins anew: other pictures' in result.stdout
     assert max(losses(result.stdout)) == 12 + 5  # of epoch 2 again
+
+
+def test_another_batch_size_begins_the_epoch_anew(home, copy):
+    args = ['--batch_size', 10, '--resume_step', 12]
+    result = go_on(home, copy[1], *args)
+    assert result.returncode == 0, result.stderr
+    assert 'begins anew: another batch size' in result.stdout
+    assert max(losses(result.stdout)) == 12 + 4
+
+
+def test_the_checkpoint_of_the_last_end_stays_until_the_next(home, copy):
+    args = ['--max_to_keep', 1, '--ckpt_freq', 2]
+    for until, expected_steps in ((19, {15, 18}), (23, {15, 18, 22})):
+        process, _ = start(home, copy[1], until, *args, '--epoch', 100)
+        process.kill()
+        process.communicate()
+        assert {15} < set(steps(copy[0])) and len(steps(copy[0])) <= 4
+        assert expected_steps & set(steps(copy[0]))
+    result = go_on(home, copy[1], *args, '--epoch', 8)
+    assert result.returncode == 0, result.stderr
+    assert steps(copy[0]) == [40]
+
+
+def test_digits_of_classes_go_on_as_if_never_stopped(tmp_path):
+    write_idx_set(tmp_path / 'data' / 'set', count=40)
+    args = ['--train', '--dataset', 'set', *SMALL, '--epoch', 3, '--ckpt_freq', 4]
+    args += ['--sample_freq', 4, '--seed', 5, '--out_dir', tmp_path / 'runs']
+    whole = run('main.py', *args, '--out_name', 'whole', cwd=tmp_path)
+    assert run('main.py', *args, '--epoch', 2, '--out_name', 'x', cwd=tmp_path).stdout
+    rest = go_on(tmp_path, 'x', '--out_dir', tmp_path / 'runs', '--epoch', 3)
+    shown = losses(whole.stdout)
+    assert losses(rest.stdout) == {n: shown[n] for n in range(11, 16)}
+    ends = [stored(tmp_path / 'runs' / name / 'checkpoint') for name in ('whole', 'x')]
+    assert all(ends[1][name].tobytes() == a.tobytes() for name, a in ends[0].items())
 
 
 def test_what_a_run_was_given_is_taken_up_unless_given_anew(home, copy):

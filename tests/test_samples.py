@@ -83,6 +83,11 @@ def test_a_seed_fixes_the_samples_of_the_classes_asked_for(home):
             ['cats', '--visualize', '--visualize_option', '7', '--z_file', 'no.npz'],
             'no.npz: not an .npz of samples',
         ),
+        (
+            ['cats', '--visualize_option', '7', '--arithmetic', '99999999999-1+2'],
+            "--arithmetic '99999999999-1+2': has to be",
+        ),
+        (['cats', '--sample_dir', 'none', '--gif'], 'none: has no train_*.png'),
         (['cats', '--visualize_option', 'gifs'], 'interpolate|classes|arithmetic'),
         (['cats', '--resume_step', 2], '--resume_step takes one of [3]'),
     ],
