@@ -154,7 +154,7 @@ flags.DEFINE_string(
     '0,1,2-3,4,5+6,7,8',
     'Three sets of seeds of z or, with z_file, indices in it',
 )
-flags.DEFINE_string('z_file', '', 'An .npz of samples, to take z from')
+flags.DEFINE_string('z_file', '', 'An .npz of samples, for --arithmetic')
 flags.DEFINE_boolean('export', False, 'Write the checkpoint to export_b{batch_size}')
 flags.DEFINE_boolean('freeze', False, 'Write the sampler as a graph of constants')
 flags.DEFINE_boolean('saved_model', False, 'Write the sampler as a SavedModel')
@@ -178,7 +178,7 @@ MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
 TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
-TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum']
+TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif']
 
 
 def main(argv):

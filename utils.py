@@ -1014,8 +1014,9 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
     4 gif_merged   as 3, and test_gif_merged.gif of all dimensions, there and back
     5 interpolate, 6 classes, 7 arithmetic: see their functions
 
-    Sheets of a conditional model have random labels, an animation shows one class.
-    `config` gives batch_size. Raises UserError for another option.
+    Sheets of a conditional model have random labels, an animation shows one class;
+    config.label, if it is there, says of which. `config` gives batch_size.
+    Raises UserError for another option.
     """
     if str(option) in VISUALIZE_OPTIONS:
         option = VISUALIZE_OPTIONS.index(option)
@@ -1028,7 +1029,9 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
         function = (draw_interpolations, draw_classes, draw_arithmetic)[option - 5]
         function(sess, dcgan, config, sample_dir)
         return
-    batch, z_dim, classes = config.batch_size, dcgan.z_dim, dcgan.y_dim or 1
+    batch, z_dim = config.batch_size, dcgan.z_dim
+    classes = read_labels(getattr(config, 'label', ''), dcgan.y_dim)
+    classes = [0] if classes is None else classes
     shape = (batch, z_dim)
 
     def swept(z, dim):
@@ -1040,7 +1043,9 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
         save_test_sheet(draw(sess, dcgan, z, labels), name, sample_dir)
 
     def animation(z, dim):
-        images = draw(sess, dcgan, swept(z, dim), np.full(batch, dim % classes))
+        images = draw(
+            sess, dcgan, swept(z, dim), np.full(batch, classes[dim % len(classes)])
+        )
         frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
         write_gif(frames, f'test_gif_{dim}.gif')
         return frames
@@ -1142,11 +1147,15 @@ def read_z(config, z_dim, numbers):
         with np.load(config.z_file) as file:
             z = file['z']
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f'{config.z_file}: not an .npz of samples ({error})') from error
-    if z.shape[1:] != (z_dim,) or max(numbers) >= len(z):
         raise UserError(
-            f'{config.z_file}: has z {z.shape}, and ({max(numbers) + 1}, {z_dim}) is '
-            'the least that --arithmetic and the model ask for'
+            f'{config.z_file}: not an .npz of samples ({reason(error)})'
+        ) from error
+    if z.shape[1:] != (z_dim,):
+        raise UserError(f'{config.z_file}: has z {z.shape}, the model [n, {z_dim}]')
+    if max(numbers) >= len(z):
+        raise UserError(
+            f'{config.z_file}: has no index {max(numbers)} for --arithmetic, its last '
+            f'is {len(z) - 1}'
         )
     return z[numbers]
 

@@ -127,6 +127,12 @@ def test_a_sheet_of_classes_has_a_row_for_each_z_and_a_column_for_each_class(hom
     assert chosen.shape == (16 * 8, 16 * 2)
 
 
+def test_a_label_chooses_the_class_of_a_sweep(home):
+    args = ['--visualize_option', 'random', '--seed', 3, '--label']
+    sheets = [np.asarray(Image.open(use(home, 'set', *args, n)[0][0])) for n in (1, 2)]
+    assert sheets[0].shape == sheets[1].shape and (sheets[0] != sheets[1]).any()
+
+
 def test_arithmetic_adds_means_of_seeds_or_of_earlier_samples(home):
     option = ['arithmetic', '--arithmetic', '0,1 - 0,1 + 2']
     _, by_seed = visualize(home, 'cats', *option)
