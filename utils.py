@@ -1024,11 +1024,15 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
         raise UserError(
             f'visualize option {option!r} is none of {", ".join(VISUALIZE_OPTIONS)}'
         )
-    option = int(option)
-    if option > 4:
-        function = (draw_interpolations, draw_classes, draw_arithmetic)[option - 5]
-        function(sess, dcgan, config, sample_dir)
-        return
+    others = {5: draw_interpolations, 6: draw_classes, 7: draw_arithmetic}
+    if int(option) in others:
+        others[int(option)](sess, dcgan, config, sample_dir)
+    else:
+        draw_sweeps(sess, dcgan, config, int(option), sample_dir)
+
+
+def draw_sweeps(sess, dcgan, config, option, sample_dir):
+    """Options 0 to 4 of `visualize`, those of the original."""
     batch, z_dim = config.batch_size, dcgan.z_dim
     classes = read_labels(getattr(config, 'label', ''), dcgan.y_dim)
     classes = [0] if classes is None else classes
