@@ -1,6 +1,7 @@
 """The two networks of DCGAN (https://arxiv.org/abs/1511.06434), and their training."""
 
 import contextlib
+import functools
 import glob
 import os
 import re
@@ -37,6 +38,7 @@ from utils import (
 )
 
 FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
+MOMENTUM = 0.9  # of the moving averages
 STEP = re.compile(r'-(\d+)$')
 
 
@@ -144,76 +146,82 @@ class DCGAN:
 
     # The networks. B is the batch, h and w the output size, h2 its half, rounded up.
 
-    def generator(self, z, y=None, train=True, reuse=False):
+    def generator(self, z, y=None, train=True, reuse=False, momentum=MOMENTUM):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c] (paper, figure 1).
 
-        `train` normalises by batch statistics and moves the averages; otherwise by the
-        averages. In [-1, 1] by tanh or, conditional, [0, 1] by sigmoid.
+        `train` normalises by batch statistics and moves the averages, which keep
+        `momentum` of what they were; otherwise by the averages. In [-1, 1] by tanh or,
+        conditional, [0, 1] by sigmoid.
         """
         body = self._conditional_generator if self.y_dim else self._plain_generator
         with tf.variable_scope('generator', reuse=reuse):
-            return body(z, y, train)
+            return body(
+                z, y, functools.partial(batch_norm, train=train, momentum=momentum)
+            )
 
-    def discriminator(self, image, y=None, reuse=False):
-        """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1]."""
+    def discriminator(self, image, y=None, reuse=False, momentum=MOMENTUM):
+        """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1].
+
+        By batch statistics, which moves the averages: they keep `momentum` of theirs.
+        """
         body = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
         )
         with tf.variable_scope('discriminator', reuse=reuse):
-            logits = body(image, y)
+            logits = body(image, y, functools.partial(batch_norm, momentum=momentum))
             return tf.sigmoid(logits), logits
 
-    def _plain_generator(self, z, y, train):
+    def _plain_generator(self, z, y, norm):
         batch, gf, c = tf.shape(z)[0], self.gf_dim, self.c_dim
         h, h2, h4, h8, h16 = halvings(self.output_height)
         w, w2, w4, w8, w16 = halvings(self.output_width)
         x = linear(z, 8 * gf * h16 * w16, name='g_h0_lin')
         x = tf.reshape(x, [-1, h16, w16, 8 * gf])
-        x = relu(batch_norm(x, train, name='g_bn0'))  # [B, h16, w16, 8*gf]
+        x = relu(norm(x, name='g_bn0'))  # [B, h16, w16, 8*gf]
         x = deconv2d(x, [batch, h8, w8, 4 * gf], name='g_h1')
-        x = relu(batch_norm(x, train, name='g_bn1'))  # [B, h8, w8, 4*gf]
+        x = relu(norm(x, name='g_bn1'))  # [B, h8, w8, 4*gf]
         x = deconv2d(x, [batch, h4, w4, 2 * gf], name='g_h2')
-        x = relu(batch_norm(x, train, name='g_bn2'))  # [B, h4, w4, 2*gf]
+        x = relu(norm(x, name='g_bn2'))  # [B, h4, w4, 2*gf]
         x = deconv2d(x, [batch, h2, w2, gf], name='g_h3')
-        x = relu(batch_norm(x, train, name='g_bn3'))  # [B, h2, w2, gf]
+        x = relu(norm(x, name='g_bn3'))  # [B, h2, w2, gf]
         return tf.tanh(deconv2d(x, [batch, h, w, c], name='g_h4'))  # [B, h, w, c]
 
-    def _conditional_generator(self, z, y, train):
+    def _conditional_generator(self, z, y, norm):
         batch, gf, c = tf.shape(z)[0], self.gf_dim, self.c_dim
         h, w = self.output_height, self.output_width
         yb = tf.reshape(y, [-1, 1, 1, self.y_dim])
         x = linear(tf.concat([z, y], 1), self.gfc_dim, name='g_h0_lin')
-        x = relu(batch_norm(x, train, name='g_bn0'))  # [B, gfc]
+        x = relu(norm(x, name='g_bn0'))  # [B, gfc]
         x = linear(tf.concat([x, y], 1), 2 * gf * (h // 4) * (w // 4), name='g_h1_lin')
-        x = relu(batch_norm(x, train, name='g_bn1'))  # [B, h/4 * w/4 * 2*gf], flat
+        x = relu(norm(x, name='g_bn1'))  # [B, h/4 * w/4 * 2*gf], flat
         x = tf.reshape(x, [-1, h // 4, w // 4, 2 * gf])
         x = conv_cond_concat(x, yb)  # [B, h/4, w/4, 2*gf + y]
         x = deconv2d(x, [batch, h // 2, w // 2, 2 * gf], name='g_h2')
-        x = relu(batch_norm(x, train, name='g_bn2'))  # [B, h/2, w/2, 2*gf]
+        x = relu(norm(x, name='g_bn2'))  # [B, h/2, w/2, 2*gf]
         x = conv_cond_concat(x, yb)  # [B, h/2, w/2, 2*gf + y]
         return tf.sigmoid(deconv2d(x, [batch, h, w, c], name='g_h3'))  # [B, h, w, c]
 
-    def _plain_discriminator(self, x, y):
+    def _plain_discriminator(self, x, y, norm):
         df = self.df_dim
         x = lrelu(conv2d(x, df, name='d_h0_conv'))  # [B, h2, w2, df]
         x = conv2d(x, 2 * df, name='d_h1_conv')
-        x = lrelu(batch_norm(x, name='d_bn1'))  # [B, h4, w4, 2*df]
+        x = lrelu(norm(x, name='d_bn1'))  # [B, h4, w4, 2*df]
         x = conv2d(x, 4 * df, name='d_h2_conv')
-        x = lrelu(batch_norm(x, name='d_bn2'))  # [B, h8, w8, 4*df]
+        x = lrelu(norm(x, name='d_bn2'))  # [B, h8, w8, 4*df]
         x = conv2d(x, 8 * df, name='d_h3_conv')
-        x = lrelu(batch_norm(x, name='d_bn3'))  # [B, h16, w16, 8*df]
+        x = lrelu(norm(x, name='d_bn3'))  # [B, h16, w16, 8*df]
         return linear(flatten(x), 1, name='d_h4_lin')  # [B, 1]
 
-    def _conditional_discriminator(self, x, y):
+    def _conditional_discriminator(self, x, y, norm):
         yb = tf.reshape(y, [-1, 1, 1, self.y_dim])
         x = conv_cond_concat(x, yb)  # [B, h, w, c + y]
         x = lrelu(conv2d(x, self.c_dim + self.y_dim, name='d_h0_conv'))
         x = conv_cond_concat(x, yb)  # [B, h/2, w/2, c + y + y]
         x = conv2d(x, self.df_dim + self.y_dim, name='d_h1_conv')
-        x = lrelu(batch_norm(x, name='d_bn1'))  # [B, h/4, w/4, df + y]
+        x = lrelu(norm(x, name='d_bn1'))  # [B, h/4, w/4, df + y]
         x = tf.concat([flatten(x), y], 1)  # [B, h/4 * w/4 * (df + y) + y]
         x = linear(x, self.dfc_dim, name='d_h2_lin')
-        x = lrelu(batch_norm(x, name='d_bn2'))  # [B, dfc]
+        x = lrelu(norm(x, name='d_bn2'))  # [B, dfc]
         return linear(tf.concat([x, y], 1), 1, name='d_h3_lin')  # [B, 1]
 
     def build_model(self):
@@ -244,18 +252,14 @@ class DCGAN:
         self.d_loss_fake_sum = tf.summary.scalar('d_loss_fake', self.d_loss_fake)
         self.g_loss_sum = tf.summary.scalar('g_loss', self.g_loss)
 
-        # D_ once more, for runs that need D as well: after it, so that D's averages
-        # always move in the same order
-        with tf.control_dependencies([self.D_logits]):
-            _, logits = self.discriminator(self.G, self.y, reuse=True)
-        d_loss = self.d_loss_real + cross_entropy(logits, 0)
-        self.d_loss_sum = tf.summary.scalar('d_loss', d_loss)
-        self._both_losses = d_loss, cross_entropy(logits, 1)
+        self.d_loss_sum = tf.summary.scalar('d_loss', self.d_loss)
 
         trainable = tf.trainable_variables()
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         self.variables = tf.global_variables()
+        _, d_loss_real, _, d_loss_fake, g_loss = self._both_passes(self.G)
+        self._sample_losses = d_loss_real + d_loss_fake, g_loss
         self._sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
         self.saver = tf.train.Saver(self.variables, max_to_keep=None)
 
@@ -277,26 +281,16 @@ class DCGAN:
         """
         checkpoint = checkpoint or self.check(config)
         batches = self._batches(config)
-        d_step, g_step = self._build_steps(config)
+        iteration = self._build_iteration(config)
         at = self._progress = self._start(config, checkpoint)
         first, start, run = at.counter, time.time(), self.sess.run
         sample_feed = self._feed(*self.data.take(at.sample_files), at.sample_z)
 
         with deferred_signals() as signals, self._summaries(at) as log:
             for feed in self._iterations(config, at, batches):
-                # (1) Update D: ascend log D(x) + log(1 - D(G(z)))
-                log(run(d_step, feed)[1])
-
-                # (2) Update G: ascend log D(G(z)); twice, unlike the paper, which keeps
-                # d_loss from reaching zero
-                log(run(g_step, feed)[1])
-                log(run(g_step, feed)[1])
-
-                # (3) Report, each loss by a forward pass of its own, for each moves the
-                # averages that the sampler uses
-                d_loss_fake = run(self.d_loss_fake, feed)
-                d_loss_real = run(self.d_loss_real, feed)
-                g_loss = run(self.g_loss, feed)
+                summaries, d_loss_fake, d_loss_real, g_loss = run(iteration, feed)
+                for summary in summaries:
+                    log(summary)
                 print(
                     f'[{at.counter:8d} Epoch:[{at.epoch:2d}/{config.epoch:2d}] '
                     f'[{at.batch - 1:4d}/{batches:4d}] '
@@ -417,7 +411,7 @@ class DCGAN:
         except BaseException as error:
             with contextlib.suppress(Exception):  # of two errors, the first counts
                 writer.close()
-            match = re.match('Nan in summary histogram for: (d_?)$', reason(error))
+            match = re.match('Nan in summary histogram for: .*/(d_?)$', reason(error))
             if not match:
                 raise
             loss = {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]]
@@ -462,21 +456,76 @@ class DCGAN:
                 yield self._feed(images, labels, z, fed)
             at.epoch, at.batch = at.epoch + 1, 0
 
-    def _build_steps(self, config):
-        """Fetches of a D step and of a G step, each (optimiser, summaries)."""
+    def _build_iteration(self, config):
+        """Fetches of one iteration: ([summaries], d_loss_fake, d_loss_real, g_loss).
 
-        def minimize(loss, variables):
-            adam = tf.train.AdamOptimizer(config.learning_rate, beta1=config.beta1)
-            return adam.minimize(loss, var_list=variables)
-
-        d_sums = [self.z_sum, self.d_sum, self.d_loss_real_sum, self.d_loss_sum]
-        g_sums = [self.z_sum, self.d__sum, self.d_loss_fake_sum, self.g_loss_sum]
-        if config.G_img_sum:
-            g_sums.append(self.G_sum)
-        return (
-            (minimize(self._both_losses[0], self.d_vars), tf.summary.merge(d_sums)),
-            (minimize(self.g_loss, self.g_vars), tf.summary.merge(g_sums)),
+        The original's six runs, in their order, as one. Passes that it makes twice with
+        the same weights and feed are made once, and move the averages as twice.
+        """
+        twice = MOMENTUM**2
+        d_adam, g_adam = (
+            tf.train.AdamOptimizer(config.learning_rate, beta1=config.beta1)
+            for _ in range(2)
         )
+
+        # (1) Update D: ascend log D(x) + log(1 - D(G(z)))
+        G = self.generator(self.z, self.y, reuse=True, momentum=twice)  # for (2), too
+        D, d_loss_real, _, d_loss_fake, _ = self._both_passes(G)
+        d_loss = d_loss_real + d_loss_fake
+        step = d_adam.minimize(d_loss, var_list=self.d_vars)
+        scalars = {'d_loss_real': d_loss_real, 'd_loss': d_loss}
+        summaries = [self._summary({'d': D}, scalars)]
+
+        # (2) Update G: ascend log D(G(z)); twice, unlike the paper, which keeps d_loss
+        # from reaching zero
+        for again in (False, True):
+            with tf.control_dependencies([step]):
+                if again:
+                    G = self.generator(self.z, self.y, reuse=True)
+                D_, logits = self.discriminator(G, self.y, reuse=True)
+                g_loss = cross_entropy(logits, 1)
+                step = g_adam.minimize(g_loss, var_list=self.g_vars)
+                scalars = {'d_loss_fake': cross_entropy(logits, 0), 'g_loss': g_loss}
+                images = G if config.G_img_sum else None
+                summaries.append(self._summary({'d_': D_}, scalars, images))
+
+        # (3) Report afresh
+        with tf.control_dependencies([step]):
+            G = self.generator(self.z, self.y, reuse=True, momentum=twice)
+            # D's averages move as by generated images, real, and generated ones again
+            keep = 1 - (1 - MOMENTUM) * (1 + twice)
+            momenta = MOMENTUM**3 / keep, keep
+            _, d_loss_real, _, d_loss_fake, g_loss = self._both_passes(G, momenta)
+        return summaries, d_loss_fake, d_loss_real, g_loss
+
+    def _both_passes(self, G, momenta=(MOMENTUM, MOMENTUM)):
+        """D on real images, then on G's: in that order its averages move.
+
+        Returns D, its loss on real ones, D_, its loss on generated ones, G's loss.
+        """
+        D, logits = self.discriminator(self.inputs, self.y, True, momenta[0])
+        with tf.control_dependencies([logits]):
+            D_, logits_ = self.discriminator(G, self.y, True, momenta[1])
+        losses = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
+        return D, cross_entropy(logits, 1), D_, *losses
+
+    def _summary(self, histograms, scalars, images=None):
+        """A summary of a step, by the tags of the graph's own."""
+        histograms = {'z_1': self.z, **histograms}
+        with tf.name_scope('step'):
+            raw = [
+                tf.raw_ops.HistogramSummary(tag=tag, values=values, name=tag)
+                for tag, values in histograms.items()
+            ]
+            raw += [
+                tf.raw_ops.ScalarSummary(tags=tag, values=value, name=tag)
+                for tag, value in scalars.items()
+            ]
+            if images is not None:
+                raw.append(
+                    tf.raw_ops.ImageSummary(tag='G', tensor=images, max_images=3)
+                )
+            return tf.summary.merge(raw)
 
     def _feed(self, images, labels, z, out=None):
         """The feed for every fetch, from uint8 images, labels [B] or None, and z."""
@@ -495,7 +544,7 @@ class DCGAN:
         save_images(samples, image_manifold_size(len(samples)), path)
 
     def _print_sample_losses(self, at, sample_feed):
-        d_loss, g_loss = self.sess.run(self._both_losses, sample_feed)
+        d_loss, g_loss = self.sess.run(self._sample_losses, sample_feed)
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
         self._check_finite(at, d_loss=d_loss, g_loss=g_loss)
 
