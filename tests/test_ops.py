@@ -29,6 +29,78 @@ def test_deconv2d_reaches_odd_sizes(sess):
     assert variable('d/w').shape == [5, 5, 3, 5]
 
 
+# height, width, channels in and out, kernel, stride; by the ways that ops.py goes
+SHAPES = [
+    (16, 16, 3, 4, 5, 2),  # few channels, many points
+    (12, 10, 17, 3, 5, 2),
+    (8, 8, 17, 3, 5, 2),  # few points
+    (7, 6, 3, 17, 5, 2),  # odd
+    (24, 24, 2, 3, 4, 3),
+    (10, 12, 2, 3, 3, 2),
+    (12, 12, 2, 3, 3, 1),
+    (12, 12, 2, 3, 2, 3),
+    (3, 3, 2, 2, 5, 2),  # smaller than the kernel
+]
+
+
+def compare(sess, layer, plain, x, dtype):
+    """That a layer and its gradients are what TensorFlow makes of its plain self."""
+    x = tf.constant(np.random.RandomState(0).randn(*x), dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    weights = tf.trainable_variables()
+    sess.run(tf.global_variables_initializer())
+    sess.run(weights[1].assign_add(tf.ones_like(weights[1])))
+    exact, *exact_weights = (tf.cast(v, tf.float32) for v in (x, *weights))
+    expected = plain(exact, *exact_weights)
+    dy = np.random.RandomState(1).randn(*expected.shape)
+    ours = tf.gradients(y, [x, *weights], tf.constant(dy, dtype))
+    theirs = tf.gradients(expected, [exact, *exact_weights], tf.constant(dy, 'float32'))
+    tolerance = 1e-5 if dtype == tf.float32 else 2e-2
+    for a, b in zip(*sess.run([[y, *ours], [expected, *theirs]])):
+        assert a.shape == b.shape and abs(a - b).max() <= tolerance * abs(b).max()
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize('height, width, c, d, kernel, stride', SHAPES)
+def test_conv2d_and_its_gradients_are_those_of_tensorflow(
+    sess, dtype, height, width, c, d, kernel, stride
+):
+    def plain(x, w, biases):
+        return tf.nn.conv2d(x, w, stride, 'SAME') + biases
+
+    def layer(x):
+        return ops.conv2d(x, d, kernel, stride)
+
+    compare(sess, layer, plain, (5, height, width, c), dtype)
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize('height, width, c, d, kernel, stride', SHAPES)
+def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
+    sess, dtype, height, width, c, d, kernel, stride
+):
+    shape = [5, height, width, c]
+
+    def plain(x, w, biases):
+        return tf.nn.conv2d_transpose(x, w, shape, stride, 'SAME') + biases
+
+    def layer(x):
+        return ops.deconv2d(x, shape, kernel, stride)
+
+    compare(
+        sess, layer, plain, (5, -(-height // stride), -(-width // stride), d), dtype
+    )
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+def test_linear_and_its_gradients_are_those_of_tensorflow(sess, dtype):
+    def plain(x, w, bias):
+        return tf.matmul(x, w) + bias
+
+    compare(sess, lambda x: ops.linear(x, 7), plain, (5, 11), dtype)
+
+
 def test_linear_is_a_product_and_a_bias(sess):
     x = np.random.RandomState(0).rand(4, 3).astype(np.float32)
     y = evaluate(sess, ops.linear(tf.constant(x), 2, name='l'))
