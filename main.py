@@ -53,6 +53,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import utils  # noqa: E402
 from model import (  # noqa: E402
     DCGAN,
+    PRECISIONS,
     checkpoint_dims,
     newest_checkpoint,
 )
@@ -80,6 +81,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     'dfc_dim', 1024, "Units of a conditional D's dense layer", lower_bound=1
+)
+flags.DEFINE_enum(
+    'precision',
+    'float32',
+    PRECISIONS,
+    'Of the products in training; bfloat16 is faster, where the processor has it',
 )
 flags.DEFINE_integer(
     'seed',
@@ -178,7 +185,7 @@ MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
 TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
-TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif']
+TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision']
 
 
 def main(argv):
@@ -218,6 +225,7 @@ def main(argv):
             sample_dir=config.sample_dir,
             out_dir=config.out_dir,
             data_dir=config.data_dir if config.train else None,
+            precision=config.precision,
             partition=config.partition,
             bbox=config.bbox,
             cache=config.cache,
@@ -230,6 +238,8 @@ def main(argv):
         print_variables(tf.trainable_variables())
         if config.train:
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
+            if config.precision != 'float32':
+                print(f' [*] Trained in {config.precision}: products; the rest float32')
             if config.seed is not None:  # of which IDX files leave nothing
                 np.random.seed(config.seed)
             step = dcgan.train(config, checkpoint)

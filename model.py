@@ -18,9 +18,11 @@ from ops import (
     conv_cond_concat,
     cross_entropy,
     deconv2d,
+    has_bfloat16,
     linear,
     lrelu,
     relu,
+    to_float32,
 )
 from utils import (
     Interrupted,
@@ -39,6 +41,7 @@ from utils import (
 
 FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 MOMENTUM = 0.9  # of the moving averages
+PRECISIONS = ('float32', 'bfloat16')
 STEP = re.compile(r'-(\d+)$')
 
 
@@ -53,6 +56,7 @@ class DCGAN:
     Tensors, all float32, with B the batch and h, w, c the output size:
 
     inputs, y, z       placeholders [B, h, w, c], [B, y_dim] one-hot, [any, z_dim]
+    sampler_y          [any, y_dim], what the sampler goes by; y, unless it is fed
     G, sampler         images [B, h, w, c] in [-1, 1], conditional [0, 1], from the same
                        weights: G by batch statistics, the sampler by moving averages
     D, D_logits        [B, 1] of the inputs; D_, D_logits_ likewise of G
@@ -85,6 +89,7 @@ class DCGAN:
         sample_dir='samples',
         out_dir='./out',
         data_dir='./data',
+        precision='float32',
         **reading,
     ):
         """Open the data set and build the graph.
@@ -93,7 +98,9 @@ class DCGAN:
         each picture where crop is set. y_dim, the number of classes, makes the model
         conditional, and labels pictures by their folders. c_dim 1 reads pictures in
         grey; IDX files bring their own. input_fname_pattern None takes other types of
-        pictures, too. `reading` is what else utils.PictureSet can be told.
+        pictures, too. precision, float32 or bfloat16, is that of matrix products and
+        convolutions in G, D and D_; weights, averages, losses and the sampler are
+        float32. `reading` is what else utils.PictureSet can be told.
         gf_dim, df_dim are the filters of the first convolution, gfc_dim, dfc_dim the
         units of the dense layers. data_dir None opens no data: to sample, not to train.
 
@@ -108,6 +115,14 @@ class DCGAN:
         self.max_to_keep = max_to_keep
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir = out_dir
+        if precision not in PRECISIONS:
+            raise UserError(f'precision {precision!r} is none of {PRECISIONS}')
+        if precision == 'bfloat16' and not has_bfloat16():
+            raise UserError(
+                'precision bfloat16: this processor, or this build of TensorFlow, has '
+                'no fast kernels for it; use --precision float32'
+            )
+        self.dtype = tf.as_dtype(precision)
         if y_dim and (output_height % 4 or output_width % 4):
             raise UserError(
                 f'output size {output_height}x{output_width}: the conditional model '
@@ -154,10 +169,9 @@ class DCGAN:
         conditional, [0, 1] by sigmoid.
         """
         body = self._conditional_generator if self.y_dim else self._plain_generator
+        norm = functools.partial(batch_norm, train=train, momentum=momentum)
         with tf.variable_scope('generator', reuse=reuse):
-            return body(
-                z, y, functools.partial(batch_norm, train=train, momentum=momentum)
-            )
+            return body(*self._in_precision(z, y, train), norm)
 
     def discriminator(self, image, y=None, reuse=False, momentum=MOMENTUM):
         """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1].
@@ -168,8 +182,14 @@ class DCGAN:
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
         )
         with tf.variable_scope('discriminator', reuse=reuse):
-            logits = body(image, y, functools.partial(batch_norm, momentum=momentum))
+            norm = functools.partial(batch_norm, momentum=momentum)
+            logits = to_float32(body(*self._in_precision(image, y), norm))
             return tf.sigmoid(logits), logits
+
+    def _in_precision(self, x, y, train=True):
+        """What a network starts from, in the type that its layers are to work in."""
+        dtype = self.dtype if train else tf.float32
+        return tf.cast(x, dtype), None if y is None else tf.cast(y, dtype)
 
     def _plain_generator(self, z, y, norm):
         batch, gf, c = tf.shape(z)[0], self.gf_dim, self.c_dim
@@ -184,7 +204,9 @@ class DCGAN:
         x = relu(norm(x, name='g_bn2'))  # [B, h4, w4, 2*gf]
         x = deconv2d(x, [batch, h2, w2, gf], name='g_h3')
         x = relu(norm(x, name='g_bn3'))  # [B, h2, w2, gf]
-        return tf.tanh(deconv2d(x, [batch, h, w, c], name='g_h4'))  # [B, h, w, c]
+        return tf.tanh(
+            to_float32(deconv2d(x, [batch, h, w, c], name='g_h4'))
+        )  # [B, h, w, c]
 
     def _conditional_generator(self, z, y, norm):
         batch, gf, c = tf.shape(z)[0], self.gf_dim, self.c_dim
@@ -199,7 +221,9 @@ class DCGAN:
         x = deconv2d(x, [batch, h // 2, w // 2, 2 * gf], name='g_h2')
         x = relu(norm(x, name='g_bn2'))  # [B, h/2, w/2, 2*gf]
         x = conv_cond_concat(x, yb)  # [B, h/2, w/2, 2*gf + y]
-        return tf.sigmoid(deconv2d(x, [batch, h, w, c], name='g_h3'))  # [B, h, w, c]
+        return tf.sigmoid(
+            to_float32(deconv2d(x, [batch, h, w, c], name='g_h3'))
+        )  # [B, h, w, c]
 
     def _plain_discriminator(self, x, y, norm):
         df = self.df_dim
@@ -237,7 +261,13 @@ class DCGAN:
 
         self.G = self.generator(self.z, self.y)
         self.D, self.D_logits = self.discriminator(self.inputs, self.y)
-        self.sampler = self.generator(self.z, self.y, train=False, reuse=True)
+        # the sampler's y is y, unless fed, and then of any batch
+        self.sampler_y = (
+            tf.placeholder_with_default(self.y, [None, self.y_dim], 'sampler_y')
+            if self.y_dim
+            else None
+        )
+        self.sampler = self.generator(self.z, self.sampler_y, train=False, reuse=True)
         self.D_, self.D_logits_ = self.discriminator(self.G, self.y, reuse=True)
 
         self.d_loss_real = cross_entropy(self.D_logits, 1)

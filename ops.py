@@ -155,6 +155,25 @@ def cross_entropy(logits, label):
     )
 
 
+def has_bfloat16():
+    """Whether products in bfloat16 go to a kernel for them: oneDNN's, or that of a GPU.
+
+    Others would take far longer than in float32. It is TensorFlow that knows its build
+    and the processor, and shows it in the graph that it runs.
+    """
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.bfloat16, [64, 64])
+        ran = tf.RunMetadata()
+        sess.run(
+            tf.matmul(x, x),
+            {x: np.ones((64, 64))},
+            options=tf.RunOptions(output_partition_graphs=True),
+            run_metadata=ran,
+        )
+    nodes = [node for graph in ran.partition_graphs for node in graph.node]
+    return any(n.op.startswith('_Mkl') or 'GPU' in n.device for n in nodes)
+
+
 # The arithmetic of the layers. Where TensorFlow's own kernels are far from the rate of
 # a matrix product (oneDNN on a CPU, by its profile), the same sums are taken in another
 # order, in which they are one.

@@ -45,6 +45,7 @@ IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
 PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
+SAMPLES_AT_ONCE = 256  # a tenth faster than 64, on a CPU
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
 VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
 
@@ -927,15 +928,13 @@ def draw(sess, dcgan, z, labels=None):
 
 
 def draw_batches(sess, dcgan, z, labels=None):
-    """Yield the images of `draw`, a batch of the model at a time."""
-    for start in range(0, len(z), dcgan.batch_size):
-        part = slice(start, start + dcgan.batch_size)
+    """Yield the images of `draw`, SAMPLES_AT_ONCE at a time, the last one fewer."""
+    for start in range(0, len(z), SAMPLES_AT_ONCE):
+        part = slice(start, start + SAMPLES_AT_ONCE)
         feed = {dcgan.z: z[part]}
-        if dcgan.y is not None:  # which takes whole batches
-            missing = dcgan.batch_size - len(z[part])
-            feed[dcgan.z] = np.pad(z[part], ((0, missing), (0, 0)))
-            feed[dcgan.y] = one_hot(np.pad(labels[part], (0, missing)), dcgan.y_dim)
-        yield sess.run(dcgan.sampler, feed)[: len(z[part])]
+        if dcgan.y is not None:
+            feed[dcgan.sampler_y] = one_hot(labels[part], dcgan.y_dim)
+        yield sess.run(dcgan.sampler, feed)
 
 
 def in_bytes(dcgan, images):

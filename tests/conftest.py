@@ -52,13 +52,13 @@ def sess():
 def tiny(sess):
     """A maker of tiny models with initial weights; keyword arguments are DCGAN's."""
 
-    def make(**changes):
+    def make(session=sess, **changes):
         settings = dict(
             batch_size=6, sample_num=6, output_height=16, output_width=16, z_dim=5
         )
         settings.update(gf_dim=4, df_dim=4, gfc_dim=8, dfc_dim=8, data_dir=None)
-        dcgan = DCGAN(sess, **{**settings, **changes})
-        sess.run(tf.global_variables_initializer())
+        dcgan = DCGAN(session, **{**settings, **changes})
+        session.run(tf.global_variables_initializer())
         return dcgan
 
     return make

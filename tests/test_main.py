@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ROOT, run, write_idx_set, write_pictures
+from conftest import ROOT, run, stored, write_idx_set, write_pictures
 from PIL import Image
 
+import ops
 import utils
 
 LINE = re.compile(
@@ -251,6 +252,25 @@ def test_a_mistake_ends_in_a_line_that_names_the_way_out(args, message, home):
     assert result.returncode == 1 and message in result.stderr
     assert result.stderr.startswith('main.py: ') and result.stderr.count('\n') == 1
     assert sorted(home.rglob('*')) == before
+
+
+def test_bfloat16_trains_on_weights_in_float32(home):
+    args = ['--dataset', 'set', '--train', *SMALL, '--epoch', 1, '--out_name', 'brief']
+    result = run('main.py', *args, '--precision', 'bfloat16', cwd=home)
+    if not ops.has_bfloat16():
+        assert result.returncode == 1 and 'use --precision float32' in result.stderr
+        return
+    assert result.returncode == 0 and ' [*] Trained in bfloat16' in result.stdout
+    values = stored(home / 'out' / 'brief' / 'checkpoint')
+    networks = [n for n in values if n.startswith(('discriminator', 'generator'))]
+    assert all(values[name].dtype == np.float32 for name in networks)
+
+
+def test_bfloat16_is_refused_without_kernels_for_it(home):
+    args = ['--dataset', 'set', '--train', *SMALL, '--precision', 'bfloat16']
+    result = run('main.py', *args, cwd=home, TF_ENABLE_ONEDNN_OPTS='0')
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+    assert 'no fast kernels for it; use --precision float32' in result.stderr
 
 
 def test_a_damaged_data_file_ends_in_one_line(home):

@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_pictures
 
 import model
+import ops
 from utils import UserError, deferred_signals
 
 PLAIN = ROOT / 'tests' / 'golden' / 'rgb64'
@@ -81,6 +82,23 @@ def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
     assert np.isclose(d_fake, np.log1p(np.exp(fake)).mean(), atol=1e-6)
     assert np.isclose(g_loss, np.log1p(np.exp(-fake)).mean(), atol=1e-6)
     assert np.isclose(d_loss, d_real + d_fake, atol=1e-6)
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_bfloat16_gives_about_the_losses_of_float32(sess, tiny, y_dim):
+    if not ops.has_bfloat16():
+        pytest.skip('no kernels for bfloat16')
+    losses, weights = [], None
+    for precision in ('float32', 'bfloat16'):
+        with tf.Graph().as_default(), tf.Session() as other:
+            dcgan = tiny(other, y_dim=y_dim, precision=precision)
+            weights = weights or other.run(dcgan.variables)
+            other.run([v.assign(w) for v, w in zip(dcgan.variables, weights)])
+            fetches = [dcgan.d_loss_real, dcgan.d_loss_fake, dcgan.sampler]
+            *few, images = other.run(fetches, feed_for(dcgan))
+            losses.append(few)
+            assert images.dtype == np.float32
+    assert losses[0] != losses[1] and np.allclose(*losses, rtol=0.02)
 
 
 def adam_steps(dcgan):
