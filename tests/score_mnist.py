@@ -87,7 +87,7 @@ def main():
     args = parser.parse_args()
     (train, test) = (
         [utils.read_idx(path) for path in pair]
-        for pair in utils.idx_pairs(os.path.join(args.data_dir, 'mnist'))
+        for pair in utils.idx_pairs(os.path.join(args.data_dir, 'mnist')).values()
     )
     tf.disable_eager_execution()
     np.random.seed(0)
