@@ -25,25 +25,32 @@ if __name__ == '__main__':
         signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
-def import_tensorflow_quietly():
-    """Import it without its log of missing GPUs, unless the user set a level.
+def import_tensorflow():
+    """Import it without parts of no use here, nor its log of missing GPUs.
 
-    TensorFlow 2.21 writes some of that before it looks at the level, hence the detour.
+    The log is left where the user set a level. TensorFlow 2.21 writes some of it before
+    it looks at the level, hence the detour. Without Keras, h5py and scipy.sparse, where
+    it does without, the import takes a quarter less time, and 36 MB less.
     """
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
-        return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
+    left_out = [name for name in ('h5py', 'scipy.sparse') if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(left_out))
+    quiet = 'TF_CPP_MIN_LOG_LEVEL' not in os.environ
+    stderr = os.dup(2)
+    if quiet:
+        os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+        with open(os.devnull, 'w') as null:
+            os.dup2(null.fileno(), 2)
     try:
         import tensorflow  # noqa: F401
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(null)
+        for name in left_out:
+            del sys.modules[name]
 
 
-import_tensorflow_quietly()
+import_tensorflow()
 # no notes on what is meant for TF1 graphs; its errors are raised as well
 logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
 
@@ -262,6 +269,7 @@ def session_config():
     # folded, the zeros that Adam starts from would stay in memory as constants
     rewrites = config.graph_options.rewrite_options
     rewrites.constant_folding = rewrites.OFF
+    rewrites.memory_optimization = rewrites.NO_MEM_OPT  # of which it takes 11 MB more
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     return config
 
