@@ -290,7 +290,6 @@ class DCGAN:
         self.variables = tf.global_variables()
         _, d_loss_real, _, d_loss_fake, g_loss = self._both_passes(self.G)
         self._sample_losses = d_loss_real + d_loss_fake, g_loss
-        self._sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
         self.saver = tf.train.Saver(self.variables, max_to_keep=None)
 
     # Training
@@ -318,7 +317,7 @@ class DCGAN:
 
         with deferred_signals() as signals, self._summaries(at) as log:
             for feed in self._iterations(config, at, batches):
-                summaries, d_loss_fake, d_loss_real, g_loss = run(iteration, feed)
+                summaries, d_loss_fake, d_loss_real, g_loss, sums = run(iteration, feed)
                 for summary in summaries:
                     log(summary)
                 print(
@@ -328,9 +327,8 @@ class DCGAN:
                     f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}',
                     flush=True,
                 )
-                self._check_finite(
-                    at, d_loss_fake=d_loss_fake, d_loss_real=d_loss_real, g_loss=g_loss
-                )
+                losses = {'d_loss_fake': d_loss_fake, 'd_loss_real': d_loss_real}
+                self._check_finite(at, losses | {'g_loss': g_loss}, sums)
                 if at.counter % config.sample_freq == 0:
                     self._save_sheet(config, at.counter, sample_feed)
                     self._print_sample_losses(at, sample_feed)
@@ -449,15 +447,14 @@ class DCGAN:
         with writing(logs):
             writer.close()
 
-    def _check_finite(self, at, **losses):
-        """Raise UserError for a loss, weight or average that is not finite."""
+    def _check_finite(self, at, losses, sums=()):
+        """Raise UserError for a loss, or the sum of a variable, that is not finite."""
         names = [name for name, loss in losses.items() if not np.isfinite(loss)]
-        if not names:
-            sums = self.sess.run(self._sums)  # not finite where one of them is not
-            finite = zip(self.variables, np.isfinite(sums))
-            names = [
-                variable.op.name for variable, is_finite in finite if not is_finite
-            ]
+        names = names or [
+            variable.op.name
+            for variable, total in zip(self.variables, sums)
+            if not np.isfinite(total)
+        ]
         if names:
             raise self._not_finite(at, names)
 
@@ -487,7 +484,7 @@ class DCGAN:
             at.epoch, at.batch = at.epoch + 1, 0
 
     def _build_iteration(self, config):
-        """Fetches of one iteration: ([summaries], d_loss_fake, d_loss_real, g_loss).
+        """Fetches: ([summaries], d_loss_fake, d_loss_real, g_loss, sums of variables).
 
         The original's six runs, in their order, as one. Passes that it makes twice with
         the same weights and feed are made once, and move the averages as twice.
@@ -526,7 +523,9 @@ class DCGAN:
             keep = 1 - (1 - MOMENTUM) * (1 + twice)
             momenta = MOMENTUM**3 / keep, keep
             _, d_loss_real, _, d_loss_fake, g_loss = self._both_passes(G, momenta)
-        return summaries, d_loss_fake, d_loss_real, g_loss
+        with tf.control_dependencies([d_loss_fake]):
+            sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
+        return summaries, d_loss_fake, d_loss_real, g_loss, sums
 
     def _both_passes(self, G, momenta=(MOMENTUM, MOMENTUM)):
         """D on real images, then on G's: in that order its averages move.
@@ -576,7 +575,7 @@ class DCGAN:
     def _print_sample_losses(self, at, sample_feed):
         d_loss, g_loss = self.sess.run(self._sample_losses, sample_feed)
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
-        self._check_finite(at, d_loss=d_loss, g_loss=g_loss)
+        self._check_finite(at, {'d_loss': d_loss, 'g_loss': g_loss})
 
     def _save_progress(self, config, at):
         """Save where the regular checkpoints are due, and where the run ends."""

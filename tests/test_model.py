@@ -125,7 +125,7 @@ def test_an_iteration_does_what_the_six_runs_of_the_original_do(sess, tiny, y_di
         sess.run([v.assign(value) for v, value in zip(dcgan.variables, first)])
         feed = feed_for(dcgan)
         if in_one:
-            _, *losses = sess.run(iteration, feed)
+            _, *losses, _ = sess.run(iteration, feed)
         else:
             for step in (d_step, g_step, g_step):
                 sess.run(step, feed)
@@ -227,12 +227,17 @@ def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
 def test_a_weight_or_average_that_is_not_finite_is_named(value, sess, tiny):
     dcgan = tiny()
     at = SimpleNamespace(counter=7, spared=[])
-    dcgan._check_finite(at, g_loss=1.0)
+    config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=False)
+    iteration = dcgan._build_iteration(config)
+    sess.run(tf.global_variables_initializer())
+    *_, sums = sess.run(iteration, feed_for(dcgan))
+    dcgan._check_finite(at, {'g_loss': 1.0}, sums)
     (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
     sess.run(variable.assign(np.full(variable.shape, value)))
     message = 'iteration 7: not finite: generator/g_bn1/moving_variance; .*none was'
+    *_, sums = sess.run(iteration, feed_for(dcgan))
     with pytest.raises(UserError, match=message):
-        dcgan._check_finite(at, g_loss=1.0)
+        dcgan._check_finite(at, {'g_loss': 1.0}, sums)
 
 
 def test_training_elsewhere_than_in_the_main_thread_leaves_signals_alone():
