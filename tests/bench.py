@@ -1,0 +1,392 @@
+"""How fast DCGAN trains: python tests/bench.py, about 6 minutes on 2 cores.
+
+Compares, in one process and turn by turn, an iteration as the original has it (six runs
+of the session, the layers in its words, its session) with that of this code in float32
+and, where there are kernels for it, in bfloat16. Prints medians as a table:
+
+ms, pictures/s        of an iteration, with its batch at hand
+of the original's     that time over the time of the six runs
+GFLOP/s               by the convolutions and products that an iteration needs
+of the matrix rate    that over the rate at which large matrices of the same type are
+                      multiplied, measured in between
+samples/s             as the sampler draws them, in bytes, 1,024 at a time; in the first
+                      row, the sampler node in a loop, a batch at a time
+main.py, ms           an iteration of a real run of main.py on random data: with reading,
+                      summaries, sheets, checkpoints and printing, in a process of its
+                      own; and what it takes beyond the bare one, measured just before
+                      and just after
+start, s; peak, MB    of that run: to its first iteration; its memory, without that of
+                      processes that decode pictures
+
+    python tests/bench.py --size 64 --batch 8 32 64 128      how cost grows
+    python tests/bench.py --size 32 64 128 --bare            without the runs of main.py
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from main import session_config, tf  # first, as it keeps TensorFlow quiet
+
+# isort: split
+import numpy as np
+from bench_data import make_jpegs
+
+import model
+import ops
+import utils
+
+SIDE = 4096  # of the large matrices
+SAMPLES = 1024
+SECONDS = 40  # for the turns of one table row group, and for a run of main.py
+MNIST_PICTURES = 70000
+CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
+HEADER = (
+    "| model, batch | iteration | ms | pictures/s | of the original's | GFLOP/s "
+    '| of the matrix rate | samples/s | main.py, ms | start, s | peak, MB |'
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sizes = '%(default)s; mnist, or pixels of an unconditional model'
+    parser.add_argument('--size', nargs='+', default=['mnist', '64'], help=sizes)
+    parser.add_argument('--batch', nargs='+', type=int, default=[64])
+    parser.add_argument('--bare', action='store_true', help='without main.py')
+    parser.add_argument('--json', action='store_true', help='instead of the table')
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        if not args.bare:
+            make_data(folder, args.size)
+        if not args.json:
+            print(HEADER + '\n|' + '---|' * HEADER.count(' | ') + '---|')
+        for size in args.size:
+            for batch in args.batch:
+                found = measure(size, batch)
+                if not args.bare:
+                    measure_runs(found, size, batch, folder)
+                for row in found:
+                    row.pop('step')
+                    if not args.json:
+                        print(as_line(row), flush=True)
+                rows += found
+    if args.json:
+        print(json.dumps(rows, indent=4))
+
+
+def settings(size):
+    """DCGAN's arguments: mnist, or pixels."""
+    if size == 'mnist':
+        return {'output_height': 28, 'output_width': 28, 'y_dim': 10, 'c_dim': 1}
+    return {'output_height': int(size), 'output_width': int(size)}
+
+
+def measure(size, batch):
+    """A row for each way: the original's, float32, bfloat16."""
+    arguments = {**settings(size), 'batch_size': batch, 'sample_num': batch}
+    row = {'size': size, 'batch': batch}
+    ways = {'original': original(arguments), 'float32': ours(arguments, 'float32')}
+    if ops.has_bfloat16():
+        ways['bfloat16'] = ours(arguments, 'bfloat16')
+    steps = {name: step for name, (step, _, _) in ways.items()}
+    products = {dtype: product(dtype) for dtype in ways if dtype != 'original'}
+    bare, drawn = samplers(*ways['float32'][1:])
+    others = {('product', dtype): step for dtype, step in products.items()}
+    times = turns({**steps, **others, 'bare': bare, 'drawn': drawn})
+    work = flops(ways['original'][2])
+    rows = []
+    for name, step in steps.items():
+        dtype = 'float32' if name == 'original' else name
+        rate, peak = work / times[name], 2 * SIDE**3 / times['product', dtype]
+        rows.append(
+            {
+                **row,
+                'iteration': name,
+                'ms': times[name] * 1e3,
+                'pictures/s': batch / times[name],
+                'ratio': times[name] / times['original'],
+                'gflops': rate / 1e9,
+                'matrix_gflops': peak / 1e9,
+                'matrix_share': rate / peak,
+                'step': step,
+            }
+        )
+    rows[0]['samples/s'] = SAMPLES / times['bare']
+    rows[1]['samples/s'] = SAMPLES / times['drawn']
+    return rows
+
+
+def turns(steps):
+    """{name: median seconds}; each step is taken in turn, after two to warm up."""
+    times = {name: [] for name in steps}
+    for step in [*steps.values()] * 2:
+        step()
+    start = time.perf_counter()
+    while len(times[name := next(iter(times))]) < 5 or (
+        time.perf_counter() - start < SECONDS
+    ):
+        for name, step in steps.items():
+            times[name].append(timed(step))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def timed(step):
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+# What is compared
+
+
+def original(arguments):
+    """(step, session, model): the six runs of an iteration, and nothing shared."""
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    with tf.Graph().as_default():
+        sess = tf.Session(config=config)
+        with mock.patch.multiple(model, **ORIGINAL_LAYERS):
+            dcgan = model.DCGAN(sess, data_dir=None, **arguments)
+        d_step, g_step = (
+            tf.train.AdamOptimizer(CONFIG.learning_rate, beta1=CONFIG.beta1).minimize(
+                loss, var_list=variables
+            )
+            for loss, variables in (
+                (dcgan.d_loss, dcgan.d_vars),
+                (dcgan.g_loss, dcgan.g_vars),
+            )
+        )
+        d_sum = [dcgan.z_sum, dcgan.d_sum, dcgan.d_loss_real_sum, dcgan.d_loss_sum]
+        g_sum = [dcgan.z_sum, dcgan.d__sum, dcgan.d_loss_fake_sum, dcgan.g_loss_sum]
+        d_run, g_run = (
+            [d_step, tf.summary.merge(d_sum)],
+            [g_step, tf.summary.merge(g_sum)],
+        )
+        sess.run(tf.global_variables_initializer())
+    losses = dcgan.d_loss_fake, dcgan.d_loss_real, dcgan.g_loss
+    feed = random_feed(dcgan)
+
+    def step():
+        for fetches in (d_run, g_run, g_run, *losses):
+            sess.run(fetches, feed)
+
+    return step, sess, dcgan
+
+
+def ours(arguments, precision):
+    """(step, session, model)"""
+    with tf.Graph().as_default():
+        sess = tf.Session(config=session_config())
+        dcgan = model.DCGAN(sess, data_dir=None, precision=precision, **arguments)
+        iteration = dcgan._build_iteration(CONFIG)
+        sess.run(tf.global_variables_initializer())
+    feed = random_feed(dcgan)
+    return lambda: sess.run(iteration, feed), sess, dcgan
+
+
+def random_feed(dcgan):
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
+    labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
+    z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim)).astype(np.float32)
+    return dcgan._feed(images, labels, z)
+
+
+def samplers(sess, dcgan):
+    """Two ways to draw SAMPLES: the sampler node in a loop, and that of main.py."""
+    feed = random_feed(dcgan)
+    feed.pop(dcgan.inputs)
+    z = np.resize(feed[dcgan.z], (SAMPLES, dcgan.z_dim))
+    labels = np.arange(SAMPLES) % (dcgan.y_dim or 1)
+
+    def bare():
+        for _ in range(SAMPLES // dcgan.batch_size):
+            sess.run(dcgan.sampler, feed)
+
+    def drawn():
+        for images in utils.draw_batches(sess, dcgan, z, labels):
+            utils.in_bytes(dcgan, images)
+
+    return bare, drawn
+
+
+def product(dtype):
+    """A product of two large matrices."""
+    with tf.Graph().as_default():
+        sess = tf.Session(config=session_config())
+        a, b = (tf.Variable(tf.random_normal([SIDE, SIDE])) for _ in range(2))
+        a, b = (tf.Variable(tf.cast(x.initial_value, dtype)) for x in (a, b))
+        run = tf.matmul(a, b).op
+        sess.run([a.initializer, b.initializer])
+    return lambda: sess.run(run)
+
+
+def flops(dcgan):
+    """Of the convolutions and products that an iteration needs, two a multiplication.
+
+    G runs three times, as it changes twice: first, after its first step, and after its
+    second. D runs in its step, on two batches, in each step of G, and twice at the end.
+    A gradient by weights or input is as much as the pass; D's step needs none by its
+    input, G's steps none by G's.
+    """
+    layers = {'generator': [], 'discriminator': []}
+    for op in dcgan.sess.graph.get_operations():
+        network = op.name.split('/')[0]
+        if network in layers and op.type in SMALLER_SIDE:
+            points = SMALLER_SIDE[op.type](op).shape.as_list()[1:-1]
+            weights = [t for t in op.inputs if t.op.type == 'ReadVariableOp']
+            taps = math.prod(weights[0].shape.as_list())
+            layers[network].append(2 * dcgan.batch_size * math.prod(points) * taps)
+    G, D = sum(layers['generator']), sum(layers['discriminator'])
+    d_step = G + 2 * (D + D + D - layers['discriminator'][0])
+    g_steps = G + 2 * (D + D + G + G - layers['generator'][0])
+    return d_step + g_steps + G + 2 * D
+
+
+SMALLER_SIDE = {
+    'Conv2D': lambda op: op.outputs[0],
+    'Conv2DBackpropInput': lambda op: op.inputs[2],  # transposed convolution
+    'MatMul': lambda op: op.outputs[0],
+}
+
+
+# The original's layers, in TensorFlow's words of today
+
+
+def original_conv2d(x, output_dim, name):
+    with tf.variable_scope(name):
+        initializer = tf.truncated_normal_initializer(stddev=0.02)
+        w = tf.get_variable('w', [5, 5, x.shape[-1], output_dim], None, initializer)
+        biases = tf.get_variable('biases', [output_dim], None, tf.zeros_initializer())
+        return tf.nn.bias_add(tf.nn.conv2d(x, w, 2, 'SAME'), biases)
+
+
+def original_deconv2d(x, output_shape, name):
+    c = output_shape[-1]
+    with tf.variable_scope(name):
+        initializer = tf.random_normal_initializer(stddev=0.02)
+        w = tf.get_variable('w', [5, 5, c, x.shape[-1]], None, initializer)
+        biases = tf.get_variable('biases', [c], None, tf.zeros_initializer())
+        deconv = tf.nn.conv2d_transpose(x, w, output_shape, 2, 'SAME')
+        return tf.nn.bias_add(deconv, biases)
+
+
+def original_linear(x, output_size, name):
+    with tf.variable_scope(name):
+        initializer = tf.random_normal_initializer(stddev=0.02)
+        shape = [x.shape[-1], output_size]
+        matrix = tf.get_variable('Matrix', shape, None, initializer)
+        bias = tf.get_variable('bias', [output_size], None, tf.zeros_initializer())
+        return tf.matmul(x, matrix) + bias
+
+
+def original_conv_cond_concat(x, y):
+    ones = tf.ones([tf.shape(x)[0], *x.shape[1:3], y.shape[3]])
+    return tf.concat([x, y * ones], 3)
+
+
+ORIGINAL_LAYERS = {
+    'conv2d': original_conv2d,
+    'deconv2d': original_deconv2d,
+    'linear': original_linear,
+    'conv_cond_concat': original_conv_cond_concat,
+    'lrelu': lambda x: tf.maximum(x, 0.2 * x),
+}
+
+
+# Real runs
+
+
+def make_data(folder, sizes):
+    rng = np.random.RandomState(0)
+    if 'mnist' in sizes:
+        where = os.path.join(folder, 'data', 'mnist')
+        os.makedirs(where)
+        images = rng.randint(0, 256, (MNIST_PICTURES, 28, 28)).astype(np.uint8)
+        utils.write_idx(f'{where}/train-images-idx3-ubyte', images)
+        labels = rng.randint(0, 10, MNIST_PICTURES).astype(np.uint8)
+        utils.write_idx(f'{where}/train-labels-idx1-ubyte', labels)
+    if set(sizes) - {'mnist'}:
+        make_jpegs(os.path.join(folder, 'data', 'pictures'))
+
+
+def measure_runs(rows, size, batch, folder):
+    """Add to the rows what real runs of main.py in these precisions take."""
+    dataset = 'mnist' if size == 'mnist' else 'pictures'
+    data = ['--dataset', dataset]
+    if size != 'mnist':
+        data += ['--crop', '--output_height', size]
+    pictures = len(os.listdir(f'{folder}/data/{dataset}'))
+    pictures = MNIST_PICTURES if size == 'mnist' else pictures
+    for row in rows[1:]:
+        # enough to come by a sheet and a checkpoint, where that is not too long
+        count = min(max(int(SECONDS / row['ms'] * 1e3), 5), 201)
+        batches = min(count, pictures // batch)
+        args = [*data, '--precision', row['iteration'], '--batch_size', batch]
+        args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
+        bare = [timed(row['step']) for _ in range(max(5, count // 10))]
+        start, pace, peak = real_run(args, folder)
+        bare += [timed(row['step']) for _ in range(max(5, count // 10))]
+        row['main_ms'] = pace * 1e3
+        row['main_overhead'] = pace / statistics.mean(bare) - 1
+        row['start_s'], row['peak_mb'] = start, peak
+
+
+def real_run(args, folder):
+    """Of main.py: (seconds to the first iteration, seconds of another, peak in MB)."""
+    command = [sys.executable, ROOT / 'main.py', '--train', *args]
+    environment = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
+    start, times = time.perf_counter(), []
+    with subprocess.Popen(
+        list(map(str, command)),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if ' Epoch:[' in line:
+                times.append(time.perf_counter() - start)
+            elif ' Trained: ' in line:  # all is done, and the process still there
+                status = Path(f'/proc/{process.pid}/status').read_text()
+    if process.returncode:
+        sys.exit(f'bench.py: {" ".join(map(str, command))} has failed, see above')
+    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1024
+    return times[0], (times[-1] - times[0]) / (len(times) - 1), peak
+
+
+def as_line(row):
+    def cell(name, form, scale=1):
+        return format(row[name] * scale, form) if name in row else ''
+
+    name = 'MNIST 28x28' if row['size'] == 'mnist' else f'{row["size"]}x{row["size"]}'
+    way = row['iteration']
+    way = 'six runs, float32' if way == 'original' else f'this code, {way}'
+    main_py = cell('main_ms', ',.0f')
+    if main_py:
+        main_py += f' ({row["main_overhead"]:+.1%})'
+    cells = [f'{name}, {row["batch"]}', way, cell('ms', ',.0f')]
+    cells += [cell('pictures/s', ',.0f'), cell('ratio', '.2f'), cell('gflops', ',.0f')]
+    cells += [cell('matrix_share', '.0%'), cell('samples/s', ',.0f'), main_py]
+    cells += [cell('start_s', '.1f'), cell('peak_mb', ',.0f')]
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+if __name__ == '__main__':
+    main()
