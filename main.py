@@ -264,12 +264,10 @@ def session_config():
     """How the session runs: as fast as by default, and a tenth smaller (measured)."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
-    # one operation at a time, each on all cores: always in the same order, too
-    config.inter_op_parallelism_threads = 1
-    # folded, the zeros that Adam starts from would stay in memory as constants
+    # just those that make it faster; constants folded, say, the zeros that Adam starts
+    # from would stay in memory
     rewrites = config.graph_options.rewrite_options
-    rewrites.constant_folding = rewrites.OFF
-    rewrites.memory_optimization = rewrites.NO_MEM_OPT  # of which it takes 11 MB more
+    rewrites.optimizers.extend(['pruning', 'dependency', 'layout', 'remap'])
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     return config
 
