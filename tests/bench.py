@@ -11,10 +11,10 @@ of the matrix rate    that over the rate at which large matrices of the same typ
                       multiplied, measured in between
 samples/s             as the sampler draws them, in bytes, 1,024 at a time; in the first
                       row, the sampler node in a loop, a batch at a time
-main.py, ms           an iteration of a real run of main.py on random data: with reading,
-                      summaries, sheets, checkpoints and printing, in a process of its
-                      own; and what it takes beyond the bare one, measured just before
-                      and just after
+main.py, ms           an iteration of a real run of main.py on random data: reading,
+                      summaries, sheets, checkpoints and printing are part of it; and
+                      what that takes beyond the bare one, in turns of some seconds, in
+                      which the other's process is halted
 start, s; peak, MB    of that run: to its first iteration; its memory, without that of
                       processes that decode pictures
 
@@ -27,6 +27,7 @@ import json
 import math
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,7 +52,10 @@ import utils
 
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
-SECONDS = 40  # for the turns of one table row group, and for a run of main.py
+SECONDS = 30  # for the turns of the rows of a size and batch, and for a run of main.py
+RUN = (
+    401  # iterations of the latter, if in thrice that time: two sheets and checkpoints
+)
 MNIST_PICTURES = 70000
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
 HEADER = (
@@ -335,40 +339,54 @@ def measure_runs(rows, size, batch, folder):
     pictures = len(os.listdir(f'{folder}/data/{dataset}'))
     pictures = MNIST_PICTURES if size == 'mnist' else pictures
     for row in rows[1:]:
-        # enough to come by a sheet and a checkpoint, where that is not too long
-        count = min(max(int(SECONDS / row['ms'] * 1e3), 5), 201)
+        seconds = row['ms'] / 1e3
+        count = RUN if RUN * seconds < 3 * SECONDS else max(5, int(SECONDS / seconds))
         batches = min(count, pictures // batch)
         args = [*data, '--precision', row['iteration'], '--batch_size', batch]
         args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
-        bare = [timed(row['step']) for _ in range(max(5, count // 10))]
-        start, pace, peak = real_run(args, folder)
-        bare += [timed(row['step']) for _ in range(max(5, count // 10))]
-        row['main_ms'] = pace * 1e3
-        row['main_overhead'] = pace / statistics.mean(bare) - 1
+        start, pace, bare, peak = real_run(args, folder, row['step'], count // 10 or 1)
+        row['main_ms'], row['main_overhead'] = pace * 1e3, pace / bare - 1
         row['start_s'], row['peak_mb'] = start, peak
 
 
-def real_run(args, folder):
-    """Of main.py: (seconds to the first iteration, seconds of another, peak in MB)."""
+def real_run(args, folder, step, turn):
+    """Of main.py, halted after every `turn` iterations, for half as many bare steps.
+
+    Returns seconds to the first iteration, of another one and of a bare step, and the
+    peak of its memory in MB.
+    """
     command = [sys.executable, ROOT / 'main.py', '--train', *args]
     environment = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
-    start, times = time.perf_counter(), []
+    count, inside, bare, start = 0, [], [], time.perf_counter()
     with subprocess.Popen(
         list(map(str, command)),
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # a group with the processes that decode pictures
         text=True,
     ) as process:
-        for line in process.stdout:
-            if ' Epoch:[' in line:
-                times.append(time.perf_counter() - start)
-            elif ' Trained: ' in line:  # all is done, and the process still there
-                status = Path(f'/proc/{process.pid}/status').read_text()
+        try:
+            for line in process.stdout:
+                if ' Trained: ' in line:  # all is done, and the process still there
+                    status = Path(f'/proc/{process.pid}/status').read_text()
+                if ' Epoch:[' not in line:
+                    continue
+                if count % turn == 0:
+                    inside.append(time.perf_counter() - start)
+                    os.killpg(process.pid, signal.SIGSTOP)
+                    bare += [timed(step) for _ in range(-(-turn // 2))]
+                    os.killpg(process.pid, signal.SIGCONT)
+                    start = time.perf_counter()
+                count += 1
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if process.returncode:
         sys.exit(f'bench.py: {" ".join(map(str, command))} has failed, see above')
-    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1024
-    return times[0], (times[-1] - times[0]) / (len(times) - 1), peak
+    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1000
+    first, *inside = inside
+    return first, statistics.mean(inside) / turn, statistics.mean(bare), peak
 
 
 def as_line(row):
