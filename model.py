@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ops import (
     batch_norm,
@@ -23,6 +24,7 @@ from ops import (
     lrelu,
     relu,
     to_float32,
+    with_known_gradients,
 )
 from utils import (
     Interrupted,
@@ -98,9 +100,9 @@ class DCGAN:
         each picture where crop is set. y_dim, the number of classes, makes the model
         conditional, and labels pictures by their folders. c_dim 1 reads pictures in
         grey; IDX files bring their own. input_fname_pattern None takes other types of
-        pictures, too. precision, float32 or bfloat16, is that of matrix products and
-        convolutions in G, D and D_; weights, averages, losses and the sampler are
-        float32. `reading` is what else utils.PictureSet can be told.
+        pictures, too. precision, float32 or bfloat16, is that of the layers of G, D
+        and D_, and of their gradients; weights, averages, losses, optimisers and the
+        sampler are float32. `reading` is what else utils.PictureSet can be told.
         gf_dim, df_dim are the filters of the first convolution, gfc_dim, dfc_dim the
         units of the dense layers. data_dir None opens no data: to sample, not to train.
 
@@ -170,7 +172,7 @@ class DCGAN:
         """
         body = self._conditional_generator if self.y_dim else self._plain_generator
         norm = functools.partial(batch_norm, train=train, momentum=momentum)
-        with tf.variable_scope('generator', reuse=reuse):
+        with tf.variable_scope('generator', reuse=reuse, use_resource=True):
             return body(*self._in_precision(z, y, train), norm)
 
     def discriminator(self, image, y=None, reuse=False, momentum=MOMENTUM):
@@ -181,7 +183,7 @@ class DCGAN:
         body = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
         )
-        with tf.variable_scope('discriminator', reuse=reuse):
+        with tf.variable_scope('discriminator', reuse=reuse, use_resource=True):
             norm = functools.partial(batch_norm, momentum=momentum)
             logits = to_float32(body(*self._in_precision(image, y), norm))
             return tf.sigmoid(logits), logits
@@ -618,10 +620,10 @@ class DCGAN:
             with self._sampler_alone() as (sess, _, images):
                 graph = tf.graph_util.convert_variables_to_constants(
                     sess, sess.graph_def, [images.op.name]
-                ).SerializeToString()
+                )
             path = f'{path}-{step:06d}_frz.pb'
             with writing(path), replacing(path) as part, open(part, 'wb') as file:
-                file.write(graph)
+                file.write(with_known_gradients(graph).SerializeToString())
 
     def _save_checkpoint(self, checkpoint_dir, path):
         """Write a checkpoint; it counts, and older ones go, once it is on the disk.
@@ -670,7 +672,9 @@ class DCGAN:
     def _write_meta(self, path):
         """Write the graph beside a checkpoint. It is large: serialised once."""
         if self._meta is None:
-            self._meta = self.saver.export_meta_graph().SerializeToString()
+            meta = self.saver.export_meta_graph()
+            with_known_gradients(meta.graph_def)
+            self._meta = meta.SerializeToString()
         path = f'{path}.meta'
         with writing(path), replacing(path) as part, open(part, 'wb') as file:
             file.write(self._meta)
@@ -694,6 +698,12 @@ class DCGAN:
                 sess, ['serve'], {'serving_default': signature}
             )
             builder.save()
+            with open(f'{part}/saved_model.pb', 'rb+') as file:
+                saved = SavedModel.FromString(file.read())
+                with_known_gradients(saved.meta_graphs[0].graph_def)
+                file.seek(0)
+                file.truncate()
+                file.write(saved.SerializeToString())
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager

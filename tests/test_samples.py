@@ -172,7 +172,12 @@ if conditional == 'True':
 model = tf.saved_model.load(saved)
 assert list(model.signatures) == ['serving_default']
 infer = model.signatures['serving_default']
-images = infer(**{name: tf.constant(array) for name, array in inputs.items()})['images']
+inputs = {name: tf.constant(array) for name, array in inputs.items()}
+with tf.GradientTape() as tape:
+    tape.watch(inputs['z'])
+    images = infer(**inputs)['images']
+by_z = tape.gradient(images, inputs['z']).numpy()
+inputs = {name: array.numpy() for name, array in inputs.items()}
 images = images.numpy()
 assert images.min() >= 0 and images.max() <= 1
 assert (np.abs(images * 255 - drawn['images']) <= 0.51).all()
@@ -181,9 +186,13 @@ graph_def = tf.compat.v1.GraphDef.FromString(open(frozen, 'rb').read())
 node = 'generator_1/Sigmoid:0' if 'y' in inputs else 'generator_1/Tanh:0'
 with tf.Graph().as_default(), tf.compat.v1.Session() as sess:
     tf.import_graph_def(graph_def, name='')
-    frozen = sess.run(node, {f'{name}:0': array for name, array in inputs.items()})
-frozen = frozen if 'y' in inputs else (frozen + 1) / 2
+    feed = {f'{name}:0': array for name, array in inputs.items()}
+    node, z = map(sess.graph.get_tensor_by_name, [node, 'z:0'])
+    frozen, (gradient,) = sess.run([node, tf.compat.v1.gradients(node, z)], feed)
+if 'y' not in inputs:  # in [-1, 1]
+    frozen, gradient = (frozen + 1) / 2, gradient / 2
 assert np.allclose(frozen, images, atol=1e-5)
+assert np.allclose(gradient, by_z, rtol=1e-3, atol=1e-5) and by_z.any()
 assert not {'model', 'ops', 'utils', 'main'} & set(sys.modules)
 print('the same', len(images))
 """
