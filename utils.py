@@ -46,6 +46,7 @@ IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
 PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
 SAMPLES_AT_ONCE = 256  # a tenth faster than 64, on a CPU
+POINTS_AT_ONCE = 2**20  # for the sake of memory, if a batch is not more
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
 VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
 
@@ -928,9 +929,11 @@ def draw(sess, dcgan, z, labels=None):
 
 
 def draw_batches(sess, dcgan, z, labels=None):
-    """Yield the images of `draw`, SAMPLES_AT_ONCE at a time, the last one fewer."""
-    for start in range(0, len(z), SAMPLES_AT_ONCE):
-        part = slice(start, start + SAMPLES_AT_ONCE)
+    """Yield the images of `draw`, SAMPLES_AT_ONCE at a time, of large ones fewer."""
+    points = dcgan.output_height * dcgan.output_width
+    count = max(dcgan.batch_size, min(SAMPLES_AT_ONCE, POINTS_AT_ONCE // points))
+    for start in range(0, len(z), count):
+        part = slice(start, start + count)
         feed = {dcgan.z: z[part]}
         if dcgan.y is not None:
             feed[dcgan.sampler_y] = one_hot(labels[part], dcgan.y_dim)
