@@ -9,12 +9,12 @@ of the original's     that time over the time of the six runs
 GFLOP/s               by the convolutions and products that an iteration needs
 of the matrix rate    that over the rate at which large matrices of the same type are
                       multiplied, measured in between
-samples/s             as the sampler draws them, in bytes, 1,024 at a time; in the first
-                      row, the sampler node in a loop, a batch at a time
+samples/s             as main.py draws them, in bytes; in brackets, by the sampler node
+                      in a loop, a batch at a time
 main.py, ms           an iteration of a real run of main.py on random data: reading,
-                      summaries, sheets, checkpoints and printing are part of it; and
-                      what that takes beyond the bare one, in turns of some seconds, in
-                      which the other's process is halted
+                      summaries, printing and, where it comes by them (each 200),
+                      sheets and checkpoints are part of it; and what that takes beyond
+                      the bare one, in turns, in which the other's process is halted
 start, s; peak, MB    of that run: to its first iteration; its memory, without that of
                       processes that decode pictures
 
@@ -23,6 +23,7 @@ start, s; peak, MB    of that run: to its first iteration; its memory, without t
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -53,9 +54,8 @@ import utils
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
 SECONDS = 30  # for the turns of the rows of a size and batch, and for a run of main.py
-RUN = (
-    401  # iterations of the latter, if in thrice that time: two sheets and checkpoints
-)
+# iterations of the latter, if in thrice that time: two sheets and checkpoints
+RUN = 401
 MNIST_PICTURES = 70000
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
 HEADER = (
@@ -74,6 +74,9 @@ def main():
     parser.add_argument('--bare', action='store_true', help='without main.py')
     parser.add_argument('--json', action='store_true', help='instead of the table')
     args = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # not leaving main.py halted
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if not args.bare:
@@ -131,8 +134,8 @@ def measure(size, batch):
                 'step': step,
             }
         )
-    rows[0]['samples/s'] = SAMPLES / times['bare']
     rows[1]['samples/s'] = SAMPLES / times['drawn']
+    rows[1]['loop_samples/s'] = SAMPLES // batch * batch / times['bare']
     return rows
 
 
@@ -142,9 +145,7 @@ def turns(steps):
     for step in [*steps.values()] * 2:
         step()
     start = time.perf_counter()
-    while len(times[name := next(iter(times))]) < 5 or (
-        time.perf_counter() - start < SECONDS
-    ):
+    while min(map(len, times.values())) < 5 or (time.perf_counter() - start < SECONDS):
         for name, step in steps.items():
             times[name].append(timed(step))
     return {name: statistics.median(values) for name, values in times.items()}
@@ -234,8 +235,8 @@ def product(dtype):
     """A product of two large matrices."""
     with tf.Graph().as_default():
         sess = tf.Session(config=session_config())
-        a, b = (tf.Variable(tf.random_normal([SIDE, SIDE])) for _ in range(2))
-        a, b = (tf.Variable(tf.cast(x.initial_value, dtype)) for x in (a, b))
+        values = (tf.random_normal([SIDE, SIDE]) for _ in range(2))
+        a, b = (tf.Variable(tf.cast(value, dtype)) for value in values)
         run = tf.matmul(a, b).op
         sess.run([a.initializer, b.initializer])
     return lambda: sess.run(run)
@@ -380,13 +381,16 @@ def real_run(args, folder, step, turn):
                     start = time.perf_counter()
                 count += 1
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
         sys.exit(f'bench.py: {" ".join(map(str, command))} has failed, see above')
-    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1000
     first, *inside = inside
-    return first, statistics.mean(inside) / turn, statistics.mean(bare), peak
+    pace = statistics.mean(inside) / turn
+    # not the maximum of getrusage, which counts what this process is as it forks
+    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1000
+    return first, pace, statistics.mean(bare), peak
 
 
 def as_line(row):
@@ -401,7 +405,10 @@ def as_line(row):
         main_py += f' ({row["main_overhead"]:+.1%})'
     cells = [f'{name}, {row["batch"]}', way, cell('ms', ',.0f')]
     cells += [cell('pictures/s', ',.0f'), cell('ratio', '.2f'), cell('gflops', ',.0f')]
-    cells += [cell('matrix_share', '.0%'), cell('samples/s', ',.0f'), main_py]
+    samples = cell('samples/s', ',.0f')
+    if samples:
+        samples += f' ({cell("loop_samples/s", ",.0f")})'
+    cells += [cell('matrix_share', '.0%'), samples, main_py]
     cells += [cell('start_s', '.1f'), cell('peak_mb', ',.0f')]
     return '| ' + ' | '.join(cells) + ' |'
 
