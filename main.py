@@ -267,8 +267,8 @@ def session_config():
     """How the session runs: a tenth smaller than by default, no slower (measured)."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
-    # just those that pay: constants folded, say, the zeros that Adam starts
-    # from would stay in memory
+    # just those that pay: constants folded, say, the zeros that Adam starts from would
+    # stay in memory
     rewrites = config.graph_options.rewrite_options
     rewrites.optimizers.extend(['pruning', 'dependency', 'layout', 'remap'])
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0

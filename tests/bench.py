@@ -74,9 +74,8 @@ def main():
     parser.add_argument('--bare', action='store_true', help='without main.py')
     parser.add_argument('--json', action='store_true', help='instead of the table')
     args = parser.parse_args()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # not leaving main.py halted
+    # so that real_run leaves no main.py behind, halted
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if not args.bare:
@@ -333,12 +332,11 @@ def make_data(folder, sizes):
 
 def measure_runs(rows, size, batch, folder):
     """Add to the rows what real runs of main.py in these precisions take."""
-    dataset = 'mnist' if size == 'mnist' else 'pictures'
-    data = ['--dataset', dataset]
-    if size != 'mnist':
-        data += ['--crop', '--output_height', size]
-    pictures = len(os.listdir(f'{folder}/data/{dataset}'))
-    pictures = MNIST_PICTURES if size == 'mnist' else pictures
+    if size == 'mnist':
+        data, pictures = ['--dataset', 'mnist'], MNIST_PICTURES
+    else:
+        data = ['--dataset', 'pictures', '--crop', '--output_height', size]
+        pictures = len(os.listdir(f'{folder}/data/pictures'))
     for row in rows[1:]:
         seconds = row['ms'] / 1e3
         count = RUN if RUN * seconds < 3 * SECONDS else max(5, int(SECONDS / seconds))
