@@ -163,7 +163,7 @@ def cross_entropy(logits, label):
 def has_bfloat16():
     """Whether a matrix product is faster in bfloat16 here than in float32.
 
-    Measured, in a tenth of a second: processors without units for it emulate it, and
+    Measured, in a quarter of a second: processors without units for it emulate it, and
     some builds of TensorFlow have no kernels for it but a slow loop.
     """
     with tf.Graph().as_default(), tf.Session() as sess:
