@@ -303,6 +303,7 @@ def test_half_a_set_is_no_data_folder_yet(server, tmp_path):
 @pytest.mark.parametrize(
     'content',
     [gzip.compress(bytes(999))[:-20], gzip.compress(b'something else'), b'no gz'],
+    ids=['cut short', 'something else', 'no gz'],  # gzip's bytes hold the time
 )
 def test_mnist_of_other_content_is_refused(content, server, tmp_path):
     server.files['train-images-idx3-ubyte.gz'] = content
