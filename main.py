@@ -457,15 +457,18 @@ def use(sess, dcgan, config, step):
         utils.save_samples(sess, dcgan, config, config.sample_dir)
 
 
-def main_in_one_line(argv):
-    """main(), with one line for what goes wrong."""
+def run(argv=None):
+    """main() with these arguments, or the command line's; ends in SystemExit.
+
+    What goes wrong is told in one line.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, utils.interrupt)
     # the summary writer's thread; what it died of is raised where it is written to
     threading.excepthook = lambda _: None
     try:
-        main(argv)
-    except (UserError, OSError) as error:
+        tf.app.run(main, argv)
+    except (UserError, OSError, flags.Error) as error:
         sys.exit(f'main.py: {error}')
     except tf.errors.OpError as error:
         sys.exit(f'main.py: {reason(error)}')
@@ -475,7 +478,4 @@ def main_in_one_line(argv):
 
 
 if __name__ == '__main__':
-    try:
-        tf.app.run(main_in_one_line)
-    except flags.Error as error:
-        sys.exit(f'main.py: {error}')
+    run()

@@ -1,15 +1,21 @@
 """What the tests share: tiny data sets, tiny models, and the real command line."""
 
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+import main  # before TensorFlow, whose import it makes quiet
 
+# isort: split
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl.testing.flagsaver import flagsaver
 from PIL import Image
 
 import utils
@@ -18,7 +24,6 @@ from model import DCGAN
 ROOT = Path(__file__).parent.parent
 SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]  # and small networks
 SMALL += ['--gf_dim', 4, '--df_dim', 4, '--gfc_dim', 8, '--dfc_dim', 8]
-tf.disable_eager_execution()
 
 
 def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
@@ -81,6 +86,36 @@ def run(script, *args, cwd, python_flags=(), **env):
     )
 
 
+def run_here(*args, cwd):
+    """What run('main.py', ...) gives, in this process: without the time to start one.
+
+    Of what is printed, Python's part.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    before, hook = os.getcwd(), threading.excepthook
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    os.chdir(cwd)
+    try:
+        with (
+            flagsaver(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            tf.Graph().as_default(),
+        ):
+            main.run(['main.py', *map(str, args)])
+    except SystemExit as end:
+        result = end.code or 0
+    finally:
+        os.chdir(before)
+        threading.excepthook = hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if isinstance(result, str):  # which Python prints at its end
+        print(result, file=err)
+        result = 1
+    return subprocess.CompletedProcess(args, result, out.getvalue(), err.getvalue())
+
+
 def stored(checkpoint_dir):
     """{name: array} of the newest checkpoint in a folder."""
     reader = tf.train.load_checkpoint(str(checkpoint_dir))
@@ -88,5 +123,6 @@ def stored(checkpoint_dir):
 
 
 def clean_environment():
-    """The environment, but for what conftest set itself."""
-    return {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
+    """The environment, but for what the import of main.py has set."""
+    own = ('TF_CPP_MIN_LOG_LEVEL', 'TF_USE_LEGACY_KERAS')
+    return {k: v for k, v in os.environ.items() if k not in own}

@@ -7,7 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, clean_environment, run, write_idx_set, write_pictures
+from conftest import (
+    ROOT,
+    SMALL,
+    clean_environment,
+    run,
+    run_here,
+    write_idx_set,
+    write_pictures,
+)
 from PIL import Image
 
 TRAIN = ['--train', *SMALL, '--epoch', 1, '--z_dist', 'normal01', '--seed', 1]
@@ -28,7 +36,10 @@ def home(tmp_path_factory):
 
 def use(home, dataset, *args):
     """Run main.py on a trained model; the paths that it printed, and all its text."""
-    result = run('main.py', '--dataset', dataset, *args, cwd=home)
+    return told(home, run_here('--dataset', dataset, *args, cwd=home))
+
+
+def told(home, result):
     assert result.returncode == 0 and result.stderr == '', result.stderr
     paths = re.findall(r'^ \[\*\] (\./out/[^:,\n]+)', result.stdout, re.MULTILINE)
     return [str(home / path) for path in paths], result.stdout
@@ -36,7 +47,8 @@ def use(home, dataset, *args):
 
 def test_exactly_so_many_samples_are_drawn_whatever_the_batch(home):
     args = ['--generate_test_images', 11, '--separate_images', '--npz']
-    (sheet, folder, npz), text = use(home, 'cats', *args)
+    result = run('main.py', '--dataset', 'cats', *args, cwd=home)
+    (sheet, folder, npz), text = told(home, result)
     assert 'Newest run of cats: ./out/cats, iteration 3\n' in text
     assert re.fullmatch(r'.*/out/cats/samples/test_\d{14}\.png', sheet)
     assert Image.open(sheet).size == (16 * 4, 16 * 4)
@@ -93,7 +105,7 @@ def test_a_seed_fixes_the_samples_of_the_classes_asked_for(home):
     ],
 )
 def test_what_cannot_be_drawn_ends_in_a_line(args, message, home):
-    result = run('main.py', '--dataset', *args, cwd=home)
+    result = run_here('--dataset', *args, cwd=home)
     assert result.returncode == 1 and message in result.stderr
     assert result.stderr.startswith('main.py: ') and result.stderr.count('\n') == 1
 
