@@ -147,6 +147,7 @@ class DCGAN:
         # bytes less the first, over the second: [0, 1] for a sigmoid in G, or [-1, 1]
         self._byte_range = (0.0, 255.0) if y_dim else (127.5, 127.5)
         self._meta = self._progress = None
+        self._scopes = {}  # of the networks; by name, their counters would start anew
         self._kept = {}  # folder: checkpoints that count for max_to_keep, oldest first
         self.build_model()
 
@@ -172,7 +173,7 @@ class DCGAN:
         """
         body = self._conditional_generator if self.y_dim else self._plain_generator
         norm = functools.partial(batch_norm, train=train, momentum=momentum)
-        with tf.variable_scope('generator', reuse=reuse, use_resource=True):
+        with self._scope('generator', reuse):
             return body(*self._in_precision(z, y, train), norm)
 
     def discriminator(self, image, y=None, reuse=False, momentum=MOMENTUM):
@@ -183,10 +184,18 @@ class DCGAN:
         body = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
         )
-        with tf.variable_scope('discriminator', reuse=reuse, use_resource=True):
+        with self._scope('discriminator', reuse):
             norm = functools.partial(batch_norm, momentum=momentum)
             logits = to_float32(body(*self._in_precision(image, y), norm))
             return tf.sigmoid(logits), logits
+
+    @contextlib.contextmanager
+    def _scope(self, name, reuse):
+        """The variables of a network: new ones, or those that are there already."""
+        scope = self._scopes[name] if reuse else name
+        with tf.variable_scope(scope, reuse=reuse, use_resource=True) as scope:
+            self._scopes.setdefault(name, scope)
+            yield
 
     def _in_precision(self, x, y, train=True):
         """What a network starts from, in the type that its layers are to work in."""
@@ -263,7 +272,7 @@ class DCGAN:
 
         self.G = self.generator(self.z, self.y)
         self.D, self.D_logits = self.discriminator(self.inputs, self.y)
-        # the sampler's y is y, unless fed, and then of any batch
+        # y where it is not fed; if it is, with a batch of any size
         self.sampler_y = (
             tf.placeholder_with_default(self.y, [None, self.y_dim], 'sampler_y')
             if self.y_dim
@@ -399,7 +408,7 @@ class DCGAN:
         whole = checkpoint is not None and holds_progress(checkpoint)
         if not whole:
             self.sess.run(tf.global_variables_initializer())
-        self._meta = at.saver.export_meta_graph().SerializeToString()
+        self._serialise_meta(at.saver)
         if checkpoint is None:
             print(f' [*] No checkpoint yet in {self.checkpoint_dir}', flush=True)
             return at
@@ -670,14 +679,18 @@ class DCGAN:
             discard(path)
 
     def _write_meta(self, path):
-        """Write the graph beside a checkpoint. It is large: serialised once."""
+        """Write the graph beside a checkpoint."""
         if self._meta is None:
-            meta = self.saver.export_meta_graph()
-            with_known_gradients(meta.graph_def)
-            self._meta = meta.SerializeToString()
+            self._serialise_meta(self.saver)
         path = f'{path}.meta'
         with writing(path), replacing(path) as part, open(part, 'wb') as file:
             file.write(self._meta)
+
+    def _serialise_meta(self, saver):
+        """Keep the graph as it goes beside checkpoints. It is large: made once."""
+        meta = saver.export_meta_graph()
+        with_known_gradients(meta.graph_def)
+        self._meta = meta.SerializeToString()
 
     def save_sampler(self, folder):
         """Write the sampler as a SavedModel, weights and all, for any batch.
@@ -941,8 +954,14 @@ def holds_progress(path):
 
 
 def is_end(path):
-    """Whether a run had ended, normally or interrupted, with this checkpoint."""
-    return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
+    """Whether a run had ended, normally or interrupted, with this checkpoint.
+
+    Of one that is torn, as a run leaves it that is killed while it removes it: no.
+    """
+    try:
+        return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError):
+        return False
 
 
 def write_state(checkpoint_dir, paths):

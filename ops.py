@@ -7,6 +7,7 @@ stddev 0.02.
 """
 
 import functools
+import math
 import timeit
 
 import numpy as np
@@ -43,9 +44,7 @@ def conv2d(x, output_dim, kernel=5, stride=2, stddev=0.02, name='conv2d'):
         )
         return _layer(
             lambda x, w: _convolution(x, w, stride),
-            lambda x, w, dy: _transposed(
-                dy, w, [tf.shape(x)[0], *x.shape.as_list()[1:]], stride
-            ),
+            lambda x, w, dy: _transposed(dy, w, _sizes(x), stride),
             lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
             *(x, w, biases),
         )
@@ -127,8 +126,8 @@ def batch_norm(x, train=True, epsilon=1e-5, momentum=0.9, name='batch_norm'):
             images, mean, variance = tf.nn.fused_batch_norm(
                 images, gamma, beta, epsilon=epsilon
             )
-            # read late: D's passes on real and on generated images are in one run, and
-            # the second to arrive has to move what the first has left
+            # read late: of two passes in one run, the second has to move what the first
+            # has left. To keep them in order is the caller's part
             with tf.control_dependencies([mean, variance]):
                 moves = [
                     moving_mean.assign_sub((1 - momentum) * (moving_mean - mean)),
@@ -195,7 +194,8 @@ def with_known_gradients(graph):
 # order, in which they are one.
 
 FEW_CHANNELS = 16  # up to these, transposed convolutions make their input's points wide
-FEW_POINTS = {tf.float32: 16, tf.bfloat16: 64}  # of the smaller picture, h' * w'
+FEW_POINTS = 16  # up to these, of the smaller picture, convolutions are products
+FEW_POINTS_BFLOAT16 = 64  # the same, for their gradients by filters in bfloat16
 
 
 def _layer(forward, input_gradient, weight_gradient, x, weights, biases):
@@ -203,7 +203,11 @@ def _layer(forward, input_gradient, weight_gradient, x, weights, biases):
 
     @tf.custom_gradient
     def layer(x, weights, biases):
+        y = tf.nn.bias_add(forward(x, weights), biases)
+
         def gradients(dy):
+            dy = tf.convert_to_tensor(dy)  # it may be slices, of unknown shape
+            dy.set_shape(y.shape)
             return (
                 input_gradient(x, weights, dy),
                 weight_gradient(x, weights, dy),
@@ -211,33 +215,42 @@ def _layer(forward, input_gradient, weight_gradient, x, weights, biases):
                 tf.reduce_sum(dy, list(range(dy.shape.ndims - 1))),
             )
 
-        return tf.nn.bias_add(forward(x, weights), biases), gradients
+        return y, gradients
 
     return layer(x, tf.cast(weights, x.dtype), tf.cast(biases, x.dtype))
 
 
 def _convolution(x, w, stride):
     """[B, h, w, c] by filters [k, k, c, d], SAME -> [B, h', w', d]."""
-    height, width = (-(-n // stride) for n in x.shape.as_list()[1:3])
-    # for few points a row, oneDNN works at half its rate
-    if height * width > FEW_POINTS[tf.float32]:
+    kernel, _, _, d = w.shape.as_list()
+    sizes = x.shape.as_list()[1:3]
+    out = None if None in sizes else [-(-n // stride) for n in sizes]
+    # for few points, oneDNN works at half its rate
+    if out is None or math.prod(out) > FEW_POINTS:
         return tf.nn.conv2d(x, w, stride, 'SAME')
-    d = w.shape[-1]
-    y = tf.matmul(_patches(x, w.shape[0], stride), tf.reshape(w, [-1, d]))
-    return tf.reshape(y, [-1, height, width, d])
+    y = tf.matmul(_patches(x, kernel, stride), tf.reshape(w, [-1, d]))
+    return tf.reshape(y, [-1, *out, d])
 
 
 def _filter_gradient(x, dy, shape, stride):
     """Of _convolution(x, w) with w of that shape, by w."""
-    _, height, width, d = dy.shape
-    if height * width > FEW_POINTS[x.dtype]:
+    few = FEW_POINTS_BFLOAT16 if x.dtype == tf.bfloat16 else FEW_POINTS
+    _, *sizes, d = dy.shape.as_list()
+    if None in [*sizes, *x.shape.as_list()[1:3]] or math.prod(sizes) > few:
+        # in bfloat16, about 2% off, and low: it adds up in parts, in bfloat16
         return tf.nn.conv2d_backprop_filter(
             x, shape, dy, [1, stride, stride, 1], 'SAME'
         )
-    patches = _patches(x, shape[0], stride)
+    patches = _patches(x, shape.as_list()[0], stride)
     return tf.reshape(
         tf.matmul(patches, tf.reshape(dy, [-1, d]), transpose_a=True), shape
     )
+
+
+def _sizes(x):
+    """The shape of x: ints where they are known, tensors where not, and for B."""
+    known = [None, *x.shape.as_list()[1:]]
+    return [tf.shape(x)[i] if n is None else n for i, n in enumerate(known)]
 
 
 def _patches(x, kernel, stride):
@@ -257,7 +270,9 @@ def _patches(x, kernel, stride):
 def _transposed(y, w, shape, stride):
     """The transpose of _convolution by w: [B, h', w', d] -> `shape`, [B, h, w, c]."""
     k, _, c, d = w.shape.as_list()
-    is_even = all(n == m * stride for n, m in zip(shape[1:3], y.shape.as_list()[1:3]))
+    sizes = list(zip(shape[1:3], y.shape.as_list()[1:3]))
+    is_known = not any(n is None or tf.is_tensor(n) for pair in sizes for n in pair)
+    is_even = is_known and all(n == m * stride for n, m in sizes)
     if c > FEW_CHANNELS or not is_even or not 1 < stride <= k:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
     # A point of y gives stride x stride points, each by the taps of w that meet it: a

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -94,10 +95,17 @@ def test_bfloat16_gives_about_the_losses_of_float32(sess, tiny, y_dim):
             dcgan = tiny(other, y_dim=y_dim, precision=precision)
             weights = weights or other.run(dcgan.variables)
             other.run([v.assign(w) for v, w in zip(dcgan.variables, weights)])
-            fetches = [dcgan.d_loss_real, dcgan.d_loss_fake, dcgan.sampler]
-            *few, images = other.run(fetches, feed_for(dcgan))
-            losses.append(few)
-            assert images.dtype == np.float32
+            fetches = [dcgan.d_loss_real, dcgan.d_loss_fake]
+            losses.append(other.run(fetches, feed_for(dcgan)))
+            types = {
+                (op.name.split('/')[0], op.outputs[0].dtype.name)
+                for op in other.graph.get_operations()
+                if op.type in ('MatMul', 'Conv2D', 'Conv2DBackpropInput')
+            }
+            networks = 'generator', 'discriminator', 'discriminator_1'
+            both = {(network, precision) for network in networks}
+            assert both | {('generator_1', 'float32')} <= types  # the sampler
+            assert not {(network, 'float32') for network in networks} & types - both
     assert losses[0] != losses[1] and np.allclose(*losses, rtol=0.02)
 
 
@@ -105,11 +113,10 @@ def adam_steps(dcgan, learning_rate):
     """The original's optimisers, variables of their own: (D's step, G's step)."""
     _, real, _, fake, _ = dcgan._both_passes(dcgan.G)  # d_loss, its passes in order
     steps = (real + fake, dcgan.d_vars), (dcgan.g_loss, dcgan.g_vars)
-    with tf.variable_scope('six_runs'):
-        return [
-            tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(loss, var_list=v)
-            for loss, v in steps
-        ]
+    return [
+        tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(loss, var_list=v)
+        for loss, v in steps
+    ]
 
 
 # Adam divides by gradients that are rounding error, of biases before a batch norm: then
@@ -139,6 +146,61 @@ def test_an_iteration_does_what_the_six_runs_of_the_original_do(
         results.append([*losses, *sess.run(dcgan.variables)])
     for six, one in zip(*results):
         assert np.allclose(six, one, rtol=10 * near, atol=near)
+
+
+def needed(fetches):
+    """{operation: those that always run before it} of what fetches run."""
+    before, waiting = {}, [tensor.op for tensor in tf.nest.flatten(fetches)]
+    while waiting:
+        op = waiting[-1]
+        direct = {tensor.op for tensor in op.inputs} | set(op.control_inputs)
+        missing = direct - before.keys()
+        waiting.extend(missing)
+        if not missing:
+            before[waiting.pop()] = direct.union(*(before[o] for o in direct))
+    return before
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, tiny):
+    dcgan = tiny(y_dim=y_dim)
+    config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=True)
+    iteration, users = dcgan._build_iteration(config), {}
+    before = needed(iteration)
+    for op in before:
+        for tensor in op.inputs:
+            if tensor.dtype == tf.resource:
+                users.setdefault(tensor, []).append(op)
+    assert len(users) > len(dcgan.variables)  # Adam's as well
+    for ops_of_one in users.values():
+        for a, b in itertools.combinations(ops_of_one, 2):
+            reads = {a.type, b.type} == {'ReadVariableOp'}
+            assert reads or a in before[b] or b in before[a], (a.name, b.name)
+
+
+def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, tiny):
+    dcgan = tiny()
+    config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
+    iteration = dcgan._build_iteration(config)
+    sess.run(tf.global_variables_initializer())
+    # far from 0, where logits are probabilities no longer
+    sess.run(dcgan.d_vars[-1].assign([-3.0]))
+    summaries, d_loss_fake, d_loss_real, g_loss, _ = sess.run(
+        iteration, feed_for(dcgan)
+    )
+    shown = [
+        {value.tag: value for value in tf.Summary.FromString(summary).value}
+        for summary in summaries
+    ]
+    d_step = {'z_1', 'd', 'd_loss_real', 'd_loss'}
+    g_step = {'z_1', 'd_', 'd_loss_fake', 'g_loss'}
+    assert [set(values) for values in shown] == [d_step, g_step, g_step]
+    for values, name in zip(shown, ('d', 'd_', 'd_')):
+        assert 0 < values[name].histo.min <= values[name].histo.max < 0.2
+    for values in shown[1:]:
+        assert np.isclose(values['g_loss'].simple_value, g_loss, rtol=1e-3)
+        assert np.isclose(values['d_loss_fake'].simple_value, d_loss_fake, rtol=1e-3)
+    assert np.isclose(shown[0]['d_loss_real'].simple_value, d_loss_real, rtol=1e-3)
 
 
 def test_a_checkpoint_brings_back_weights_and_step(sess, tiny, tmp_path):

@@ -92,6 +92,39 @@ def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
     )
 
 
+@pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
+def test_layers_take_pictures_of_unknown_size(sess, dtype):
+    def plain(x, w, biases):
+        return tf.nn.conv2d(x, w, 2, 'SAME') + biases
+
+    def plain_transposed(x, w, biases):
+        return tf.nn.conv2d_transpose(x, w, [5, 16, 16, 3], 2, 'SAME') + biases
+
+    def unknown(x):
+        return tf.placeholder_with_default(x, [None, None, None, x.shape[-1]])
+
+    def transposed(x):
+        height = 2 * tf.shape(x)[1]
+        return ops.deconv2d(unknown(x), [5, height, height, 3])
+
+    compare(sess, lambda x: ops.conv2d(unknown(x), 4), plain, (5, 8, 8, 3), dtype)
+    with tf.Graph().as_default(), tf.Session() as other:
+        compare(other, transposed, plain_transposed, (5, 8, 8, 3), dtype)
+
+
+def test_layers_take_shapes_as_they_were_before_tensorflow_2(sess):
+    tf.disable_v2_tensorshape()
+    try:
+        x = ops.conv2d(tf.ones([2, 8, 8, 3]), 4)
+        x = ops.conv_cond_concat(x, tf.ones([2, 1, 1, 3]))
+        x = ops.deconv2d(ops.batch_norm(x), [2, 8, 8, 3])
+        y = ops.linear(tf.reshape(x, [2, -1]), 5)
+        gradients = tf.gradients(y, tf.trainable_variables())
+    finally:
+        tf.enable_v2_tensorshape()
+    assert all(g.any() for g in evaluate(sess, gradients[:2] + gradients[-2:]))
+
+
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
 def test_linear_and_its_gradients_are_those_of_tensorflow(sess, dtype):
     def plain(x, w, bias):

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from conftest import (
     ROOT,
     SMALL,
@@ -101,6 +102,17 @@ def test_a_checkpoint_holds_the_whole_state(home):
     assert state['training/random_key'].shape == (624,)
 
 
+def test_the_graph_beside_a_checkpoint_can_be_differentiated(home):
+    path = home / 'out' / 'whole' / 'checkpoint' / 'model.b8-15.meta'
+    with tf.Graph().as_default() as graph:
+        tf.train.import_meta_graph(str(path))
+        z, images = map(graph.get_tensor_by_name, ['z:0', 'generator_1/Tanh:0'])
+        assert tf.gradients(images, z)[0].shape.as_list() == [None, 6]
+        assert not any(
+            '_gradient_op_type' in op.node_def.attr for op in graph.get_operations()
+        )
+
+
 def test_the_last_checkpoint_is_kept_beside_those_of_max_to_keep(home):
     assert steps(home / 'out' / 'whole' / 'checkpoint') == [8, 12, 15]
 
@@ -184,6 +196,13 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_used(ending, home, copy):
     assert re.search(told, result.stdout)
     assert losses(result.stdout) == expected(home, 13)
     assert_as_never_stopped(home, copy[1])
+
+
+def test_a_checkpoint_half_removed_is_removed_by_the_next_run(home, copy):
+    (copy[0] / 'model.b8-12.data-00000-of-00001').unlink()
+    result = go_on(home, copy[1], '--epoch', 4, '--max_to_keep', 1)
+    assert result.returncode == 0, result.stderr
+    assert steps(copy[0]) == [20] and not list(copy[0].glob('*-12.*'))
 
 
 def test_a_run_whose_checkpoints_are_all_torn_is_not_started_anew(home, copy):
