@@ -12,9 +12,9 @@ of the matrix rate    that over the rate at which large matrices of the same typ
 samples/s             as main.py draws them, in bytes; in brackets, by the sampler node
                       in a loop, a batch at a time
 main.py, ms           an iteration of a real run of main.py on random data: reading,
-                      summaries, printing and, where it comes by them (each 200),
-                      sheets and checkpoints are part of it; and what that takes beyond
-                      the bare one, in turns, in which the other's process is halted
+                      summaries, printing, and its 200th part of a sheet, of the losses
+                      of a sample and of a checkpoint; and what that takes beyond the
+                      bare one, in turns, in which the other's process is halted
 start, s; peak, MB    of that run: to its first iteration; its memory, without that of
                       processes that decode pictures
 
@@ -54,8 +54,8 @@ import utils
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
 SECONDS = 30  # for the turns of the rows of a size and batch, and for a run of main.py
-# iterations of the latter, if in thrice that time: two sheets and checkpoints
-RUN = 401
+RUN = 401  # iterations of the latter, if in thrice that time
+DUE = 200  # iterations to a sheet and a checkpoint, by main.py's flags
 MNIST_PICTURES = 70000
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
 HEADER = (
@@ -74,6 +74,8 @@ def main():
     parser.add_argument('--bare', action='store_true', help='without main.py')
     parser.add_argument('--json', action='store_true', help='instead of the table')
     args = parser.parse_args()
+    if not all(1 <= batch <= SAMPLES for batch in args.batch):
+        parser.error(f'--batch: from 1 to {SAMPLES}')
     # so that real_run leaves no main.py behind, halted
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = []
@@ -343,20 +345,22 @@ def measure_runs(rows, size, batch, folder):
         batches = min(count, pictures // batch)
         args = [*data, '--precision', row['iteration'], '--batch_size', batch]
         args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
-        start, pace, bare, peak = real_run(args, folder, row['step'], count // 10 or 1)
+        start, pace, bare, peak = real_run(args, folder, row['step'], count)
         row['main_ms'], row['main_overhead'] = pace * 1e3, pace / bare - 1
         row['start_s'], row['peak_mb'] = start, peak
 
 
-def real_run(args, folder, step, turn):
-    """Of main.py, halted after every `turn` iterations, for half as many bare steps.
+def real_run(args, folder, step, count):
+    """Of main.py, halted for bare steps, ten times in all, half as many as its own.
 
     Returns seconds to the first iteration, of another one and of a bare step, and the
     peak of its memory in MB.
     """
+    turn, due = count // 10 or 1, min(DUE, count // 2)
+    args = [*args, '--sample_freq', due, '--ckpt_freq', due]
     command = [sys.executable, ROOT / 'main.py', '--train', *args]
     environment = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
-    count, inside, bare, start = 0, [], [], time.perf_counter()
+    inside, bare, peak, start = [], [], 0, time.perf_counter()
     with subprocess.Popen(
         list(map(str, command)),
         cwd=folder,
@@ -368,16 +372,16 @@ def real_run(args, folder, step, turn):
         try:
             for line in process.stdout:
                 if ' Trained: ' in line:  # all is done, and the process still there
-                    status = Path(f'/proc/{process.pid}/status').read_text()
+                    peak = max(peak, peak_memory(process.pid))
                 if ' Epoch:[' not in line:
                     continue
-                if count % turn == 0:
-                    inside.append(time.perf_counter() - start)
+                inside.append(time.perf_counter() - start)
+                if len(inside) % turn == 1 or turn == 1:
                     os.killpg(process.pid, signal.SIGSTOP)
                     bare += [timed(step) for _ in range(-(-turn // 2))]
+                    peak = max(peak, peak_memory(process.pid))
                     os.killpg(process.pid, signal.SIGCONT)
-                    start = time.perf_counter()
-                count += 1
+                start = time.perf_counter()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -385,10 +389,19 @@ def real_run(args, folder, step, turn):
     if process.returncode:
         sys.exit(f'bench.py: {" ".join(map(str, command))} has failed, see above')
     first, *inside = inside
-    pace = statistics.mean(inside) / turn
-    # not the maximum of getrusage, which counts what this process is as it forks
-    peak = int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) / 1000
-    return first, pace, statistics.mean(bare), peak
+    # iterations `due`, `2 * due`, ... are followed by a sheet and a checkpoint
+    plain = statistics.mean(s for i, s in enumerate(inside, 1) if i % due)
+    extra = statistics.mean(inside[due - 1 :: due]) - plain
+    return first, plain + extra / DUE, statistics.mean(bare), peak
+
+
+def peak_memory(pid):
+    """In MB, so far; 0 of a process that has ended.
+
+    Not the maximum of getrusage, which counts what this process is as it forks.
+    """
+    match = re.search(r'VmHWM:\s*(\d+) kB', Path(f'/proc/{pid}/status').read_text())
+    return int(match[1]) / 1000 if match else 0
 
 
 def as_line(row):
