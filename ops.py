@@ -237,7 +237,7 @@ def _filter_gradient(x, dy, shape, stride):
     few = FEW_POINTS_BFLOAT16 if x.dtype == tf.bfloat16 else FEW_POINTS
     _, *sizes, d = dy.shape.as_list()
     if None in [*sizes, *x.shape.as_list()[1:3]] or math.prod(sizes) > few:
-        # in bfloat16, about 2% off, and low: it adds up in parts, in bfloat16
+        # in bfloat16 2 to 5% off and low, where a product is 0.2%, but far faster
         return tf.nn.conv2d_backprop_filter(
             x, shape, dy, [1, stride, stride, 1], 'SAME'
         )

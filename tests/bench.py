@@ -1,4 +1,4 @@
-"""How fast DCGAN trains: python tests/bench.py, about 6 minutes on 2 cores.
+"""How fast DCGAN trains: python tests/bench.py, about 8 minutes on 2 cores.
 
 Compares, in one process and turn by turn, an iteration as the original has it (six runs
 of the session, the layers in its words, its session) with that of this code in float32
@@ -53,8 +53,9 @@ import utils
 
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
-SECONDS = 30  # for the turns of the rows of a size and batch, and for a run of main.py
-RUN = 401  # iterations of the latter, if in thrice that time
+SECONDS = 30  # for the turns of the rows of a size and batch
+RUN = 401  # iterations of main.py, if they take no longer than
+RUN_SECONDS = 90, 60  # this; if they do, as many as in the latter
 DUE = 200  # iterations to a sheet and a checkpoint, by main.py's flags
 MNIST_PICTURES = 70000
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
@@ -341,7 +342,8 @@ def measure_runs(rows, size, batch, folder):
         pictures = len(os.listdir(f'{folder}/data/pictures'))
     for row in rows[1:]:
         seconds = row['ms'] / 1e3
-        count = RUN if RUN * seconds < 3 * SECONDS else max(5, int(SECONDS / seconds))
+        longest, shorter = RUN_SECONDS
+        count = RUN if RUN * seconds < longest else max(5, int(shorter / seconds))
         batches = min(count, pictures // batch)
         args = [*data, '--precision', row['iteration'], '--batch_size', batch]
         args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
