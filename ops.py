@@ -237,10 +237,12 @@ def _filter_gradient(x, dy, shape, stride):
     few = FEW_POINTS_BFLOAT16 if x.dtype == tf.bfloat16 else FEW_POINTS
     _, *sizes, d = dy.shape.as_list()
     if None in [*sizes, *x.shape.as_list()[1:3]] or math.prod(sizes) > few:
-        # in bfloat16 2 to 5% off and low, where a product is 0.2%, but far faster
-        return tf.nn.conv2d_backprop_filter(
-            x, shape, dy, [1, stride, stride, 1], 'SAME'
+        # in bfloat16 it would be up to 5% low, and a third faster; products are not
+        wide = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
+        gradient = tf.nn.conv2d_backprop_filter(
+            tf.cast(x, wide), shape, tf.cast(dy, wide), [1, stride, stride, 1], 'SAME'
         )
+        return tf.cast(gradient, x.dtype)
     patches = _patches(x, shape.as_list()[0], stride)
     return tf.reshape(
         tf.matmul(patches, tf.reshape(dy, [-1, d]), transpose_a=True), shape

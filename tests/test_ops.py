@@ -92,6 +92,20 @@ def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
     )
 
 
+@pytest.mark.parametrize('size', [64, 8])
+def test_gradients_by_filters_in_bfloat16_are_not_low(sess, size):
+    rng = np.random.RandomState(0)
+    x = rng.rand(64, size, size, 3).astype(np.float32)  # all positive: sums of as many
+    dy = rng.rand(64, size // 2, size // 2, 8).astype(np.float32)
+    gradients = []
+    for dtype in (tf.float32, tf.bfloat16):
+        y = ops.conv2d(tf.constant(x, dtype), 8, name=dtype.name)
+        w = variable(f'{dtype.name}/w')
+        (gradient,) = tf.gradients(y, w, tf.constant(dy, dtype))
+        gradients.append(evaluate(sess, gradient))
+    assert abs(gradients[1] / gradients[0] - 1).max() < 0.01
+
+
 @pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
 def test_layers_take_pictures_of_unknown_size(sess, dtype):
     def plain(x, w, biases):
