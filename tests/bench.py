@@ -14,7 +14,8 @@ samples/s             as main.py draws them, in bytes; in brackets, by the sampl
 main.py, ms           an iteration of a real run of main.py on random data: reading,
                       summaries, printing, and its 200th part of a sheet, of the losses
                       of a sample and of a checkpoint; and what that takes beyond the
-                      bare one, in turns, in which the other's process is halted
+                      bare one, in turns, in which the other's process is halted: the
+                      median of turns
 start, s; peak, MB    of that run: to its first iteration; its memory, without that of
                       processes that decode pictures
 
@@ -347,18 +348,18 @@ def measure_runs(rows, size, batch, folder):
         batches = min(count, pictures // batch)
         args = [*data, '--precision', row['iteration'], '--batch_size', batch]
         args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
-        start, pace, bare, peak = real_run(args, folder, row['step'], count)
-        row['main_ms'], row['main_overhead'] = pace * 1e3, pace / bare - 1
+        start, pace, overhead, peak = real_run(args, folder, row['step'], count)
+        row['main_ms'], row['main_overhead'] = pace * 1e3, overhead
         row['start_s'], row['peak_mb'] = start, peak
 
 
 def real_run(args, folder, step, count):
-    """Of main.py, halted for bare steps, ten times in all, half as many as its own.
+    """Of main.py, halted for turns of bare steps, half as many as its own.
 
-    Returns seconds to the first iteration, of another one and of a bare step, and the
-    peak of its memory in MB.
+    Returns seconds to the first iteration and of another one, the part by which that is
+    longer than a bare step, and the peak of its memory in MB.
     """
-    turn, due = count // 10 or 1, min(DUE, count // 2)
+    turn, due = max(2, count // 40), min(DUE, count // 2)
     args = [*args, '--sample_freq', due, '--ckpt_freq', due]
     command = [sys.executable, ROOT / 'main.py', '--train', *args]
     environment = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
@@ -378,9 +379,10 @@ def real_run(args, folder, step, count):
                 if ' Epoch:[' not in line:
                     continue
                 inside.append(time.perf_counter() - start)
-                if len(inside) % turn == 1 or turn == 1:
+                if len(inside) % turn == 1:
                     os.killpg(process.pid, signal.SIGSTOP)
-                    bare += [timed(step) for _ in range(-(-turn // 2))]
+                    steps = [timed(step) for _ in range(-(-turn // 2))]
+                    bare.append(statistics.mean(steps))
                     peak = max(peak, peak_memory(process.pid))
                     os.killpg(process.pid, signal.SIGCONT)
                 start = time.perf_counter()
@@ -392,9 +394,16 @@ def real_run(args, folder, step, count):
         sys.exit(f'bench.py: {" ".join(map(str, command))} has failed, see above')
     first, *inside = inside
     # iterations `due`, `2 * due`, ... are followed by a sheet and a checkpoint
-    plain = statistics.mean(s for i, s in enumerate(inside, 1) if i % due)
-    extra = statistics.mean(inside[due - 1 :: due]) - plain
-    return first, plain + extra / DUE, statistics.mean(bare), peak
+    plain = [
+        statistics.mean(
+            s for i, s in enumerate(inside[at : at + turn], at + 1) if i % due
+        )
+        for at in range(0, len(inside) - turn + 1, turn)
+    ]
+    pace = statistics.median(plain)
+    extra = (statistics.mean(inside[due - 1 :: due]) - pace) / DUE
+    ratio = statistics.median(a / b for a, b in zip(plain, bare)) + extra / pace
+    return first, pace + extra, ratio - 1, peak
 
 
 def peak_memory(pid):
