@@ -45,6 +45,8 @@ FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 MOMENTUM = 0.9  # of the moving averages
 PRECISIONS = ('float32', 'bfloat16')
 STEP = re.compile(r'-(\d+)$')
+# what a checkpoint raises that is not whole, or has no such tensor
+UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
 def conv_out_size_same(size, stride):
@@ -427,7 +429,7 @@ class DCGAN:
         folder = os.path.dirname(checkpoint)
         self._kept[folder] = [p for p in reversed(found) if holds_progress(p)]
         write_state(folder, found[::-1])
-        ends = [p for p in found if holds_progress(p) and is_end(p)]
+        ends = [p for p in found if is_end(p)]
         at.spared = [checkpoint, *ends[:1]]
         return at
 
@@ -941,7 +943,7 @@ def read_through(path):
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
 
 
@@ -956,11 +958,12 @@ def holds_progress(path):
 def is_end(path):
     """Whether a run had ended, normally or interrupted, with this checkpoint.
 
-    Of one that is torn, as a run leaves it that is killed while it removes it: no.
+    Of the original's, or one that is torn, as a run leaves it that is killed while it
+    removes it: no.
     """
     try:
         return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
-    except (tf.errors.OpError, IndexError, RuntimeError, ValueError):
+    except UNREADABLE:
         return False
 
 

@@ -40,6 +40,7 @@ def use(home, dataset, *args):
 
 
 def told(home, result):
+    """The paths that a run of main.py printed, and all its text."""
     assert result.returncode == 0 and result.stderr == '', result.stderr
     paths = re.findall(r'^ \[\*\] (\./out/[^:,\n]+)', result.stdout, re.MULTILINE)
     return [str(home / path) for path in paths], result.stdout
