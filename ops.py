@@ -261,16 +261,25 @@ def _sizes(x):
 
 def _patches(x, kernel, stride):
     """What each point of a SAME convolution sees: [B * h' * w', kernel * kernel * c]"""
-    _, *sizes, c = x.shape.as_list()
-    out = _reduced(x, stride)
-    pads = [max((m - 1) * stride + kernel - n, 0) for m, n in zip(out, sizes)]
-    x = tf.pad(x, [[0, 0], *([pad // 2, pad - pad // 2] for pad in pads), [0, 0]])
-    height, width = (n + pad for n, pad in zip(sizes, pads))
-    number = np.arange(height * width).reshape(height, width)  # of each point
-    seen = np.lib.stride_tricks.sliding_window_view(number, (kernel, kernel))
-    seen = seen[::stride, ::stride].reshape(-1)
-    points = tf.reshape(x, [-1, height * width, c])
-    return tf.reshape(tf.gather(points, seen, axis=1), [-1, kernel * kernel * c])
+    _, h, w, c = x.shape.as_list()
+    points = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
+    seen = tf.gather(points, _seen(h, w, kernel, stride), axis=1)
+    return tf.reshape(seen, [-1, kernel * kernel * c])
+
+
+def _seen(h, w, kernel, stride):
+    """Which points the points of a SAME convolution see: numbers, [h' * w' * k * k].
+
+    Point (0, 0) has the number 0, padding h * w.
+    """
+    pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
+    numbers = np.pad(
+        np.arange(h * w).reshape(h, w),
+        [(pad // 2, pad - pad // 2) for pad in pads],
+        constant_values=h * w,
+    )
+    seen = np.lib.stride_tricks.sliding_window_view(numbers, (kernel, kernel))
+    return seen[::stride, ::stride].reshape(-1)
 
 
 def _transposed(y, w, shape, stride):
@@ -279,8 +288,24 @@ def _transposed(y, w, shape, stride):
     sizes = list(zip(shape[1:3], y.shape.as_list()[1:3]))
     is_known = not any(n is None or tf.is_tensor(n) for pair in sizes for n in pair)
     is_even = is_known and all(n == m * stride for n, m in sizes)
-    if c > FEW_CHANNELS or not is_even or not 1 < stride <= k:
+    if c <= FEW_CHANNELS and is_even and 1 < stride <= k:
+        return _widened(y, w, stride)
+    points = math.prod(m for _, m in sizes) if is_known else math.inf
+    # bfloat16 would round the parts of the sums, and gain nothing
+    if points > FEW_POINTS or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
+    # what each point of y gives, then its sums where it lands, a product with ones
+    given = tf.matmul(tf.reshape(y, [-1, d]), tf.reshape(w, [-1, d]), transpose_b=True)
+    given = tf.reshape(given, [-1, points * k * k, c])
+    _, height, width, _ = shape
+    seen = _seen(height, width, k, stride)
+    lands = np.arange(height * width)[:, np.newaxis] == seen
+    return tf.reshape(tf.matmul(tf.constant(lands, y.dtype), given), shape)
+
+
+def _widened(y, w, stride):
+    """_transposed, for few channels, to a picture `stride` times as wide and high."""
+    k, _, c, d = w.shape.as_list()
     # A point of y gives stride x stride points, each by the taps of w that meet it: a
     # convolution with stride 1, whose channels are then laid out as points
     # (https://arxiv.org/abs/1609.05158). Point p of them takes, from y at a distance of
