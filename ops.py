@@ -7,6 +7,7 @@ stddev 0.02.
 """
 
 import functools
+import itertools
 import math
 import timeit
 
@@ -195,7 +196,7 @@ def with_known_gradients(graph):
 
 FEW_CHANNELS = 16  # up to these, transposed convolutions make their input's points wide
 FEW_POINTS = 16  # up to these, of the smaller picture, convolutions are products
-FEW_POINTS_BFLOAT16 = 64  # the same, for their gradients by filters in bfloat16
+FEW_POINTS_BFLOAT16 = 256  # the same, for their gradients by filters in bfloat16
 
 
 def _layer(forward, input_gradient, weight_gradient, x, weights, biases):
@@ -227,13 +228,22 @@ def _convolution(x, w, stride):
     # for few points, oneDNN works at half its rate
     if out is None or math.prod(out) > FEW_POINTS:
         return tf.nn.conv2d(x, w, stride, 'SAME')
-    y = tf.matmul(_patches(x, kernel, stride), tf.reshape(w, [-1, d]))
-    return tf.reshape(y, [-1, *out, d])
+    height, width = out
+    parts = []
+    for rows, taps, patches in _patches(x, kernel, stride):
+        y = tf.matmul(patches, tf.reshape(w[taps], [-1, d]))
+        y = tf.reshape(y, [-1, rows.stop - rows.start, width, d])
+        around = [rows.start, height - rows.stop]
+        parts.append(tf.pad(y, [[0, 0], around, [0, 0], [0, 0]]))
+    return tf.add_n(parts)
 
 
 def _filter_gradient(x, dy, shape, stride):
     """Of _convolution(x, w) with w of that shape, by w."""
-    few = FEW_POINTS_BFLOAT16 if x.dtype == tf.bfloat16 else FEW_POINTS
+    kernel, _, c, d = shape.as_list()
+    few = FEW_POINTS
+    if x.dtype == tf.bfloat16 and c > FEW_CHANNELS:
+        few = FEW_POINTS_BFLOAT16
     out = _reduced(x, stride)
     if out is None or math.prod(out) > few:
         # in bfloat16 it would be up to 5% low, and a third faster; products are not
@@ -242,9 +252,11 @@ def _filter_gradient(x, dy, shape, stride):
             tf.cast(x, wide), shape, tf.cast(dy, wide), [1, stride, stride, 1], 'SAME'
         )
         return tf.cast(gradient, x.dtype)
-    patches = _patches(x, shape.as_list()[0], stride)
-    dy = tf.reshape(dy, [-1, dy.shape[-1]])
-    return tf.reshape(tf.matmul(patches, dy, transpose_a=True), shape)
+    parts = [
+        tf.matmul(patches, tf.reshape(dy[:, rows], [-1, d]), transpose_a=True)
+        for rows, _, patches in _patches(x, kernel, stride)
+    ]
+    return tf.reshape(tf.concat(parts, 0), shape)
 
 
 def _reduced(x, stride):
@@ -260,17 +272,29 @@ def _sizes(x):
 
 
 def _patches(x, kernel, stride):
-    """What each point of a SAME convolution sees: [B * h' * w', kernel * kernel * c]"""
+    """_bands, with what is seen of x: [(rows, taps, [points, taps * kernel * c])]."""
     _, h, w, c = x.shape.as_list()
     points = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
-    seen = tf.gather(points, _seen(h, w, kernel, stride), axis=1)
-    return tf.reshape(seen, [-1, kernel * kernel * c])
+    return [
+        (
+            rows,
+            taps,
+            tf.reshape(
+                tf.gather(points, seen.reshape(-1), axis=1),
+                [-1, seen.shape[2] * kernel * c],
+            ),
+        )
+        for rows, taps, seen in _bands(h, w, kernel, stride)
+    ]
 
 
-def _seen(h, w, kernel, stride):
-    """Which points the points of a SAME convolution see: numbers, [h' * w' * k * k].
+def _bands(h, w, kernel, stride):
+    """The products that make up a SAME convolution: [(rows, taps, seen)].
 
-    Point (0, 0) has the number 0, padding h * w.
+    Slices of the rows of its output and of those of its filters, and the numbers of the
+    points that they meet, [rows, w', taps, kernel]: that of (0, 0) is 0, of padding
+    h * w. A row of a filter goes with the rows at which it meets the picture, which
+    saves 15% from 8x8 to 4x4. Columns do not: it would mean to copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
     numbers = np.pad(
@@ -279,7 +303,20 @@ def _seen(h, w, kernel, stride):
         constant_values=h * w,
     )
     seen = np.lib.stride_tricks.sliding_window_view(numbers, (kernel, kernel))
-    return seen[::stride, ::stride].reshape(-1)
+    seen = seen[::stride, ::stride]
+    meets = (seen < h * w).any(axis=(1, 3))  # [h', kernel]
+
+    def met_by(tap):
+        rows = [row for row, is_met in enumerate(meets[:, tap]) if is_met]
+        # where there are none, zeros: the gradient has to have this tap, too
+        return (rows[0], rows[-1] + 1) if rows else (0, len(meets))
+
+    bands = []
+    for (start, stop), group in itertools.groupby(range(kernel), met_by):
+        first, *others = group
+        rows, taps = slice(start, stop), slice(first, first + len(others) + 1)
+        bands.append((rows, taps, seen[rows, :, taps]))
+    return bands
 
 
 def _transposed(y, w, shape, stride):
@@ -295,12 +332,15 @@ def _transposed(y, w, shape, stride):
     if points > FEW_POINTS or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
     # what each point of y gives, then its sums where it lands, a product with ones
-    given = tf.matmul(tf.reshape(y, [-1, d]), tf.reshape(w, [-1, d]), transpose_b=True)
-    given = tf.reshape(given, [-1, points * k * k, c])
     _, height, width, _ = shape
-    seen = _seen(height, width, k, stride)
-    lands = np.arange(height * width)[:, np.newaxis] == seen
-    return tf.reshape(tf.matmul(tf.constant(lands, y.dtype), given), shape)
+    parts = []
+    for rows, taps, seen in _bands(height, width, k, stride):
+        y_rows, w_rows = tf.reshape(y[:, rows], [-1, d]), tf.reshape(w[taps], [-1, d])
+        given = tf.matmul(y_rows, w_rows, transpose_b=True)
+        lands = np.arange(height * width)[:, np.newaxis] == seen.reshape(-1)
+        given = tf.reshape(given, [-1, seen.size, c])
+        parts.append(tf.matmul(tf.constant(lands, y.dtype), given))
+    return tf.reshape(tf.add_n(parts), shape)
 
 
 def _widened(y, w, stride):

@@ -39,6 +39,7 @@ SHAPES = [
     (10, 12, 2, 3, 3, 2),
     (12, 12, 2, 3, 2, 3),
     (3, 3, 2, 2, 5, 2),  # smaller than the kernel
+    (3, 2, 2, 2, 9, 2),  # much smaller: some taps never meet it
 ]
 CASES = [(tf.float32, *shape) for shape in [*SHAPES, (12, 12, 2, 3, 3, 1)]]
 CASES += [(tf.bfloat16, *shape) for shape in SHAPES]
@@ -92,10 +93,11 @@ def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
     )
 
 
-@pytest.mark.parametrize('size', [64, 8])
-def test_gradients_by_filters_in_bfloat16_are_not_low(sess, size):
+@pytest.mark.parametrize('size, channels', [(64, 3), (32, 17), (8, 3)])
+def test_gradients_by_filters_in_bfloat16_are_not_low(sess, size, channels):
     rng = np.random.RandomState(0)
-    x = rng.rand(64, size, size, 3).astype(np.float32)  # all positive: sums of as many
+    x = rng.rand(64, size, size, channels)  # all positive: sums of as many
+    x = x.astype(np.float32)
     dy = rng.rand(64, size // 2, size // 2, 8).astype(np.float32)
     gradients = []
     for dtype in (tf.float32, tf.bfloat16):
