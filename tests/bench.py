@@ -1,4 +1,4 @@
-"""How fast DCGAN trains: python tests/bench.py, about 8 minutes on 2 cores.
+"""How fast DCGAN trains: python tests/bench.py, 8 to 12 minutes on 2 cores.
 
 Compares, in one process and turn by turn, an iteration as the original has it (six runs
 of the session, the layers in its words, its session) with that of this code in float32
