@@ -196,7 +196,8 @@ def with_known_gradients(graph):
 
 FEW_CHANNELS = 16  # up to these, transposed convolutions make their input's points wide
 FEW_POINTS = 16  # up to these, of the smaller picture, convolutions are products
-FEW_POINTS_BFLOAT16 = 256  # the same, for their gradients by filters in bfloat16
+# the same, for gradients by filters in bfloat16 of more than FEW_CHANNELS channels
+FEW_POINTS_BFLOAT16 = 256
 
 
 def _layer(forward, input_gradient, weight_gradient, x, weights, biases):
@@ -225,8 +226,8 @@ def _convolution(x, w, stride):
     """[B, h, w, c] by filters [k, k, c, d], SAME -> [B, h', w', d]."""
     kernel, _, _, d = w.shape.as_list()
     out = _reduced(x, stride)
-    # for few points, oneDNN works at half its rate
-    if out is None or math.prod(out) > FEW_POINTS:
+    # for few points, oneDNN works at half its rate; bfloat16 would round the parts
+    if out is None or math.prod(out) > FEW_POINTS or x.dtype == tf.bfloat16:
         return tf.nn.conv2d(x, w, stride, 'SAME')
     height, width = out
     parts = []
@@ -242,6 +243,7 @@ def _filter_gradient(x, dy, shape, stride):
     """Of _convolution(x, w) with w of that shape, by w."""
     kernel, _, c, d = shape.as_list()
     few = FEW_POINTS
+    # of fewer channels, patches are gathered in too small pieces
     if x.dtype == tf.bfloat16 and c > FEW_CHANNELS:
         few = FEW_POINTS_BFLOAT16
     out = _reduced(x, stride)
@@ -272,29 +274,30 @@ def _sizes(x):
 
 
 def _patches(x, kernel, stride):
-    """_bands, with what is seen of x: [(rows, taps, [points, taps * kernel * c])]."""
+    """_bands, with points of x for their numbers: [(rows, taps, patches)].
+
+    Patches are [B * rows * w', taps * kernel * c].
+    """
     _, h, w, c = x.shape.as_list()
     points = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
-    return [
-        (
-            rows,
-            taps,
-            tf.reshape(
-                tf.gather(points, seen.reshape(-1), axis=1),
-                [-1, seen.shape[2] * kernel * c],
-            ),
-        )
-        for rows, taps, seen in _bands(h, w, kernel, stride)
-    ]
+    bands = []
+    for rows, taps, seen in _bands(h, w, kernel, stride):
+        patches = tf.gather(points, seen.reshape(-1), axis=1)
+        patches = tf.reshape(patches, [-1, seen.shape[2] * kernel * c])
+        bands.append((rows, taps, patches))
+    return bands
 
 
 def _bands(h, w, kernel, stride):
     """The products that make up a SAME convolution: [(rows, taps, seen)].
 
-    Slices of the rows of its output and of those of its filters, and the numbers of the
-    points that they meet, [rows, w', taps, kernel]: that of (0, 0) is 0, of padding
-    h * w. A row of a filter goes with the rows at which it meets the picture, which
-    saves 15% from 8x8 to 4x4. Columns do not: it would mean to copy the filters.
+    rows   slice of the output's rows
+    taps   slice of the filters' rows, those that meet the picture at just these
+    seen   [rows, w', taps, kernel], the number of the point of the picture under each
+           tap, row by row from 0; h * w for padding
+
+    To leave out rows of filters that see nothing but padding saves 15% from 8x8 to 4x4.
+    Columns stay: to slice them would be to copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
     numbers = np.pad(
@@ -327,7 +330,8 @@ def _transposed(y, w, shape, stride):
     is_even = is_known and all(n == m * stride for n, m in sizes)
     if c <= FEW_CHANNELS and is_even and 1 < stride <= k:
         return _widened(y, w, stride)
-    points = math.prod(m for _, m in sizes) if is_known else math.inf
+    is_whole = is_known and all(-(-n // stride) == m for n, m in sizes)
+    points = math.prod(m for _, m in sizes) if is_whole else math.inf
     # bfloat16 would round the parts of the sums, and gain nothing
     if points > FEW_POINTS or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')

@@ -6,7 +6,8 @@ and, where there are kernels for it, in bfloat16. Prints medians as a table:
 
 ms, pictures/s        of an iteration, with its batch at hand
 of the original's     that time over the time of the six runs
-GFLOP/s               by the convolutions and products that an iteration needs
+GFLOP/s               by the convolutions and products that an iteration needs, with
+                      their padding
 of the matrix rate    that over the rate at which large matrices of the same type are
                       multiplied, measured in between
 samples/s             as main.py draws them, in bytes; in brackets, by the sampler node
@@ -246,7 +247,7 @@ def product(dtype):
 
 
 def flops(dcgan):
-    """Of the convolutions and products that an iteration needs, two a multiplication.
+    """Of an iteration's convolutions, padding counted, and products; two for each term.
 
     G runs three times, as it changes twice: first, after its first step, and after its
     second. D runs in its step, on two batches, in each step of G, and twice at the end.

@@ -29,19 +29,26 @@ def test_deconv2d_reaches_odd_sizes(sess):
     assert variable('d/w').shape == [5, 5, 3, 5]
 
 
+def test_deconv2d_refuses_a_shape_that_does_not_fit(sess):
+    with pytest.raises(tf.errors.OpError):  # which one, is by the kernel
+        evaluate(sess, ops.deconv2d(tf.ones([2, 4, 4, 20]), [2, 6, 8, 20]))
+
+
 # height, width, channels in and out, kernel, stride; by the ways that ops.py goes
 SHAPES = [
     (16, 16, 3, 4, 5, 2),  # few channels, many points
     (12, 10, 17, 3, 5, 2),
     (8, 8, 17, 3, 5, 2),  # few points
     (7, 6, 3, 17, 5, 2),  # odd
+    (6, 8, 17, 3, 4, 2),  # even kernel
     (24, 24, 2, 3, 4, 3),
     (10, 12, 2, 3, 3, 2),
     (12, 12, 2, 3, 2, 3),
     (3, 3, 2, 2, 5, 2),  # smaller than the kernel
     (3, 2, 2, 2, 9, 2),  # much smaller: some taps never meet it
 ]
-CASES = [(tf.float32, *shape) for shape in [*SHAPES, (12, 12, 2, 3, 3, 1)]]
+ONE_BY_ONE = [(12, 12, 2, 3, 3, 1), (4, 3, 2, 3, 3, 1)]  # stride 1
+CASES = [(tf.float32, *shape) for shape in [*SHAPES, *ONE_BY_ONE]]
 CASES += [(tf.bfloat16, *shape) for shape in SHAPES]
 
 
@@ -93,11 +100,12 @@ def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
     )
 
 
+# by the ways that ops.py goes: 17 are more than few channels
 @pytest.mark.parametrize('size, channels', [(64, 3), (32, 17), (8, 3)])
 def test_gradients_by_filters_in_bfloat16_are_not_low(sess, size, channels):
     rng = np.random.RandomState(0)
-    x = rng.rand(64, size, size, channels)  # all positive: sums of as many
-    x = x.astype(np.float32)
+    # all positive: sums of as many
+    x = rng.rand(64, size, size, channels).astype(np.float32)
     dy = rng.rand(64, size // 2, size // 2, 8).astype(np.float32)
     gradients = []
     for dtype in (tf.float32, tf.bfloat16):
