@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import fcntl
 import functools
 import glob
@@ -24,6 +25,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 import zipfile
 import zlib
 from concurrent import futures
@@ -44,6 +46,8 @@ Z_DISTRIBUTIONS = {
 IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
 PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+# these say nothing about a file: no memory, disk or network failing, too many open files
+SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
 SAMPLES_AT_ONCE = 256  # a tenth faster than 64, on a CPU
 POINTS_AT_ONCE = 2**20  # for the sake of memory, if a batch is not more
@@ -94,6 +98,10 @@ def open_picture(path, grayscale=False):
             limit = Image.MAX_IMAGE_PIXELS  # of which Pillow itself only warns at first
             if limit and image.width * image.height > limit:
                 raise UserError(f'{path}: larger than {limit} pixels, likely a bomb')
+            if image.mode == 'I' and image.format != 'PNG':
+                raise UserError(
+                    f'{path}: 32-bit greys cannot be used; convert it to 8 or 16 bits'
+                )
             if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if grayscale:
@@ -102,9 +110,11 @@ def open_picture(path, grayscale=False):
                 ImageOps.exif_transpose(image, in_place=True)  # slow even for nothing
             image.load()  # before the file is closed
             return image if image.mode == 'RGB' else image.convert('RGB')
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except Exception as error:  # on a torn file Pillow's readers raise nearly anything
+    except Exception as error:  # on a corrupt file Pillow may raise nearly anything
+        if getattr(error, 'errno', None) in SYSTEM_ERRORS:
+            raise OSError(error.errno, error.strerror, path) from error  # it may be good
         raise UserError(f'{path}: not a picture that can be read ({error})') from error
 
 
@@ -206,7 +216,9 @@ def image_manifold_size(count):
 
 def inverse_transform(images):
     """[-1, 1] -> [0, 1]."""
-    return (images + 1.0) / 2.0
+    unit = images + 1.0
+    unit /= 2.0  # in place, for the sake of many samples
+    return unit
 
 
 def merge(images, size):
@@ -411,6 +423,9 @@ class IdxSet:
     def __len__(self):
         return len(self.images)
 
+    def close(self):
+        """Nothing to end: no other process takes part."""
+
     def shuffle(self):
         """Leave the order alone, as the original does."""
 
@@ -504,6 +519,10 @@ class PictureSet:
 
     def __len__(self):
         return len(self.files)
+
+    def close(self):
+        """End the decoding processes. Batches that are asked for start new ones."""
+        self.workers.close()
 
     def shuffle(self):
         self.order.sort()
@@ -610,6 +629,7 @@ class PictureSet:
         chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
         all_failed = []
         with (
+            contextlib.closing(self.workers),  # nothing is decoded after this
             replacing(path) as temporary,
             open(temporary, 'wb') as file,
             progress('cache', len(self), ' pictures') as bar,
@@ -624,7 +644,6 @@ class PictureSet:
             file.write(json.dumps(all_failed).encode())
             file.flush()
             os.fsync(file.fileno())
-        self.workers = Workers(0, self.options)  # they are needed no more
 
 
 def read_cache(path, shape):
@@ -658,7 +677,7 @@ def decode(jobs, options):
 
 
 class Workers:
-    """Processes that decode; they end when this one does.
+    """Processes that decode images, until close() or until this process ends.
 
     They are not multiprocessing's, which would import the script that was started, and
     with it TensorFlow, into each. A thread waits for each of them.
@@ -666,16 +685,22 @@ class Workers:
 
     def __init__(self, count, options):
         self.count, self.options = count, options
-        self.processes, self.idle = [], queue.SimpleQueue()
-        self.threads = futures.ThreadPoolExecutor(count) if count else None
+        self.processes = []
 
     def map(self, batches):
         """Yield decode(jobs, options) for each of the batches, in order.
 
-        At most two for each process are under way or wait to be yielded.
+        Starts the processes if they are not running. At most two batches for each
+        process are being decoded or wait to be yielded.
         """
         if not self.processes:
+            self.idle = queue.SimpleQueue()
             self.processes = [self._start() for _ in range(self.count)]
+            self.threads = futures.ThreadPoolExecutor(self.count)
+            # also runs when this object is dropped without close()
+            self._end = weakref.finalize(
+                self, end_workers, self.processes, self.threads
+            )
         ahead = collections.deque()
         for jobs in batches:
             if len(ahead) == 2 * self.count:
@@ -683,6 +708,12 @@ class Workers:
             ahead.append(self.threads.submit(self._decode, jobs))
         while ahead:
             yield ahead.popleft().result()
+
+    def close(self):
+        """End the processes and wait for them. map() would start new ones."""
+        if self.processes:
+            self._end()
+            self.processes = []
 
     def _start(self):
         process = subprocess.Popen(
@@ -700,7 +731,7 @@ class Workers:
         try:
             pickle.dump(jobs, process.stdin)
             process.stdin.flush()
-            return pickle.load(process.stdout)
+            decoded = pickle.load(process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             with contextlib.suppress(OSError):
                 process.stdin.close()  # what it did not take would be flushed later
@@ -710,6 +741,20 @@ class Workers:
             ) from error
         finally:
             self.idle.put(process)
+        if isinstance(decoded, Exception):
+            raise decoded
+        return decoded
+
+
+def end_workers(processes, threads):
+    for process in processes:
+        process.kill()  # it holds nothing that could be lost
+    threads.shutdown(wait=False, cancel_futures=True)  # this may be one of them
+    for process in processes:
+        process.wait()
+        process.stdout.close()
+        with contextlib.suppress(OSError):  # flushes what the process did not take
+            process.stdin.close()
 
 
 def serve_decoding():
@@ -717,7 +762,11 @@ def serve_decoding():
     with contextlib.suppress(EOFError, BrokenPipeError):
         options = pickle.load(sys.stdin.buffer)
         while True:
-            decoded = decode(pickle.load(sys.stdin.buffer), options)
+            jobs = pickle.load(sys.stdin.buffer)
+            try:
+                decoded = decode(jobs, options)
+            except (OSError, MemoryError) as error:
+                decoded = error
             pickle.dump(decoded, sys.stdout.buffer)
             sys.stdout.buffer.flush()
     os._exit(0)  # without a last flush to a reader that may be gone
@@ -942,8 +991,8 @@ def draw_batches(sess, dcgan, z, labels=None):
 
 def in_bytes(dcgan, images):
     """Images of the sampler as uint8: its whole range is 0 to 255."""
-    images = images if dcgan.y_dim else inverse_transform(images)
-    return np.round(images * 255).astype(np.uint8)
+    pixels = (images if dcgan.y_dim else inverse_transform(images)) * 255
+    return np.rint(pixels, out=pixels).astype(np.uint8)
 
 
 def read_labels(text, classes):

@@ -376,11 +376,17 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
         [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True
     )
     pids = [int(pid) for pid in result.stdout.splitlines()[-1].strip('[]').split(',')]
-    deadline = time.time() + 20
-    while any(is_running(pid) for pid in pids) and time.time() < deadline:
-        time.sleep(0.05)
-    assert len(pids) == 2 and not any(is_running(pid) for pid in pids)
+    assert len(pids) == 2
+    assert wait_until(lambda: not any(is_running(pid) for pid in pids))
     assert result.stderr == ''
+
+
+def wait_until(condition, seconds=20):
+    """Whether a condition comes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
 
 
 def is_running(pid):
@@ -466,10 +472,42 @@ def test_what_a_cache_could_not_read_is_tried_again(torn):
     assert (cached == all_batches(open_set(torn), size=20)).all()
 
 
-def test_workers_that_built_a_cache_end(tmp_path):
+def children():
+    """The processes that this one has started and that still run."""
+    tasks = Path('/proc/self/task').glob('*/children')
+    pids = {int(pid) for task in tasks for pid in task.read_text().split()}
+    return {pid for pid in pids if is_running(pid)}
+
+
+def test_processes_that_built_a_cache_end(tmp_path, monkeypatch):
     write_pictures(tmp_path)
+    before, during = children(), []
+    monkeypatch.setattr(os, 'fsync', lambda _: during.append(children()))
     dataset = open_set(tmp_path, cache=True, num_workers=2)
-    assert dataset.workers.processes == []
+    assert len(during[0] - before) == 2 and children() == before and len(dataset) == 10
+
+
+def test_processes_end_with_their_data_set_and_start_again_when_needed(tmp_path):
+    write_pictures(tmp_path, count=20)
+    before, dataset = children(), open_set(tmp_path, num_workers=2)
+    for _ in range(2):
+        batches = dataset.batches(4, 5)
+        next(batches)
+        assert len(children() - before) == 2
+        dataset.close()
+        assert children() == before
+    assert len(list(dataset.batches(4, 5))) == 5
+    del batches, dataset
+    assert wait_until(lambda: children() == before)
+
+
+@pytest.mark.parametrize('reading', [{}, {'num_workers': 1}])
+def test_a_disk_that_fails_is_not_taken_for_a_bad_image(reading, tmp_path):
+    write_pictures(tmp_path, count=200)
+    (tmp_path / '003.png').unlink()
+    (tmp_path / '003.png').symlink_to('/proc/self/mem')  # reading it is an I/O error
+    with pytest.raises(OSError, match=r'Input/output error: .*003\.png'):
+        all_batches(open_set(tmp_path, **reading))
 
 
 BUILD = """

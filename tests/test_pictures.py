@@ -42,6 +42,13 @@ def test_sixteen_bits_are_cut_to_eight(tmp_path):
     assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
 
 
+def test_greys_of_32_bits_are_refused_not_turned_black(tmp_path):
+    levels = np.array([[0, 100, 255]], np.int32)
+    Image.fromarray(levels).save(tmp_path / 'a.tif')
+    with pytest.raises(UserError, match=r'a\.tif: 32-bit greys cannot be used'):
+        utils.imread(str(tmp_path / 'a.tif'))
+
+
 def test_what_is_no_picture_is_named(tmp_path):
     (tmp_path / 'a.jpg').write_text('<html>')
     with pytest.raises(UserError, match=r'a\.jpg: not a picture that can be read'):
