@@ -705,7 +705,7 @@ class Workers:
         for jobs in batches:
             if len(ahead) == 2 * self.count:
                 yield ahead.popleft().result()
-            ahead.append(self.threads.submit(self._decode, jobs))
+            ahead.append(self.threads.submit(decode_in_one, self.idle, jobs))
         while ahead:
             yield ahead.popleft().result()
 
@@ -726,24 +726,26 @@ class Workers:
         self.idle.put(process)
         return process
 
-    def _decode(self, jobs):
-        process = self.idle.get()
-        try:
-            pickle.dump(jobs, process.stdin)
-            process.stdin.flush()
-            decoded = pickle.load(process.stdout)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            with contextlib.suppress(OSError):
-                process.stdin.close()  # what it did not take would be flushed later
-            raise UserError(
-                f'a process that decodes pictures ended ({process.wait()}); if not for '
-                'what it printed, for want of memory: lower --num_workers'
-            ) from error
-        finally:
-            self.idle.put(process)
-        if isinstance(decoded, Exception):
-            raise decoded
-        return decoded
+
+def decode_in_one(idle, jobs):
+    """Let one of the idle processes decode a batch; raise what it raises."""
+    process = idle.get()
+    try:
+        pickle.dump(jobs, process.stdin)
+        process.stdin.flush()
+        decoded = pickle.load(process.stdout)
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # what it did not take would be flushed later
+        raise UserError(
+            f'a process that decodes pictures ended ({process.wait()}); if not for '
+            'what it printed, for want of memory: lower --num_workers'
+        ) from error
+    finally:
+        idle.put(process)
+    if isinstance(decoded, Exception):
+        raise decoded
+    return decoded
 
 
 def end_workers(processes, threads):
