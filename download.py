@@ -35,6 +35,7 @@ from utils import (
     UserError,
     expand_path,
     idx_summary,
+    ignore_pillow_warnings,
     one_line,
     open_picture,
     progress,
@@ -645,7 +646,13 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
             prefix = os.path.join(made, name)
             write_idx(f'{prefix}-images-idx3-ubyte', images[part])
             write_idx(f'{prefix}-labels-idx1-ubyte', labels[part])
-        os.rename(made, folder)  # the set is there whole, or not at all
+        try:
+            os.rename(made, folder)  # the set is there whole, or not at all
+        except OSError:
+            if not idx_summary(folder):
+                raise
+            print(f'{folder}: already there')  # another process was faster
+            return
     print(f'digits: written to {folder}')
 
 
@@ -695,6 +702,7 @@ def draw_digits(glyphs, labels, rng):
 
 
 if __name__ == '__main__':
+    ignore_pillow_warnings()
     try:
         main()
     except (UserError, OSError) as error:

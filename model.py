@@ -5,7 +5,6 @@ import functools
 import glob
 import os
 import re
-import shutil
 import time
 from datetime import timedelta
 
@@ -35,17 +34,21 @@ from utils import (
     one_hot,
     open_dataset,
     reason,
+    remove_leftovers,
     replacing,
     save_images,
     sync,
+    temporary_path,
     writing,
 )
 
 FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
+TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 MOMENTUM = 0.9  # of the moving averages
 PRECISIONS = ('float32', 'bfloat16')
 STEP = re.compile(r'-(\d+)$')
 # what a checkpoint raises that is not whole, or has no such tensor
+WRITE_ERRORS = (OSError, tf.errors.OpError)
 UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
@@ -149,6 +152,7 @@ class DCGAN:
         # bytes less the first, over the second: [0, 1] for a sigmoid in G, or [-1, 1]
         self._byte_range = (0.0, 255.0) if y_dim else (127.5, 127.5)
         self._meta = self._progress = None
+        self._iteration = None  # built by the first train(): state, settings, fetches
         self._scopes = {}  # of the networks; by name, their counters would start anew
         self._kept = {}  # folder: checkpoints that count for max_to_keep, oldest first
         self.build_model()
@@ -321,14 +325,40 @@ class DCGAN:
         loss or weight that is not finite; Interrupted for SIGINT or SIGTERM, once the
         iteration is through and saved.
         """
+        # None: of a run that is new, but another process may have trained it meanwhile
         checkpoint = checkpoint or self.check(config)
         batches = self._batches(config)
-        iteration = self._build_iteration(config)
-        at = self._progress = self._start(config, checkpoint)
-        first, start, run = at.counter, time.time(), self.sess.run
+        at, iteration = self._prepare(config)
+        try:
+            self._progress = at
+            return self._train(config, checkpoint, batches, at, iteration)
+        finally:
+            self._progress = self._meta = None
+            self.data.close()
+
+    def _prepare(self, config):
+        """The state of the training and an iteration, built by the first train().
+
+        Raises UserError for settings that cannot change between calls.
+        """
+        settings = {name: getattr(config, name) for name in ('beta1', 'G_img_sum')}
+        if self._iteration is None:
+            iteration = self._build_iteration(config)
+            self._iteration = Progress(self.data), settings, iteration
+        at, built, iteration = self._iteration
+        if built != settings:
+            raise UserError(
+                f'train was called with {built}, which cannot become {settings}: '
+                'build another DCGAN'
+            )
+        return at, iteration
+
+    def _train(self, config, checkpoint, batches, at, iteration):
+        self._start(config, checkpoint, at)
+        first, start, run = at.counter, time.perf_counter(), self.sess.run
         sample_feed = self._feed(*self.data.take(at.sample_files), at.sample_z)
 
-        with deferred_signals() as signals, self._summaries(at) as log:
+        with deferred_signals() as signals, self._summaries(at) as (log, flush):
             for feed in self._iterations(config, at, batches):
                 summaries, d_loss_fake, d_loss_real, g_loss, sums = run(iteration, feed)
                 for summary in summaries:
@@ -336,7 +366,7 @@ class DCGAN:
                 print(
                     f'[{at.counter:8d} Epoch:[{at.epoch:2d}/{config.epoch:2d}] '
                     f'[{at.batch - 1:4d}/{batches:4d}] '
-                    f'time: {time.time() - start:4.4f}, '
+                    f'time: {time.perf_counter() - start:4.4f}, '
                     f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}',
                     flush=True,
                 )
@@ -346,9 +376,10 @@ class DCGAN:
                     self._save_sheet(config, at.counter, sample_feed)
                     self._print_sample_losses(at, sample_feed)
                     left = (config.epoch - at.epoch) * batches - at.batch
-                    print_pace(at.counter - first, left, time.time() - start)
+                    print_pace(at.counter - first, left, time.perf_counter() - start)
                 at.ended = at.is_last or bool(signals)
-                self._save_progress(config, at)
+                if self._save_progress(config, at):
+                    flush()
                 if at.ended:
                     break
         self._finish(config, at, first, sample_feed)
@@ -389,9 +420,11 @@ class DCGAN:
     def _batches(self, config):
         """Batches in an epoch; warns of settings that are known to fail."""
         pictures = int(min(len(self.data), config.train_size))
-        if pictures < FEW_PICTURES:
+        epochs = config.epoch if self.data.reshuffles else 1
+        seen = int(min(len(self.data), config.train_size * epochs))
+        if seen < FEW_PICTURES:
             print(
-                f' [!] {pictures} pictures are few: D learns them by heart, and G then '
+                f' [!] {seen} pictures are few: D learns them by heart, and G then '
                 f'nothing from it; have {FEW_PICTURES} or more'
             )
         if self.batch_size < SMALL_BATCH:
@@ -401,19 +434,18 @@ class DCGAN:
             )
         return pictures // self.batch_size
 
-    def _start(self, config, checkpoint):
+    def _start(self, config, checkpoint, at):
         """Initial weights, or those of the checkpoint, and the progress made so far."""
-        sample_z = gen_random(config.z_dist, (self.sample_num, self.z_dim))
-        at = Progress(self.data, sample_z)
-        remove_leftovers(self.checkpoint_dir)
-        remove_leftovers(self.sample_dir)
+        at.restart(gen_random(config.z_dist, (self.sample_num, self.z_dim)))
+        for folder in (self.out_dir, self.checkpoint_dir, self.sample_dir):
+            remove_leftovers(folder)
         whole = checkpoint is not None and holds_progress(checkpoint)
         if not whole:
             self.sess.run(tf.global_variables_initializer())
         self._serialise_meta(at.saver)
         if checkpoint is None:
             print(f' [*] No checkpoint yet in {self.checkpoint_dir}', flush=True)
-            return at
+            return
         if whole:
             self._restore(at.saver, checkpoint)
             at.read(self.sess)
@@ -431,24 +463,30 @@ class DCGAN:
         write_state(folder, found[::-1])
         ends = [p for p in found if is_end(p)]
         at.spared = [checkpoint, *ends[:1]]
-        return at
 
     @contextlib.contextmanager
     def _summaries(self, at):
-        """A function that logs a summary. Says which loss it is where one is NaN."""
+        """Functions that log a summary, and that write what was logged to the disk.
+
+        Says which loss it is where one is NaN.
+        """
         logs = os.path.join(self.out_dir, 'logs')
-        with writing(logs):
+        with writing(logs, Exception):  # the writer's thread dies of nearly anything
             writer = tf.summary.FileWriter(logs, self.sess.graph)
 
         def log(summary):
-            with writing(logs):
+            with writing(logs, Exception):
                 writer.add_summary(summary, at.counter)
+
+        def flush():
+            with writing(logs, Exception):
+                writer.flush()
 
         if at.counter:  # what a run that was killed wrote further on is void
             start = tf.SessionLog(status=tf.SessionLog.START)
             writer.add_session_log(start, at.counter + 1)
         try:
-            yield log
+            yield log, flush
         except BaseException as error:
             with contextlib.suppress(Exception):  # of two errors, the first counts
                 writer.close()
@@ -457,7 +495,7 @@ class DCGAN:
                 raise
             loss = {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]]
             raise self._not_finite(at, [loss]) from error
-        with writing(logs):
+        with writing(logs, Exception):
             writer.close()
 
     def _check_finite(self, at, losses, sums=()):
@@ -493,7 +531,8 @@ class DCGAN:
                 z = gen_random(config.z_dist, (self.batch_size, self.z_dim))
                 at.counter, at.batch = at.counter + 1, at.batch + 1
                 at.is_last = at.epoch + 1 == config.epoch and at.batch == batches
-                yield self._feed(images, labels, z, fed)
+                feed = self._feed(images, labels, z, fed)
+                yield {**feed, self.learning_rate: config.learning_rate}
             at.epoch, at.batch = at.epoch + 1, 0
 
     def _build_iteration(self, config):
@@ -503,8 +542,11 @@ class DCGAN:
         the same weights and feed are made once, and move the averages as twice.
         """
         twice = MOMENTUM**2
+        self.learning_rate = tf.placeholder_with_default(
+            np.float32(config.learning_rate), [], 'learning_rate'
+        )
         d_adam, g_adam = (
-            tf.train.AdamOptimizer(config.learning_rate, beta1=config.beta1)
+            tf.train.AdamOptimizer(self.learning_rate, beta1=config.beta1)
             for _ in range(2)
         )
 
@@ -591,16 +633,19 @@ class DCGAN:
         self._check_finite(at, {'d_loss': d_loss, 'g_loss': g_loss})
 
     def _save_progress(self, config, at):
-        """Save where the regular checkpoints are due, and where the run ends."""
+        """Save where the regular checkpoints are due, and where the run ends.
+
+        Returns whether it did.
+        """
         is_regular = at.counter % config.ckpt_freq == 0
         if at.ended:
             at.spared, at.is_extra = [], not is_regular
         if is_regular or at.ended:
             self.save(config.checkpoint_dir, at.counter)
+        return is_regular or at.ended
 
     def _finish(self, config, at, first, sample_feed):
         """Leave a sheet of the last iteration of all."""
-        self._progress = self._meta = None
         if at.counter == first and at.epoch >= config.epoch:
             print(f' [*] All {config.epoch} epochs are done: a higher --epoch goes on')
         if at.counter == first or not at.is_last:
@@ -625,7 +670,7 @@ class DCGAN:
         checkpoint_dir = os.path.normpath(checkpoint_dir)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
         if ckpt:
-            with writing(f'{path}-{step}'):
+            with writing(f'{path}-{step}', WRITE_ERRORS):
                 self._save_checkpoint(checkpoint_dir, f'{path}-{step}')
         if frozen:
             with self._sampler_alone() as (sess, _, images):
@@ -649,7 +694,7 @@ class DCGAN:
                 return
             saver = self._progress.saver
             self._progress.write(self.sess)
-        part = os.path.join(checkpoint_dir, f'.{os.getpid()}.{os.path.basename(path)}')
+        part = temporary_path(path)
         endings = 'data-00000-of-00001', 'index'
         try:
             saver.save(self.sess, part, write_meta_graph=False, write_state=False)
@@ -703,9 +748,10 @@ class DCGAN:
         """
         with (
             self._sampler_alone() as (sess, inputs, images),
-            writing(folder),
+            writing(folder, WRITE_ERRORS),
             replacing(folder) as part,
         ):
+            remove_leftovers(os.path.dirname(folder))
             images = images if self.y_dim else (images + 1) / 2
             signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
             builder = tf.saved_model.Builder(part)
@@ -719,7 +765,6 @@ class DCGAN:
                 file.seek(0)
                 file.truncate()
                 file.write(saved.SerializeToString())
-            shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _sampler_alone(self):
@@ -737,25 +782,28 @@ class DCGAN:
                 sess.run(variable.initializer, {initial: values[variable.name]})
             yield sess, inputs, images
 
-    def load(self, checkpoint_dir, step=None):
+    def load(self, checkpoint_dir, step=None, path=None):
         """Restore a checkpoint under checkpoint_dir, ours or the original's.
 
-        The newest one that is whole or, if given, that of iteration `step`.
+        The newest one that is whole or, if given, that of iteration `step`; or `path`,
+        which newest_checkpoint has found already.
         Returns (True, its step), or (False, 0) where there is none. Raises UserError
         where it cannot be read or is of another model.
         """
-        path = newest_checkpoint(checkpoint_dir, step)
-        if path is None:
-            print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
-            return False, 0
-        try:
-            self._check_shapes(path)
-            self._restore(self.saver, path)
-        except UserError:
-            if os.path.exists(f'{path}.index'):
-                raise
-            return self.load(checkpoint_dir, step)  # a run under way has replaced it
-        return True, step_of(path)
+        for _ in range(TRIES):
+            path = path or newest_checkpoint(checkpoint_dir, step)
+            if path is None:
+                print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
+                return False, 0
+            try:
+                self._check_shapes(path)
+                self._restore(self.saver, path)
+                return True, step_of(path)
+            except UserError as error:
+                if os.path.exists(f'{path}.index'):
+                    raise
+                failure, path = error, None  # a run under way has replaced it
+        raise failure
 
     def _restore(self, saver, path):
         try:
@@ -794,12 +842,9 @@ class Progress:
     checkpoint holds both. `saver` has it and every variable that is there before it.
     """
 
-    def __init__(self, data, sample_z):
+    def __init__(self, data):
         self.data = data
-        self.counter = self.epoch = self.batch = 0
-        self.sample_z, self.sample_files = sample_z, data.first_usable(len(sample_z))
-        self.is_last = self.ended = self.is_extra = False
-        self.spared = []
+        self.restart(np.zeros((0, 0)))
         self.variables = {}
         with tf.device('/cpu:0'):
             for name, array in self._arrays().items():
@@ -812,6 +857,14 @@ class Progress:
                     name=f'training/{name}',
                 )
         self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+
+    def restart(self, sample_z):
+        """Begin with nothing done, and these z for the sheets."""
+        self.counter = self.epoch = self.batch = 0
+        self.sample_z = sample_z
+        self.sample_files = self.data.first_usable(len(sample_z))
+        self.is_last = self.ended = self.is_extra = False
+        self.spared = []
 
     def _arrays(self):
         _, key, position, has_gauss, gauss = np.random.get_state()
@@ -897,10 +950,18 @@ def checkpoints(checkpoint_dir):
     others = sorted((p for p in others if STEP.search(p)), key=step_of, reverse=True)
     if not named:
         return others
-    newest, age = step_of(next(iter(named))), os.path.getmtime
+    newest = step_of(next(iter(named)))
     written = age(os.path.join(checkpoint_dir, 'checkpoint'))
     late = [p for p in others if step_of(p) > newest and age(f'{p}.index') >= written]
     return [*late, *named, *(path for path in others if path not in late)]
+
+
+def age(path):
+    """When a file was last written; 0 where a run has removed it meanwhile."""
+    try:
+        return os.path.getmtime(path)
+    except FileNotFoundError:
+        return 0
 
 
 def newest_checkpoint(checkpoint_dir, step=None):
@@ -909,32 +970,38 @@ def newest_checkpoint(checkpoint_dir, step=None):
     None where there is no checkpoint. Names those that are damaged. Raises UserError
     where that is all of them, or the one asked for, or it is not there.
     """
-    paths = checkpoints(checkpoint_dir)
-    if step is not None:
-        steps = [step_of(path) for path in paths]
-        if step not in steps:
-            raise UserError(
-                f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
-                f'--resume_step takes one of {sorted(steps)}'
-            )
-        paths = [path for path in paths if step_of(path) == step]
-    there = [path for path in paths if os.path.exists(f'{path}.index')]
-    damaged = []
-    for path in paths:
-        try:
-            step_of(path)
-            read_through(path)
-        except UserError as error:
-            damaged.append(error)
-            continue
-        for error in damaged:
-            print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
-        return path
-    if not all(os.path.exists(f'{path}.index') for path in there):
-        return newest_checkpoint(checkpoint_dir, step)  # a run under way replaces them
+    for _ in range(TRIES):
+        paths = checkpoints(checkpoint_dir)
+        if step is not None:
+            paths = of_iteration(step, paths, checkpoint_dir)
+        there = [path for path in paths if os.path.exists(f'{path}.index')]
+        damaged = []
+        for path in paths:
+            try:
+                step_of(path)
+                read_through(path)
+            except UserError as error:
+                damaged.append(error)
+                continue
+            for error in damaged:
+                print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
+            return path
+        if all(os.path.exists(f'{path}.index') for path in there):
+            break  # otherwise a run under way has replaced them
     if damaged:
         raise damaged[0]
     return None
+
+
+def of_iteration(step, paths, checkpoint_dir):
+    """Those of the checkpoints that are of an iteration. UserError if there is none."""
+    steps = [step_of(path) for path in paths]
+    if step not in steps:
+        raise UserError(
+            f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
+            f'--resume_step takes one of {sorted(steps)}'
+        )
+    return [path for path in paths if step_of(path) == step]
 
 
 def read_through(path):
@@ -979,13 +1046,7 @@ def write_state(checkpoint_dir, paths):
         with open(part, 'w', encoding='utf-8') as file:
             file.write(str(state))
         sync(part)
-
-
-def remove_leftovers(folder):
-    """Remove what writers that were killed have left half-written."""
-    for pattern in ('*.tempstate*', '.[0-9]*.*'):
-        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
-            os.remove(path)
+    sync(checkpoint_dir)  # a power cut leaves these, whatever is removed after this
 
 
 def discard(path):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import errno
 import fcntl
 import functools
@@ -35,9 +36,6 @@ import PIL
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-# of odd files, which are read all the same
-warnings.filterwarnings('ignore', module='PIL')
-
 Z_DISTRIBUTIONS = {
     'normal01': np.random.standard_normal,
     'uniform_signed': lambda size: np.random.uniform(-1, 1, size),
@@ -46,9 +44,11 @@ Z_DISTRIBUTIONS = {
 IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
 PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-# these say nothing about a file: no memory, disk or network failing, too many open files
+# these say nothing about a file: the disk fails, memory or file descriptors run out
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
+TEMPORARY = '.dcgan-'  # begins the names of files and folders that are being written
+DAY = 24 * 60 * 60  # seconds
 SAMPLES_AT_ONCE = 256  # a tenth faster than 64, on a CPU
 POINTS_AT_ONCE = 2**20  # for the sake of memory, if a batch is not more
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
@@ -91,6 +91,11 @@ def imread(path, grayscale=False):
     return np.asarray(open_picture(path, grayscale), np.float64)
 
 
+def ignore_pillow_warnings():
+    """Pillow warns of malformed files that it reads all the same."""
+    warnings.filterwarnings('ignore', module='PIL')
+
+
 def open_picture(path, grayscale=False):
     """What `imread` reads, as a Pillow picture of mode RGB or, grey, F."""
     try:
@@ -114,7 +119,9 @@ def open_picture(path, grayscale=False):
         raise
     except Exception as error:  # on a corrupt file Pillow may raise nearly anything
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
-            raise OSError(error.errno, error.strerror, path) from error  # it may be good
+            raise OSError(
+                error.errno, error.strerror, path
+            ) from error  # it may be good
         raise UserError(f'{path}: not a picture that can be read ({error})') from error
 
 
@@ -260,7 +267,8 @@ def save_picture(picture, path):
 def make_gif(frames, path, duration=2):
     """Write frames, each [h, w], [h, w, 1] or [h, w, 3] in 0 to 255, as an animation.
 
-    It loops for ever, once in `duration` seconds.
+    It loops for ever, once in `duration` seconds or, as viewers want 20 ms a frame, in
+    more if there are above 50 frames a second.
     """
     pictures = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
     save_gif(pictures, path, 1000 * duration // len(frames))
@@ -275,7 +283,7 @@ def save_gif(pictures, path, milliseconds):
             'GIF',
             save_all=True,
             append_images=pictures,
-            duration=max(20, milliseconds),  # of each; viewers want 20
+            duration=max(20, milliseconds),  # of each frame; viewers want 20
             loop=0,
         )
 
@@ -297,11 +305,11 @@ def make_progress_gif(sample_dir):
 
 
 # Data sets. Both kinds have the same face: len(), c_dim, classes (None: no labels),
-# contents (a line to print), fingerprint (a number, of which pictures), shuffle() at
-# the start of an epoch, order (indices of the epoch's pictures), first_usable(count) of
-# them, take(indices), which gives uint8 images [count, h, w, c_dim] and labels [count]
-# or None, and batches(size, number, first), which yields such batches from `first` to
-# `number`.
+# reshuffles (whether epochs differ), contents (a line to print), fingerprint (a number,
+# of which pictures), shuffle() at the start of an epoch, order (indices of the epoch's
+# pictures), first_usable(count) of them, take(indices), which gives uint8 images
+# [count, h, w, c_dim] and labels [count] or None, batches(size, number, first), which
+# yields such batches from `first` to `number`, and close().
 
 
 def read_idx(path, dims=(1, 3, 4), header_only=False):
@@ -412,6 +420,7 @@ class IdxSet:
             np.random.seed(547)
             np.random.shuffle(array)
         self.order = np.arange(len(self.images), dtype=np.int32)
+        self.reshuffles = False
         self.fingerprint = zlib.crc32(self.labels)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
@@ -498,6 +507,7 @@ class PictureSet:
             settings.append(PIL.__version__)
             self.cache = self._open_cache(folder, settings)
         self.order = np.arange(len(self), dtype=np.int32)
+        self.reshuffles = True
         names = '\n'.join(inside(folder, path) for path in self.files)
         self.fingerprint = zlib.crc32(os.fsencode(names))
         self.shuffle()
@@ -761,6 +771,7 @@ def end_workers(processes, threads):
 
 def serve_decoding():
     """Be one of the Workers: decode what comes in until there is no more."""
+    ignore_pillow_warnings()
     with contextlib.suppress(EOFError, BrokenPipeError):
         options = pickle.load(sys.stdin.buffer)
         while True:
@@ -1006,7 +1017,7 @@ def read_labels(text, classes):
         if text:
             raise UserError(f'--label {text}: this model has no classes')
         return None
-    labels = text.replace(' ', '').split(',') if text else range(classes)
+    labels = text.replace(' ', '').strip(',').split(',') if text else range(classes)
     if not all(str(label) in map(str, range(classes)) for label in labels):
         raise UserError(
             f'--label {text}: the classes of this model are 0 to {classes - 1}'
@@ -1220,6 +1231,15 @@ def read_z(config, z_dim, numbers):
 # Processes
 
 
+def stop_signals():
+    """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
+
+    Without those that are ignored, as SIGHUP is under nohup, or that C code handles.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+
+
 def interrupt(number, frame):
     """A handler of signals: raise Interrupted."""
     raise Interrupted(number)
@@ -1227,7 +1247,7 @@ def interrupt(number, frame):
 
 @contextlib.contextmanager
 def deferred_signals():
-    """Give a list to which SIGINT and SIGTERM are added, instead of what they do.
+    """Give a list to which stop signals are added, instead of what they do.
 
     A second one does it at once. Elsewhere than in the main thread, which alone gets
     signals, the list stays empty.
@@ -1236,7 +1256,7 @@ def deferred_signals():
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {n: signal.getsignal(n) for n in stop_signals()}
 
     def restore():
         for number, handler in handlers.items():
@@ -1252,6 +1272,14 @@ def deferred_signals():
         yield caught
     finally:
         restore()
+
+
+def usable_cores():
+    """How many cores this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
 
 
 def lock_run(run_dir):
@@ -1303,31 +1331,93 @@ def progress(name, total, unit, done=0, delay=0):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Give a temporary path beside `path`, which replaces it once the block is through.
+    """Yield a temporary path; move it over `path` when the block succeeds.
 
-    What stood there before stays until then, and for good if the block fails. Folders
-    replace none but empty ones.
+    A file or folder that stood at `path` stays whole until then, and for good if the
+    block fails: no process ever finds half of either.
     """
-    folder, name = os.path.split(path)
-    os.makedirs(folder or '.', exist_ok=True)
-    temporary = os.path.join(folder, f'.{os.getpid()}.{name}')
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    temporary = temporary_path(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        if os.path.isdir(temporary) and os.path.isdir(path):
+            exchange(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            os.remove(temporary)
+        remove(temporary)
+
+
+def temporary_path(path):
+    """A hidden name beside `path`, of this process on this host alone."""
+    folder, name = os.path.split(path)
+    owner = f'{os.getpid()}@{socket.gethostname()}'
+    return os.path.join(folder, f'{TEMPORARY}{owner}-{name}')
+
+
+def remove_leftovers(folder):
+    """Remove temporary files and folders of processes that were killed.
+
+    Whether a process of another host still runs cannot be seen from here: what is a day
+    old is removed in any case.
+    """
+    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY}*')):
+        owner = re.match(r'(\d+)@(.*)', os.path.basename(path)[len(TEMPORARY) :])
+        if not owner:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            is_old = time.time() - os.stat(path).st_mtime > DAY
+            is_ours = owner[2].startswith(f'{socket.gethostname()}-')
+            if is_old or (is_ours and not is_running(int(owner[1]))):
+                remove(path)
+
+
+def is_running(pid):
+    """Whether a process of this host is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
+
+
+def exchange(new, old):
+    """Put folder `new` in the place of folder `old`, and `old` where `new` was.
+
+    In one step where the system can. Where it cannot, `old` is moved aside for an
+    instant, under a name of its own, and then has to be removed.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # no such function here
+        libc = ctypes.CDLL(None, use_errno=True)
+        here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        paths = os.fsencode(new), os.fsencode(old)
+        if libc.renameat2(here, paths[0], here, paths[1], swap) == 0:
+            return
+    aside = temporary_path(f'{old}-before')
+    os.rename(old, aside)
+    os.rename(new, old)
+    os.rename(aside, new)
+
+
+def remove(path):
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Turn whatever the writer of `path` fails by into a UserError that names it."""
+def writing(path, errors=OSError):
+    """Turn these errors of whatever writes `path` into a UserError that names it."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # TensorFlow's writer dies of nearly anything
+    except errors as error:
         raise UserError(
             f'{path}: cannot be written ({reason(error)}); what was saved before is '
             'kept'
@@ -1343,9 +1433,12 @@ def reason(error):
 
 
 def sync(path):
-    """Wait until a file is on the disk."""
-    with open(path, 'rb') as file:
-        os.fsync(file.fileno())
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def expand_path(path):
@@ -1364,10 +1457,26 @@ def utc_time():
 
 
 def write_json(path, content):
-    """Write sorted JSON, indented by 4, whole or not at all."""
+    """Write a dict as sorted JSON, indented by 4, whole or not at all.
+
+    Numbers that JSON cannot hold, which are not finite, become strings such as "inf".
+    """
+    content = {
+        key: str(value)
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in content.items()
+    }
     with replacing(path) as temporary:
         with open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(content, file, indent=4, sort_keys=True, ensure_ascii=False)
+            json.dump(
+                content,
+                file,
+                indent=4,
+                sort_keys=True,
+                ensure_ascii=False,
+                allow_nan=False,
+            )
         sync(temporary)
 
 
@@ -1406,8 +1515,9 @@ def newest_run(out_dir, dataset, checkpoint_dir):
             recorded = recorded_flags(run_dir)
             if recorded.get('dataset') == dataset:
                 folder = recorded_folder(recorded, 'checkpoint_dir', checkpoint_dir)
-                indices = matches(os.path.join(run_dir, folder), '*.index')
-                runs += [(os.stat(index).st_mtime_ns, run_dir) for index in indices]
+                for index in matches(os.path.join(run_dir, folder), '*.index'):
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        runs.append((os.stat(index).st_mtime_ns, run_dir))
     if not runs:
         raise UserError(
             f'{out_dir}: no trained run of dataset {dataset} is there; '

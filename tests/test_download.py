@@ -584,3 +584,19 @@ def test_digits_look_like_their_labels_and_like_no_other_digit():
     distances = ((images[500:, None] - means) ** 2).sum(-1)
     assert (distances.argmin(1) == labels[500:]).mean() > 0.45  # by chance: 0.1
     assert len(np.unique(images, axis=0)) == 1000
+
+
+def test_digits_that_another_process_has_drawn_meanwhile_are_used(
+    tmp_path, monkeypatch
+):
+    draw = download.draw_digits
+
+    def draw_second(*args):
+        monkeypatch.setattr(download, 'draw_digits', draw)
+        download.make_digits(str(tmp_path), counts=(40, 10))
+        return draw(*args)
+
+    monkeypatch.setattr(download, 'draw_digits', draw_second)
+    download.make_digits(str(tmp_path), counts=(40, 10))
+    assert utils.idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
+    assert [path.name for path in tmp_path.iterdir()] == ['digits']

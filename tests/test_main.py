@@ -1,14 +1,22 @@
 """The command line, run as a user would run it."""
 
 import json
+import math
 import os
 import re
+import shlex
+import shutil
+import subprocess
+import threading
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from conftest import (
     ROOT,
     SMALL,
+    clean_environment,
+    command,
     run,
     run_here,
     stored,
@@ -17,6 +25,7 @@ from conftest import (
 )
 from PIL import Image
 
+import main
 import ops
 import utils
 
@@ -99,8 +108,8 @@ def test_the_run_folder_is_named_and_filled_as_by_the_original(home):
 
 def test_flags_json_holds_every_flag_sorted_and_indented(home):
     text = (run_folder(home, 'set') / 'FLAGS.json').read_text()
-    flags = json.loads(text)
-    assert flags['output_width'] == 8 and flags['train_size'] == float('inf')
+    flags = json.loads(text, parse_constant=pytest.fail)  # JSON has no Infinity
+    assert flags['output_width'] == 8 and flags['train_size'] == 'inf'
     assert text == json.dumps(flags, indent=4, sort_keys=True)
 
 
@@ -324,6 +333,79 @@ def test_a_record_that_cannot_be_is_named(record, message, home):
     result = run_here('--out_name', 'odd', '--train', cwd=home)
     assert result.returncode == 1 and message in result.stderr
     assert result.stderr.startswith('main.py: ') and result.stderr.count('\n') == 1
+
+
+def test_infinity_in_a_record_of_the_original_is_read(home):
+    folder = home / 'out' / 'infinite'
+    shutil.copytree(run_folder(home, 'set'), folder)
+    flags = json.loads((folder / 'FLAGS.json').read_text())
+    (folder / 'FLAGS.json').write_text(json.dumps(flags | {'train_size': math.inf}))
+    result = run_here('--out_name', 'infinite', '--train', '--epoch', 3, cwd=home)
+    assert result.returncode == 0 and "'train_size': inf" in result.stdout
+    assert json.loads((folder / 'FLAGS.json').read_text())['train_size'] == 'inf'
+
+
+def test_the_device_is_printed_and_a_gpu_that_is_not_seen(runs, capsys, tmp_path):
+    assert re.search(r'^ \[\*\] Device: \S', runs['set'].stdout, re.MULTILINE)
+    main.print_device(str(tmp_path / 'nvidia*'))
+    assert 'GPU' not in capsys.readouterr().out or tf.config.list_physical_devices(
+        'GPU'
+    )
+    (tmp_path / 'nvidia0').touch()
+    main.print_device(str(tmp_path / 'nvidia*'))
+    if not tf.config.list_physical_devices('GPU'):
+        assert 'does not see the NVIDIA GPU' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('end', ['os.abort()', 'raise ImportError("no libfoo")'])
+def test_messages_of_an_import_that_fails_are_shown(end, tmp_path):
+    (tmp_path / 'tensorflow').mkdir()
+    lines = "import os\nos.write(2, b'compiled to use AVX instructions\\n')\n"
+    (tmp_path / 'tensorflow' / '__init__.py').write_text(lines + end)
+    result = run('main.py', cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.returncode and 'compiled to use AVX instructions' in result.stderr
+
+
+def test_a_closed_stderr_is_no_obstacle(home):
+    shell = f'exec {shlex.join(command("main.py", "--dataset", "set"))} 2>&-'
+    status = subprocess.run(shell, shell=True, cwd=home, env=clean_environment())
+    assert status.returncode == 0
+
+
+def test_an_error_in_a_thread_is_shown_but_for_that_of_the_summaries(capsys):
+    class _EventLoggerThread(threading.Thread):
+        pass
+
+    for kind, shown in ((threading.Thread, True), (_EventLoggerThread, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading, 'excepthook', main.report_thread_error)
+            thread = kind(target=lambda: 1 / 0)
+            thread.start()
+            thread.join()
+        assert ('ZeroDivisionError' in capsys.readouterr().err) == shown
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_or_the_code_is_wrong(home):
+    result = run_here('--dataset', 'none', '--debug', cwd=home)
+    assert result.returncode == 1 and 'Traceback' in result.stderr
+    assert result.stderr.splitlines()[-1].startswith('main.py: ./out: no trained run')
+
+
+def test_samples_of_a_run_that_removes_its_checkpoints_meanwhile(tmp_path, monkeypatch):
+    indices = [tmp_path / 'a' / 'checkpoint' / f'model.b8-{n}.index' for n in (1, 2)]
+    indices[0].parent.mkdir(parents=True)
+    for index in indices:
+        index.touch()
+    utils.write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
+    found = utils.matches
+
+    def find_and_remove(folder, pattern):
+        paths = found(folder, pattern)
+        indices[0].unlink()
+        return paths
+
+    monkeypatch.setattr(utils, 'matches', find_and_remove)
+    assert utils.newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
 
 
 def test_the_newest_run_is_the_one_saved_last(tmp_path):

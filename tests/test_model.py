@@ -7,6 +7,9 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from concurrent import futures
 from types import SimpleNamespace
 
@@ -304,6 +307,111 @@ def test_a_weight_or_average_that_is_not_finite_is_named(value, sess, tiny):
     *_, sums = sess.run(iteration, feed_for(dcgan))
     with pytest.raises(UserError, match=message):
         dcgan._check_finite(at, {'g_loss': 1.0}, sums)
+
+
+@pytest.fixture
+def cats(tmp_path):
+    """Arguments of a tiny model of pictures, and the flags of a short training."""
+    write_pictures(tmp_path / 'cats', count=19)
+    out = str(tmp_path / 'out')
+    arguments = dict(
+        data_dir=str(tmp_path),
+        dataset_name='cats',
+        input_fname_pattern='*.png',
+        out_dir=out,
+        checkpoint_dir=out,
+        sample_dir=out,
+    )
+    config = SimpleNamespace(epoch=1, train_size=np.inf, z_dist='normal01', beta1=0.5)
+    config.__dict__.update(learning_rate=1e-3, sample_freq=9, ckpt_freq=9)
+    config.__dict__.update(G_img_sum=False, sample_dir=out, checkpoint_dir=out)
+    return arguments, config
+
+
+def test_training_can_be_called_again_and_goes_on(sess, tiny, cats):
+    dcgan, config = tiny(**cats[0]), cats[1]
+    assert dcgan.train(config) == 3
+    count = len(tf.global_variables())
+    config.epoch, config.learning_rate = 2, 0.0
+    before = sess.run(dcgan.g_vars)
+    assert dcgan.train(config) == 6 and len(tf.global_variables()) == count
+    assert all((a == b).all() for a, b in zip(before, sess.run(dcgan.g_vars)))
+    with tf.Graph().as_default(), tf.Session() as other:
+        assert tiny(other, **cats[0]).train(config) == 6  # nothing is left to do
+    config.beta1 = 0.9
+    with pytest.raises(UserError, match="'beta1': 0.5.* build another DCGAN"):
+        dcgan.train(config)
+
+
+def test_a_training_that_fails_leaves_the_model_usable(sess, tiny, cats, tmp_path):
+    dcgan, config = tiny(**cats[0]), cats[1]
+    config.learning_rate = 1e30
+    with pytest.raises(UserError, match='not finite'):
+        dcgan.train(config)
+    dcgan.save(str(tmp_path / 'saved'), 3)
+    assert (tmp_path / 'saved' / 'model.b6-3.index').exists()
+    config.learning_rate = 1e-3
+    assert dcgan.train(config) == 3
+
+
+def test_a_run_that_another_process_trained_meanwhile_goes_on(tiny, cats):
+    dcgan, config = tiny(**cats[0]), cats[1]
+    checkpoint = dcgan.check(config)
+    with tf.Graph().as_default(), tf.Session() as other:
+        tiny(other, **cats[0]).train(config)
+    config.epoch = 2
+    assert dcgan.train(config, checkpoint) == 6
+
+
+def test_a_mistake_in_the_code_is_not_called_a_full_disk(tiny, tmp_path):
+    with pytest.raises(TypeError):
+        tiny(max_to_keep='two').save(str(tmp_path), 1)
+
+
+@pytest.mark.parametrize(('epoch', 'few'), [(1, True), (2, False)])
+def test_pictures_are_few_if_all_epochs_see_few(epoch, few, tiny, cats, capsys):
+    dcgan = tiny(**cats[0])
+    dcgan.data.files *= 100  # 1900 pictures
+    config = SimpleNamespace(train_size=600, epoch=epoch)
+    assert dcgan._batches(config) == 100
+    assert ('600 pictures are few' in capsys.readouterr().out) == few
+
+
+def test_names_are_on_the_disk_before_old_checkpoints_go(tiny, tmp_path, monkeypatch):
+    calls, fsync, remove = [], os.fsync, os.remove
+
+    def note_sync(descriptor):
+        calls.append(
+            f'sync {os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))}'
+        )
+        fsync(descriptor)
+
+    def note_remove(path):
+        calls.append(f'remove {os.path.basename(path)}')
+        remove(path)
+
+    dcgan = tiny()
+    dcgan.save(str(tmp_path / 'c'), 1)
+    monkeypatch.setattr(os, 'fsync', note_sync)
+    monkeypatch.setattr(os, 'remove', note_remove)
+    dcgan.save(str(tmp_path / 'c'), 2)
+    assert calls.index('sync c') < calls.index('remove model.b6-1.index')
+
+
+def test_a_saved_model_is_replaced_in_one_step(tiny, tmp_path):
+    dcgan, folder = tiny(), tmp_path / 'saved_model' / '1'
+    dcgan.save_sampler(str(folder))
+    dead = subprocess.run([sys.executable, '-c', 'import os; print(os.getpid())'],
+                          capture_output=True, text=True).stdout.strip()  # fmt: skip
+    left = folder.parent / f'.dcgan-{dead}@{socket.gethostname()}-1'
+    left.mkdir()
+    seen, before = [], os.stat(folder).st_ino
+    watch = futures.ThreadPoolExecutor(1)
+    done = watch.submit(lambda: [seen.append(folder.exists()) for _ in range(10**5)])
+    while not done.done():
+        dcgan.save_sampler(str(folder))
+    assert all(seen) and os.stat(folder).st_ino != before
+    assert os.listdir(folder.parent) == ['1']
 
 
 def test_training_elsewhere_than_in_the_main_thread_leaves_signals_alone():

@@ -1,7 +1,14 @@
 """Reading pictures and writing sheets and animations."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 import utils
@@ -80,6 +87,35 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
             file.write('half of')
         raise KeyboardInterrupt
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_are_those_of_processes_that_have_ended(tmp_path):
+    command = [sys.executable, '-c', 'import os; print(os.getpid())']
+    ended = int(subprocess.run(command, capture_output=True, text=True).stdout)
+    host, day = socket.gethostname(), 24 * 60 * 60
+    kept = {
+        '.2024.txt': 9 * day,
+        '.dcgan-notes.txt': 9 * day,
+        f'.dcgan-{os.getpid()}@{host}-a.png': 0,
+        f'.dcgan-{ended}@elsewhere-a.png': 0,
+    }
+    removed = {
+        f'.dcgan-{ended}@{host}-a.png': 0,
+        f'.dcgan-{ended}@elsewhere-b.png': 2 * day,
+        f'.dcgan-{ended}@{host}-folder/a.png': 0,
+    }
+    for name, age in (kept | removed).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    utils.remove_leftovers(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_warnings_of_whoever_imports_utils_stay_as_they_are():
+    script = 'import warnings, PIL.Image, numpy; old = warnings.filters[:]; '
+    script += 'import utils; assert warnings.filters == old, warnings.filters'
+    subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize('channels', [1, 3])

@@ -18,6 +18,7 @@ from conftest import (
     clean_environment,
     command,
     run,
+    run_here,
     stored,
     write_idx_set,
     write_pictures,
@@ -25,6 +26,7 @@ from conftest import (
 from PIL import Image
 from soak import losses, soak
 
+import utils
 from model import checkpoints, step_of
 
 PICTURES = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
@@ -55,12 +57,13 @@ def go_on(home, name, *args):
     return run('main.py', '--train', '--out_name', name, *args, cwd=home)
 
 
-def start(home, name, until, *args):
+def start(home, name, until, *args, before=None):
     """Start a run; returns the process, and what it printed up to an iteration."""
     process = subprocess.Popen(
         command('main.py', *TRAIN, '--out_name', name, *args),
         cwd=home,
         env=clean_environment(),
+        preexec_fn=before,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,8 +88,9 @@ def assert_as_never_stopped(home, name):
     assert all(other[key].tobytes() == array.tobytes() for key, array in whole.items())
 
 
-def steps(checkpoint_dir):
-    return sorted(step_of(path) for path in checkpoints(str(checkpoint_dir)))
+def steps(checkpoint_dir, home=''):
+    paths = checkpoints(os.path.join(home, checkpoint_dir))
+    return sorted(step_of(path) for path in paths)
 
 
 def test_a_checkpoint_holds_the_whole_state(home):
@@ -263,6 +267,43 @@ def test_losses_that_are_not_finite_keep_the_last_good_checkpoint(home, copy):
     state = stored(copy[0])
     assert state['training/counter'] == int(match[2])
     assert all(np.isfinite(array).all() for array in state.values())
+
+
+def test_runs_started_in_one_second_have_folders_of_their_own(home, monkeypatch):
+    monkeypatch.setattr(utils, 'timestamp', lambda: '20200101.000000')
+    results = [run_here(*TRAIN, '--epoch', 1, cwd=home) for _ in range(3)]
+    assert [result.returncode for result in results] == [0, 0, 0]
+    names = sorted(path.name for path in (home / 'out').glob('20200101*'))
+    assert names == [names[0], f'{names[0]} - 2', f'{names[0]} - 3']
+    for name in names:
+        flags = json.loads((home / 'out' / name / 'FLAGS.json').read_text())
+        assert (
+            flags['out_name'] == name and steps(flags['checkpoint_dir'], home)[-1] == 5
+        )
+
+
+def test_a_closed_terminal_saves_the_run_unless_it_is_ignored(home):
+    process, _ = start(home, 'hup', 3, '--epoch', 100)
+    process.send_signal(signal.SIGHUP)
+    _, error = process.communicate()
+    assert process.returncode == 128 + signal.SIGHUP and 'all is saved up to' in error
+    process, _ = start(home, 'hup', 20, '--epoch', 8, before=ignore_hangup)
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0 and steps(home / 'out/hup/checkpoint')[-1] == 40
+
+
+def ignore_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+
+
+def test_a_summary_is_on_the_disk_once_its_checkpoint_is(home):
+    process, _ = start(home, 'flushed', 9, '--epoch', 100)
+    process.kill()
+    process.communicate()
+    saved = max(steps(home / 'out' / 'flushed' / 'checkpoint'))
+    (events,) = (home / 'out' / 'flushed' / 'logs').iterdir()
+    assert saved <= max(e.step for e in tf.train.summary_iterator(str(events)))
 
 
 def test_a_second_run_in_a_run_folder_is_refused_until_the_first_is_dead(home):

@@ -73,7 +73,7 @@ def test_classes_are_drawn_in_equal_parts(home):
 
 
 def test_a_seed_fixes_the_samples_of_the_classes_asked_for(home):
-    args = ['--npz', '--label', '3,1', '--generate_test_images', 9, '--seed']
+    args = ['--npz', '--label', '3,1,', '--generate_test_images', 9, '--seed']
     drawn = [np.load(use(home, 'set', *args, seed)[0][1]) for seed in (4, 4, 5)]
     assert drawn[0]['labels'].tolist() == [3, 1, 3, 1, 3, 1, 3, 1, 3]
     assert (drawn[0]['images'] == drawn[1]['images']).all()
