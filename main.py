@@ -23,70 +23,12 @@ import threading
 import traceback
 import types
 
-SUCCESS = b'\0 imported'  # the last message of an import that succeeded
+from dcgan.startup import import_tensorflow
 
 if __name__ == '__main__':
     # importing TensorFlow takes seconds; nothing is to be saved yet, so end at once
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os._exit(128 + number))
-
-
-def import_tensorflow():
-    """Import TensorFlow without its log and without parts that are of no use here.
-
-    Where the user has set a log level, the log is shown. Without Keras, h5py and
-    scipy.sparse, which it can do without, the import takes a quarter less time and
-    36 MB less memory.
-    """
-    os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-    left_out = [name for name in ('h5py', 'scipy.sparse') if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(left_out))
-    is_quiet = 'TF_CPP_MIN_LOG_LEVEL' not in os.environ
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    try:
-        with held_stderr() if is_quiet else contextlib.nullcontext():
-            import tensorflow  # noqa: F401
-    finally:
-        for name in left_out:
-            del sys.modules[name]
-
-
-@contextlib.contextmanager
-def held_stderr():
-    """Hold back what is written to file descriptor 2 in the block, native code's too.
-
-    TensorFlow 2.21 logs before it reads the log level. If the block succeeds, its
-    messages are dropped. If it raises, or the process aborts, a child process, which
-    has read them, shows them: they say why.
-    """
-    can_fork = hasattr(os, 'fork') and threading.active_count() == 1
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        stderr = None
-    if stderr is None or not can_fork:
-        yield
-        return
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writer)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it ends with its parent
-        messages = b''.join(iter(lambda: os.read(reader, 1 << 16), b''))
-        if not messages.endswith(SUCCESS):
-            os.write(stderr, messages)
-        os._exit(0)
-    os.close(reader)
-    os.dup2(writer, 2)
-    os.close(writer)
-    try:
-        yield
-        os.write(2, SUCCESS)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.waitpid(child, 0)
 
 
 import_tensorflow()
@@ -96,14 +38,14 @@ logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-import utils  # noqa: E402
-from model import (  # noqa: E402
-    DCGAN,
-    PRECISIONS,
-    checkpoint_dims,
-    newest_checkpoint,
-)
-from utils import UserError, reason  # noqa: E402
+from dcgan import runs, samples, signals  # noqa: E402
+from dcgan.checkpoints import checkpoint_dims, newest_checkpoint  # noqa: E402
+from dcgan.datasets import PARTITIONS, class_names  # noqa: E402
+from dcgan.errors import Interrupted, UserError, reason  # noqa: E402
+from dcgan.files import expand_path, timestamp, write_json  # noqa: E402
+from dcgan.idx import idx_summary  # noqa: E402
+from dcgan.images import ignore_pillow_warnings  # noqa: E402
+from model import DCGAN, PRECISIONS  # noqa: E402
 
 tf.disable_eager_execution()
 flags = tf.app.flags
@@ -118,7 +60,7 @@ flags.DEFINE_float('train_size', np.inf, 'Images used in an epoch, at most')
 flags.DEFINE_integer('batch_size', 64, 'Pictures in a batch', lower_bound=1)
 flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
 flags.DEFINE_enum(
-    'z_dist', 'uniform_signed', list(utils.Z_DISTRIBUTIONS), 'Distribution of z'
+    'z_dist', 'uniform_signed', list(samples.Z_DISTRIBUTIONS), 'Distribution of z'
 )
 flags.DEFINE_integer('gf_dim', 64, "Filters of G's last hidden layer", lower_bound=1)
 flags.DEFINE_integer('df_dim', 64, "Filters of D's first layer", lower_bound=1)
@@ -156,7 +98,7 @@ flags.DEFINE_boolean('grayscale', False, 'Read pictures in grey')
 flags.DEFINE_enum(
     'partition',
     'all',
-    ['all', *utils.PARTITIONS],
+    ['all', *PARTITIONS],
     'Pictures to use, by list_eval_partition.txt',
 )
 flags.DEFINE_boolean('bbox', False, 'Crop to the boxes of list_bbox_celeba.txt')
@@ -169,7 +111,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     'num_workers',
-    min(4, utils.usable_cores()),
+    min(4, runs.usable_cores()),
     'Processes that decode pictures ahead of the training; 0: none',
     lower_bound=0,
 )
@@ -199,7 +141,7 @@ flags.DEFINE_boolean('visualize', False, 'Draw what z does')
 flags.DEFINE_enum(
     'visualize_option',
     '1',
-    [*map(str, range(len(utils.VISUALIZE_OPTIONS))), *utils.VISUALIZE_OPTIONS],
+    [*map(str, range(len(samples.VISUALIZE_OPTIONS))), *samples.VISUALIZE_OPTIONS],
     'How, see the README',
 )
 flags.DEFINE_string(
@@ -250,7 +192,7 @@ def main(argv):
         tf.set_random_seed(config.seed)
     lock = None
     if config.train and os.path.isdir(config.out_dir):
-        lock = utils.lock_run(config.out_dir)
+        lock = runs.lock_run(config.out_dir)
     with tf.Session(config=session_config()) as sess:
         dcgan = DCGAN(
             sess,
@@ -340,7 +282,7 @@ def read_flags(argv):
         'z_file',
     )
     for name in paths:
-        setattr(config, name, utils.expand_path(getattr(config, name)))
+        setattr(config, name, expand_path(getattr(config, name)))
     if os.path.isfile(config.out_dir):
         raise UserError(f'{config.out_dir}: is a file; choose another --out_dir')
     return config
@@ -350,14 +292,14 @@ def prepare_training(config):
     """Settle data, sizes and run folder; returns (y_dim or None, c_dim)."""
     recorded = {}
     if config.out_name:
-        recorded = utils.recorded_flags(os.path.join(config.out_dir, config.out_name))
+        recorded = runs.recorded_flags(os.path.join(config.out_dir, config.out_name))
         adopt(config, recorded, MODEL_FLAGS + TRAINING_FLAGS)
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
-        import download  # it needs SciPy, which takes its time and memory
+        from dcgan.digits import make_digits  # SciPy takes its time and memory
 
-        download.make_digits(config.data_dir)
-    labelled = utils.idx_summary(folder)  # (height, width, classes), or None: pictures
+        make_digits(config.data_dir)
+    labelled = idx_summary(folder)  # (height, width, classes), or None: pictures
     adopt(config, {**(sizes(*labelled[:2]) if labelled else {}), **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
     place(config, os.path.join(config.out_dir, config.out_name or run_name(config)))
@@ -372,7 +314,7 @@ def run_name(config):
         for path in (config.data_dir, config.dataset)
     )
     return (
-        f'{utils.timestamp()} - {data_name} - {dataset} - x{config.input_width}'
+        f'{timestamp()} - {data_name} - {dataset} - x{config.input_width}'
         f'.z{config.z_dim}.{config.z_dist}'
         f'.y{config.output_width}.b{config.batch_size}'
     )
@@ -383,7 +325,7 @@ def count_classes(config, folder, labelled):
     if config.conditional and config.unconditional:
         raise UserError('--conditional and --unconditional exclude each other')
     if not labelled:
-        return len(utils.class_names(folder)) if config.conditional else None
+        return len(class_names(folder)) if config.conditional else None
     for name in ('bbox', 'grayscale', 'partition'):
         if getattr(config, name) not in (False, 'all'):
             raise UserError(f'--{name} is for pictures, and {folder} has IDX files')
@@ -394,9 +336,7 @@ def find_run(config):
     """Settle which run to use; returns (y_dim or None, c_dim, its checkpoint)."""
     run_dir = os.path.join(config.out_dir, config.out_name)
     if not config.out_name:
-        run_dir = utils.newest_run(
-            config.out_dir, config.dataset, config.checkpoint_dir
-        )
+        run_dir = runs.newest_run(config.out_dir, config.dataset, config.checkpoint_dir)
     place(config, run_dir)
     path = newest_checkpoint(config.checkpoint_dir, config.resume_step)
     if path is None:
@@ -405,7 +345,7 @@ def find_run(config):
             'this run, or name another with --out_name'
         )
     y_dim, c_dim = checkpoint_dims(path)
-    recorded = utils.recorded_flags(run_dir)
+    recorded = runs.recorded_flags(run_dir)
     adopt(config, {**(sizes(28, 28) if y_dim else {}), **recorded}, MODEL_FLAGS)
     return y_dim, c_dim, path
 
@@ -439,11 +379,11 @@ def parsed(name, value):
 
 def place(config, run_dir):
     """Put the run's folders under run_dir, or where they are already."""
-    recorded = utils.recorded_flags(run_dir)
+    recorded = runs.recorded_flags(run_dir)
     for name in ('checkpoint_dir', 'sample_dir'):
-        folder = utils.expand_path(FLAGS[name].value)
+        folder = expand_path(FLAGS[name].value)
         if not FLAGS[name].present:
-            folder = utils.recorded_folder(recorded, name, folder)
+            folder = runs.recorded_folder(recorded, name, folder)
         setattr(config, name, os.path.join(run_dir, folder))
     config.out_dir = run_dir
 
@@ -465,8 +405,8 @@ def start_run(config, dcgan, lock):
             dcgan.sample_dir = config.sample_dir
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
-        lock = lock or utils.lock_run(config.out_dir)
-        utils.write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
+        lock = lock or runs.lock_run(config.out_dir)
+        write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
         return lock
     except OSError as error:
         raise UserError(
@@ -490,7 +430,7 @@ def print_device(nvidia='/dev/nvidia[0-9]*'):
     gpus = tf.config.list_physical_devices('GPU')
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus[:1]]
     names = [device.get('device_name', 'GPU') for device in details]
-    print(f' [*] Device: {(names or [f"CPU, {utils.usable_cores()} cores"])[0]}')
+    print(f' [*] Device: {(names or [f"CPU, {runs.usable_cores()} cores"])[0]}')
     if not gpus and glob.glob(nvidia):
         print(
             ' [!] TensorFlow does not see the NVIDIA GPU of this machine: install '
@@ -527,15 +467,15 @@ def use(sess, dcgan, config, step):
     visualize = config.visualize or FLAGS['visualize_option'].present
     if visualize:
         option = config.visualize_option
-        utils.visualize(sess, dcgan, config, option, config.sample_dir)
+        samples.visualize(sess, dcgan, config, option, config.sample_dir)
     if config.gif:
-        utils.make_progress_gif(config.sample_dir)
+        samples.make_progress_gif(config.sample_dir)
     others = ('train', 'export', 'freeze', 'saved_model', 'gif')
     if any(
         FLAGS[name].present
         for name in ('generate_test_images', 'separate_images', 'npz')
     ) or not (visualize or any(getattr(config, name) for name in others)):
-        utils.save_samples(sess, dcgan, config, config.sample_dir)
+        samples.save_samples(sess, dcgan, config, config.sample_dir)
 
 
 def report_thread_error(args):
@@ -553,10 +493,10 @@ def run(argv=None):
     An error that the user can do something about is printed in one line, with --debug
     after its traceback.
     """
-    for number in utils.stop_signals():
-        signal.signal(number, utils.interrupt)
+    for number in signals.stop_signals():
+        signal.signal(number, signals.interrupt)
     threading.excepthook = report_thread_error
-    utils.ignore_pillow_warnings()
+    ignore_pillow_warnings()
     try:
         tf.app.run(main, argv)
     except (UserError, OSError, flags.Error, tf.errors.OpError) as error:
@@ -564,7 +504,7 @@ def run(argv=None):
             traceback.print_exc()
         is_native = isinstance(error, tf.errors.OpError)
         sys.exit(f'main.py: {reason(error) if is_native else error}')
-    except utils.Interrupted as interrupted:
+    except Interrupted as interrupted:
         print(f'main.py: {interrupted}', file=sys.stderr)
         sys.exit(128 + interrupted.number)
 

@@ -2,54 +2,56 @@
 
 import contextlib
 import functools
-import glob
 import os
 import re
 import time
-from datetime import timedelta
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from dcgan.checkpoints import (
+    TRIES,
+    checkpoint_shapes,
+    checkpoints,
+    discard,
+    holds_progress,
+    is_end,
+    newest_checkpoint,
+    step_of,
+    unreadable,
+    write_state,
+)
+from dcgan.datasets import open_dataset
+from dcgan.errors import Interrupted, UserError, reason
+from dcgan.files import (
+    remove_leftovers,
+    replacing,
+    sync,
+    temporary_path,
+    writing,
+)
+from dcgan.images import image_manifold_size, save_images
+from dcgan.kernels import has_bfloat16, with_known_gradients
+from dcgan.samples import gen_random, one_hot
+from dcgan.signals import deferred_signals
+from dcgan.training import Progress, print_pace
 from ops import (
     batch_norm,
     conv2d,
     conv_cond_concat,
     cross_entropy,
     deconv2d,
-    has_bfloat16,
     linear,
     lrelu,
     relu,
     to_float32,
-    with_known_gradients,
-)
-from utils import (
-    Interrupted,
-    UserError,
-    deferred_signals,
-    gen_random,
-    image_manifold_size,
-    one_hot,
-    open_dataset,
-    reason,
-    remove_leftovers,
-    replacing,
-    save_images,
-    sync,
-    temporary_path,
-    writing,
 )
 
 FEW_PICTURES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
-TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 MOMENTUM = 0.9  # of the moving averages
 PRECISIONS = ('float32', 'bfloat16')
-STEP = re.compile(r'-(\d+)$')
-# what a checkpoint raises that is not whole, or has no such tensor
 WRITE_ERRORS = (OSError, tf.errors.OpError)
-UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
 def conv_out_size_same(size, stride):
@@ -825,271 +827,7 @@ class DCGAN:
                 )
 
 
-class Progress:
-    """How far a training run is. Checkpoints hold it beside weights and moments.
-
-    counter        the iteration under way, or done
-    epoch, batch   the epoch under way, and which of its batches, from 1
-    sample_z       [sample_num, z_dim] float64, z of the sheets
-    sample_files   [sample_num], the pictures of the sample losses
-    is_last        whether the iteration is the last of all
-    ended          whether the run ends with the next checkpoint
-    is_extra       whether that is one beside those of max_to_keep
-    spared         checkpoints that stay until then: that from which the run goes on,
-                   and the one of its last end
-
-    The order of the epoch is the data's, the random state NumPy's global one; a
-    checkpoint holds both. `saver` has it and every variable that is there before it.
-    """
-
-    def __init__(self, data):
-        self.data = data
-        self.restart(np.zeros((0, 0)))
-        self.variables = {}
-        with tf.device('/cpu:0'):
-            for name, array in self._arrays().items():
-                # any shape: the data may have changed when it is restored
-                initial = tf.placeholder_with_default(np.zeros((), array.dtype), None)
-                self.variables[name] = tf.Variable(
-                    initial,
-                    trainable=False,
-                    validate_shape=False,
-                    name=f'training/{name}',
-                )
-        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
-
-    def restart(self, sample_z):
-        """Begin with nothing done, and these z for the sheets."""
-        self.counter = self.epoch = self.batch = 0
-        self.sample_z = sample_z
-        self.sample_files = self.data.first_usable(len(sample_z))
-        self.is_last = self.ended = self.is_extra = False
-        self.spared = []
-
-    def _arrays(self):
-        _, key, position, has_gauss, gauss = np.random.get_state()
-        return {
-            'counter': np.int64(self.counter),
-            'epoch': np.int64(self.epoch),
-            'batch': np.int64(self.batch),
-            'ended': np.int64(self.ended),
-            'files': np.int64(self.data.fingerprint),
-            'order': self.data.order,
-            'sample_files': self.sample_files,
-            'sample_z': self.sample_z,
-            'random_key': key.astype(np.int64),
-            'random_position': np.int64(position),
-            'random_gauss': np.float64([has_gauss, gauss]),
-        }
-
-    def write(self, sess):
-        """Set the variables, to be saved."""
-        feed = {
-            self.variables[name].initializer.inputs[1]: array
-            for name, array in self._arrays().items()
-        }
-        sess.run([v.initializer for v in self.variables.values()], feed)
-
-    def read(self, sess):
-        """Go on from what the variables were restored to."""
-        stored = sess.run(self.variables)
-        has_gauss, gauss = stored['random_gauss']
-        np.random.set_state(
-            (
-                'MT19937',
-                stored['random_key'].astype(np.uint32),
-                int(stored['random_position']),
-                int(has_gauss),
-                gauss,
-            )
-        )
-        self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
-        done = f'after iteration {self.counter}, in epoch {self.epoch}'
-        same_data = stored['files'] == self.data.fingerprint
-        if same_data and stored['sample_z'].shape == self.sample_z.shape:
-            self.batch = int(stored['batch'])
-            self.data.order[:] = stored['order']
-            self.sample_z, self.sample_files = (
-                stored['sample_z'],
-                stored['sample_files'],
-            )
-            print(f' [*] On {done}, batch {self.batch}', flush=True)
-        else:
-            what = 'another batch size' if same_data else 'other pictures'
-            print(f' [!] On {done}, which begins anew: {what}', flush=True)
-
-
 # Checkpoints as files
-
-
-def checkpoints(checkpoint_dir):
-    """Path prefixes of the checkpoints in a folder, the newest first.
-
-    The folder's state file has their order. Where a writer was killed before it came to
-    that, its checkpoint is of a later iteration, and younger than the state file. What
-    the state does not name otherwise comes last. Folders are not taken from there, so
-    that a run can be moved.
-    """
-    checkpoint_dir = os.path.normpath(checkpoint_dir)
-    try:
-        state = tf.train.get_checkpoint_state(checkpoint_dir)
-    except ValueError:  # torn
-        state = None
-    paths = (
-        [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
-        if state
-        else []
-    )
-    named = dict.fromkeys(
-        os.path.join(checkpoint_dir, os.path.basename(path))
-        for path in reversed(paths)
-        if path
-    )
-    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
-    others = {path.removesuffix('.index') for path in indices} - named.keys()
-    others = sorted((p for p in others if STEP.search(p)), key=step_of, reverse=True)
-    if not named:
-        return others
-    newest = step_of(next(iter(named)))
-    written = age(os.path.join(checkpoint_dir, 'checkpoint'))
-    late = [p for p in others if step_of(p) > newest and age(f'{p}.index') >= written]
-    return [*late, *named, *(path for path in others if path not in late)]
-
-
-def age(path):
-    """When a file was last written; 0 where a run has removed it meanwhile."""
-    try:
-        return os.path.getmtime(path)
-    except FileNotFoundError:
-        return 0
-
-
-def newest_checkpoint(checkpoint_dir, step=None):
-    """Path prefix of the newest checkpoint that is whole, or of iteration `step`.
-
-    None where there is no checkpoint. Names those that are damaged. Raises UserError
-    where that is all of them, or the one asked for, or it is not there.
-    """
-    for _ in range(TRIES):
-        paths = checkpoints(checkpoint_dir)
-        if step is not None:
-            paths = of_iteration(step, paths, checkpoint_dir)
-        there = [path for path in paths if os.path.exists(f'{path}.index')]
-        damaged = []
-        for path in paths:
-            try:
-                step_of(path)
-                read_through(path)
-            except UserError as error:
-                damaged.append(error)
-                continue
-            for error in damaged:
-                print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
-            return path
-        if all(os.path.exists(f'{path}.index') for path in there):
-            break  # otherwise a run under way has replaced them
-    if damaged:
-        raise damaged[0]
-    return None
-
-
-def of_iteration(step, paths, checkpoint_dir):
-    """Those of the checkpoints that are of an iteration. UserError if there is none."""
-    steps = [step_of(path) for path in paths]
-    if step not in steps:
-        raise UserError(
-            f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
-            f'--resume_step takes one of {sorted(steps)}'
-        )
-    return [path for path in paths if step_of(path) == step]
-
-
-def read_through(path):
-    """Raise UserError where a checkpoint is not whole; its checksums tell."""
-    try:
-        reader = tf.train.load_checkpoint(path)
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-
-
-def holds_progress(path):
-    """Whether a checkpoint is of a training run of this project."""
-    try:
-        return 'training/counter' in checkpoint_shapes(path)
-    except UserError:
-        return False
-
-
-def is_end(path):
-    """Whether a run had ended, normally or interrupted, with this checkpoint.
-
-    Of the original's, or one that is torn, as a run leaves it that is killed while it
-    removes it: no.
-    """
-    try:
-        return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
-    except UNREADABLE:
-        return False
-
-
-def write_state(checkpoint_dir, paths):
-    """Name the checkpoints, oldest first, in the state file, as the Saver does."""
-    state = tf.train.generate_checkpoint_state_proto(
-        checkpoint_dir,
-        paths[-1],
-        [*paths],  # a list of its own, which it changes
-    )
-    path = os.path.join(checkpoint_dir, 'checkpoint')
-    with writing(path), replacing(path) as part:
-        with open(part, 'w', encoding='utf-8') as file:
-            file.write(str(state))
-        sync(part)
-    sync(checkpoint_dir)  # a power cut leaves these, whatever is removed after this
-
-
-def discard(path):
-    """Remove a checkpoint, or what there is of it; its index last."""
-    files = glob.glob(f'{glob.escape(path)}.*')
-    for file in sorted(files, key=lambda file: file.endswith('.index')):
-        with contextlib.suppress(OSError):
-            os.remove(file)
-
-
-def step_of(path):
-    """The iteration at which a checkpoint was written, which its name ends in."""
-    match = STEP.search(path)
-    if not match:
-        raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
-    return int(match[1])
-
-
-def checkpoint_shapes(path):
-    """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
-    try:
-        return tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def checkpoint_dims(path):
-    """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
-    shapes = checkpoint_shapes(path)
-    try:
-        if 'generator/g_h4/biases' in shapes:
-            return None, shapes['generator/g_h4/biases'][0]
-        c_dim = shapes['generator/g_h3/biases'][0]
-        return shapes['discriminator/d_h0_conv/biases'][0] - c_dim, c_dim
-    except KeyError as error:
-        raise UserError(
-            f'{path}: not a checkpoint of a DCGAN, it has no {error}'
-        ) from error
-
-
-def unreadable(path, error):
-    """The UserError for a checkpoint that TensorFlow could not read."""
-    return UserError(f'{path}: this checkpoint cannot be read ({reason(error)})')
 
 
 # Sizes and pace
@@ -1106,9 +844,3 @@ def halvings(size):
 def flatten(x):
     """[B, h, w, c] -> [B, h*w*c]."""
     return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
-
-
-def print_pace(done, left, seconds):
-    """Print iterations a second and the time that those left will take."""
-    remaining = timedelta(seconds=round(left * seconds / done))
-    print(f' [*] {done / seconds:.2f} iterations/s, {remaining} left', flush=True)

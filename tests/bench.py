@@ -50,8 +50,9 @@ import numpy as np
 from bench_data import make_jpegs
 
 import model
-import ops
-import utils
+from dcgan.idx import write_idx
+from dcgan.kernels import has_bfloat16
+from dcgan.samples import draw_batches, in_bytes
 
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
@@ -113,7 +114,7 @@ def measure(size, batch):
     arguments = {**settings(size), 'batch_size': batch, 'sample_num': batch}
     row = {'size': size, 'batch': batch}
     ways = {'original': original(arguments), 'float32': ours(arguments, 'float32')}
-    if ops.has_bfloat16():
+    if has_bfloat16():
         ways['bfloat16'] = ours(arguments, 'bfloat16')
     steps = {name: step for name, (step, _, _) in ways.items()}
     products = {dtype: product(dtype) for dtype in ways if dtype != 'original'}
@@ -229,8 +230,8 @@ def samplers(sess, dcgan):
             sess.run(dcgan.sampler, feed)
 
     def drawn():
-        for images in utils.draw_batches(sess, dcgan, z, labels):
-            utils.in_bytes(dcgan, images)
+        for images in draw_batches(sess, dcgan, z, labels):
+            in_bytes(dcgan, images)
 
     return bare, drawn
 
@@ -328,9 +329,9 @@ def make_data(folder, sizes):
         where = os.path.join(folder, 'data', 'mnist')
         os.makedirs(where)
         images = rng.randint(0, 256, (MNIST_PICTURES, 28, 28)).astype(np.uint8)
-        utils.write_idx(f'{where}/train-images-idx3-ubyte', images)
+        write_idx(f'{where}/train-images-idx3-ubyte', images)
         labels = rng.randint(0, 10, MNIST_PICTURES).astype(np.uint8)
-        utils.write_idx(f'{where}/train-labels-idx1-ubyte', labels)
+        write_idx(f'{where}/train-labels-idx1-ubyte', labels)
     if set(sizes) - {'mnist'}:
         make_jpegs(os.path.join(folder, 'data', 'pictures'))
 

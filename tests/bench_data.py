@@ -21,7 +21,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import utils
+from dcgan.datasets import open_dataset
 
 PICTURES, BATCH, ROUNDS, ITERATIONS = 2000, 64, 5, 40
 
@@ -92,7 +92,7 @@ def straightforward_picture(path):
 
 def ours(folder, **options):
     """The bytes of our data set."""
-    dataset = utils.open_dataset(folder, None, (64, 64), (108, 108), 1, 0, **options)
+    dataset = open_dataset(folder, None, (64, 64), (108, 108), 1, 0, **options)
     return lambda: (im for im, _ in dataset.batches(BATCH, PICTURES // BATCH))
 
 
@@ -131,7 +131,7 @@ def rate(way, folder):
 
 def check(folder):
     """Stop unless ours are the straightforward way's numbers."""
-    dataset = utils.open_dataset(folder, None, (64, 64), (108, 108), 1, 0)
+    dataset = open_dataset(folder, None, (64, 64), (108, 108), 1, 0)
     dataset.order.sort()
     for i, expected in enumerate(straightforward(folder)()):
         images, _ = dataset.take(dataset.order[i * BATCH : (i + 1) * BATCH])

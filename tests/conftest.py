@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
 from PIL import Image
 
-import utils
+from dcgan.idx import write_idx
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent
@@ -31,8 +31,8 @@ def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (count, size, size)).astype(np.uint8)
     labels = (np.arange(count) % classes).astype(np.uint8)
-    utils.write_idx(f'{folder}/{prefix}-images-idx3-ubyte', images)
-    utils.write_idx(f'{folder}/{prefix}-labels-idx1-ubyte', labels)
+    write_idx(f'{folder}/{prefix}-images-idx3-ubyte', images)
+    write_idx(f'{folder}/{prefix}-labels-idx1-ubyte', labels)
     return images, labels
 
 

@@ -18,7 +18,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..'))
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import utils
+from dcgan.idx import idx_pairs, read_idx
+from dcgan.samples import draw
 from model import DCGAN, flatten
 from ops import conv2d, linear, lrelu, relu
 
@@ -65,7 +66,7 @@ def draw_digits(run_dir):
         )
         dcgan.load(os.path.join(run_dir, 'checkpoint'))
         images = [
-            utils.draw(sess, dcgan, np.random.uniform(-1, 1, (1000, 100)), labels)
+            draw(sess, dcgan, np.random.uniform(-1, 1, (1000, 100)), labels)
             for _ in range(10)
         ]
     return np.concatenate(images), np.tile(labels, 10)
@@ -86,8 +87,8 @@ def main():
     parser.add_argument('--data_dir', default='./data')
     args = parser.parse_args()
     (train, test) = (
-        [utils.read_idx(path) for path in pair]
-        for pair in utils.idx_pairs(os.path.join(args.data_dir, 'mnist')).values()
+        [read_idx(path) for path in pair]
+        for pair in idx_pairs(os.path.join(args.data_dir, 'mnist')).values()
     )
     tf.disable_eager_execution()
     np.random.seed(0)

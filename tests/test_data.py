@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from conftest import write_idx_set, write_pictures
 
-import utils
-from utils import UserError
+from dcgan.datasets import open_dataset
+from dcgan.errors import UserError
+from dcgan.idx import idx_summary, read_idx, write_idx
 
 
 def open_set(folder, pattern='*.png', size=(8, 8)):
-    return utils.open_dataset(str(folder), pattern, size, (20, 20), False, False)
+    return open_dataset(str(folder), pattern, size, (20, 20), False, False)
 
 
 def test_idx_files_come_back_as_written(tmp_path):
     images, labels = write_idx_set(tmp_path)
-    assert (utils.read_idx(f'{tmp_path}/train-images-idx3-ubyte') == images).all()
-    assert (utils.read_idx(f'{tmp_path}/train-labels-idx1-ubyte') == labels).all()
+    assert (read_idx(f'{tmp_path}/train-images-idx3-ubyte') == images).all()
+    assert (read_idx(f'{tmp_path}/train-labels-idx1-ubyte') == labels).all()
 
 
 def test_gz_is_read_as_raw_is(tmp_path):
@@ -45,9 +46,9 @@ def test_training_part_comes_first_then_all_is_shuffled_by_seed_547(tmp_path):
 def test_summary_tells_sizes_and_classes_of_idx_folders_only(tmp_path):
     write_idx_set(tmp_path / 'set', size=12, classes=4)
     write_pictures(tmp_path / 'cats')
-    assert utils.idx_summary(str(tmp_path / 'set')) == (12, 12, 4)
-    assert utils.idx_summary(str(tmp_path / 'cats')) is None
-    assert utils.idx_summary(str(tmp_path / 'none')) is None
+    assert idx_summary(str(tmp_path / 'set')) == (12, 12, 4)
+    assert idx_summary(str(tmp_path / 'cats')) is None
+    assert idx_summary(str(tmp_path / 'none')) is None
 
 
 def test_digits_are_resized_to_the_output_size(tmp_path):
@@ -70,7 +71,7 @@ def test_a_damaged_idx_file_is_named(content, message, tmp_path):
     path = tmp_path / 'train-labels-idx1-ubyte'
     path.write_bytes(content)
     with pytest.raises(UserError, match=f'train-labels-idx1-ubyte: .*{message}'):
-        utils.read_idx(str(path))
+        read_idx(str(path))
 
 
 def test_a_gz_file_cut_short_is_named(tmp_path):
@@ -79,7 +80,7 @@ def test_a_gz_file_cut_short_is_named(tmp_path):
     path = tmp_path / 'cut.gz'
     path.write_bytes(packed[: len(packed) // 2])
     with pytest.raises(UserError, match=r'cut\.gz: cannot be read'):
-        utils.read_idx(str(path))
+        read_idx(str(path))
 
 
 def test_images_without_labels_are_named(tmp_path):
@@ -110,15 +111,15 @@ def test_hidden_files_are_no_part_of_a_set(tmp_path):
 @pytest.mark.parametrize('array', [np.zeros((0,)), np.zeros((4, 8, 8))])
 def test_labels_that_are_none_are_refused(array, tmp_path):
     write_idx_set(tmp_path)
-    utils.write_idx(f'{tmp_path}/train-labels-idx1-ubyte', array.astype(np.uint8))
-    for read in (utils.idx_summary, open_set):
+    write_idx(f'{tmp_path}/train-labels-idx1-ubyte', array.astype(np.uint8))
+    for read in (idx_summary, open_set):
         with pytest.raises(UserError, match='labels-idx1-ubyte: holds'):
             read(str(tmp_path))
 
 
 def test_as_many_labels_as_images_are_needed(tmp_path):
     write_idx_set(tmp_path)
-    utils.write_idx(f'{tmp_path}/train-labels-idx1-ubyte', np.zeros(3, np.uint8))
+    write_idx(f'{tmp_path}/train-labels-idx1-ubyte', np.zeros(3, np.uint8))
     with pytest.raises(UserError, match='40 pictures, but 3 labels'):
         open_set(tmp_path)
 
@@ -128,9 +129,9 @@ def test_the_letters_of_emnist_count_from_nought(endings, tmp_path):
     for ending in endings:
         prefix = f'emnist-letters-{ending}'
         _, labels = write_idx_set(tmp_path, prefix=prefix)
-        utils.write_idx(f'{tmp_path}/{prefix}-labels-idx1-ubyte', labels + 1)
+        write_idx(f'{tmp_path}/{prefix}-labels-idx1-ubyte', labels + 1)
     dataset = open_set(tmp_path)
-    assert utils.idx_summary(str(tmp_path)) == (8, 8, 4)
+    assert idx_summary(str(tmp_path)) == (8, 8, 4)
     assert sorted(set(dataset.labels)) == [0, 1, 2, 3] and dataset.classes == 4
     assert dataset.contents.startswith('80 pictures in 4 classes, 40 of emnist-letters')
 
@@ -147,7 +148,7 @@ def test_several_idx_sets_in_one_folder_are_told_apart(tmp_path):
 def test_idx_pictures_can_have_channels(channels, size, tmp_path):
     write_idx_set(tmp_path)
     images = np.random.RandomState(0).randint(0, 256, (40, 8, 8, channels))
-    utils.write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
+    write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
     dataset = open_set(tmp_path, size=(size, size))
     assert dataset.c_dim == channels
     assert next(dataset.batches(5, 1))[0].shape == (5, size, size, channels)
@@ -156,7 +157,7 @@ def test_idx_pictures_can_have_channels(channels, size, tmp_path):
 def test_idx_pictures_of_odd_channels_are_refused(tmp_path):
     write_idx_set(tmp_path)
     images = np.zeros((40, 8, 8, 2), np.uint8)
-    utils.write_idx(f'{tmp_path}/train-images-idx3-ubyte', images)
+    write_idx(f'{tmp_path}/train-images-idx3-ubyte', images)
     with pytest.raises(UserError, match='its pictures have 2 channels, and only 1'):
         open_set(tmp_path)
 

@@ -18,8 +18,12 @@ from conftest import ROOT, run
 from PIL import Image
 
 import download
-import utils
-from utils import UserError
+from dcgan import digits, transfers
+from dcgan.datasets import open_dataset
+from dcgan.digits import draw_digits, glyph_distances, make_digits
+from dcgan.errors import UserError
+from dcgan.idx import idx_summary
+from dcgan.transfers import what_is_wrong
 
 QUOTA = b'<!DOCTYPE html><html>Sorry, the download quota for this file is exceeded'
 
@@ -92,8 +96,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, 'PAUSE', 0.01)  # seconds; for impatient tests
-    monkeypatch.setattr(download, 'TIMEOUT', 0.5)
+    monkeypatch.setattr(transfers, 'PAUSE', 0.01)  # seconds; for impatient tests
+    monkeypatch.setattr(transfers, 'TIMEOUT', 0.5)
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
@@ -130,7 +134,7 @@ def fetch(server, tmp_path):
     server.files['file'] = content
 
     def obtain(mode, right=content):
-        path = download.obtain(
+        path = transfers.obtain(
             'file',
             [str(tmp_path)],
             [f'{server.url(mode)}/file'],
@@ -229,7 +233,7 @@ def test_wrong_content_is_removed_and_said(fetch, tmp_path):
 def test_a_page_is_told_from_a_file_and_guessed_at(page, reason, tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
-    assert reason in download.what_is_wrong(str(path), lambda path: True)
+    assert reason in what_is_wrong(str(path), lambda path: True)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +242,7 @@ def test_a_page_is_told_from_a_file_and_guessed_at(page, reason, tmp_path):
 def test_an_url_that_is_none_is_told(url, tmp_path, server):
     how = ([url], bool, 'try --mirror')
     with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
-        download.obtain('file', [str(tmp_path)], *how)
+        transfers.obtain('file', [str(tmp_path)], *how)
 
 
 # MNIST
@@ -387,7 +391,7 @@ def test_a_folder_of_other_pictures_is_left_alone(server, tmp_path):
 
 def test_celeba_comes_from_drive_by_gdown(server, tmp_path, monkeypatch):
     files = serve_celeba(server)
-    monkeypatch.setattr(download, 'DRIVE', server.url('good/'))
+    monkeypatch.setattr(transfers, 'DRIVE', server.url('good/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
@@ -397,7 +401,7 @@ def test_a_broken_connection_to_drive_goes_on_where_it_broke(
     server, tmp_path, monkeypatch
 ):
     files = serve_celeba(server, times=1000)  # gdown reads by half a megabyte
-    monkeypatch.setattr(download, 'DRIVE', server.url('cutonce/'))
+    monkeypatch.setattr(transfers, 'DRIVE', server.url('cutonce/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
@@ -420,7 +424,7 @@ def test_a_folder_that_is_a_link_is_filled_where_it_leads(there, server, tmp_pat
 
 
 def test_what_gdown_cannot_fetch_is_told_in_one_line(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, 'DRIVE', server.url('404/'))
+    monkeypatch.setattr(transfers, 'DRIVE', server.url('404/'))
     with pytest.raises(
         UserError, match='404.*; or fetch it by hand: open http'
     ) as error:
@@ -531,7 +535,7 @@ def test_command_line_tells_a_failure_in_one_line(name, mode, server, tmp_path):
 
 def test_several_sets_are_fetched_at_once_with_progress(server, tmp_path):
     mirror = serve_lsun(server, tmp_path)
-    download.make_digits(str(tmp_path / 'd'), counts=(30, 10))  # all would take long
+    make_digits(str(tmp_path / 'd'), counts=(30, 10))  # all would take long
     args = ['lsun', 'digits', '--mirror', mirror, '--limit', 2, '--data_dir', 'd']
     result = run('download.py', *args, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -560,26 +564,26 @@ def test_digits_do_not_replace_what_is_the_user_s(tmp_path):
     (tmp_path / 'digits').mkdir()
     (tmp_path / 'digits' / 'mine.jpg').touch()
     with pytest.raises(UserError, match='digits: holds something else'):
-        download.make_digits(str(tmp_path))
+        make_digits(str(tmp_path))
 
 
 def test_digits_are_an_idx_set_and_the_same_every_time(tmp_path):
     for folder in ('a', 'b'):
-        download.make_digits(str(tmp_path / folder), counts=(300, 100))
+        make_digits(str(tmp_path / folder), counts=(300, 100))
     first, second = (
-        utils.open_dataset(str(tmp_path / f / 'digits'), '', (28, 28), 0, 0, 0)
+        open_dataset(str(tmp_path / f / 'digits'), '', (28, 28), 0, 0, 0)
         for f in ('a', 'b')
     )
     assert (first.images == second.images).all() and len(first) == 400
-    assert utils.idx_summary(str(tmp_path / 'a' / 'digits')) == (28, 28, 10)
+    assert idx_summary(str(tmp_path / 'a' / 'digits')) == (28, 28, 10)
     assert sorted(p.name for p in (tmp_path / 'a').iterdir()) == ['digits']
 
 
 def test_digits_look_like_their_labels_and_like_no_other_digit():
     rng = np.random.RandomState(1)
-    glyphs = np.stack([download.glyph_distances(digit) for digit in range(10)])
+    glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
     labels = np.arange(1000) % 10
-    images = download.draw_digits(glyphs, labels, rng).reshape(1000, -1).astype(float)
+    images = draw_digits(glyphs, labels, rng).reshape(1000, -1).astype(float)
     means = np.stack([images[:500][labels[:500] == d].mean(0) for d in range(10)])
     distances = ((images[500:, None] - means) ** 2).sum(-1)
     assert (distances.argmin(1) == labels[500:]).mean() > 0.45  # by chance: 0.1
@@ -589,14 +593,14 @@ def test_digits_look_like_their_labels_and_like_no_other_digit():
 def test_digits_that_another_process_has_drawn_meanwhile_are_used(
     tmp_path, monkeypatch
 ):
-    draw = download.draw_digits
+    draw = digits.draw_digits
 
     def draw_second(*args):
-        monkeypatch.setattr(download, 'draw_digits', draw)
-        download.make_digits(str(tmp_path), counts=(40, 10))
+        monkeypatch.setattr(digits, 'draw_digits', draw)
+        make_digits(str(tmp_path), counts=(40, 10))
         return draw(*args)
 
-    monkeypatch.setattr(download, 'draw_digits', draw_second)
-    download.make_digits(str(tmp_path), counts=(40, 10))
-    assert utils.idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
+    monkeypatch.setattr(digits, 'draw_digits', draw_second)
+    make_digits(str(tmp_path), counts=(40, 10))
+    assert idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
     assert [path.name for path in tmp_path.iterdir()] == ['digits']

@@ -12,7 +12,8 @@ from conftest import ROOT, write_pictures
 from PIL import Image
 
 import utils
-from utils import UserError
+from dcgan.datasets import open_dataset
+from dcgan.errors import UserError
 
 SAMPLE_NAME = {'train': '000.png', 'val': '001.png', 'test': '002.png'}
 
@@ -20,7 +21,7 @@ SAMPLE_NAME = {'train': '000.png', 'val': '001.png', 'test': '002.png'}
 def open_set(folder, pattern=None, size=(8, 8), grayscale=False, seed=0, **reading):
     np.random.seed(seed)
     sizes = size, (20, 20)
-    return utils.open_dataset(str(folder), pattern, *sizes, False, grayscale, **reading)
+    return open_dataset(str(folder), pattern, *sizes, False, grayscale, **reading)
 
 
 def names(dataset):
@@ -364,8 +365,8 @@ def test_a_worker_that_dies_is_told(tmp_path):
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     write_pictures(tmp_path, count=20)
     script = (
-        'import os, signal, utils\n'
-        f'dataset = utils.open_dataset({str(tmp_path)!r}, None, (8, 8), (8, 8), 0, 0,'
+        'import os, signal\nfrom dcgan.datasets import open_dataset\n'
+        f'dataset = open_dataset({str(tmp_path)!r}, None, (8, 8), (8, 8), 0, 0,'
         ' num_workers=2)\n'
         'batches = dataset.batches(4, 5)\n'
         'next(batches)\n'
@@ -511,9 +512,10 @@ def test_a_disk_that_fails_is_not_taken_for_a_bad_image(reading, tmp_path):
 
 
 BUILD = """
-import sys, utils
+import sys
+from dcgan.datasets import open_dataset
 folder, size = sys.argv[1], (64, 64)
-utils.open_dataset(folder, None, size, (8, 8), 0, 0, cache=True)
+open_dataset(folder, None, size, (8, 8), 0, 0, cache=True)
 """
 
 

@@ -26,8 +26,11 @@ from conftest import (
 from PIL import Image
 
 import main
-import ops
-import utils
+from dcgan import runs as runs_module
+from dcgan.files import write_json
+from dcgan.idx import idx_summary, read_idx
+from dcgan.kernels import has_bfloat16
+from dcgan.runs import newest_run
 
 LINE = re.compile(
     r'\[ {7}(\d) Epoch:\[ (\d)/ 2\] \[ {3}(\d)/ {3}2\] '
@@ -285,7 +288,7 @@ def test_a_process_of_its_own_ends_with_the_same_line_and_status(args, home):
 def test_bfloat16_trains_on_weights_in_float32(home):
     args = ['--dataset', 'set', '--train', *SMALL, '--epoch', 1, '--out_name', 'brief']
     result = run('main.py', *args, '--precision', 'bfloat16', cwd=home)
-    if not ops.has_bfloat16():
+    if not has_bfloat16():
         assert result.returncode == 1 and 'use --precision float32' in result.stderr
         return
     assert result.returncode == 0 and ' [*] Trained in bfloat16' in result.stdout
@@ -396,16 +399,16 @@ def test_samples_of_a_run_that_removes_its_checkpoints_meanwhile(tmp_path, monke
     indices[0].parent.mkdir(parents=True)
     for index in indices:
         index.touch()
-    utils.write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
-    found = utils.matches
+    write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
+    found = runs_module.matches
 
     def find_and_remove(folder, pattern):
         paths = found(folder, pattern)
         indices[0].unlink()
         return paths
 
-    monkeypatch.setattr(utils, 'matches', find_and_remove)
-    assert utils.newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
+    monkeypatch.setattr(runs_module, 'matches', find_and_remove)
+    assert newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
 
 
 def test_the_newest_run_is_the_one_saved_last(tmp_path):
@@ -415,9 +418,9 @@ def test_the_newest_run_is_the_one_saved_last(tmp_path):
         index.touch()
         os.utime(index, (time, time))
         dataset = {'a': 'set', 'b': 'other', 'c': 'set'}[name]
-        utils.write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
+        write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
     (tmp_path / 'c' / 'FLAGS.json').write_text('[1]')
-    assert utils.newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
+    assert newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
 
 
 def test_paths_are_expanded(home):
@@ -441,6 +444,6 @@ def test_digits_are_made_where_they_are_missing(tmp_path):
     args = ['--dataset', 'digits', '--train', '--epoch', 1, '--train_size', 16]
     result = run('main.py', *args, '--batch_size', 8, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert utils.idx_summary(str(tmp_path / 'data' / 'digits')) == (28, 28, 10)
-    images = utils.read_idx(f'{tmp_path}/data/digits/train-images-idx3-ubyte')
+    assert idx_summary(str(tmp_path / 'data' / 'digits')) == (28, 28, 10)
+    images = read_idx(f'{tmp_path}/data/digits/train-images-idx3-ubyte')
     assert images.shape == (60000, 28, 28) and np.ptp(images) > 200

@@ -19,8 +19,10 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_pictures
 
 import model
-import ops
-from utils import UserError, deferred_signals
+from dcgan.checkpoints import checkpoint_dims, checkpoints, newest_checkpoint, step_of
+from dcgan.errors import UserError
+from dcgan.kernels import has_bfloat16
+from dcgan.signals import deferred_signals
 
 PLAIN = ROOT / 'tests' / 'golden' / 'rgb64'
 
@@ -90,7 +92,7 @@ def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
 
 @pytest.mark.parametrize('y_dim', [None, 4])
 def test_bfloat16_gives_about_the_losses_of_float32(sess, tiny, y_dim):
-    if not ops.has_bfloat16():
+    if not has_bfloat16():
         pytest.skip('no kernels for bfloat16')
     losses, weights = [], None
     for precision in ('float32', 'bfloat16'):
@@ -284,11 +286,11 @@ def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
     (tmp_path / 'checkpoint').write_bytes(state)
     os.utime(tmp_path / 'model.b6-4.index')
     (tmp_path / 'model.b6-3.index').rename(tmp_path / 'model.b6-2.index')
-    named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
+    named = [step_of(path) for path in checkpoints(str(tmp_path))]
     assert named == [4, 3, 1, 2]
     for torn in (b'torn', b'', b'\xff\xfe'):
         (tmp_path / 'checkpoint').write_bytes(torn)
-        named = [model.step_of(path) for path in model.checkpoints(str(tmp_path))]
+        named = [step_of(path) for path in checkpoints(str(tmp_path))]
         assert named == [4, 2, 1]
 
 
@@ -405,12 +407,13 @@ def test_a_saved_model_is_replaced_in_one_step(tiny, tmp_path):
                           capture_output=True, text=True).stdout.strip()  # fmt: skip
     left = folder.parent / f'.dcgan-{dead}@{socket.gethostname()}-1'
     left.mkdir()
-    seen, before = [], os.stat(folder).st_ino
+    graph = folder / 'saved_model.pb'
+    seen, before = [], os.stat(graph).st_mtime_ns
     watch = futures.ThreadPoolExecutor(1)
-    done = watch.submit(lambda: [seen.append(folder.exists()) for _ in range(10**5)])
+    done = watch.submit(lambda: [seen.append(graph.exists()) for _ in range(10**5)])
     while not done.done():
         dcgan.save_sampler(str(folder))
-    assert all(seen) and os.stat(folder).st_ino != before
+    assert all(seen) and os.stat(graph).st_mtime_ns > before
     assert os.listdir(folder.parent) == ['1']
 
 
@@ -470,9 +473,9 @@ def test_what_cannot_be_trained_is_told_first(
 
 def test_dimensions_are_told_by_the_checkpoint(tiny, tmp_path):
     tiny(y_dim=4, c_dim=3).save(str(tmp_path), 1)
-    assert model.checkpoint_dims(model.newest_checkpoint(str(tmp_path))) == (4, 3)
-    path = model.newest_checkpoint(str(PLAIN / 'checkpoint'))
-    assert model.checkpoint_dims(path) == (None, 3)
+    assert checkpoint_dims(newest_checkpoint(str(tmp_path))) == (4, 3)
+    path = newest_checkpoint(str(PLAIN / 'checkpoint'))
+    assert checkpoint_dims(path) == (None, 3)
 
 
 def test_frozen_graph_draws_what_the_sampler_draws(sess, tiny, tmp_path):

@@ -12,7 +12,8 @@ from conftest import ROOT
 from PIL import Image
 
 import utils
-from utils import UserError
+from dcgan.errors import UserError
+from dcgan.files import remove_leftovers, replacing
 
 
 def save(path, array, **options):
@@ -82,7 +83,7 @@ def test_manifold_size_is_the_original_s():
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / 'sheet.png'
     path.write_text('before')
-    with pytest.raises(KeyboardInterrupt), utils.replacing(str(path)) as temporary:
+    with pytest.raises(KeyboardInterrupt), replacing(str(path)) as temporary:
         with open(temporary, 'w') as file:
             file.write('half of')
         raise KeyboardInterrupt
@@ -108,7 +109,7 @@ def test_leftovers_are_those_of_processes_that_have_ended(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    utils.remove_leftovers(str(tmp_path))
+    remove_leftovers(str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 

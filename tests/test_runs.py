@@ -26,8 +26,8 @@ from conftest import (
 from PIL import Image
 from soak import losses, soak
 
-import utils
-from model import checkpoints, step_of
+import main
+from dcgan.checkpoints import checkpoints, step_of
 
 PICTURES = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
 TRAIN = ['--train', *PICTURES, '--seed', 5, '--max_to_keep', 2, '--epoch', 3]
@@ -270,7 +270,7 @@ def test_losses_that_are_not_finite_keep_the_last_good_checkpoint(home, copy):
 
 
 def test_runs_started_in_one_second_have_folders_of_their_own(home, monkeypatch):
-    monkeypatch.setattr(utils, 'timestamp', lambda: '20200101.000000')
+    monkeypatch.setattr(main, 'timestamp', lambda: '20200101.000000')
     results = [run_here(*TRAIN, '--epoch', 1, cwd=home) for _ in range(3)]
     assert [result.returncode for result in results] == [0, 0, 0]
     names = sorted(path.name for path in (home / 'out').glob('20200101*'))
