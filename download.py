@@ -208,8 +208,8 @@ def fetch_celeba(data_dir, mirror=None, files=CELEBA, pictures=CELEBA_PICTURES):
                 else f'{transfers.DRIVE}{drive_id}'
             ],
             is_right=lambda path: md5_of_file(path) == md5,
-            by_hand=f'or fetch it by hand: open {transfers.DRIVE}{drive_id} or {CELEBA_PAGE} '
-            f'in a browser, put {name} in {data_dir}, and run this again',
+            by_hand=f'or fetch it by hand: open {transfers.DRIVE}{drive_id} or '
+            f'{CELEBA_PAGE} in a browser, put {name} in {data_dir}, and run this again',
         )
 
     there = count_pictures(folder)

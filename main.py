@@ -10,7 +10,6 @@
 A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
-import contextlib
 import glob
 import itertools
 import logging
@@ -191,7 +190,7 @@ def main(argv):
         np.random.seed(config.seed)
         tf.set_random_seed(config.seed)
     lock = None
-    if config.train and os.path.isdir(config.out_dir):
+    if config.train and config.out_name and os.path.isdir(config.out_dir):
         lock = runs.lock_run(config.out_dir)
     with tf.Session(config=session_config()) as sess:
         dcgan = DCGAN(
@@ -227,6 +226,8 @@ def main(argv):
         )
         if config.train:
             checkpoint = dcgan.check(config)
+            if not config.out_name:
+                checkpoint = None  # the run gets a folder of its own
             lock = start_run(config, dcgan, lock)
         pprint.pprint(vars(config))
         print_variables(tf.trainable_variables())
@@ -302,7 +303,10 @@ def prepare_training(config):
     labelled = idx_summary(folder)  # (height, width, classes), or None: pictures
     adopt(config, {**(sizes(*labelled[:2]) if labelled else {}), **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
-    place(config, os.path.join(config.out_dir, config.out_name or run_name(config)))
+    if config.out_name:
+        place(config, os.path.join(config.out_dir, config.out_name))
+    else:
+        place(config, free_folder(os.path.join(config.out_dir, run_name(config))))
     return y_dim, 1 if config.grayscale else 3
 
 
@@ -318,6 +322,12 @@ def run_name(config):
         f'.z{config.z_dim}.{config.z_dist}'
         f'.y{config.output_width}.b{config.batch_size}'
     )
+
+
+def free_folder(path):
+    """`path` or, where that is taken, the first of `path - 2`, `path - 3`, ..."""
+    numbered = (f'{path} - {number}' for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p))
 
 
 def count_classes(config, folder, labelled):
@@ -396,13 +406,16 @@ def start_run(config, dcgan, lock):
     is under way already.
     """
     try:
-        if not config.out_name:
-            config.out_name = make_new_folder(config.out_dir)
-            place(
-                config, os.path.join(os.path.dirname(config.out_dir), config.out_name)
-            )
-            dcgan.out_dir, dcgan.checkpoint_dir = config.out_dir, config.checkpoint_dir
-            dcgan.sample_dir = config.sample_dir
+        while not config.out_name:
+            parent = os.path.dirname(config.out_dir)
+            os.makedirs(parent, exist_ok=True)
+            try:
+                os.mkdir(config.out_dir)
+                config.out_name = os.path.basename(config.out_dir)
+            except FileExistsError:  # another process was faster
+                place(config, free_folder(os.path.join(parent, run_name(config))))
+        dcgan.out_dir, dcgan.checkpoint_dir = config.out_dir, config.checkpoint_dir
+        dcgan.sample_dir = config.sample_dir
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
         lock = lock or runs.lock_run(config.out_dir)
@@ -413,16 +426,6 @@ def start_run(config, dcgan, lock):
             f'{config.out_dir}: cannot be written ({error.strerror}); '
             'choose another --out_dir'
         ) from error
-
-
-def make_new_folder(path):
-    """Make a folder called `path`, or that with a number; returns its last part."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    for number in itertools.count(1):
-        new = path if number == 1 else f'{path} - {number}'
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(new)
-            return os.path.basename(new)
 
 
 def print_device(nvidia='/dev/nvidia[0-9]*'):
