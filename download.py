@@ -22,8 +22,8 @@ import zlib
 from dcgan import transfers
 from dcgan.digits import make_digits
 from dcgan.errors import UserError
-from dcgan.files import expand_path, progress, replacing, write_json
-from dcgan.images import ignore_pillow_warnings, open_picture
+from dcgan.files import atomic_path, expand_path, progress_bar, write_json
+from dcgan.images import ignore_pillow_warnings, open_image
 from dcgan.transfers import is_whole_zip, md5_of, md5_of_file, obtain, unpack
 
 MNIST_MIRRORS = (
@@ -167,7 +167,7 @@ def fetch_mnist(data_dir, mirrors=MNIST_MIRRORS, checksums=MNIST_MD5):
         )
         with (
             gzip.open(packed) as source,
-            replacing(os.path.join(stage, name)) as temporary,
+            atomic_path(os.path.join(stage, name)) as temporary,
             open(temporary, 'wb') as target,
         ):
             shutil.copyfileobj(source, target)
@@ -309,7 +309,7 @@ def export(environment, folder, limit):
     there = count_pictures(folder)
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
-        with progress(folder, min(entries, limit or entries), ' pictures') as bar:
+        with progress_bar(folder, min(entries, limit or entries), ' pictures') as bar:
             for key, content in transaction.cursor():
                 if limit and there >= limit:
                     break
@@ -323,7 +323,7 @@ def export(environment, folder, limit):
                 except UserError as error:
                     print(f' [!] Left out {name}: {error}', flush=True)
                     continue
-                with replacing(path) as temporary, open(temporary, 'wb') as file:
+                with atomic_path(path) as temporary, open(temporary, 'wb') as file:
                     file.write(content)
                 there += 1
 
@@ -333,7 +333,7 @@ def as_jpeg(content):
     if content.startswith(b'\xff\xd8'):
         return content
     jpeg = io.BytesIO()
-    open_picture(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
+    open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
     return jpeg.getvalue()
 
 

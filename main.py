@@ -40,7 +40,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from dcgan import runs, samples, signals  # noqa: E402
 from dcgan.checkpoints import checkpoint_dims, newest_checkpoint  # noqa: E402
 from dcgan.datasets import PARTITIONS, class_names  # noqa: E402
-from dcgan.errors import Interrupted, UserError, reason  # noqa: E402
+from dcgan.errors import Interrupted, UserError, short_reason  # noqa: E402
 from dcgan.files import expand_path, timestamp, write_json  # noqa: E402
 from dcgan.idx import idx_summary  # noqa: E402
 from dcgan.images import ignore_pillow_warnings  # noqa: E402
@@ -506,7 +506,7 @@ def run(argv=None):
         if '--debug' in (argv or sys.argv):
             traceback.print_exc()
         is_native = isinstance(error, tf.errors.OpError)
-        sys.exit(f'main.py: {reason(error) if is_native else error}')
+        sys.exit(f'main.py: {short_reason(error) if is_native else error}')
     except Interrupted as interrupted:
         print(f'main.py: {interrupted}', file=sys.stderr)
         sys.exit(128 + interrupted.number)

@@ -23,13 +23,13 @@ from dcgan.checkpoints import (
     write_state,
 )
 from dcgan.datasets import open_dataset
-from dcgan.errors import Interrupted, UserError, reason
+from dcgan.errors import Interrupted, UserError, short_reason
 from dcgan.files import (
+    atomic_path,
     remove_leftovers,
-    replacing,
-    sync,
+    sync_to_disk,
     temporary_path,
-    writing,
+    write_errors,
 )
 from dcgan.images import image_manifold_size, save_images
 from dcgan.kernels import has_bfloat16, with_known_gradients
@@ -109,7 +109,7 @@ class DCGAN:
         grey; IDX files bring their own. input_fname_pattern None takes other types of
         pictures, too. precision, float32 or bfloat16, is that of the layers of G, D
         and D_, and of their gradients; weights, averages, losses, optimisers and the
-        sampler are float32. `reading` is what else utils.PictureSet can be told.
+        sampler are float32. `reading` is what else datasets.ImageSet can be told.
         gf_dim, df_dim are the filters of the first convolution, gfc_dim, dfc_dim the
         units of the dense layers. data_dir None opens no data: to sample, not to train.
 
@@ -473,15 +473,17 @@ class DCGAN:
         Says which loss it is where one is NaN.
         """
         logs = os.path.join(self.out_dir, 'logs')
-        with writing(logs, Exception):  # the writer's thread dies of nearly anything
+        with write_errors(
+            logs, Exception
+        ):  # the writer's thread dies of nearly anything
             writer = tf.summary.FileWriter(logs, self.sess.graph)
 
         def log(summary):
-            with writing(logs, Exception):
+            with write_errors(logs, Exception):
                 writer.add_summary(summary, at.counter)
 
         def flush():
-            with writing(logs, Exception):
+            with write_errors(logs, Exception):
                 writer.flush()
 
         if at.counter:  # what a run that was killed wrote further on is void
@@ -492,12 +494,14 @@ class DCGAN:
         except BaseException as error:
             with contextlib.suppress(Exception):  # of two errors, the first counts
                 writer.close()
-            match = re.match('Nan in summary histogram for: .*/(d_?)$', reason(error))
+            match = re.match(
+                'Nan in summary histogram for: .*/(d_?)$', short_reason(error)
+            )
             if not match:
                 raise
             loss = {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]]
             raise self._not_finite(at, [loss]) from error
-        with writing(logs, Exception):
+        with write_errors(logs, Exception):
             writer.close()
 
     def _check_finite(self, at, losses, sums=()):
@@ -672,7 +676,7 @@ class DCGAN:
         checkpoint_dir = os.path.normpath(checkpoint_dir)
         path = os.path.join(checkpoint_dir, f'{filename}.b{self.batch_size}')
         if ckpt:
-            with writing(f'{path}-{step}', WRITE_ERRORS):
+            with write_errors(f'{path}-{step}', WRITE_ERRORS):
                 self._save_checkpoint(checkpoint_dir, f'{path}-{step}')
         if frozen:
             with self._sampler_alone() as (sess, _, images):
@@ -680,7 +684,11 @@ class DCGAN:
                     sess, sess.graph_def, [images.op.name]
                 )
             path = f'{path}-{step:06d}_frz.pb'
-            with writing(path), replacing(path) as part, open(part, 'wb') as file:
+            with (
+                write_errors(path),
+                atomic_path(path) as part,
+                open(part, 'wb') as file,
+            ):
                 file.write(with_known_gradients(graph).SerializeToString())
 
     def _save_checkpoint(self, checkpoint_dir, path):
@@ -701,7 +709,7 @@ class DCGAN:
         try:
             saver.save(self.sess, part, write_meta_graph=False, write_state=False)
             for ending in endings:
-                sync(f'{part}.{ending}')
+                sync_to_disk(f'{part}.{ending}')
             with contextlib.suppress(FileNotFoundError):
                 os.remove(f'{path}.index')  # of a former course of the run: no mixture
             for ending in endings:
@@ -732,7 +740,11 @@ class DCGAN:
         if self._meta is None:
             self._serialise_meta(self.saver)
         path = f'{path}.meta'
-        with writing(path), replacing(path) as part, open(part, 'wb') as file:
+        with (
+            write_errors(path),
+            atomic_path(path) as part,
+            open(part, 'wb') as file,
+        ):
             file.write(self._meta)
 
     def _serialise_meta(self, saver):
@@ -750,8 +762,8 @@ class DCGAN:
         """
         with (
             self._sampler_alone() as (sess, inputs, images),
-            writing(folder, WRITE_ERRORS),
-            replacing(folder) as part,
+            write_errors(folder, WRITE_ERRORS),
+            atomic_path(folder) as part,
         ):
             remove_leftovers(os.path.dirname(folder))
             images = images if self.y_dim else (images + 1) / 2

@@ -7,8 +7,8 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.errors import UserError, reason
-from dcgan.files import replacing, sync, writing
+from dcgan.errors import UserError, short_reason
+from dcgan.files import atomic_path, sync_to_disk, write_errors
 
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 STEP = re.compile(r'-(\d+)$')
@@ -136,11 +136,13 @@ def write_state(checkpoint_dir, paths):
         [*paths],  # a list of its own, which it changes
     )
     path = os.path.join(checkpoint_dir, 'checkpoint')
-    with writing(path), replacing(path) as part:
+    with write_errors(path), atomic_path(path) as part:
         with open(part, 'w', encoding='utf-8') as file:
             file.write(str(state))
-        sync(part)
-    sync(checkpoint_dir)  # a power cut leaves these, whatever is removed after this
+        sync_to_disk(part)
+    sync_to_disk(
+        checkpoint_dir
+    )  # a power cut leaves these, whatever is removed after this
 
 
 def discard(path):
@@ -183,4 +185,4 @@ def checkpoint_dims(path):
 
 def unreadable(path, error):
     """The UserError for a checkpoint that TensorFlow could not read."""
-    return UserError(f'{path}: this checkpoint cannot be read ({reason(error)})')
+    return UserError(f'{path}: this checkpoint cannot be read ({short_reason(error)})')

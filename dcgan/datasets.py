@@ -13,25 +13,25 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from dcgan.decoding import Workers, decode, picture_shape
-from dcgan.errors import UserError, one_line
+from dcgan.decoding import Workers, decode_images, image_shape
+from dcgan.errors import UserError, printable
 from dcgan.files import (
+    atomic_path,
     checksum,
-    inside,
-    matches,
-    progress,
-    replacing,
-    size_and_time,
+    file_signature,
+    glob_files,
+    lock_or_wait,
+    path_inside,
+    progress_bar,
     stem,
-    wait_for,
 )
 from dcgan.idx import IdxSet, idx_pairs
 
-PICTURE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+IMAGE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
 
 
-class PictureSet:
+class ImageSet:
     """Pictures of a folder, decoded when they are needed, or ahead of it.
 
     pattern      a glob in the folder; None: *.jpg or, without any, PICTURE_TYPES
@@ -41,7 +41,7 @@ class PictureSet:
     cache        keep what is decoded in a file under the folder, for other runs, too
     num_workers  processes that decode the coming batches; 0: decode what is asked for
 
-    `options` are those of `load_picture`. Shuffled on construction and for each epoch,
+    `options` are those of `load_image`. Shuffled on construction and for each epoch,
     each time from the sorted list, by NumPy's global stream.
 
     What cannot be decoded is named once, and replaced by pictures from further on in
@@ -61,9 +61,9 @@ class PictureSet:
         **options,
     ):
         self.options = options
-        self.c_dim = picture_shape(options)[2]
+        self.c_dim = image_shape(options)[2]
         names = class_names(folder) if by_class else None
-        self.files = find_pictures(folder, pattern, names)
+        self.files = find_images(folder, pattern, names)
         if partition != 'all':
             self.files = in_partition(self.files, partition, folder)
         boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
@@ -82,13 +82,13 @@ class PictureSet:
             self.cache = self._open_cache(folder, settings)
         self.order = np.arange(len(self), dtype=np.int32)
         self.reshuffles = True
-        names = '\n'.join(inside(folder, path) for path in self.files)
+        names = '\n'.join(path_inside(folder, path) for path in self.files)
         self.fingerprint = zlib.crc32(os.fsencode(names))
         self.shuffle()
 
     def _label(self, folder, names):
         number = {name: label for label, name in enumerate(names)}
-        of_class = [inside(folder, path).split(os.sep)[0] for path in self.files]
+        of_class = [path_inside(folder, path).split(os.sep)[0] for path in self.files]
         for name in set(of_class) - set(names):
             raise UserError(f'{folder}: {name} is in no class folder')
         self.labels = np.array([number[name] for name in of_class])
@@ -131,12 +131,14 @@ class PictureSet:
     def _decode(self, indices):
         """Images of these files, and {position: why} of those that fail."""
         if not self.cache:
-            return decode(self._jobs(indices), self.options)
+            return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
         images, failures = pixels[indices], {}
         for position, index in enumerate(indices) if failed else ():
             if index in failed:  # perhaps it can be read by now
-                (images[position],), why = decode(self._jobs([index]), self.options)
+                (images[position],), why = decode_images(
+                    self._jobs([index]), self.options
+                )
                 failures.update({position: why[0]} if why else {})
         return images, failures
 
@@ -168,9 +170,9 @@ class PictureSet:
             return
         self.unreadable[path] = why
         count = len(self.unreadable)
-        print(f' [!] Left out, {count} so far: {one_line(why)}', flush=True)
+        print(f' [!] Left out, {count} so far: {printable(why)}', flush=True)
         if count > len(self) / 100:
-            paths = one_line(', '.join(sorted(self.unreadable)))
+            paths = printable(', '.join(sorted(self.unreadable)))
             raise UserError(
                 f'{count} of {len(self)} pictures cannot be used, which is above 1%; '
                 f'mend or remove them: {paths}'
@@ -182,19 +184,19 @@ class PictureSet:
         The name of the cache's file has a sum of the settings, and one of the files.
         """
         files = [
-            [inside(folder, path), box, *size_and_time(path)]
+            [path_inside(folder, path), box, *file_signature(path)]
             for path, box in zip(self.files, self.boxes)
         ]
         prefix = checksum(settings)
         cache_dir = os.path.join(folder, '.cache')
         path = os.path.join(cache_dir, f'{prefix}-{checksum(files)}')
-        shape = (len(self), *picture_shape(self.options))
+        shape = (len(self), *image_shape(self.options))
         try:
             cache = read_cache(path, shape)
             if not cache:
                 os.makedirs(cache_dir, exist_ok=True)
                 with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
-                    wait_for(lock, 'another run builds this cache')
+                    lock_or_wait(lock, 'another run builds this cache')
                     cache = read_cache(path, shape)
                     if not cache:
                         self._build_cache(path, prefix)
@@ -214,9 +216,9 @@ class PictureSet:
         all_failed = []
         with (
             contextlib.closing(self.workers),  # nothing is decoded after this
-            replacing(path) as temporary,
+            atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
-            progress('cache', len(self), ' pictures') as bar,
+            progress_bar('cache', len(self), ' pictures') as bar,
         ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
                 images, failures = decoded
@@ -241,30 +243,30 @@ def read_cache(path, shape):
         return None
 
 
-def find_pictures(folder, pattern, classes=None):
-    """Sorted paths of the files that match a glob, or are in `classes`; see PictureSet.
+def find_images(folder, pattern, classes=None):
+    """Sorted paths of the files that match a glob, or are in `classes`; see ImageSet.
 
     Says what it took and left if it had to choose. Raises UserError where none is.
     """
     if not pattern:
         folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
-        files = [path for place in folders for path in usual_pictures(place)]
+        files = [path for place in folders for path in default_images(place)]
     else:
         if classes and '/' not in pattern:
             pattern = f'*/{pattern}'
-        files = matches(folder, pattern)
+        files = glob_files(folder, pattern)
     if not files:
         raise UserError(
-            f'{folder}: no file matches {pattern or "*.jpg"!r}{other_types(folder)}'
+            f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
     return sorted(files)
 
 
-def usual_pictures(folder):
+def default_images(folder):
     """The *.jpg in a folder or, without any, all PICTURE_TYPES; says what it left."""
-    known = [p for p in matches(folder, '*') if p.lower().endswith(PICTURE_TYPES)]
+    known = [p for p in glob_files(folder, '*') if p.lower().endswith(IMAGE_TYPES)]
     files = [path for path in known if path.endswith('.jpg')] or known
-    others = type_counts(path for path in known if not path.endswith('.jpg'))
+    others = count_types(path for path in known if not path.endswith('.jpg'))
     if others and files is known:
         print(f' [*] {folder}: no *.jpg, so {others} are used', flush=True)
     elif others:
@@ -276,13 +278,13 @@ def usual_pictures(folder):
     return files
 
 
-def type_counts(paths):
+def count_types(paths):
     """How many files of each ending there are, in words."""
     counts = collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
     return ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
 
 
-def other_types(folder):
+def suggest_pattern(folder):
     """What to say of the pictures in a folder when none matches the pattern."""
     counts, known = collections.Counter(), Image.registered_extensions()
     for path, _, names in os.walk(folder):
@@ -366,16 +368,16 @@ def require_folder(folder):
 def open_dataset(
     folder, pattern, output_size, input_size, crop, grayscale, by_class=False, **reading
 ):
-    """The data set in a folder: an IdxSet where it holds IDX files, else a PictureSet.
+    """The data set in a folder: an IdxSet where it holds IDX files, else an ImageSet.
 
-    Sizes are (height, width) in pixels; by_class and `reading` are PictureSet's.
+    Sizes are (height, width) in pixels; by_class and `reading` are ImageSet's.
     Raises UserError where there is nothing to use.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)
     if idx_pairs(folder):
         return IdxSet(folder, *output_size)
-    return PictureSet(
+    return ImageSet(
         folder,
         pattern,
         by_class,

@@ -13,7 +13,7 @@ from concurrent import futures
 import numpy as np
 
 from dcgan.errors import UserError
-from dcgan.images import ignore_pillow_warnings, load_picture
+from dcgan.images import ignore_pillow_warnings, load_image
 
 # the folder of the project takes the place of the current one in the search path
 SERVE = f"""
@@ -24,19 +24,19 @@ serve_decoding()
 """
 
 
-def picture_shape(options):
-    """(height, width, channels) of what `load_picture` makes by these options."""
+def image_shape(options):
+    """(height, width, channels) of what `load_image` makes by these options."""
     channels = 1 if options['grayscale'] else 3
     return options['resize_height'], options['resize_width'], channels
 
 
-def decode(jobs, options):
+def decode_images(jobs, options):
     """Load (path, box) pairs: uint8 [n, h, w, c], and {position: why} of what fails."""
-    images = np.empty((len(jobs), *picture_shape(options)), np.uint8)
+    images = np.empty((len(jobs), *image_shape(options)), np.uint8)
     failures = {}
     for position, (path, box) in enumerate(jobs):
         try:
-            image = load_picture(path, box=box, **options)
+            image = load_image(path, box=box, **options)
             images[position] = image.reshape(images.shape[1:])
         except UserError as error:
             images[position], failures[position] = 0, str(error)
@@ -72,7 +72,7 @@ class Workers:
         for jobs in batches:
             if len(ahead) == 2 * self.count:
                 yield ahead.popleft().result()
-            ahead.append(self.threads.submit(decode_in_one, self.idle, jobs))
+            ahead.append(self.threads.submit(decode_in_process, self.idle, jobs))
         while ahead:
             yield ahead.popleft().result()
 
@@ -94,7 +94,7 @@ class Workers:
         return process
 
 
-def decode_in_one(idle, jobs):
+def decode_in_process(idle, jobs):
     """Let one of the idle processes decode a batch; raise what it raises."""
     process = idle.get()
     try:
@@ -134,7 +134,7 @@ def serve_decoding():
         while True:
             jobs = pickle.load(sys.stdin.buffer)
             try:
-                decoded = decode(jobs, options)
+                decoded = decode_images(jobs, options)
             except (OSError, MemoryError) as error:
                 decoded = error
             pickle.dump(decoded, sys.stdout.buffer)

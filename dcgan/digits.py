@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from dcgan.errors import UserError
-from dcgan.files import progress
+from dcgan.files import progress_bar
 from dcgan.idx import idx_summary, write_idx
 
 
@@ -28,7 +28,7 @@ def make_digits(data_dir, counts=(60000, 10000), seed=0):
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
     images = np.empty((len(labels), 28, 28), np.uint8)
     glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
-    with progress('digits', len(labels), ' pictures') as bar:
+    with progress_bar('digits', len(labels), ' pictures') as bar:
         for start in range(0, len(labels), 250):
             chunk = slice(start, start + 250)
             images[chunk] = draw_digits(glyphs, labels[chunk], rng)

@@ -13,12 +13,12 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def one_line(text):
+def printable(text):
     """A text that may hold names of files, on one line that any terminal can show."""
     return ' '.join(str(text).encode('ascii', 'backslashreplace').decode().split())
 
 
-def reason(error):
+def short_reason(error):
     """The line that matters of what the system or TensorFlow says of an error."""
     text = getattr(error, 'strerror', None) or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -15,13 +15,13 @@ import time
 
 from tqdm import tqdm
 
-from dcgan.errors import UserError, reason
+from dcgan.errors import UserError, short_reason
 
 TEMPORARY = '.dcgan-'  # begins the names of files and folders that are being written
 DAY = 24 * 60 * 60  # seconds
 
 
-def matches(folder, pattern):
+def glob_files(folder, pattern):
     """The files in a folder, but no folders, that match a glob."""
     found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
     return [path for path in found if not os.path.isdir(path)]
@@ -32,12 +32,12 @@ def stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def inside(folder, path):
+def path_inside(folder, path):
     """What follows the folder in the path of something in it."""
     return path[len(os.path.join(folder, '')) :]
 
 
-def size_and_time(path):
+def file_signature(path):
     """Bytes, and nanoseconds of the last change; zeros where it cannot be read."""
     try:
         status = os.stat(path)
@@ -51,7 +51,7 @@ def checksum(content):
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def wait_for(file, reason):
+def lock_or_wait(file, reason):
     """Lock an open file, saying why if another process has it first."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,7 +60,7 @@ def wait_for(file, reason):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def progress(name, total, unit, done=0, delay=0):
+def progress_bar(name, total, unit, done=0, delay=0):
     """tqdm's bar of how far something is, its rate, and the time that is left.
 
     To be closed by `with`. total None stands for not known; `done` was there before.
@@ -79,7 +79,7 @@ def progress(name, total, unit, done=0, delay=0):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_path(path):
     """Yield a temporary path; move it over `path` when the block succeeds.
 
     A file or folder that stood at `path` stays whole until then, and for good if the
@@ -160,7 +160,7 @@ def remove(path):
 
 
 @contextlib.contextmanager
-def writing(path, errors=OSError):
+def write_errors(path, errors=OSError):
     """Turn these errors of whatever writes `path` into a UserError that names it."""
     try:
         yield
@@ -168,12 +168,12 @@ def writing(path, errors=OSError):
         raise
     except errors as error:
         raise UserError(
-            f'{path}: cannot be written ({reason(error)}); what was saved before is '
+            f'{path}: cannot be written ({short_reason(error)}); what was saved before is '
             'kept'
         ) from error
 
 
-def sync(path):
+def sync_to_disk(path):
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -192,7 +192,7 @@ def timestamp():
     return time.strftime('%Y%m%d.%H%M%S')
 
 
-def utc_time():
+def utc_timestamp():
     """UTC time for the name of a test sheet."""
     return time.strftime('%Y%m%d%H%M%S', time.gmtime())
 
@@ -208,7 +208,7 @@ def write_json(path, content):
         else value
         for key, value in content.items()
     }
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         with open(temporary, 'w', encoding='utf-8') as file:
             json.dump(
                 content,
@@ -218,4 +218,4 @@ def write_json(path, content):
                 ensure_ascii=False,
                 allow_nan=False,
             )
-        sync(temporary)
+        sync_to_disk(temporary)

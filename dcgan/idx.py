@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan.errors import UserError
-from dcgan.files import replacing
+from dcgan.files import atomic_path
 from dcgan.images import resize
 
 IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
@@ -47,7 +47,7 @@ def read_idx(path, dims=(1, 3, 4), header_only=False):
 
 def write_idx(path, array):
     """Write a uint8 array as an IDX file, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, 'wb') as file:
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         file.write(struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape))
         file.write(np.ascontiguousarray(array).data)
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dcgan.errors import UserError
-from dcgan.files import replacing, writing
+from dcgan.files import atomic_path, write_errors
 
 # these say nothing about a file: the disk fails, memory or file descriptors run out
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
@@ -22,7 +22,7 @@ def imread(path, grayscale=False):
     file holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned
     upright as EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError.
     """
-    return np.asarray(open_picture(path, grayscale), np.float64)
+    return np.asarray(open_image(path, grayscale), np.float64)
 
 
 def ignore_pillow_warnings():
@@ -30,7 +30,7 @@ def ignore_pillow_warnings():
     warnings.filterwarnings('ignore', module='PIL')
 
 
-def open_picture(path, grayscale=False):
+def open_image(path, grayscale=False):
     """What `imread` reads, as a Pillow picture of mode RGB or, grey, F."""
     try:
         with Image.open(path) as image:
@@ -79,7 +79,7 @@ def stretch_table(low, high):
     return table.tobytes()
 
 
-def stretch(image):
+def stretch_contrast(image):
     """`bytescale` of a Pillow picture: RGB stays RGB, F becomes L.
 
     Bytes go through a table, which gives the same and spares NumPy's floats.
@@ -117,7 +117,7 @@ def resize(image, height, width):
     return np.asarray(image.resize((width, height), Image.BILINEAR))
 
 
-def load_picture(
+def load_image(
     path,
     input_height,
     input_width=None,
@@ -131,19 +131,19 @@ def load_picture(
 
     box (x, y, width, height), in pixels, is cropped to instead of the centre.
     """
-    image = open_picture(path, grayscale)
+    image = open_image(path, grayscale)
     if box is not None:
         image = box_crop(image, box) if box else None
         if image is None:
             raise UserError(f'{path}: no part of it is in its box {box or "(none)"}')
     elif crop:
         image = center_crop(image, input_height, input_width)
-    return resize(stretch(image), resize_height, resize_width)
+    return resize(stretch_contrast(image), resize_height, resize_width)
 
 
 def get_image(*args, **kwargs):
-    """`load_picture`, same arguments, as float64 in [-1, 1], as a network is fed."""
-    return load_picture(*args, **kwargs) / 127.5 - 1.0
+    """`load_image`, same arguments, as float64 in [-1, 1], as a network is fed."""
+    return load_image(*args, **kwargs) / 127.5 - 1.0
 
 
 def image_manifold_size(count):
@@ -183,15 +183,15 @@ def save_images(images, size, path):
     """
     images = np.asarray(images)
     if images.dtype == np.uint8:
-        sheet = stretch(Image.fromarray(merge(images, size)))
+        sheet = stretch_contrast(Image.fromarray(merge(images, size)))
     else:
         sheet = Image.fromarray(bytescale(merge(inverse_transform(images), size)))
-    save_picture(sheet, path)
+    save_image(sheet, path)
 
 
-def save_picture(picture, path):
+def save_image(picture, path):
     """Write a Pillow picture, whole or not at all. Raises UserError."""
-    with writing(path), replacing(path) as temporary:
+    with write_errors(path), atomic_path(path) as temporary:
         picture.save(temporary)
 
 
@@ -208,7 +208,7 @@ def make_gif(frames, path, duration=2):
 def save_gif(pictures, path, milliseconds):
     """Write an iterable of Pillow pictures as an animation that loops for ever."""
     pictures = iter(pictures)
-    with writing(path), replacing(path) as temporary:
+    with write_errors(path), atomic_path(path) as temporary:
         next(pictures).save(
             temporary,
             'GIF',

@@ -6,8 +6,8 @@ import json
 import os
 import socket
 
-from dcgan.errors import UserError, one_line
-from dcgan.files import matches
+from dcgan.errors import UserError, printable
+from dcgan.files import glob_files
 
 
 def usable_cores():
@@ -30,7 +30,7 @@ def lock_run(run_dir):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        owner = one_line(file.read()) or 'another process'
+        owner = printable(file.read()) or 'another process'
         file.close()
         raise UserError(
             f'{run_dir}: {owner} trains this run; wait for it to end, stop it, or '
@@ -79,7 +79,7 @@ def newest_run(out_dir, dataset, checkpoint_dir):
             recorded = recorded_flags(run_dir)
             if recorded.get('dataset') == dataset:
                 folder = recorded_folder(recorded, 'checkpoint_dir', checkpoint_dir)
-                for index in matches(os.path.join(run_dir, folder), '*.index'):
+                for index in glob_files(os.path.join(run_dir, folder), '*.index'):
                     with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                         runs.append((os.stat(index).st_mtime_ns, run_dir))
     if not runs:

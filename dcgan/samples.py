@@ -9,15 +9,21 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from dcgan.errors import UserError, reason
-from dcgan.files import matches, progress, replacing, utc_time, writing
+from dcgan.errors import UserError, short_reason
+from dcgan.files import (
+    atomic_path,
+    glob_files,
+    progress_bar,
+    utc_timestamp,
+    write_errors,
+)
 from dcgan.images import (
     inverse_transform,
     make_gif,
     merge,
     save_gif,
+    save_image,
     save_images,
-    save_picture,
 )
 
 Z_DISTRIBUTIONS = {
@@ -48,7 +54,7 @@ def make_progress_gif(sample_dir):
     Sheets of another size than the last, of another batch, are left out. Raises
     UserError where there is no sheet.
     """
-    paths = sorted(matches(sample_dir, 'train_*.png'))
+    paths = sorted(glob_files(sample_dir, 'train_*.png'))
     if not paths:
         raise UserError(f'{sample_dir}: has no train_*.png, of which --gif is made')
     size = Image.open(paths[-1]).size
@@ -80,7 +86,7 @@ def draw_batches(sess, dcgan, z, labels=None):
         yield sess.run(dcgan.sampler, feed)
 
 
-def in_bytes(dcgan, images):
+def to_uint8(dcgan, images):
     """Images of the sampler as uint8: its whole range is 0 to 255."""
     pixels = (images if dcgan.y_dim else inverse_transform(images)) * 255
     return np.rint(pixels, out=pixels).astype(np.uint8)
@@ -116,12 +122,12 @@ def save_samples(sess, dcgan, config, sample_dir):
     labels = np.full(count, -1) if classes is None else np.resize(classes, count)
     z = gen_random(config.z_dist, (count, dcgan.z_dim)).astype(np.float32)
     images = np.empty((count, *dcgan.sampler.shape[1:]), np.uint8)
-    with progress('samples', count, ' pictures', delay=2) as bar:
+    with progress_bar('samples', count, ' pictures', delay=2) as bar:
         for batch in draw_batches(sess, dcgan, z, labels):
-            images[bar.n : bar.n + len(batch)] = in_bytes(dcgan, batch)
+            images[bar.n : bar.n + len(batch)] = to_uint8(dcgan, batch)
             bar.update(len(batch))
-    name = f'test_{utc_time()}'
-    save_test_sheet(images, f'{name}.png', sample_dir)
+    name = f'test_{utc_timestamp()}'
+    save_test_grid(images, f'{name}.png', sample_dir)
     path = os.path.join(sample_dir, name)
     if config.separate_images:
         for i, (image, label) in enumerate(zip(images, labels)):
@@ -129,16 +135,20 @@ def save_samples(sess, dcgan, config, sample_dir):
             picture = Image.fromarray(
                 np.squeeze(image, 2) if dcgan.c_dim == 1 else image
             )
-            save_picture(picture, os.path.join(path, f'{i:05d}{ending}.png'))
+            save_image(picture, os.path.join(path, f'{i:05d}{ending}.png'))
         print(f' [*] {path}: {count} pictures', flush=True)
     if config.npz:
         path = f'{path}.npz'
-        with writing(path), replacing(path) as part, open(part, 'wb') as file:
+        with (
+            write_errors(path),
+            atomic_path(path) as part,
+            open(part, 'wb') as file,
+        ):
             np.savez(file, images=images, labels=labels, z=z)
         print(f' [*] {path}', flush=True)
 
 
-def save_test_sheet(images, name, sample_dir, columns=None):
+def save_test_grid(images, name, sample_dir, columns=None):
     """Write images to a sheet, the smallest square unless told, and print where."""
     side = math.ceil(math.sqrt(len(images)))
     path = os.path.join(sample_dir, name)
@@ -186,7 +196,7 @@ def draw_sweeps(sess, dcgan, config, option, sample_dir):
 
     def sheet(z, name):
         labels = np.random.choice(classes, batch)
-        save_test_sheet(draw(sess, dcgan, z, labels), name, sample_dir)
+        save_test_grid(draw(sess, dcgan, z, labels), name, sample_dir)
 
     def animation(z, dim):
         images = draw(
@@ -202,7 +212,7 @@ def draw_sweeps(sess, dcgan, config, option, sample_dir):
         print(f' [*] {path}', flush=True)
 
     if option == 0:
-        sheet(np.random.uniform(-0.5, 0.5, shape), f'test_{utc_time()}.png')
+        sheet(np.random.uniform(-0.5, 0.5, shape), f'test_{utc_timestamp()}.png')
     elif option == 1:
         for dim in range(z_dim):
             z = np.random.uniform(-1, 1, shape)
@@ -232,7 +242,9 @@ def draw_interpolations(sess, dcgan, config, sample_dir, rows=8, columns=10):
     classes = read_labels(config.label, dcgan.y_dim)
     labels = None if classes is None else np.resize(classes, rows).repeat(columns)
     images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
-    save_test_sheet(images, f'test_interpolate_{utc_time()}.png', sample_dir, columns)
+    save_test_grid(
+        images, f'test_interpolate_{utc_timestamp()}.png', sample_dir, columns
+    )
 
 
 def draw_classes(sess, dcgan, config, sample_dir, rows=8):
@@ -245,7 +257,9 @@ def draw_classes(sess, dcgan, config, sample_dir, rows=8):
         raise UserError('--visualize_option classes: this model has no classes')
     z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
     images = draw(sess, dcgan, z, np.tile(classes, rows))
-    save_test_sheet(images, f'test_classes_{utc_time()}.png', sample_dir, len(classes))
+    save_test_grid(
+        images, f'test_classes_{utc_timestamp()}.png', sample_dir, len(classes)
+    )
 
 
 def draw_arithmetic(sess, dcgan, config, sample_dir, noise=0.25):
@@ -276,9 +290,11 @@ def draw_arithmetic(sess, dcgan, config, sample_dir, noise=0.25):
     images = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
     for cells, z in zip(images, rows):
         labels = None if classes is None else np.full(len(z), classes[0])
-        cells[: len(z)] = in_bytes(dcgan, draw(sess, dcgan, z, labels))
+        cells[: len(z)] = to_uint8(dcgan, draw(sess, dcgan, z, labels))
     images = images.reshape(-1, *images.shape[2:])
-    save_test_sheet(images, f'test_arithmetic_{utc_time()}.png', sample_dir, columns)
+    save_test_grid(
+        images, f'test_arithmetic_{utc_timestamp()}.png', sample_dir, columns
+    )
 
 
 def read_z(config, z_dim, numbers):
@@ -294,7 +310,7 @@ def read_z(config, z_dim, numbers):
             z = file['z']
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
-            f'{config.z_file}: not an .npz of samples ({reason(error)})'
+            f'{config.z_file}: not an .npz of samples ({short_reason(error)})'
         ) from error
     if z.shape[1:] != (z_dim,):
         raise UserError(f'{config.z_file}: has z {z.shape}, the model [n, {z_dim}]')

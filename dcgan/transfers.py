@@ -13,8 +13,8 @@ import zlib
 from six.moves import urllib
 from six.moves.http_client import HTTPException
 
-from dcgan.errors import UserError, one_line
-from dcgan.files import progress
+from dcgan.errors import UserError, printable
+from dcgan.files import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
 TRIES, PAUSE = 5, 1.0  # that bring nothing more; seconds after the first, then doubled
@@ -148,7 +148,7 @@ def fetch_rest(url, part, whole=False):
         try:
             with (
                 open(to, 'ab' if goes_on else 'wb') as file,
-                progress(os.path.basename(url), total, 'B', size_of(to)) as bar,
+                progress_bar(os.path.basename(url), total, 'B', size_of(to)) as bar,
             ):
                 while chunk:
                     file.write(chunk)
@@ -173,7 +173,7 @@ def open_url(url, start):
         request = urllib.request.Request(url, headers=headers)
         return from_network(urllib.request.urlopen, request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        message = f'{error.code} {one_line(error.reason)[:300]}'
+        message = f'{error.code} {printable(error.reason)[:300]}'
         if error.code == 416 and start:
             return None
         if error.code in BUSY:
@@ -190,7 +190,7 @@ def from_network(call, *args, **kwargs):
     except urllib.error.HTTPError:
         raise
     except (OSError, HTTPException) as error:
-        raise Dropped(one_line(getattr(error, 'reason', error))[:300]) from error
+        raise Dropped(printable(getattr(error, 'reason', error))[:300]) from error
 
 
 def fetch_from_drive(url, part):
@@ -213,8 +213,8 @@ def fetch_from_drive(url, part):
         status = getattr(getattr(error, 'response', None), 'status_code', 500)
         refused = type(error).__name__ == 'FileURLRetrievalError'
         if refused or (status < 500 and status not in BUSY):
-            raise UserError(f'{url}: {one_line(error)[:300]}') from error
-        raise Dropped(one_line(error)[:300]) from error
+            raise UserError(f'{url}: {printable(error)[:300]}') from error
+        raise Dropped(printable(error)[:300]) from error
     if path is None:
         raise Dropped('gdown could not fetch it')
     os.replace(path, part)
@@ -247,7 +247,9 @@ def unpack(archive, folder, ending):
         with zipfile.ZipFile(archive) as packed:
             members = [m for m in packed.infolist() if m.filename.endswith(ending)]
             total = sum(member.file_size for member in members)
-            with progress(f'unpacking {os.path.basename(archive)}', total, 'B') as bar:
+            with progress_bar(
+                f'unpacking {os.path.basename(archive)}', total, 'B'
+            ) as bar:
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]
                     path = os.path.join(folder, name)
@@ -269,7 +271,7 @@ def is_whole_zip(path):
     try:
         with zipfile.ZipFile(path) as packed:
             total = sum(member.file_size for member in packed.infolist())
-            with progress(f'checking {os.path.basename(path)}', total, 'B') as bar:
+            with progress_bar(f'checking {os.path.basename(path)}', total, 'B') as bar:
                 for member in packed.infolist():
                     with packed.open(member) as source:
                         while chunk := source.read(1 << 20):

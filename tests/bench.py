@@ -52,7 +52,7 @@ from bench_data import make_jpegs
 import model
 from dcgan.idx import write_idx
 from dcgan.kernels import has_bfloat16
-from dcgan.samples import draw_batches, in_bytes
+from dcgan.samples import draw_batches, to_uint8
 
 SIDE = 4096  # of the large matrices
 SAMPLES = 1024
@@ -231,7 +231,7 @@ def samplers(sess, dcgan):
 
     def drawn():
         for images in draw_batches(sess, dcgan, z, labels):
-            in_bytes(dcgan, images)
+            to_uint8(dcgan, images)
 
     return bare, drawn
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import utils
 from dcgan.errors import UserError
-from dcgan.files import remove_leftovers, replacing
+from dcgan.files import atomic_path, remove_leftovers
 
 
 def save(path, array, **options):
@@ -83,7 +83,7 @@ def test_manifold_size_is_the_original_s():
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / 'sheet.png'
     path.write_text('before')
-    with pytest.raises(KeyboardInterrupt), replacing(str(path)) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_path(str(path)) as temporary:
         with open(temporary, 'w') as file:
             file.write('half of')
         raise KeyboardInterrupt
