@@ -44,7 +44,8 @@ from dcgan.errors import Interrupted, UserError, short_reason  # noqa: E402
 from dcgan.files import expand_path, timestamp, write_json  # noqa: E402
 from dcgan.idx import idx_summary  # noqa: E402
 from dcgan.images import ignore_pillow_warnings  # noqa: E402
-from model import DCGAN, PRECISIONS  # noqa: E402
+from dcgan.kernels import PRECISIONS  # noqa: E402
+from model import DCGAN  # noqa: E402
 
 tf.disable_eager_execution()
 flags = tf.app.flags

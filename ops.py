@@ -1,156 +1,168 @@
-"""Layers, as functions of tensors: each opens one variable scope and returns a tensor.
+"""The layers of the original, with its signatures.
 
-Shapes are NHWC, B the batch. A layer works in the type of its input, float32 or
-bfloat16; variables, and the statistics of batch norm, are float32. Initial values are
-those of the original (and of section 4 of the paper, https://arxiv.org/abs/1511.06434):
-stddev 0.02.
+Each opens one variable scope, so it can be built again where `scope.reuse_variables()`
+was called. Images are [B, h, w, c]. A layer works in the type of its input, float32 or
+bfloat16. Variables and the statistics of batch norm are float32. Initial weights have
+the standard deviation of the paper, 0.02 (https://arxiv.org/abs/1511.06434, section 4).
 """
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.kernels import (
-    _convolution,
-    _filter_gradient,
-    _layer,
-    _sizes,
-    _transposed,
-)
+from dcgan import kernels
+
+# other names that models written for the original import from here
+concat = tf.concat
+image_summary = tf.summary.image
+scalar_summary = tf.summary.scalar
+histogram_summary = tf.summary.histogram
+merge_summary = tf.summary.merge
+SummaryWriter = tf.summary.FileWriter
 
 relu = tf.nn.relu
 
 
-def to_float32(x):
-    """x as float32, of any shape."""
-    return tf.cast(x, tf.float32)
+def conv2d(input_, output_dim, k_h=5, k_w=5, d_h=2, d_w=2, stddev=0.02, name='conv2d'):
+    """Convolution and biases: [B, h, w, c] -> [B, ceil(h / d_h), ceil(w / d_w), d].
 
-
-def lrelu(x, leak=0.2):
-    """max(x, leak * x), of any shape."""
-    return tf.nn.leaky_relu(x, alpha=leak)
-
-
-def conv2d(x, output_dim, kernel=5, stride=2, stddev=0.02, name='conv2d'):
-    """Convolution with bias: [B, h, w, c] -> [B, h', w', output_dim].
-
-    SAME padding: h' is ceil(h / stride), w' likewise.
-
-    Variables: `w` [kernel, kernel, c, output_dim], `biases` [output_dim].
+    d is output_dim; k_h and k_w are the size of the filters, d_h and d_w the strides.
+    Variables: `w` [k_h, k_w, c, d], `biases` [d].
     """
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
-            [kernel, kernel, x.shape[-1], output_dim],
+            [k_h, k_w, input_.shape[-1], output_dim],
             initializer=tf.truncated_normal_initializer(stddev=stddev),
         )
         biases = tf.get_variable(
             'biases', [output_dim], initializer=tf.zeros_initializer()
         )
-        return _layer(
-            lambda x, w: _convolution(x, w, stride),
-            lambda x, w, dy: _transposed(dy, w, _sizes(x), stride),
-            lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
-            *(x, w, biases),
-        )
+        return kernels.conv2d(input_, w, biases, [d_h, d_w])
 
 
-def deconv2d(x, output_shape, kernel=5, stride=2, stddev=0.02, name='deconv2d'):
-    """Transposed convolution with bias: [B, h, w, c] -> output_shape.
+def deconv2d(
+    input_,
+    output_shape,
+    k_h=5,
+    k_w=5,
+    d_h=2,
+    d_w=2,
+    stddev=0.02,
+    name='deconv2d',
+    with_w=False,
+):
+    """Transposed convolution and biases: [B, h, w, c] -> output_shape.
 
-    `output_shape` is [B, h', w', c'], B an int or a tensor, with ceil(h' / stride) == h
-    and w likewise. Variables: `w` [kernel, kernel, c', c], `biases` [c'].
+    output_shape is [B, h', w', c'], with B an int or a tensor, ceil(h' / d_h) == h and
+    ceil(w' / d_w) == w. k_h and k_w are the size of the filters, d_h and d_w the
+    strides. with_w returns (images, w, biases).
+    Variables: `w` [k_h, k_w, c', c], `biases` [c'].
     """
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
-            [kernel, kernel, output_shape[-1], x.shape[-1]],
+            [k_h, k_w, output_shape[-1], input_.shape[-1]],
             initializer=tf.random_normal_initializer(stddev=stddev),
         )
         biases = tf.get_variable(
             'biases', [output_shape[-1]], initializer=tf.zeros_initializer()
         )
-        return _layer(
-            lambda x, w: _transposed(x, w, output_shape, stride),
-            lambda x, w, dy: _convolution(dy, w, stride),
-            lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
-            *(x, w, biases),
-        )
+        images = kernels.conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
+        return (images, w, biases) if with_w else images
 
 
-def linear(x, output_size, stddev=0.02, name='Linear'):
-    """Dense layer with bias: [B, n] -> [B, output_size].
+def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=False):
+    """Dense layer: [B, n] -> [B, output_size].
 
+    `scope` is the name of its variable scope, by default Linear. with_w returns
+    (output, Matrix, bias).
     Variables: `Matrix` [n, output_size], `bias` [output_size].
     """
-    with tf.variable_scope(name):
+    with tf.variable_scope(scope or 'Linear'):
         matrix = tf.get_variable(
             'Matrix',
-            [x.shape[-1], output_size],
+            [input_.shape[-1], output_size],
             initializer=tf.random_normal_initializer(stddev=stddev),
         )
         bias = tf.get_variable(
-            'bias', [output_size], initializer=tf.zeros_initializer()
+            'bias', [output_size], initializer=tf.constant_initializer(bias_start)
         )
-        return _layer(
-            tf.matmul,
-            # dy w^T, in twice the time, would read all of w across its rows
-            lambda x, w, dy: tf.transpose(tf.matmul(w, dy, transpose_b=True)),
-            lambda x, w, dy: tf.matmul(x, dy, transpose_a=True),
-            *(x, matrix, bias),
-        )
+        output = kernels.dense(input_, matrix, bias)
+        return (output, matrix, bias) if with_w else output
+
+
+def lrelu(x, leak=0.2, name='lrelu'):
+    """max(x, leak * x), of any shape. `leak` is at most 1."""
+    return tf.nn.leaky_relu(x, alpha=leak, name=name)
 
 
 def conv_cond_concat(x, y):
-    """Append y, [B, 1, 1, d], to every point of x: [B, h, w, c] -> [B, h, w, c + d]."""
+    """Append y, [B, 1, 1, d], to each pixel of x: [B, h, w, c] -> [B, h, w, c + d]."""
     planes = tf.tile(y, [1, x.shape[1], x.shape[2], 1])
     return tf.concat([x, planes], axis=3)
 
 
-def batch_norm(x, train=True, epsilon=1e-5, momentum=0.9, name='batch_norm'):
-    """Batch normalisation (https://arxiv.org/abs/1502.03167) of [B, h, w, c] or [B, c].
+class batch_norm:
+    """Batch normalization (https://arxiv.org/abs/1502.03167), called as bn(x, train).
 
-    With `train`, by the batch's own statistics; to evaluate the result is to move the
-    averages, as with the original's `updates_collections=None`, and the variance that
-    goes into them is the unbiased one. Without `train`, by the moving averages.
+    x is [B, h, w, c] or [B, c]. With `train`, it uses the statistics of the batch and,
+    whenever the result is evaluated, updates the moving averages, which keep `momentum`
+    of their values: the original's `updates_collections=None`. The variance that goes
+    into the average is the unbiased one. Without `train`, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
-    channels = [x.shape[-1]]
-    zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
-    with tf.variable_scope(name):
-        beta = tf.get_variable('beta', channels, initializer=zeros)
-        gamma = tf.get_variable('gamma', channels, initializer=ones)
-        moving_mean = tf.get_variable(
-            'moving_mean', channels, initializer=zeros, trainable=False
-        )
-        moving_variance = tf.get_variable(
-            'moving_variance', channels, initializer=ones, trainable=False
-        )
-        images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
-        if train:
-            images, mean, variance = tf.nn.fused_batch_norm(
-                images, gamma, beta, epsilon=epsilon
+
+    def __init__(self, epsilon=1e-5, momentum=0.9, name='batch_norm'):
+        self.epsilon, self.momentum, self.name = epsilon, momentum, name
+
+    def __call__(self, x, train=True):
+        channels = [x.shape[-1]]
+        zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
+        with tf.variable_scope(self.name):
+            beta = tf.get_variable('beta', channels, initializer=zeros)
+            gamma = tf.get_variable('gamma', channels, initializer=ones)
+            mean = tf.get_variable(
+                'moving_mean', channels, initializer=zeros, trainable=False
             )
-            # read late: of two passes in one run, the second has to move what the first
-            # has left. To keep them in order is the caller's part
-            with tf.control_dependencies([mean, variance]):
-                moves = [
-                    moving_mean.assign_sub((1 - momentum) * (moving_mean - mean)),
-                    moving_variance.assign_sub(
-                        (1 - momentum) * (moving_variance - variance)
-                    ),
-                ]
-            with tf.control_dependencies(moves):
-                images = tf.identity(images)
-        else:
-            images, _, _ = tf.nn.fused_batch_norm(
-                images,
-                gamma,
-                beta,
-                mean=moving_mean,
-                variance=moving_variance,
-                epsilon=epsilon,
-                is_training=False,
+            variance = tf.get_variable(
+                'moving_variance', channels, initializer=ones, trainable=False
             )
-        return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
+            images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
+            if train:
+                images = self._normalize_by_batch(images, gamma, beta, mean, variance)
+            else:
+                images, _, _ = tf.nn.fused_batch_norm(
+                    images,
+                    gamma,
+                    beta,
+                    mean=mean,
+                    variance=variance,
+                    epsilon=self.epsilon,
+                    is_training=False,
+                )
+            return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
+
+    def _normalize_by_batch(self, images, gamma, beta, moving_mean, moving_variance):
+        images, mean, variance = tf.nn.fused_batch_norm(
+            images, gamma, beta, epsilon=self.epsilon
+        )
+        # Read the moving averages only now, after the statistics of this batch: if one
+        # session run makes two passes, the second has to update what the first has
+        # left. It is for the caller to order the passes, by control dependencies.
+        with tf.control_dependencies([mean, variance]):
+            updates = [
+                moving.assign_sub((1 - self.momentum) * (moving - batch))
+                for moving, batch in (
+                    (moving_mean, mean),
+                    (moving_variance, variance),
+                )
+            ]
+        with tf.control_dependencies(updates):
+            return tf.identity(images)
+
+
+def to_float32(x):
+    """x as float32, of any shape."""
+    return tf.cast(x, tf.float32)
 
 
 def cross_entropy(logits, label):
@@ -160,8 +172,3 @@ def cross_entropy(logits, label):
             logits=logits, labels=tf.fill(tf.shape(logits), float(label))
         )
     )
-
-
-# The arithmetic of the layers. Where TensorFlow's own kernels are far from the rate of
-# a matrix product (oneDNN on a CPU, by its profile), the same sums are taken in another
-# order, in which they are one.

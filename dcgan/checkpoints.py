@@ -1,4 +1,9 @@
-"""Checkpoints as files: listed, checked, described, removed."""
+"""Checkpoints as files: listed, checked, written, pruned.
+
+A checkpoint is known by its path prefix, `folder/name-iteration`. Its files end in
+.index, .data-00000-of-00001 and .meta. The state file, `folder/checkpoint`, lists the
+checkpoints of a folder.
+"""
 
 import contextlib
 import glob
@@ -8,87 +13,167 @@ import re
 import tensorflow.compat.v1 as tf
 
 from dcgan.errors import UserError, short_reason
-from dcgan.files import atomic_path, sync_to_disk, write_errors
+from dcgan.files import atomic_path, sync_to_disk, temporary_path, write_errors
+from dcgan.kernels import strip_custom_gradients
 
-TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 STEP = re.compile(r'-(\d+)$')
-# what a checkpoint raises that is not whole, or has no such tensor
+ENDINGS = ('data-00000-of-00001', 'index')
+TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
+# what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
 UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+WRITE_ERRORS = (OSError, tf.errors.OpError)
 
 
-def checkpoints(checkpoint_dir):
-    """Path prefixes of the checkpoints in a folder, the newest first.
+class CheckpointFolder:
+    """A folder to which checkpoints are written, and in which old ones are pruned.
 
-    The folder's state file has their order. Where a writer was killed before it came to
-    that, its checkpoint is of a later iteration, and younger than the state file. What
-    the state does not name otherwise comes last. Folders are not taken from there, so
-    that a run can be moved.
+    managed     checkpoints that are subject to max_to_keep, oldest first
+    protected   checkpoints that are neither pruned nor overwritten for now
+    """
+
+    def __init__(self, folder: str, max_to_keep: int):
+        """max_to_keep 0 keeps all."""
+        self.folder, self.max_to_keep = os.path.normpath(folder), max_to_keep
+        self.managed: list[str] = []
+        self.protected: list[str] = []
+
+    def take_over(self, checkpoint: str) -> None:
+        """Manage the checkpoints of earlier processes of the run that resumes here.
+
+        `checkpoint`, from which it resumes, counts as the newest. It is protected, and
+        so is the final checkpoint of the last training that was completed. Those of
+        the original are never pruned.
+        """
+        others = [path for path in checkpoints(self.folder) if path != checkpoint]
+        newest_first = [checkpoint, *others]
+        self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
+        finals = [path for path in newest_first if is_final(path)]
+        self.protected = [checkpoint, *finals[:1]]
+        write_state(self.folder, newest_first[::-1])
+
+    def write(
+        self, sess: tf.Session, saver: tf.train.Saver, name: str, meta: bytes, extra=0
+    ) -> None:
+        """Write the checkpoint `name`, with `meta` as its .meta; prune older ones.
+
+        max_to_keep counts `extra` checkpoints more. A checkpoint that is protected is
+        left as it is: until there is another, it may be the only one. (The original
+        overwrites it in its first iteration.) Raises UserError where the folder cannot
+        be written; what was saved before is kept.
+        """
+        path = os.path.join(self.folder, name)
+        if path in self.protected:
+            return
+        with write_errors(path, WRITE_ERRORS):
+            os.makedirs(self.folder, exist_ok=True)
+            self._write_files(sess, saver, path)
+            write_meta(path, meta)
+            self.managed = [*(other for other in self.managed if other != path), path]
+            self._prune(self.max_to_keep and self.max_to_keep + extra)
+
+    def _write_files(self, sess, saver, path):
+        temporary = temporary_path(path)
+        try:
+            saver.save(sess, temporary, write_meta_graph=False, write_state=False)
+            for ending in ENDINGS:
+                sync_to_disk(f'{temporary}.{ending}')
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f'{path}.index')  # never an old index beside new data
+            for ending in ENDINGS:
+                os.replace(f'{temporary}.{ending}', f'{path}.{ending}')
+        finally:
+            delete_checkpoint(temporary)
+
+    def _prune(self, limit):
+        """Delete the oldest, once the disk holds the newest and the state file."""
+        old = self.managed[:-limit] if limit else []
+        old = [path for path in old if path not in self.protected]
+        self.managed = [path for path in self.managed if path not in old]
+        write_state(self.folder, self.managed)
+        for path in old:
+            delete_checkpoint(path)
+
+    def last_good(self) -> str | None:
+        """The checkpoint to resume from if training ends now."""
+        return next(reversed([*self.protected[:1], *self.managed]), None)
+
+
+def checkpoints(checkpoint_dir: str) -> list[str]:
+    """Path prefixes of the checkpoints in a folder, newest first.
+
+    The state file gives the order. A checkpoint with a later iteration and a newer file
+    than the state file was completed by a process that was killed before it could
+    update the state file; it comes first. Others that the state file does not list come
+    last. Folder names in the state file are ignored, so that a run can be moved.
     """
     checkpoint_dir = os.path.normpath(checkpoint_dir)
+    listed = _listed_checkpoints(checkpoint_dir)
+    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
+    unlisted = {path.removesuffix('.index') for path in indices} - set(listed)
+    unlisted = sorted(filter(STEP.search, unlisted), key=step_of, reverse=True)
+    if not listed:
+        return unlisted
+    state_time = modification_time(os.path.join(checkpoint_dir, 'checkpoint'))
+    newer = [
+        path
+        for path in unlisted
+        if step_of(path) > step_of(listed[0])
+        and modification_time(f'{path}.index') >= state_time
+    ]
+    return [*newer, *listed, *(path for path in unlisted if path not in newer)]
+
+
+def _listed_checkpoints(checkpoint_dir):
+    """The checkpoints that the state file lists, newest first."""
     try:
         state = tf.train.get_checkpoint_state(checkpoint_dir)
-    except ValueError:  # torn
+    except ValueError:  # the state file is corrupt
         state = None
-    paths = (
-        [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
-        if state
-        else []
-    )
-    named = dict.fromkeys(
-        os.path.join(checkpoint_dir, os.path.basename(path))
-        for path in reversed(paths)
-        if path
-    )
-    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
-    others = {path.removesuffix('.index') for path in indices} - named.keys()
-    others = sorted((p for p in others if STEP.search(p)), key=step_of, reverse=True)
-    if not named:
-        return others
-    newest = step_of(next(iter(named)))
-    written = age(os.path.join(checkpoint_dir, 'checkpoint'))
-    late = [p for p in others if step_of(p) > newest and age(f'{p}.index') >= written]
-    return [*late, *named, *(path for path in others if path not in late)]
+    if state is None:
+        return []
+    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+    names = [os.path.basename(path) for path in reversed(paths) if path]
+    return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
 
 
-def age(path):
-    """When a file was last written; 0 where a run has removed it meanwhile."""
+def modification_time(path: str) -> float:
+    """When a file was last written; 0 if another process has just removed it."""
     try:
         return os.path.getmtime(path)
     except FileNotFoundError:
         return 0
 
 
-def newest_checkpoint(checkpoint_dir, step=None):
-    """Path prefix of the newest checkpoint that is whole, or of iteration `step`.
+def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | None:
+    """Path prefix of the newest complete checkpoint, or of that of iteration `step`.
 
-    None where there is no checkpoint. Names those that are damaged. Raises UserError
-    where that is all of them, or the one asked for, or it is not there.
+    None where there is no checkpoint. Prints which ones are corrupt. Raises UserError
+    if all of them are, or the one that was asked for, or if that one does not exist.
     """
     for _ in range(TRIES):
         paths = checkpoints(checkpoint_dir)
         if step is not None:
-            paths = of_iteration(step, paths, checkpoint_dir)
-        there = [path for path in paths if os.path.exists(f'{path}.index')]
-        damaged = []
+            paths = _of_iteration(step, paths, checkpoint_dir)
+        with_index = [path for path in paths if os.path.exists(f'{path}.index')]
+        failures = []
         for path in paths:
             try:
                 step_of(path)
-                read_through(path)
+                check_complete(path)
             except UserError as error:
-                damaged.append(error)
+                failures.append(error)
                 continue
-            for error in damaged:
-                print(f' [!] {error}, {os.path.basename(path)} is used', flush=True)
+            for error in failures:
+                print(f' [!] {error}; using {os.path.basename(path)}', flush=True)
             return path
-        if all(os.path.exists(f'{path}.index') for path in there):
-            break  # otherwise a run under way has replaced them
-    if damaged:
-        raise damaged[0]
+        if all(os.path.exists(f'{path}.index') for path in with_index):
+            break  # otherwise a run that is training has replaced them: look again
+    if failures:
+        raise failures[0]
     return None
 
 
-def of_iteration(step, paths, checkpoint_dir):
-    """Those of the checkpoints that are of an iteration. UserError if there is none."""
+def _of_iteration(step, paths, checkpoint_dir):
     steps = [step_of(path) for path in paths]
     if step not in steps:
         raise UserError(
@@ -98,8 +183,8 @@ def of_iteration(step, paths, checkpoint_dir):
     return [path for path in paths if step_of(path) == step]
 
 
-def read_through(path):
-    """Raise UserError where a checkpoint is not whole; its checksums tell."""
+def check_complete(path: str) -> None:
+    """Raise UserError if a checkpoint is not complete, by the checksums in it."""
     try:
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
@@ -108,19 +193,18 @@ def read_through(path):
         raise unreadable(path, error) from error
 
 
-def holds_progress(path):
-    """Whether a checkpoint is of a training run of this project."""
+def has_training_state(path: str) -> bool:
+    """True for checkpoints of this project's training, False for the original's."""
     try:
         return 'training/counter' in checkpoint_shapes(path)
     except UserError:
         return False
 
 
-def is_end(path):
-    """Whether a run had ended, normally or interrupted, with this checkpoint.
+def is_final(path: str) -> bool:
+    """True if training ended with this checkpoint, completed or interrupted.
 
-    Of the original's, or one that is torn, as a run leaves it that is killed while it
-    removes it: no.
+    False for the original's checkpoints and for partly deleted ones.
     """
     try:
         return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
@@ -128,40 +212,53 @@ def is_end(path):
         return False
 
 
-def write_state(checkpoint_dir, paths):
-    """Name the checkpoints, oldest first, in the state file, as the Saver does."""
+def write_meta(path: str, meta: bytes) -> None:
+    """Write the graph, a serialized MetaGraphDef, beside a checkpoint."""
+    path = f'{path}.meta'
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        open(temporary, 'wb') as file,
+    ):
+        file.write(meta)
+
+
+def write_state(checkpoint_dir: str, paths: list[str]) -> None:
+    """List the checkpoints, oldest first, in the state file, as the Saver does.
+
+    When this returns, the disk holds the file and the names in the folder: a power cut
+    cannot undo it after older checkpoints are deleted.
+    """
     state = tf.train.generate_checkpoint_state_proto(
         checkpoint_dir,
         paths[-1],
-        [*paths],  # a list of its own, which it changes
+        [*paths],  # a copy, because it changes its argument
     )
     path = os.path.join(checkpoint_dir, 'checkpoint')
-    with write_errors(path), atomic_path(path) as part:
-        with open(part, 'w', encoding='utf-8') as file:
+    with write_errors(path), atomic_path(path) as temporary:
+        with open(temporary, 'w', encoding='utf-8') as file:
             file.write(str(state))
-        sync_to_disk(part)
-    sync_to_disk(
-        checkpoint_dir
-    )  # a power cut leaves these, whatever is removed after this
+        sync_to_disk(temporary)
+    sync_to_disk(checkpoint_dir)
 
 
-def discard(path):
-    """Remove a checkpoint, or what there is of it; its index last."""
+def delete_checkpoint(path: str) -> None:
+    """Delete the files of a checkpoint that exist; its index last."""
     files = glob.glob(f'{glob.escape(path)}.*')
     for file in sorted(files, key=lambda file: file.endswith('.index')):
         with contextlib.suppress(OSError):
             os.remove(file)
 
 
-def step_of(path):
-    """The iteration at which a checkpoint was written, which its name ends in."""
+def step_of(path: str) -> int:
+    """The iteration of a checkpoint, by its name. Raises UserError if it has none."""
     match = STEP.search(path)
     if not match:
         raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
     return int(match[1])
 
 
-def checkpoint_shapes(path):
+def checkpoint_shapes(path: str) -> dict[str, list[int]]:
     """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
     try:
         return tf.train.load_checkpoint(path).get_variable_to_shape_map()
@@ -169,7 +266,7 @@ def checkpoint_shapes(path):
         raise unreadable(path, error) from error
 
 
-def checkpoint_dims(path):
+def checkpoint_dims(path: str) -> tuple[int | None, int]:
     """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
     shapes = checkpoint_shapes(path)
     try:
@@ -183,6 +280,36 @@ def checkpoint_dims(path):
         ) from error
 
 
-def unreadable(path, error):
-    """The UserError for a checkpoint that TensorFlow could not read."""
+def check_shapes(path: str, variables: list[tf.Variable]) -> None:
+    """Raise UserError if a checkpoint does not hold these variables in their shapes."""
+    stored = checkpoint_shapes(path)
+    for variable in variables:
+        shape, has = variable.shape.as_list(), stored.get(variable.op.name)
+        if has != shape:
+            raise UserError(
+                f'{path} has {variable.op.name} {has or "not at all"}, and the flags '
+                f'make it {shape}: look at --dataset, --z_dim, --output_height, '
+                '--output_width, --grayscale, --conditional, --unconditional, '
+                '--gf_dim, --df_dim, --gfc_dim and --dfc_dim'
+            )
+
+
+def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
+    """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
+    try:
+        saver.restore(sess, path)
+    except tf.errors.OpError as error:
+        raise unreadable(path, error) from error
+    print(f' [*] Read {path}', flush=True)
+
+
+def meta_graph(saver: tf.train.Saver) -> bytes:
+    """The graph as a serialized MetaGraphDef: large, so make it once for many uses."""
+    meta = saver.export_meta_graph()
+    strip_custom_gradients(meta.graph_def)
+    return meta.SerializeToString()
+
+
+def unreadable(path: str, error: Exception) -> UserError:
+    """The error for a checkpoint that TensorFlow could not read."""
     return UserError(f'{path}: this checkpoint cannot be read ({short_reason(error)})')

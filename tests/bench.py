@@ -204,7 +204,7 @@ def ours(arguments, precision):
     with tf.Graph().as_default():
         sess = tf.Session(config=session_config())
         dcgan = model.DCGAN(sess, data_dir=None, precision=precision, **arguments)
-        iteration = dcgan._build_iteration(CONFIG)
+        iteration = dcgan.build_iteration(CONFIG)
         sess.run(tf.global_variables_initializer())
     feed = random_feed(dcgan)
     return lambda: sess.run(iteration, feed), sess, dcgan
@@ -215,7 +215,7 @@ def random_feed(dcgan):
     images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
     labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
     z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim)).astype(np.float32)
-    return dcgan._feed(images, labels, z)
+    return dcgan.feed(images, labels, z)
 
 
 def samplers(sess, dcgan):

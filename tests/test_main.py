@@ -233,7 +233,7 @@ def test_other_output_sizes_resize_the_digits(home):
         ),
         (['--dataset', 'none'], './out: no trained run of dataset none'),
         (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
-        (['--dataset', 'set', '--train'], '20 pictures do not fill a batch of 64'),
+        (['--dataset', 'set', '--train'], '20 images do not fill a batch of 64'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--train_size', 5],
             'train_size 5.0 is less than a batch of 8',
@@ -400,14 +400,14 @@ def test_samples_of_a_run_that_removes_its_checkpoints_meanwhile(tmp_path, monke
     for index in indices:
         index.touch()
     write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
-    found = runs_module.matches
+    found = runs_module.glob_files
 
     def find_and_remove(folder, pattern):
         paths = found(folder, pattern)
         indices[0].unlink()
         return paths
 
-    monkeypatch.setattr(runs_module, 'matches', find_and_remove)
+    monkeypatch.setattr(runs_module, 'glob_files', find_and_remove)
     assert newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
 
 

@@ -23,6 +23,7 @@ from dcgan.checkpoints import checkpoint_dims, checkpoints, newest_checkpoint, s
 from dcgan.errors import UserError
 from dcgan.kernels import has_bfloat16
 from dcgan.signals import deferred_signals
+from dcgan.training import Training, TrainingState
 
 PLAIN = ROOT / 'tests' / 'golden' / 'rgb64'
 
@@ -32,7 +33,7 @@ def feed_for(dcgan, seed=0):
     images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
     labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
     z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim))
-    return dcgan._feed(images, labels, z)
+    return dcgan.feed(images, labels, z)
 
 
 def averages(sess, network):
@@ -116,8 +117,9 @@ def test_bfloat16_gives_about_the_losses_of_float32(sess, tiny, y_dim):
 
 def adam_steps(dcgan, learning_rate):
     """The original's optimisers, variables of their own: (D's step, G's step)."""
-    _, real, _, fake, _ = dcgan._both_passes(dcgan.G)  # d_loss, its passes in order
-    steps = (real + fake, dcgan.d_vars), (dcgan.g_loss, dcgan.g_vars)
+    losses = dcgan.losses(dcgan.G)  # d_loss, with its passes in order
+    d_loss = losses.d_real + losses.d_fake
+    steps = (d_loss, dcgan.d_vars), (dcgan.g_loss, dcgan.g_vars)
     return [
         tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(loss, var_list=v)
         for loss, v in steps
@@ -134,7 +136,7 @@ def test_an_iteration_does_what_the_six_runs_of_the_original_do(
     dcgan = tiny(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=learning_rate, beta1=0.5, G_img_sum=True)
     d_step, g_step = adam_steps(dcgan, learning_rate)
-    iteration = dcgan._build_iteration(config)
+    iteration = dcgan.build_iteration(config)
     first = sess.run(dcgan.variables)
     results = []
     for in_one in (False, True):
@@ -170,7 +172,7 @@ def needed(fetches):
 def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, tiny):
     dcgan = tiny(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=True)
-    iteration, users = dcgan._build_iteration(config), {}
+    iteration, users = dcgan.build_iteration(config), {}
     before = needed(iteration)
     for op in before:
         for tensor in op.inputs:
@@ -186,7 +188,7 @@ def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, tiny):
 def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, tiny):
     dcgan = tiny()
     config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
-    iteration = dcgan._build_iteration(config)
+    iteration = dcgan.build_iteration(config)
     sess.run(tf.global_variables_initializer())
     # far from 0, where logits are probabilities no longer
     sess.run(dcgan.d_vars[-1].assign([-3.0]))
@@ -295,20 +297,18 @@ def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-def test_a_weight_or_average_that_is_not_finite_is_named(value, sess, tiny):
-    dcgan = tiny()
-    at = SimpleNamespace(counter=7, spared=[])
-    config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=False)
-    iteration = dcgan._build_iteration(config)
-    sess.run(tf.global_variables_initializer())
-    *_, sums = sess.run(iteration, feed_for(dcgan))
-    dcgan._check_finite(at, {'g_loss': 1.0}, sums)
+def test_a_weight_or_moving_average_that_is_not_finite_is_reported(
+    value, sess, tiny, cats
+):
+    dcgan, config = tiny(**cats[0]), cats[1]
+    dcgan.train(config)
     (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
     sess.run(variable.assign(np.full(variable.shape, value)))
-    message = 'iteration 7: not finite: generator/g_bn1/moving_variance; .*none was'
-    *_, sums = sess.run(iteration, feed_for(dcgan))
+    dcgan.save(config.checkpoint_dir, 4)
+    config.epoch = 2
+    message = r'iteration 4: not finite: generator/g_bn1/moving_variance; .*model.b6-4;'
     with pytest.raises(UserError, match=message):
-        dcgan._check_finite(at, {'g_loss': 1.0}, sums)
+        dcgan.train(config)
 
 
 @pytest.fixture
@@ -375,8 +375,11 @@ def test_pictures_are_few_if_all_epochs_see_few(epoch, few, tiny, cats, capsys):
     dcgan = tiny(**cats[0])
     dcgan.data.files *= 100  # 1900 pictures
     config = SimpleNamespace(train_size=600, epoch=epoch)
-    assert dcgan._batches(config) == 100
-    assert ('600 pictures are few' in capsys.readouterr().out) == few
+    config.__dict__.update(z_dist='normal01', checkpoint_dir=cats[0]['checkpoint_dir'])
+    dcgan.build_iteration(SimpleNamespace(learning_rate=0, beta1=0.5, G_img_sum=False))
+    state = TrainingState(dcgan.data)
+    assert Training(dcgan, config, state, None).epoch_batches == 100
+    assert ('Only 600 images' in capsys.readouterr().out) == few
 
 
 def test_names_are_on_the_disk_before_old_checkpoints_go(tiny, tmp_path, monkeypatch):
@@ -519,7 +522,7 @@ def test_more_classes_than_the_model_has_are_refused(tiny, tmp_path):
 
 def test_fewer_pictures_than_a_batch_are_refused(tiny, tmp_path):
     write_pictures(tmp_path / 'cats', count=5)
-    with pytest.raises(UserError, match='5 pictures do not fill a batch of 6'):
+    with pytest.raises(UserError, match='5 images do not fill a batch of 6'):
         tiny(data_dir=str(tmp_path), dataset_name='cats', input_fname_pattern='*.png')
 
 

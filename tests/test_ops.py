@@ -78,7 +78,7 @@ def test_conv2d_and_its_gradients_are_those_of_tensorflow(
         return tf.nn.conv2d(x, w, stride, 'SAME') + biases
 
     def layer(x):
-        return ops.conv2d(x, d, kernel, stride)
+        return ops.conv2d(x, d, kernel, kernel, stride, stride)
 
     compare(sess, layer, plain, (5, height, width, c), dtype)
 
@@ -93,7 +93,7 @@ def test_deconv2d_and_its_gradients_are_those_of_tensorflow(
         return tf.nn.conv2d_transpose(x, w, shape, stride, 'SAME') + biases
 
     def layer(x):
-        return ops.deconv2d(x, shape, kernel, stride)
+        return ops.deconv2d(x, shape, kernel, kernel, stride, stride)
 
     compare(
         sess, layer, plain, (5, -(-height // stride), -(-width // stride), d), dtype
@@ -141,7 +141,7 @@ def test_layers_take_shapes_as_they_were_before_tensorflow_2(sess):
     try:
         x = ops.conv2d(tf.ones([2, 8, 8, 3]), 4)
         x = ops.conv_cond_concat(x, tf.ones([2, 1, 1, 3]))
-        x = ops.deconv2d(ops.batch_norm(x), [2, 8, 8, 3])
+        x = ops.deconv2d(ops.batch_norm()(x), [2, 8, 8, 3])
         y = ops.linear(tf.reshape(x, [2, -1]), 5)
         gradients = tf.gradients(y, tf.trainable_variables())
     finally:
@@ -159,7 +159,7 @@ def test_linear_and_its_gradients_are_those_of_tensorflow(sess, dtype):
 
 def test_linear_is_a_product_and_a_bias(sess):
     x = np.random.RandomState(0).rand(4, 3).astype(np.float32)
-    y = evaluate(sess, ops.linear(tf.constant(x), 2, name='l'))
+    y = evaluate(sess, ops.linear(tf.constant(x), 2, 'l'))
     assert np.allclose(y, x @ sess.run(variable('l/Matrix')), atol=1e-6)
     assert not sess.run(variable('l/bias')).any()
 
@@ -174,7 +174,7 @@ def test_conv_cond_concat_spreads_the_condition_over_the_picture(sess):
 @pytest.mark.parametrize('shape', [(6, 3, 2, 4), (6, 4)])
 def test_batch_norm_moves_the_averages_by_the_unbiased_variance(sess, shape):
     x = np.random.RandomState(0).normal(2, 3, shape).astype(np.float32)
-    y = evaluate(sess, ops.batch_norm(tf.constant(x), name='bn'))
+    y = evaluate(sess, ops.batch_norm(name='bn')(tf.constant(x)))
     rows = x.reshape(-1, 4)
     expected = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
     assert y.shape == shape and np.allclose(y, expected, atol=1e-4)
@@ -187,7 +187,7 @@ def test_batch_norm_moves_the_averages_by_the_unbiased_variance(sess, shape):
 
 def test_batch_norm_without_training_uses_the_averages_and_leaves_them(sess):
     x = np.random.RandomState(0).normal(2, 3, (6, 4)).astype(np.float32)
-    y = evaluate(sess, ops.batch_norm(tf.constant(x), train=False, name='bn'))
+    y = evaluate(sess, ops.batch_norm(name='bn')(tf.constant(x), train=False))
     assert np.allclose(y, x / np.sqrt(1 + 1.001e-5), atol=1e-5)
     assert not sess.run(variable('bn/moving_mean')).any()
 
@@ -200,7 +200,7 @@ def test_lrelu_is_the_greater_of_x_and_a_fifth_of_it(sess):
 def test_initial_weights_have_the_deviation_of_the_paper(sess):
     ops.conv2d(tf.ones([1, 8, 8, 32]), 64, name='c')
     ops.deconv2d(tf.ones([1, 8, 8, 64]), [1, 16, 16, 32], name='d')
-    ops.linear(tf.ones([1, 100]), 500, name='l')
+    ops.linear(tf.ones([1, 100]), 500, 'l')
     sess.run(tf.global_variables_initializer())
     for name, deviation in (('c/w', 0.0176), ('d/w', 0.02), ('l/Matrix', 0.02)):
         weights = sess.run(variable(name))  # truncated at two deviations: 0.88 of it

@@ -1,0 +1,73 @@
+"""The sampler of a trained model for other programs: frozen graph and SavedModel."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import tensorflow.compat.v1 as tf
+
+from dcgan.checkpoints import WRITE_ERRORS
+from dcgan.files import atomic_path, remove_leftovers, write_errors
+from dcgan.kernels import plain_ops
+
+
+def freeze(dcgan, path: str) -> None:
+    """Write the sampler of a model.DCGAN as a GraphDef with weights as constants.
+
+    From `z` [any, z_dim] and, for a conditional model, `y` [any, y_dim], to
+    `generator_1/Tanh` or, conditional, `generator_1/Sigmoid`. Raises UserError where
+    the file cannot be written.
+    """
+    with sampler_graph(dcgan) as (sess, _, images):
+        graph = tf.graph_util.convert_variables_to_constants(
+            sess, sess.graph_def, [images.op.name]
+        )
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        open(temporary, 'wb') as file,
+    ):
+        file.write(graph.SerializeToString())
+
+
+def save_sampler(dcgan, folder: str) -> None:
+    """Write the sampler of a model.DCGAN as a SavedModel with its weights.
+
+    Its signature, serving_default, takes z [any, z_dim] and, for a conditional model,
+    y [any, y_dim] one-hot; it returns images [any, h, w, c] in [0, 1]. All are float32.
+    A SavedModel in this folder is replaced in one step. Raises UserError where the
+    folder cannot be written.
+    """
+    remove_leftovers(os.path.dirname(folder))
+    with (
+        sampler_graph(dcgan) as (sess, inputs, images),
+        write_errors(folder, WRITE_ERRORS),
+        atomic_path(folder) as temporary,
+    ):
+        images = images if dcgan.y_dim else (images + 1) / 2
+        signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
+        builder = tf.saved_model.Builder(temporary)
+        builder.add_meta_graph_and_variables(
+            sess, ['serve'], {'serving_default': signature}
+        )
+        builder.save()
+
+
+@contextlib.contextmanager
+def sampler_graph(dcgan) -> Iterator[tuple]:
+    """(session, {name: input}, images) of a graph that holds the sampler alone.
+
+    It consists of TensorFlow's own ops, which any program can run and differentiate.
+    """
+    generator = [v for v in dcgan.variables if v.name.startswith('generator/')]
+    values = dcgan.sess.run({v.name: v for v in generator})
+    with tf.Graph().as_default() as graph, tf.Session() as sess, plain_ops():
+        inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
+        if dcgan.y_dim:
+            inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
+        graph.unique_name('generator')  # taken by G, so that nodes are generator_1/...
+        images = dcgan.generator(inputs['z'], inputs.get('y'), train=False)
+        for variable in tf.global_variables():
+            initial = variable.initializer.inputs[1]
+            sess.run(variable.initializer, {initial: values[variable.name]})
+        yield sess, inputs, images
