@@ -1,11 +1,11 @@
-"""Fetch or make data sets, to folders that main.py takes as --dataset.
+"""Download or draw data sets, into folders that main.py finds by --dataset.
 
 python download.py mnist      28x28 digits (LeCun, Cortes, Burges), to data/mnist
 python download.py celebA     202,599 faces (Liu et al., 2015), to data/celebA
 python download.py lsun       rooms and outdoors (Yu et al., 2015), to data/lsun
-python download.py digits     70,000 drawn digits, as MNIST's; no network needed
+python download.py digits     70,000 drawn digits in place of MNIST; no network needed
 
-Interrupted, it goes on where it was when run again.
+An interrupted download continues where it stopped when the command is run again.
 """
 
 import argparse
@@ -18,13 +18,20 @@ import re
 import shutil
 import sys
 import zlib
+from collections.abc import Iterable
 
 from dcgan import transfers
 from dcgan.digits import make_digits
 from dcgan.errors import UserError
 from dcgan.files import atomic_path, expand_path, progress_bar, write_json
 from dcgan.images import ignore_pillow_warnings, open_image
-from dcgan.transfers import is_whole_zip, md5_of, md5_of_file, obtain, unpack
+from dcgan.transfers import (
+    find_or_download,
+    is_complete_zip,
+    md5_of_file,
+    md5_of_stream,
+    unpack,
+)
 
 MNIST_MIRRORS = (
     'https://ossci-datasets.s3.amazonaws.com/mnist/',
@@ -37,7 +44,7 @@ MNIST_MD5 = {  # of the unpacked files
     't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637',
 }
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
-CELEBA = {  # name: (id on Google Drive, MD5)
+CELEBA_FILES = {  # name: (ID on Google Drive, MD5)
     'img_align_celeba.zip': (
         '0B7EVK8r0v71pZjFTYXZWM3FlRnM',
         '00d2c5bc6d35e252742224ab0c1e8fcb',
@@ -55,9 +62,9 @@ CELEBA = {  # name: (id on Google Drive, MD5)
         '75e246fa4810816ffd6ee81facbd244c',
     ),
 }
-CELEBA_PICTURES = 202599
-LSUN = 'http://dl.yf.io/lsun/scenes/'
-SOURCE = '.source.json'  # what an exported folder, or half of one, was made from
+CELEBA_IMAGE_COUNT = 202599
+LSUN_URL = 'http://dl.yf.io/lsun/scenes/'
+EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = (
     'bedroom',
     'bridge',
@@ -72,26 +79,45 @@ LSUN_CATEGORIES = (
 )
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; `args` defaults to that of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ['mnist', 'celebA', 'lsun', 'digits']
-    parser.add_argument('datasets', nargs='+', choices=names)
-    parser.add_argument('--data_dir', default='./data', help='where to (%(default)s)')
     parser.add_argument(
-        '--mirror', help='URL that serves the files of mnist, celebA or lsun by name'
+        'datasets',
+        nargs='+',
+        choices=['mnist', 'celebA', 'lsun', 'digits'],
+        help='data sets to download or, for digits, to draw',
     )
     parser.add_argument(
-        '--category', default='bedroom', choices=LSUN_CATEGORIES, help='of lsun'
+        '--data_dir',
+        default='./data',
+        help='folder in which each data set gets its own folder (default: %(default)s)',
     )
-    parser.add_argument('--limit', type=int, help='at most so many pictures of lsun')
+    parser.add_argument(
+        '--mirror',
+        help='URL of a server that has the files of mnist, celebA or lsun, under their '
+        'original names (default: the official servers)',
+    )
+    parser.add_argument(
+        '--category',
+        default='bedroom',
+        choices=LSUN_CATEGORIES,
+        help='category of lsun to download (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--limit',
+        type=int,
+        help='maximum number of lsun images to export (default: all)',
+    )
     args = parser.parse_args(args)
     if args.limit is not None and args.limit < 1:
-        parser.error('--limit has to be positive')
+        parser.error('--limit must be positive')
     if args.mirror and '://' not in args.mirror:
         parser.error(
-            f'--mirror {args.mirror} is no URL, it lacks a http:// or https://'
+            f'--mirror {args.mirror} is not a URL: it must begin with http:// or '
+            'https://'
         )
     data_dir = expand_path(args.data_dir)
     for name in args.datasets:
@@ -100,32 +126,34 @@ def main(args=None):
         elif name == 'celebA':
             fetch_celeba(data_dir, args.mirror)
         elif name == 'lsun':
-            fetch_lsun(data_dir, args.mirror or LSUN, args.category, args.limit)
+            fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
         else:
             make_digits(data_dir)
 
 
-# Files over HTTP
+# Folders
 
 
-# Archives and folders
+def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
+    """Return a data set's folder, and the folder in which it is prepared.
 
-
-def places(data_dir, name):
-    """Folder of a data set, and that in which it is made ready, on the same disk."""
+    Both are on the same disk, even if the data set's folder is a symbolic link, so that
+    `publish_folder` can rename one to the other.
+    """
     folder = os.path.join(data_dir, name)
     if os.path.islink(folder):
         folder = os.path.realpath(folder)
     return folder, os.path.join(os.path.dirname(folder), f'.{name}.part')
 
 
-def settle(stage, folder, *spent):
-    """Make a finished folder, but for what is `spent` of it, the data set.
+def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
+    """Move a complete staging folder into place as the data set's folder.
 
-    What else is in the set's folder stays, unless the finished one has it.
+    The files and folders named `intermediates` are deleted from it first. Other files
+    already in `folder` are kept, unless the staging folder has a file of that name.
     """
-    for name in spent:
-        path = os.path.join(stage, name)
+    for name in intermediates:
+        path = os.path.join(staging, name)
         if os.path.isdir(path):
             shutil.rmtree(path)
         elif os.path.exists(path):
@@ -133,53 +161,59 @@ def settle(stage, folder, *spent):
     if os.path.isdir(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            if os.path.exists(os.path.join(stage, name)):
-                os.remove(path)  # damaged, or it would not have been fetched again
+            if os.path.exists(os.path.join(staging, name)):
+                os.remove(path)  # corrupt: a valid one is not downloaded again
             else:
-                os.rename(path, os.path.join(stage, name))
+                os.rename(path, os.path.join(staging, name))
         os.rmdir(folder)
-    os.rename(stage, folder)
+    os.rename(staging, folder)
     print(f'{folder}: complete')
 
 
 # MNIST
 
 
-def fetch_mnist(data_dir, mirrors=MNIST_MIRRORS, checksums=MNIST_MD5):
-    """Put the unpacked files to data_dir/mnist, all at once; checksums: {name: MD5}.
+def fetch_mnist(
+    data_dir: str,
+    mirrors: Iterable[str] = MNIST_MIRRORS,
+    checksums: dict[str, str] = MNIST_MD5,
+) -> None:
+    """Download MNIST and unpack it to data_dir/mnist, which appears when complete.
 
-    Files that are there and whole are left alone. `mirrors` are URLs, tried in turn.
+    Valid files that exist are kept. `mirrors` are URLs, tried in order; `checksums`
+    maps each unpacked file's name to its MD5. Raises UserError if a file cannot be had.
     """
-    folder, stage = places(data_dir, 'mnist')
+    folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
+    archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
-        paths = [os.path.join(place, name) for place in (folder, stage)]
-        there = [p for p in paths if os.path.exists(p) and md5_of_file(p) == md5]
-        if there:
-            print(f'{there[0]}: already there')
+        paths = [os.path.join(place, name) for place in (folder, staging)]
+        valid_paths = [p for p in paths if os.path.exists(p) and md5_of_file(p) == md5]
+        if valid_paths:
+            print(f'{valid_paths[0]}: already there')
             continue
-        packed = obtain(
+        archive = find_or_download(
             f'{name}.gz',
-            [stage, data_dir, folder],
+            [staging, data_dir, folder],
             urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
-            is_right=lambda path, md5=md5: md5_of_unpacked(path) == md5,
-            by_hand='try --mirror with a URL that serves them, or put '
-            f'{", ".join(f"{name}.gz" for name in checksums)} in {data_dir}',
+            is_valid=lambda path, md5=md5: md5_of_unpacked(path) == md5,
+            manual_hint='try --mirror with another URL, or put '
+            f'{", ".join(archives)} in {data_dir}',
         )
         with (
-            gzip.open(packed) as source,
-            atomic_path(os.path.join(stage, name)) as temporary,
+            gzip.open(archive) as source,
+            atomic_path(os.path.join(staging, name)) as temporary,
             open(temporary, 'wb') as target,
         ):
             shutil.copyfileobj(source, target)
-    if os.path.isdir(stage):
-        settle(stage, folder, *(f'{name}.gz' for name in checksums))
+    if os.path.isdir(staging):
+        publish_folder(staging, folder, *archives)
 
 
-def md5_of_unpacked(path):
-    """MD5 of what a .gz file holds, or None where it is none or damaged."""
+def md5_of_unpacked(path: str) -> str | None:
+    """MD5 of the content of a .gz file; None if the file is corrupt or not a .gz."""
     try:
         with gzip.open(path) as file:
-            return md5_of(file)
+            return md5_of_stream(file)
     except (OSError, EOFError, zlib.error):
         return None
 
@@ -187,51 +221,58 @@ def md5_of_unpacked(path):
 # CelebA
 
 
-def fetch_celeba(data_dir, mirror=None, files=CELEBA, pictures=CELEBA_PICTURES):
-    """Put the aligned pictures, all at once, and the lists to data_dir/celebA.
+def fetch_celeba(
+    data_dir: str,
+    mirror: str | None = None,
+    files: dict[str, tuple[str, str]] = CELEBA_FILES,
+    image_count: int = CELEBA_IMAGE_COUNT,
+) -> None:
+    """Download CelebA's aligned images and its lists to data_dir/celebA.
 
-    From Google Drive or, by name, from the URL `mirror`; files: {name: (id, MD5)}, the
-    archive first. Raises UserError where one cannot be had, or the folder holds another
-    number of pictures.
+    The images appear there when all of them are unpacked. The files come from Google
+    Drive or, if given, from the URL `mirror`, under their names. `files` maps each name
+    to (ID on Google Drive, MD5), the archive of images first. Raises UserError if a
+    file cannot be had, or the folder holds a number of images other than `image_count`.
     """
-    folder, stage = places(data_dir, 'celebA')
+    folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     archive, *lists = files
 
-    def get(name, folders):
+    def find_or_download_file(name, folders):
         drive_id, md5 = files[name]
-        return obtain(
+        drive_url = f'{transfers.DRIVE}{drive_id}'
+        return find_or_download(
             name,
             folders,
-            urls=[
-                f'{mirror.rstrip("/")}/{name}'
-                if mirror
-                else f'{transfers.DRIVE}{drive_id}'
-            ],
-            is_right=lambda path: md5_of_file(path) == md5,
-            by_hand=f'or fetch it by hand: open {transfers.DRIVE}{drive_id} or '
-            f'{CELEBA_PAGE} in a browser, put {name} in {data_dir}, and run this again',
+            urls=[f'{mirror.rstrip("/")}/{name}' if mirror else drive_url],
+            is_valid=lambda path: md5_of_file(path) == md5,
+            manual_hint=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
+            f'browser, put {name} in {data_dir}, and run this again',
         )
 
-    there = count_pictures(folder)
-    if there == pictures:
-        print(f'{folder}: its pictures are already there')
-    elif there:
+    existing_count = count_images(folder)
+    if existing_count == image_count:
+        print(f'{folder}: the images are already there')
+    elif existing_count:
         raise UserError(
-            f'{folder}: holds {there:,} pictures, and CelebA has {pictures:,}; '
-            'move it, or use --data_dir'
+            f'{folder}: holds {existing_count:,} images, but CelebA has '
+            f'{image_count:,}; move it away, or choose another --data_dir'
         )
     else:
-        path = get(archive, [stage, data_dir, folder])
-        unpack(path, stage, '.jpg')
-        if count_pictures(stage) != pictures:
-            raise UserError(f'{path}: has not the {pictures:,} pictures of CelebA')
-        settle(stage, folder, archive)
+        path = find_or_download_file(archive, [staging, data_dir, folder])
+        unpack(path, staging, '.jpg')
+        unpacked_count = count_images(staging)
+        if unpacked_count != image_count:
+            raise UserError(
+                f'{staging}: holds {unpacked_count:,} images after unpacking {path}, '
+                f'but CelebA has {image_count:,}; remove {staging} and run this again'
+            )
+        publish_folder(staging, folder, archive)
     for name in lists:
-        get(name, [folder, data_dir])
+        find_or_download_file(name, [folder, data_dir])
 
 
-def count_pictures(folder):
-    """How many *.jpg a folder has; none if it is not there."""
+def count_images(folder: str) -> int:
+    """Number of *.jpg files in a folder; 0 if the folder does not exist."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sum(name.endswith('.jpg') for name in names)
 
@@ -239,79 +280,91 @@ def count_pictures(folder):
 # LSUN
 
 
-def fetch_lsun(data_dir, mirror=LSUN, category='bedroom', limit=None):
-    """Export a category, training and validation part, to data_dir/lsun.
+def fetch_lsun(
+    data_dir: str,
+    mirror: str = LSUN_URL,
+    category: str = 'bedroom',
+    limit: int | None = None,
+) -> None:
+    """Download a category of LSUN and export its images to data_dir/lsun.
 
-    At most `limit` pictures, from archives at the URL `mirror`; recorded in the folder.
-    Raises UserError where one cannot be had, or the folder holds something else.
+    The training part comes first, then the validation part, at most `limit` images in
+    all; the folder appears when they are complete. `mirror` is the URL of the archives.
+    Raises UserError if an archive cannot be had, or the folder holds other images.
     """
     try:
         import lmdb
     except ImportError as error:
-        raise UserError('lsun needs a package more: pip install lmdb') from error
-    folder, stage = places(data_dir, 'lsun')
+        raise UserError('lsun needs the lmdb package: pip install lmdb') from error
+    folder, staging = dataset_and_staging_folders(data_dir, 'lsun')
     source = {'category': category, 'limit': limit}
     if os.path.isdir(folder) and os.listdir(folder):
-        if read_source(folder).items() >= source.items():
+        if read_export_record(folder).items() >= source.items():
             print(f'{folder}: already there')
             return
         raise UserError(
-            f'{folder}: holds something else than {limit or "all"} pictures of '
-            f'{category}; move it, or use --data_dir'
+            f'{folder}: holds something other than {limit or "all"} images of '
+            f'{category}; move it away, or choose another --data_dir'
         )
-    os.makedirs(stage, exist_ok=True)
-    if not read_source(stage).items() >= source.items():
-        for path in glob.glob(os.path.join(glob.escape(stage), '*.jpg')):
-            os.remove(path)  # of another category or limit; archives are good for all
-    done = read_source(stage).get('done', []) if count_pictures(stage) else []
-    spent = []
+    os.makedirs(staging, exist_ok=True)
+    record_path = os.path.join(staging, EXPORT_RECORD)
+    record = read_export_record(staging)
+    if not record.items() >= source.items():
+        for path in glob.glob(os.path.join(glob.escape(staging), '*.jpg')):
+            os.remove(path)  # of another category or limit; archives stay of use
+    done = record.get('done', []) if count_images(staging) else []
+    intermediates = []
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
-        spent += [name, database]
-        if part in done or (limit and count_pictures(stage) >= limit):
+        intermediates += [name, database]
+        if part in done or (limit and count_images(staging) >= limit):
             continue
-        archive = obtain(
+        archive = find_or_download(
             name,
-            [stage, data_dir],
+            [staging, data_dir],
             urls=[f'{mirror.rstrip("/")}/{name}'],
-            is_right=is_whole_zip,
-            by_hand=f'try --mirror with a URL that serves {name}, or put it in '
-            f'{data_dir}',
+            is_valid=is_complete_zip,
+            manual_hint=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
-        unpack(archive, os.path.join(stage, database), 'data.mdb')
-        write_json(os.path.join(stage, SOURCE), {**source, 'done': done})
+        path = os.path.join(staging, database)
+        unpack(archive, path, 'data.mdb')
+        write_json(record_path, {**source, 'done': done})
         try:
-            path = os.path.join(stage, database)
             with lmdb.open(path, readonly=True, lock=False) as environment:
-                export(environment, stage, limit)
+                export_images(environment, staging, limit)
         except lmdb.Error as error:
-            raise UserError(f'{archive}: not a database of LSUN ({error})') from error
+            raise UserError(
+                f'{archive}: not an LSUN database ({error}); remove it and try again'
+            ) from error
         done = [*done, part]
-        write_json(os.path.join(stage, SOURCE), {**source, 'done': done})
-    settle(stage, folder, *spent)
+        write_json(record_path, {**source, 'done': done})
+    publish_folder(staging, folder, *intermediates)
 
 
-def read_source(folder):
-    """What was recorded of a folder's origin: {} where there is no record."""
+def read_export_record(folder: str) -> dict:
+    """Read which category, limit and parts a folder was exported from.
+
+    Returns {} if there is no readable record.
+    """
     try:
-        with open(os.path.join(folder, SOURCE), encoding='utf-8') as file:
+        with open(os.path.join(folder, EXPORT_RECORD), encoding='utf-8') as file:
             return json.load(file)
     except (OSError, ValueError):
         return {}
 
 
-def export(environment, folder, limit):
-    """Write what an LMDB environment holds to folder/{key}.jpg, up to `limit` files.
+def export_images(environment, folder: str, limit: int | None) -> None:
+    """Write the images of an LMDB environment to folder/{key}.jpg.
 
-    LSUN's are WebP, which becomes JPEG of quality 95; what is JPEG is left as it is.
-    Names what cannot be decoded, and leaves it out.
+    Stops when the folder has `limit` images (None: no limit). Images that exist are
+    kept. An image that cannot be decoded is reported and left out.
     """
-    there = count_pictures(folder)
+    existing_count = count_images(folder)
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
-        with progress_bar(folder, min(entries, limit or entries), ' pictures') as bar:
+        with progress_bar(folder, min(entries, limit or entries), ' images') as bar:
             for key, content in transaction.cursor():
-                if limit and there >= limit:
+                if limit and existing_count >= limit:
                     break
                 bar.update()
                 name = re.sub(r'[^\w-]', '_', key.decode(errors='replace'))
@@ -319,25 +372,25 @@ def export(environment, folder, limit):
                 if os.path.exists(path):
                     continue
                 try:
-                    content = as_jpeg(content)
+                    content = to_jpeg(content)
                 except UserError as error:
                     print(f' [!] Left out {name}: {error}', flush=True)
                     continue
                 with atomic_path(path) as temporary, open(temporary, 'wb') as file:
                     file.write(content)
-                there += 1
+                existing_count += 1
 
 
-def as_jpeg(content):
-    """The bytes of a picture as those of a JPEG file. UserError where they are none."""
+def to_jpeg(content: bytes) -> bytes:
+    """Convert the content of an image file, LSUN's WebP, to JPEG of quality 95.
+
+    JPEG stays as it is. Raises UserError if it cannot be decoded.
+    """
     if content.startswith(b'\xff\xd8'):
         return content
     jpeg = io.BytesIO()
     open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
     return jpeg.getvalue()
-
-
-# Digits
 
 
 if __name__ == '__main__':
@@ -347,5 +400,5 @@ if __name__ == '__main__':
     except (UserError, OSError) as error:
         sys.exit(f'download.py: {error}')
     except KeyboardInterrupt:
-        print('download.py: interrupted; run it again to go on', file=sys.stderr)
+        print('download.py: interrupted; run it again to continue', file=sys.stderr)
         sys.exit(130)

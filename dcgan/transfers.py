@@ -1,4 +1,4 @@
-"""Files over HTTP, resumed where they broke off; archives."""
+"""HTTP and Google Drive downloads that can be resumed, checksums, and zip archives."""
 
 import contextlib
 import glob
@@ -9,6 +9,8 @@ import socket
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
 
 from six.moves import urllib
 from six.moves.http_client import HTTPException
@@ -17,235 +19,273 @@ from dcgan.errors import UserError, printable
 from dcgan.files import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
-TRIES, PAUSE = 5, 1.0  # that bring nothing more; seconds after the first, then doubled
-TIMEOUT = 30  # seconds in which a server has to say something
-PAGE = 1 << 12  # bytes in which an HTML page shows
-BUSY = (408, 429, 500, 502, 503, 504)  # HTTP's ways to say "later"
+MAX_TRIES = 5  # tries in a row that add no bytes, before a download fails
+PAUSE = 1.0  # seconds before the second try; doubled before each further one
+TIMEOUT = 30  # seconds to wait for a server to send anything
+HTML_PREFIX = 1 << 12  # bytes at the start of a file in which HTML is recognised
+BUSY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another try
 
 
-class Dropped(Exception):
-    """A connection that broke, or a server that was busy: worth another try."""
+class TransientError(Exception):
+    """The connection broke or the server was busy: the download can be tried again."""
 
 
-def obtain(name, folders, urls, is_right, by_hand):
-    """Path of a file for which is_right(path) holds, from a folder or one of the URLs.
+def find_or_download(
+    name: str,
+    folders: Sequence[str],
+    urls: Iterable[str],
+    is_valid: Callable[[str], bool],
+    manual_hint: str,
+) -> str:
+    """Return the path of a valid file: an existing one, or else a new download.
 
-    What is in one of the folders, perhaps fetched by hand, is checked, and left alone
-    if it is wrong. Otherwise the URLs are tried in turn, to the first folder; until it
-    is right the file is called `name`.part, with which an interrupted fetch goes on.
-    Raises UserError where there is none; `by_hand` says what else can be done.
+    The folders are searched in order for a file `name`. An invalid one is reported and
+    kept, because the user may have put it there. If there is none, the URLs are tried
+    in order and the file is written to the first folder. It is called `name`.part until
+    it is complete and valid, so that an interrupted download can be resumed.
+
+    `is_valid` takes a path. `manual_hint` says what the user can do; it ends the
+    message of the UserError, which is raised if the file in a folder is invalid or
+    every URL fails.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
-            problem = what_is_wrong(path, is_right)
+            problem = describe_problem(path, is_valid)
             if problem:
-                raise UserError(f'{path}: {problem}; remove it, then {by_hand}')
+                raise UserError(f'{path}: {problem}; remove it, then {manual_hint}')
             print(f'{path}: already there', flush=True)
             return path
     path, failures = os.path.join(folders[0], name), []
     os.makedirs(folders[0], exist_ok=True)
     for url in urls:
         try:
-            fetch_right(url, f'{path}.part', is_right)
+            download_verified(url, f'{path}.part', is_valid)
         except UserError as error:
             failures.append(str(error))
         else:
             os.replace(f'{path}.part', path)
             return path
     with contextlib.suppress(OSError):
-        os.rmdir(folders[0])  # if it is empty
-    raise UserError(f'{"; ".join(failures)}; {by_hand}')
+        os.rmdir(folders[0])  # fails, as it should, if the folder is not empty
+    raise UserError(f'{"; ".join(failures)}; {manual_hint}')
 
 
-def fetch_right(url, part, is_right):
-    """Fetch a URL to the file `part` and check it. Raises UserError if it is wrong."""
-    resumed = os.path.exists(part)
-    fetch(url, part)
-    problem = what_is_wrong(part, is_right)
-    if problem and resumed:  # perhaps it went on from another file
-        print(f'{part}: {problem}; it is removed and fetched anew', flush=True)
+def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> None:
+    """Download a URL to the file `part`, resuming it, and check the result.
+
+    An invalid result is removed. Raises UserError if the download fails or is invalid.
+    """
+    was_resumed = os.path.exists(part)
+    download_with_retries(url, part)
+    problem = describe_problem(part, is_valid)
+    if problem and was_resumed:  # the old part may belong to a different file
+        print(f'{part}: {problem}; removing it and downloading it again', flush=True)
         os.remove(part)
-        fetch(url, part)
-        problem = what_is_wrong(part, is_right)
+        download_with_retries(url, part)
+        problem = describe_problem(part, is_valid)
     if problem:
         os.remove(part)
-        raise UserError(f'{url}: {problem}; what came was removed')
+        raise UserError(f'{url}: {problem}; the download was removed')
 
 
-def what_is_wrong(path, is_right):
-    """Words for what is wrong with a file, or None."""
+def describe_problem(path: str, is_valid: Callable[[str], bool]) -> str | None:
+    """Describe what is wrong with a file; None if it is valid and not HTML."""
     with open(path, 'rb') as file:
-        page = page_in(file.read(PAGE))
-    if page:
-        return page
-    if not is_right(path):
-        return f'damaged or not what it should be ({os.path.getsize(path):,} bytes)'
+        html_problem = describe_html(file.read(HTML_PREFIX))
+    if html_problem:
+        return html_problem
+    if not is_valid(path):
+        return f'corrupt or not the expected file ({os.path.getsize(path):,} bytes)'
     return None
 
 
-def page_in(start):
-    """Words for the HTML page that begins a file, and why it came; None for others."""
-    page = start.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
-    if not page.startswith((b'<!doctype html', b'<html', b'<!--')):
-        return None
-    why = 'likely the message of a dead link or a proxy'
-    if b'quota' in page or b'too many users' in page:
-        why = "as Google Drive's quota for it is used up; try again in a day"
-    elif b'virus' in page:
-        why = 'as Google Drive asks to confirm large files'
-    elif b'sign in' in page or b'log in' in page:
-        why = 'as it wants a login'
-    return f'an HTML page in its place, {why}'
+def describe_html(prefix: bytes) -> str | None:
+    """Explain why a server sent HTML instead of a file; None if it is not HTML.
 
-
-def fetch(url, part):
-    """Fetch a URL to the file `part`, going on from what is there, through breaks.
-
-    Raises UserError where the server refuses, or several tries bring nothing more.
+    `prefix` is the start of what the server sent.
     """
-    fetch_once = fetch_from_drive if url.startswith(DRIVE) else fetch_rest
-    tries, most = 0, fetched(part)
+    html = prefix.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
+    if not html.startswith((b'<!doctype html', b'<html', b'<!--')):
+        return None
+    reason = 'probably the error message of a dead link or a proxy'
+    if b'quota' in html or b'too many users' in html:
+        reason = "Google Drive's download quota for it is used up; try again in a day"
+    elif b'virus' in html:
+        reason = 'Google Drive asks to confirm large files'
+    elif b'sign in' in html or b'log in' in html:
+        reason = 'the server asks for a login'
+    return f'an HTML page instead of the file ({reason})'
+
+
+def download_with_retries(url: str, part: str) -> None:
+    """Download a URL to the file `part`, resuming it after each lost connection.
+
+    Raises UserError if the server refuses, or MAX_TRIES tries in a row add no bytes.
+    """
+    download_once = download_from_drive if url.startswith(DRIVE) else resume_download
+    tries, most_bytes = 0, bytes_so_far(part)
     while True:
         try:
-            return fetch_once(url, part)
-        except Dropped as error:
-            tries = tries + 1 if fetched(part) <= most else 1
-            most = max(most, fetched(part))
-            why = getattr(error.__cause__, 'reason', None)
-            if tries == TRIES or (not most and isinstance(why, socket.gaierror)):
-                raise UserError(f'{url}: {error}, tries: {tries}') from error
+            return download_once(url, part)
+        except TransientError as error:
+            tries = tries + 1 if bytes_so_far(part) <= most_bytes else 1
+            most_bytes = max(most_bytes, bytes_so_far(part))
+            cause = getattr(error.__cause__, 'reason', None)
+            host_is_unknown = not most_bytes and isinstance(cause, socket.gaierror)
+            if tries == MAX_TRIES or host_is_unknown:
+                raise UserError(f'{url}: {error} (tries: {tries})') from error
             pause = PAUSE * 2 ** (tries - 1)
-            print(f'{url}: {error}; again in {pause:.0f} s', flush=True)
+            print(f'{url}: {error}; trying again in {pause:.0f} s', flush=True)
             time.sleep(pause)
 
 
-def fetched(part):
-    """Bytes of the file `part` and of what gdown has of it."""
+def bytes_so_far(part: str) -> int:
+    """Size of the file `part` plus gdown's temporary files for it, in bytes."""
     return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(part)}*'))
 
 
-def fetch_rest(url, part, whole=False):
-    """Ask once for what `part` lacks or, if that cannot be had or `whole`, for all.
+def resume_download(url: str, part: str, from_start: bool = False) -> None:
+    """Request the missing bytes of the file `part` once, and append them.
 
-    What came replaces `part` if it is more.
+    If the server cannot send just those, or with `from_start`, the whole file is
+    downloaded; it replaces `part` only if it is at least as long. Raises TransientError
+    if the connection breaks or the server is busy, UserError if it refuses.
     """
-    done = 0 if whole else size_of(part)
-    response = open_url(url, done)
+    start = 0 if from_start else file_size(part)
+    response = open_url(url, start)
     if response is None:
         return
     with response:
-        span = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
-        goes_on = done and response.status == 206 and span and int(span[1]) == done
-        if response.status == 206 and not goes_on and not whole:
-            return fetch_rest(url, part, whole=True)  # another part than was asked for
+        sent = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
+        continues = start and response.status == 206 and sent and int(sent[1]) == start
+        if response.status == 206 and not continues and not from_start:
+            # the server sent a different range than requested
+            return resume_download(url, part, from_start=True)
         length = response.headers.get('Content-Length', '')
-        total = int(length) + (done if goes_on else 0) if length.isdigit() else None
-        chunk = from_network(response.read, PAGE)
-        page = not goes_on and page_in(chunk)
-        if page:
-            raise UserError(f'{url}: {page}')
-        to = part if goes_on or not os.path.exists(part) else f'{part}.new'
+        total = int(length) + (start if continues else 0) if length.isdigit() else None
+        chunk = call_network(response.read, HTML_PREFIX)
+        html_problem = not continues and describe_html(chunk)
+        if html_problem:
+            raise UserError(f'{url}: {html_problem}')
+        target = part if continues or not os.path.exists(part) else f'{part}.new'
         try:
             with (
-                open(to, 'ab' if goes_on else 'wb') as file,
-                progress_bar(os.path.basename(url), total, 'B', size_of(to)) as bar,
+                open(target, 'ab' if continues else 'wb') as file,
+                progress_bar(
+                    os.path.basename(url), total, 'B', file_size(target)
+                ) as bar,
             ):
                 while chunk:
                     file.write(chunk)
                     bar.update(len(chunk))
-                    chunk = from_network(response.read1, 1 << 16)
+                    chunk = call_network(response.read1, 1 << 16)
         finally:
-            size = size_of(to)
-            if to != part and size < size_of(part):
-                os.remove(to)
-            elif to != part:  # the longer of the two is worth more
-                os.replace(to, part)
+            size = file_size(target)
+            if target != part and size < file_size(part):
+                os.remove(target)
+            elif target != part:  # keep the longer of the two
+                os.replace(target, part)
     if total and size < total:
-        raise Dropped(f'broke off after {size:,} of {total:,} bytes')
+        raise TransientError(f'connection lost after {size:,} of {total:,} bytes')
 
 
-def open_url(url, start):
-    """The response for a URL, from byte `start` on if it has parts; None: no more."""
+def open_url(url: str, start: int):
+    """Open a URL and return the response; request only the bytes from `start` on.
+
+    A server may ignore `start` and send the whole file. Returns None if the file has no
+    bytes after `start`. Raises TransientError if the connection breaks or the server is
+    busy, UserError if the URL is invalid or the server refuses.
+    """
     headers = {'User-Agent': 'DCGAN'}
     if start:
         headers['Range'] = f'bytes={start}-'
     try:
         request = urllib.request.Request(url, headers=headers)
-        return from_network(urllib.request.urlopen, request, timeout=TIMEOUT)
+        return call_network(urllib.request.urlopen, request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         message = f'{error.code} {printable(error.reason)[:300]}'
         if error.code == 416 and start:
             return None
-        if error.code in BUSY:
-            raise Dropped(message) from error
+        if error.code in BUSY_STATUSES:
+            raise TransientError(message) from error
         raise UserError(f'{url}: {message}') from error
     except ValueError as error:
         raise UserError(f'{url}: {error}') from error
 
 
-def from_network(call, *args, **kwargs):
-    """Call something that can fail for want of a connection: then raise Dropped."""
+def call_network(function, *args, **kwargs):
+    """Call a function; raise TransientError if the connection fails in it.
+
+    An HTTPError, which is the answer of a server, is raised unchanged.
+    """
     try:
-        return call(*args, **kwargs)
+        return function(*args, **kwargs)
     except urllib.error.HTTPError:
         raise
     except (OSError, HTTPException) as error:
-        raise Dropped(printable(getattr(error, 'reason', error))[:300]) from error
+        reason = printable(getattr(error, 'reason', error))[:300]
+        raise TransientError(reason) from error
 
 
-def fetch_from_drive(url, part):
-    """Fetch a file of Google Drive to `part`, with the gdown package, once.
+def download_from_drive(url: str, part: str) -> None:
+    """Download a file from Google Drive to `part` with the gdown package; one try.
 
-    gdown, too, goes on from what it has, but from one file at most.
+    Raises TransientError if it is worth another try, UserError if it is refused or
+    gdown is not installed.
     """
     try:
         import gdown
     except ImportError as error:
         raise UserError(
-            f'{url}: Google Drive needs a package more: pip install gdown'
+            f'{url}: Google Drive needs the gdown package: pip install gdown'
         ) from error
-    begun = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
-    for path in begun[:-1]:
+    # gdown resumes a partial file only if there is exactly one: keep the largest
+    partial = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
+    for path in partial[:-1]:
         os.remove(path)
     try:
         path = gdown.download(url, f'{part}.drive', resume=True)
-    except Exception as error:  # gdown's, or those of what it uses
+    except Exception as error:  # gdown's own errors and those of its dependencies
         status = getattr(getattr(error, 'response', None), 'status_code', 500)
-        refused = type(error).__name__ == 'FileURLRetrievalError'
-        if refused or (status < 500 and status not in BUSY):
+        was_refused = type(error).__name__ == 'FileURLRetrievalError'
+        if was_refused or (status < 500 and status not in BUSY_STATUSES):
             raise UserError(f'{url}: {printable(error)[:300]}') from error
-        raise Dropped(printable(error)[:300]) from error
+        raise TransientError(printable(error)[:300]) from error
     if path is None:
-        raise Dropped('gdown could not fetch it')
+        raise TransientError('gdown could not download it')
     os.replace(path, part)
 
 
-def size_of(path):
+def file_size(path: str) -> int:
+    """Size of a file in bytes; 0 if it does not exist."""
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def md5_of_file(path):
+def md5_of_file(path: str) -> str:
+    """MD5 of a file, as hexadecimal digits."""
     with open(path, 'rb') as file:
-        return md5_of(file)
+        return md5_of_stream(file)
 
 
-def md5_of(file):
+def md5_of_stream(file: BinaryIO) -> str:
+    """MD5 of the rest of an open binary file, as hexadecimal digits."""
     digest = hashlib.md5(usedforsecurity=False)
     while chunk := file.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def unpack(archive, folder, ending):
-    """Write the files of a zip archive whose names end so straight into a folder.
+def unpack(archive: str, folder: str, suffix: str) -> None:
+    """Unpack the files of a zip archive whose names end in `suffix` into a folder.
 
-    The folders in their names are left out, so that none can lead elsewhere. What is
-    there in its full size is left alone. Raises UserError for a damaged archive.
+    Folders inside the archive are ignored, so that no file lands outside `folder`.
+    Files that exist with their full size are not unpacked again. Raises UserError for
+    a corrupt archive.
     """
     os.makedirs(folder, exist_ok=True)
     try:
         with zipfile.ZipFile(archive) as packed:
-            members = [m for m in packed.infolist() if m.filename.endswith(ending)]
+            members = [m for m in packed.infolist() if m.filename.endswith(suffix)]
             total = sum(member.file_size for member in members)
             with progress_bar(
                 f'unpacking {os.path.basename(archive)}', total, 'B'
@@ -253,7 +293,7 @@ def unpack(archive, folder, ending):
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]
                     path = os.path.join(folder, name)
-                    if size_of(path) == member.file_size:
+                    if file_size(path) == member.file_size:
                         bar.update(member.file_size)
                         continue
                     with packed.open(member) as source, open(path, 'wb') as target:
@@ -262,12 +302,12 @@ def unpack(archive, folder, ending):
                             bar.update(len(chunk))
     except (zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f'{archive}: damaged ({error}); remove it, and run this again'
+            f'{archive}: corrupt ({error}); remove it and run this again'
         ) from error
 
 
-def is_whole_zip(path):
-    """Whether a file is a zip archive, all of whose members have their checksums."""
+def is_complete_zip(path: str) -> bool:
+    """Whether a file is a zip archive and the checksums of all its members match."""
     try:
         with zipfile.ZipFile(path) as packed:
             total = sum(member.file_size for member in packed.infolist())

@@ -1,4 +1,4 @@
-"""Obtaining data: from a real server on 127.0.0.1, by hand, and drawn here."""
+"""Downloads from a real server on 127.0.0.1, files placed by hand, and drawn digits."""
 
 import gzip
 import hashlib
@@ -23,26 +23,27 @@ from dcgan.datasets import open_dataset
 from dcgan.digits import draw_digits, glyph_distances, make_digits
 from dcgan.errors import UserError
 from dcgan.idx import idx_summary
-from dcgan.transfers import what_is_wrong
+from dcgan.transfers import describe_problem
 
 QUOTA = b'<!DOCTYPE html><html>Sorry, the download quota for this file is exceeded'
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`, {name: content}, each under /MODE/name in the way of that mode.
+    """Serves `files`, {name: content}, each at /MODE/name; MODE sets its behaviour.
 
-    good           as it should be, parts included (HTTP's Range)
-    whole          without parts
-    shifted        with parts, but always one byte too early
-    slow           a tenth of the file every 0.1 s
-    cut, cutwhole  closes half-way through what was asked for; with parts, or without
-    cutonce        closes half-way, unless a part was asked for
-    stall          falls silent after 20 kB
-    nolength       does not say how long the file is
-    unasked        calls the whole a part
-    busy           503 at first
-    html           a page in place of the file
-    403, 404       refused
+    good        sends the file, or the range requested (HTTP's Range)
+    norange     ignores the range requested and sends the whole file
+    shifted     starts each range one byte too early
+    slow        sends a tenth of the file every 0.1 s
+    cut         closes the connection half-way through the response
+    cutnorange  does so too, and ignores the range requested
+    cutonce     closes the connection half-way, unless a range is requested
+    stall       sends nothing more after 20 kB
+    nolength    sends no Content-Length
+    always206   answers 206, partial content, although no range is requested
+    busy        answers each request with 503 the first time
+    html        sends an HTML page instead of the file
+    403, 404    refuses with this status
     """
 
     daemon_threads = True
@@ -61,18 +62,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         _, mode, name = self.path.split('/', 2)
-        asked = self.headers.get('Range')
-        self.server.requests.append((name, asked))
+        requested = self.headers.get('Range')
+        self.server.requests.append((name, requested))
         content = QUOTA if mode == 'html' else self.server.files.get(name)
-        first = self.server.requests.count((name, asked)) == 1
-        if content is None or mode in ('403', '404') or (mode == 'busy' and first):
+        is_first = self.server.requests.count((name, requested)) == 1
+        if content is None or mode in ('403', '404') or (mode == 'busy' and is_first):
             return self.send_error({'403': 403, 'busy': 503}.get(mode, 404))
-        knows_parts = mode not in ('whole', 'cutwhole', 'html')
-        start = int(asked[6:-1]) if asked and knows_parts else 0
+        supports_ranges = mode not in ('norange', 'cutnorange', 'html')
+        start = int(requested[6:-1]) if requested and supports_ranges else 0
         if start and start >= len(content):
             return self.send_error(416)
         start -= bool(start) and mode == 'shifted'
-        self.send_response(206 if start or mode == 'unasked' else 200)
+        self.send_response(206 if start or mode == 'always206' else 200)
         if start:
             end = len(content)
             self.send_header('Content-Range', f'bytes {start}-{end - 1}/{end}')
@@ -83,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_body(content[start:], mode)
 
     def send_body(self, body, mode):
-        if mode in ('cut', 'cutwhole') and len(body) > 1000:
+        if mode in ('cut', 'cutnorange') and len(body) > 1000:
             body = body[: len(body) // 2]
         if mode == 'stall' and len(body) > 20000:
             self.wfile.write(body[:20000])
@@ -96,7 +97,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(transfers, 'PAUSE', 0.01)  # seconds; for impatient tests
+    monkeypatch.setattr(transfers, 'PAUSE', 0.01)  # seconds, to keep the tests fast
     monkeypatch.setattr(transfers, 'TIMEOUT', 0.5)
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
@@ -109,7 +110,7 @@ def md5(content):
 
 
 def jpeg(seed, format='JPEG'):
-    """A small random picture, as the content of a file."""
+    """The content of an image file with random pixels."""
     pixels = np.random.RandomState(seed).randint(0, 256, (20, 16, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format)
@@ -117,6 +118,7 @@ def jpeg(seed, format='JPEG'):
 
 
 def zipped(members):
+    """The content of a zip archive of `members`, {name: content}."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w') as archive:
         for name, content in members.items():
@@ -124,80 +126,86 @@ def zipped(members):
     return file.getvalue()
 
 
-# One file
+# Single files
 
 
 @pytest.fixture
-def fetch(server, tmp_path):
-    """Obtain a served file of 50 kB in some mode, and return its content."""
+def download_file(server, tmp_path):
+    """A function that downloads a file of 50 kB, and returns whether it is correct."""
     content = np.random.RandomState(0).bytes(50000)
     server.files['file'] = content
 
-    def obtain(mode, right=content):
-        path = transfers.obtain(
+    def download_in_mode(mode, expected=content):
+        path = transfers.find_or_download(
             'file',
             [str(tmp_path)],
             [f'{server.url(mode)}/file'],
-            lambda path: Path(path).read_bytes() == right,
-            'fetch it by hand',
+            lambda path: Path(path).read_bytes() == expected,
+            'download it by hand',
         )
-        return Path(path).read_bytes() == right
+        return Path(path).read_bytes() == expected
 
-    return obtain
+    return download_in_mode
 
 
 @pytest.mark.parametrize(
     'mode',
-    ['good', 'whole', 'slow', 'cut', 'busy', 'stall', 'nolength', 'unasked'],
+    ['good', 'norange', 'slow', 'cut', 'busy', 'stall', 'nolength', 'always206'],
 )
-def test_a_file_comes_whole_whatever_happens_on_the_way(mode, fetch, tmp_path):
-    assert fetch(mode)
+def test_download_completes_despite_difficult_server(mode, download_file, tmp_path):
+    assert download_file(mode)
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
-def test_a_broken_connection_goes_on_where_it_broke(fetch, server, capsys):
-    assert fetch('cut')
+def test_lost_connection_is_resumed_at_the_same_byte(download_file, server, capsys):
+    assert download_file('cut')
     assert server.requests[1] == ('file', 'bytes=25000-')
-    assert 'broke off after 25,000 of 50,000 bytes; again in' in capsys.readouterr().out
+    message = 'connection lost after 25,000 of 50,000 bytes; trying again in'
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ('mode', 'asked'),
+    ('mode', 'ranges'),
     [
         ('good', ['bytes=30000-']),
-        ('whole', ['bytes=30000-']),
+        ('norange', ['bytes=30000-']),
         ('shifted', ['bytes=30000-', None]),
     ],
 )
-def test_what_an_earlier_run_has_fetched_is_used(mode, asked, fetch, server, tmp_path):
+def test_part_of_earlier_process_is_resumed(
+    mode, ranges, download_file, server, tmp_path
+):
     (tmp_path / 'file.part').write_bytes(server.files['file'][:30000])
-    assert fetch(mode)
-    assert server.requests == [('file', part) for part in asked]
+    assert download_file(mode)
+    assert server.requests == [('file', requested) for requested in ranges]
 
 
-def test_a_part_that_is_all_of_it_is_enough(fetch, server, tmp_path):
+def test_complete_part_is_not_downloaded_again(download_file, server, tmp_path):
     (tmp_path / 'file.part').write_bytes(server.files['file'])
-    assert fetch('good') and server.requests == [('file', 'bytes=50000-')]
+    assert download_file('good') and server.requests == [('file', 'bytes=50000-')]
 
 
-def test_a_part_of_another_file_is_removed_and_said(fetch, server, tmp_path, capsys):
+def test_part_of_different_file_is_reported_and_removed(
+    download_file, server, tmp_path, capsys
+):
     (tmp_path / 'file.part').write_bytes(b'x' * 30000)
-    assert fetch('good')
+    assert download_file('good')
     assert server.requests == [('file', 'bytes=30000-'), ('file', None)]
-    assert 'it is removed and fetched anew' in capsys.readouterr().out
+    assert 'removing it and downloading it again' in capsys.readouterr().out
 
 
-def test_tries_that_bring_nothing_more_end(fetch, server):
-    with pytest.raises(UserError, match='broke off .*, tries: 5; fetch it by hand'):
-        fetch('cutwhole')
+def test_download_fails_after_five_tries_without_progress(download_file, server):
+    message = r'connection lost .* \(tries: 5\); download it by hand'
+    with pytest.raises(UserError, match=message):
+        download_file('cutnorange')
     assert len(server.requests) == 5
 
 
-@pytest.mark.parametrize('mode', ['html', 'cutwhole', '403'])
-def test_what_was_fetched_is_not_given_up_for_less(mode, fetch, server, tmp_path):
+@pytest.mark.parametrize('mode', ['html', 'cutnorange', '403'])
+def test_longer_part_survives_failed_download(mode, download_file, server, tmp_path):
     (tmp_path / 'file.part').write_bytes(server.files['file'][:30000])
     with pytest.raises(UserError):
-        fetch(mode)
+        download_file(mode)
     assert [path.name for path in tmp_path.iterdir()] == ['file.part']
     assert (tmp_path / 'file.part').read_bytes() == server.files['file'][:30000]
 
@@ -205,20 +213,20 @@ def test_what_was_fetched_is_not_given_up_for_less(mode, fetch, server, tmp_path
 @pytest.mark.parametrize(
     ('mode', 'message'),
     [
-        ('403', '/403/file: 403 Forbidden; fetch it by hand'),
-        ('404', '/404/file: 404 Not Found; fetch it by hand'),
-        ('html', "an HTML page .* Google Drive's quota .* try again in a day"),
+        ('403', '/403/file: 403 Forbidden; download it by hand'),
+        ('404', '/404/file: 404 Not Found; download it by hand'),
+        ('html', "an HTML page .*Google Drive's download quota .* try again in a day"),
     ],
 )
-def test_a_refusal_is_told_at_once_with_what_else_to_do(mode, message, fetch, server):
+def test_refusal_is_reported_without_second_try(mode, message, download_file, server):
     with pytest.raises(UserError, match=message):
-        fetch(mode)
+        download_file(mode)
     assert len(server.requests) == 1
 
 
-def test_wrong_content_is_removed_and_said(fetch, tmp_path):
-    with pytest.raises(UserError, match=r'\(50,000 bytes\); what came was removed'):
-        fetch('good', right=b'something else')
+def test_invalid_download_is_reported_and_removed(download_file, tmp_path):
+    with pytest.raises(UserError, match=r'\(50,000 bytes\); the download was removed'):
+        download_file('good', expected=b'different content')
     assert not list(tmp_path.glob('*'))
 
 
@@ -226,30 +234,29 @@ def test_wrong_content_is_removed_and_said(fetch, tmp_path):
     ('page', 'reason'),
     [
         (b"can't scan this file for viruses. download anyway?", 'confirm large files'),
-        (b'please sign in to go on', 'wants a login'),
+        (b'please sign in to continue', 'asks for a login'),
         (b'502', 'dead link or a proxy'),
     ],
 )
-def test_a_page_is_told_from_a_file_and_guessed_at(page, reason, tmp_path):
+def test_html_page_is_recognised_and_explained(page, reason, tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
-    assert reason in what_is_wrong(str(path), lambda path: True)
+    assert reason in describe_problem(str(path), lambda path: True)
 
 
 @pytest.mark.parametrize(
     'url', ['nothing', 'http://127.0.0.1:1', 'http://no.such.host.invalid']
 )
-def test_an_url_that_is_none_is_told(url, tmp_path, server):
-    how = ([url], bool, 'try --mirror')
+def test_invalid_url_is_reported(url, tmp_path, server):
     with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
-        transfers.obtain('file', [str(tmp_path)], *how)
+        transfers.find_or_download('file', [str(tmp_path)], [url], bool, 'try --mirror')
 
 
 # MNIST
 
 
 def serve_mnist(server):
-    """Files under MNIST's names, of other content; returns their checksums."""
+    """Serve small files under the names of MNIST's; return {name: MD5}, unpacked."""
     checksums = {}
     for name in download.MNIST_MD5:
         content = name.encode() * 1000
@@ -258,7 +265,7 @@ def serve_mnist(server):
     return checksums
 
 
-def test_mnist_is_fetched_unpacked_and_checked(server, tmp_path):
+def test_mnist_is_downloaded_and_unpacked(server, tmp_path):
     checksums = serve_mnist(server)
     download.fetch_mnist(str(tmp_path), [server.url('good')], checksums)
     for name in checksums:
@@ -267,7 +274,7 @@ def test_mnist_is_fetched_unpacked_and_checked(server, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['mnist']
 
 
-def test_what_is_whole_is_not_fetched_again(server, tmp_path, capsys):
+def test_complete_mnist_is_not_downloaded_again(server, tmp_path, capsys):
     checksums = serve_mnist(server)
     for _ in range(2):
         download.fetch_mnist(str(tmp_path), [server.url('good')], checksums)
@@ -275,24 +282,24 @@ def test_what_is_whole_is_not_fetched_again(server, tmp_path, capsys):
     assert capsys.readouterr().out.count('already there') == 4
 
 
-def test_only_what_is_damaged_is_fetched_again(server, tmp_path):
+def test_only_corrupt_mnist_files_are_downloaded_again(server, tmp_path):
     checksums = serve_mnist(server)
     download.fetch_mnist(str(tmp_path), [server.url('good')], checksums)
     name = next(iter(checksums))
-    (tmp_path / 'mnist' / name).write_bytes(b'damaged')
+    (tmp_path / 'mnist' / name).write_bytes(b'corrupt')
     download.fetch_mnist(str(tmp_path), [server.url('good')], checksums)
     assert len(server.requests) == 5
     assert md5((tmp_path / 'mnist' / name).read_bytes()) == checksums[name]
 
 
-def test_the_next_mirror_is_tried(server, tmp_path):
+def test_next_mirror_is_tried_after_failure(server, tmp_path):
     checksums = serve_mnist(server)
     mirrors = [server.url(mode) for mode in ('404', 'html', 'good')]
     download.fetch_mnist(str(tmp_path), mirrors, checksums)
     assert len(list((tmp_path / 'mnist').iterdir())) == 4
 
 
-def test_half_a_set_is_no_data_folder_yet(server, tmp_path):
+def test_mnist_folder_appears_only_when_complete(server, tmp_path):
     checksums = serve_mnist(server)
     last = server.files.pop('t10k-labels-idx1-ubyte.gz')
     with pytest.raises(UserError, match='t10k-labels.*404 Not Found'):
@@ -306,12 +313,12 @@ def test_half_a_set_is_no_data_folder_yet(server, tmp_path):
 
 @pytest.mark.parametrize(
     'content',
-    [gzip.compress(bytes(999))[:-20], gzip.compress(b'something else'), b'no gz'],
-    ids=['cut short', 'something else', 'no gz'],  # gzip's bytes hold the time
+    [gzip.compress(bytes(999))[:-20], gzip.compress(b'different'), b'no gzip'],
+    ids=['truncated', 'different', 'no gzip'],  # the bytes contain the time
 )
-def test_mnist_of_other_content_is_refused(content, server, tmp_path):
+def test_invalid_mnist_file_is_rejected(content, server, tmp_path):
     server.files['train-images-idx3-ubyte.gz'] = content
-    with pytest.raises(UserError, match='train-images.*damaged.*; try --mirror'):
+    with pytest.raises(UserError, match='train-images.*corrupt.*; try --mirror'):
         download.fetch_mnist(str(tmp_path), [server.url('good')])
     assert not (tmp_path / 'mnist').exists()
 
@@ -319,17 +326,17 @@ def test_mnist_of_other_content_is_refused(content, server, tmp_path):
 # CelebA
 
 
-def serve_celeba(server, count=5, times=1, **more):
-    """A small set in the form of CelebA's files, as `files` of fetch_celeba."""
+def serve_celeba(server, count=5, repeat=1, **extra_members):
+    """Serve small files in the form of CelebA's; return `files` for fetch_celeba."""
     names = {i: f'img_align_celeba/{i:06d}.jpg' for i in range(1, count + 1)}
-    pictures = {name: jpeg(i) * times for i, name in names.items()}
-    server.files['img_align_celeba.zip'] = zipped({**pictures, **more})
-    for name in list(download.CELEBA)[1:]:
+    images = {name: jpeg(i) * repeat for i, name in names.items()}
+    server.files['img_align_celeba.zip'] = zipped({**images, **extra_members})
+    for name in list(download.CELEBA_FILES)[1:]:
         server.files[name] = b'2\nheader\n' + name.encode()
-    return {name: ('id', md5(server.files[name])) for name in download.CELEBA}
+    return {name: ('id', md5(server.files[name])) for name in download.CELEBA_FILES}
 
 
-def test_celeba_is_pictures_with_the_lists_beside_them(server, tmp_path):
+def test_celeba_folder_holds_images_and_lists(server, tmp_path):
     files = serve_celeba(server)
     download.fetch_celeba(str(tmp_path), server.url('good'), files, 5)
     names = {f'{i:06d}.jpg' for i in range(1, 6)} | set(list(files)[1:])
@@ -340,28 +347,28 @@ def test_celeba_is_pictures_with_the_lists_beside_them(server, tmp_path):
     assert len(server.requests) == 4
 
 
-def test_members_of_an_archive_cannot_leave_the_folder(server, tmp_path):
+def test_archive_members_cannot_leave_the_folder(server, tmp_path):
     evil = {name: b'evil' for name in ('../a.jpg', '/tmp/b.jpg', 'x\\..\\..\\c.jpg')}
     files = serve_celeba(server, **evil)
-    home = tmp_path / 'deep' / 'data'
-    download.fetch_celeba(str(home), server.url('good'), files, 8)
+    data_dir = tmp_path / 'deep' / 'data'
+    download.fetch_celeba(str(data_dir), server.url('good'), files, 8)
     assert {path.name for path in tmp_path.rglob('[abc].jpg')} == {
-        path.name for path in (home / 'celebA').glob('[abc].jpg')
+        path.name for path in (data_dir / 'celebA').glob('[abc].jpg')
     }
-    assert len(list(home.rglob('[abc].jpg'))) == 3
+    assert len(list(data_dir.rglob('[abc].jpg'))) == 3
 
 
-@pytest.mark.parametrize('place', ['.', 'celebA'])
-def test_an_archive_fetched_by_hand_is_used_and_kept(place, server, tmp_path):
+@pytest.mark.parametrize('folder', ['.', 'celebA'])
+def test_archive_downloaded_by_hand_is_used_and_kept(folder, server, tmp_path):
     files = serve_celeba(server)
-    archive = tmp_path / place / 'img_align_celeba.zip'
+    archive = tmp_path / folder / 'img_align_celeba.zip'
     archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(server.files.pop('img_align_celeba.zip'))
     download.fetch_celeba(str(tmp_path), server.url('good'), files, 5)
     assert archive.exists() and len(list((tmp_path / 'celebA').glob('*.jpg'))) == 5
 
 
-def test_a_page_saved_by_hand_as_an_archive_is_told_and_left(server, tmp_path):
+def test_html_page_saved_as_archive_is_reported_and_kept(server, tmp_path):
     files = serve_celeba(server)
     archive = tmp_path / 'img_align_celeba.zip'
     archive.write_bytes(QUOTA)
@@ -370,26 +377,26 @@ def test_a_page_saved_by_hand_as_an_archive_is_told_and_left(server, tmp_path):
     assert archive.exists() and not server.requests
 
 
-def test_an_interrupted_unpacking_is_finished(server, tmp_path):
+def test_interrupted_unpacking_is_resumed(server, tmp_path):
     files = serve_celeba(server)
-    stage = tmp_path / '.celebA.part'
-    stage.mkdir()
-    (stage / '000001.jpg').write_bytes(jpeg(1))
-    (stage / '000002.jpg').write_bytes(jpeg(2)[:100])
+    staging = tmp_path / '.celebA.part'
+    staging.mkdir()
+    (staging / '000001.jpg').write_bytes(jpeg(1))
+    (staging / '000002.jpg').write_bytes(jpeg(2)[:100])
     download.fetch_celeba(str(tmp_path), server.url('good'), files, 5)
     assert (tmp_path / 'celebA' / '000002.jpg').read_bytes() == jpeg(2)
 
 
-def test_a_folder_of_other_pictures_is_left_alone(server, tmp_path):
+def test_celeba_refuses_folder_of_other_images(server, tmp_path):
     files = serve_celeba(server)
     (tmp_path / 'celebA').mkdir()
     (tmp_path / 'celebA' / 'mine.jpg').write_bytes(jpeg(0))
-    with pytest.raises(UserError, match='holds 1 pictures, and CelebA has 5; move it'):
+    with pytest.raises(UserError, match='holds 1 images, but CelebA has 5; move it'):
         download.fetch_celeba(str(tmp_path), server.url('good'), files, 5)
     assert not server.requests
 
 
-def test_celeba_comes_from_drive_by_gdown(server, tmp_path, monkeypatch):
+def test_gdown_downloads_celeba_from_drive(server, tmp_path, monkeypatch):
     files = serve_celeba(server)
     monkeypatch.setattr(transfers, 'DRIVE', server.url('good/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
@@ -397,23 +404,21 @@ def test_celeba_comes_from_drive_by_gdown(server, tmp_path, monkeypatch):
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
 
 
-def test_a_broken_connection_to_drive_goes_on_where_it_broke(
-    server, tmp_path, monkeypatch
-):
-    files = serve_celeba(server, times=1000)  # gdown reads by half a megabyte
+def test_lost_connection_to_drive_is_resumed(server, tmp_path, monkeypatch):
+    files = serve_celeba(server, repeat=1000)  # gdown reads half a megabyte at a time
     monkeypatch.setattr(transfers, 'DRIVE', server.url('cutonce/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
-    assert any(asked for _, asked in server.requests)
+    assert any(requested for _, requested in server.requests)
     assert [path.name for path in tmp_path.iterdir()] == ['celebA']
 
 
-@pytest.mark.parametrize('there', [True, False])
-def test_a_folder_that_is_a_link_is_filled_where_it_leads(there, server, tmp_path):
+@pytest.mark.parametrize('target_exists', [True, False])
+def test_symbolic_link_as_folder_is_followed(target_exists, server, tmp_path):
     files = serve_celeba(server)
     disk = tmp_path / 'disk' / 'faces'
-    if there:
+    if target_exists:
         disk.mkdir(parents=True)
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'celebA').symlink_to(disk)
@@ -423,11 +428,10 @@ def test_a_folder_that_is_a_link_is_filled_where_it_leads(there, server, tmp_pat
     )
 
 
-def test_what_gdown_cannot_fetch_is_told_in_one_line(server, tmp_path, monkeypatch):
+def test_gdown_failure_is_reported_on_one_line(server, tmp_path, monkeypatch):
     monkeypatch.setattr(transfers, 'DRIVE', server.url('404/'))
-    with pytest.raises(
-        UserError, match='404.*; or fetch it by hand: open http'
-    ) as error:
+    message = '404.*; download it by hand: open http'
+    with pytest.raises(UserError, match=message) as error:
         download.fetch_celeba(str(tmp_path))
     assert '\n' not in str(error.value)
 
@@ -435,19 +439,23 @@ def test_what_gdown_cannot_fetch_is_told_in_one_line(server, tmp_path, monkeypat
 # LSUN
 
 
-def serve_lsun(server, tmp_path, category='bedroom', format='WEBP', **more):
-    """Databases of 6 and 3 pictures, in the form of LSUN's."""
+def serve_lsun(server, tmp_path, category='bedroom', format='WEBP', **contents):
+    """Serve databases of 6 and 3 images, in the form of LSUN's; return their URL.
+
+    `contents` replaces the content of some images, by key.
+    """
     for part, keys in (('train', range(6)), ('val', range(6, 9))):
         folder = tmp_path / f'{category}_{part}_lmdb'
         with lmdb.open(str(folder)) as environment, environment.begin(write=True) as t:
             for key in keys:
-                t.put(f'key{key}'.encode(), more.get(f'key{key}', jpeg(key, format)))
+                content = contents.get(f'key{key}', jpeg(key, format))
+                t.put(f'key{key}'.encode(), content)
         members = {f'{folder.name}/{p.name}': p.read_bytes() for p in folder.iterdir()}
         server.files[f'{folder.name}.zip'] = zipped(members)
     return server.url('good')
 
 
-def test_lsun_is_exported_to_jpeg(server, tmp_path):
+def test_lsun_images_are_exported_as_jpeg(server, tmp_path):
     url = serve_lsun(server, tmp_path)
     download.fetch_lsun(str(tmp_path / 'data'), url)
     folder = tmp_path / 'data' / 'lsun'
@@ -460,21 +468,21 @@ def test_lsun_is_exported_to_jpeg(server, tmp_path):
     assert len(server.requests) == 2
 
 
-def test_lsun_s_jpeg_is_left_as_it_is(server, tmp_path):
+def test_lsun_jpegs_are_copied_unchanged(server, tmp_path):
     url = serve_lsun(server, tmp_path, format='JPEG')
     download.fetch_lsun(str(tmp_path / 'data'), url)
     assert (tmp_path / 'data' / 'lsun' / 'key4.jpg').read_bytes() == jpeg(4)
 
 
-@pytest.mark.parametrize(('limit', 'fetched'), [(4, 1), (6, 1), (7, 2), (20, 2)])
-def test_a_limit_is_kept_and_no_more_is_fetched(limit, fetched, server, tmp_path):
+@pytest.mark.parametrize(('limit', 'downloads'), [(4, 1), (6, 1), (7, 2), (20, 2)])
+def test_lsun_limit_saves_needless_downloads(limit, downloads, server, tmp_path):
     url = serve_lsun(server, tmp_path)
     download.fetch_lsun(str(tmp_path / 'data'), url, limit=limit)
     assert len(list((tmp_path / 'data' / 'lsun').glob('*.jpg'))) == min(limit, 9)
-    assert len(server.requests) == fetched
+    assert len(server.requests) == downloads
 
 
-def test_an_interrupted_export_is_finished_without_what_is_done(server, tmp_path):
+def test_interrupted_export_skips_the_finished_part(server, tmp_path):
     url = serve_lsun(server, tmp_path)
     last = server.files.pop('bedroom_val_lmdb.zip')
     with pytest.raises(UserError, match='bedroom_val_lmdb.zip: 404'):
@@ -487,25 +495,25 @@ def test_an_interrupted_export_is_finished_without_what_is_done(server, tmp_path
     assert names.count('bedroom_train_lmdb.zip') == 1
 
 
-def test_another_category_does_not_join_the_first(server, tmp_path):
+def test_lsun_refuses_folder_of_other_images(server, tmp_path):
     url = serve_lsun(server, tmp_path)
     serve_lsun(server, tmp_path, 'tower')
     download.fetch_lsun(str(tmp_path / 'data'), url)
     for options in ({'category': 'tower'}, {'limit': 3}):
-        with pytest.raises(UserError, match='lsun: holds something else than'):
+        with pytest.raises(UserError, match='lsun: holds something other than'):
             download.fetch_lsun(str(tmp_path / 'data'), url, **options)
 
 
-def test_an_entry_that_is_no_picture_is_named_and_left_out(server, tmp_path, capsys):
-    url = serve_lsun(server, tmp_path, key3=b'torn')
+def test_corrupt_lsun_image_is_reported_and_left_out(server, tmp_path, capsys):
+    url = serve_lsun(server, tmp_path, key3=b'corrupt')
     download.fetch_lsun(str(tmp_path / 'data'), url)
     assert len(list((tmp_path / 'data' / 'lsun').glob('*.jpg'))) == 8
     assert 'Left out key3' in capsys.readouterr().out
 
 
-def test_a_killed_run_goes_on_with_what_it_had(server, tmp_path):
-    pictures = {f'key{i}': jpeg(i) * 1000 for i in range(6)}  # some megabytes
-    serve_lsun(server, tmp_path, **pictures)
+def test_download_resumes_after_a_kill(server, tmp_path):
+    images = {f'key{i}': jpeg(i) * 1000 for i in range(6)}  # some megabytes
+    serve_lsun(server, tmp_path, **images)
     command = [sys.executable, ROOT / 'download.py', 'lsun', '--mirror']
     killed = subprocess.Popen([*command, server.url('slow')], cwd=tmp_path)
     part = tmp_path / 'data' / '.lsun.part' / 'bedroom_train_lmdb.zip.part'
@@ -524,7 +532,7 @@ def test_a_killed_run_goes_on_with_what_it_had(server, tmp_path):
 
 @pytest.mark.parametrize('name', ['mnist', 'celebA', 'lsun'])
 @pytest.mark.parametrize('mode', ['404', 'html'])
-def test_command_line_tells_a_failure_in_one_line(name, mode, server, tmp_path):
+def test_command_line_reports_failure_on_one_line(name, mode, server, tmp_path):
     result = run('download.py', name, '--mirror', server.url(mode), cwd=tmp_path)
     lines = [x for x in result.stderr.splitlines() if x and 'B/s' not in x]
     assert result.returncode == 1
@@ -533,9 +541,9 @@ def test_command_line_tells_a_failure_in_one_line(name, mode, server, tmp_path):
     assert 'by hand' in lines[0] or '--mirror' in lines[0]
 
 
-def test_several_sets_are_fetched_at_once_with_progress(server, tmp_path):
+def test_command_line_takes_several_data_sets(server, tmp_path):
     mirror = serve_lsun(server, tmp_path)
-    make_digits(str(tmp_path / 'd'), counts=(30, 10))  # all would take long
+    make_digits(str(tmp_path / 'd'), counts=(30, 10))  # 70,000 would take long
     args = ['lsun', 'digits', '--mirror', mirror, '--limit', 2, '--data_dir', 'd']
     result = run('download.py', *args, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -544,13 +552,13 @@ def test_several_sets_are_fetched_at_once_with_progress(server, tmp_path):
     assert 'bedroom_train_lmdb.zip: 100%' in result.stderr
 
 
-def test_a_mirror_that_is_no_url_is_refused(tmp_path):
+def test_invalid_mirror_url_is_rejected(tmp_path):
     result = run('download.py', 'mnist', '--mirror', '127.0.0.1:80', cwd=tmp_path)
-    assert result.returncode == 2 and 'lacks a http://' in result.stderr
+    assert result.returncode == 2 and 'must begin with http://' in result.stderr
 
 
 @pytest.mark.parametrize(('name', 'package'), [('celebA', 'gdown'), ('lsun', 'lmdb')])
-def test_a_missing_package_is_named(name, package, tmp_path):
+def test_missing_package_is_reported(name, package, tmp_path):
     (tmp_path / f'{package}.py').write_text('raise ImportError')
     result = run('download.py', name, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1 and result.stderr.count('\n') == 1
@@ -560,14 +568,14 @@ def test_a_missing_package_is_named(name, package, tmp_path):
 # Digits
 
 
-def test_digits_do_not_replace_what_is_the_user_s(tmp_path):
+def test_make_digits_refuses_foreign_folder(tmp_path):
     (tmp_path / 'digits').mkdir()
     (tmp_path / 'digits' / 'mine.jpg').touch()
-    with pytest.raises(UserError, match='digits: holds something else'):
+    with pytest.raises(UserError, match='digits: holds something other than digits'):
         make_digits(str(tmp_path))
 
 
-def test_digits_are_an_idx_set_and_the_same_every_time(tmp_path):
+def test_make_digits_writes_identical_idx_files_each_time(tmp_path):
     for folder in ('a', 'b'):
         make_digits(str(tmp_path / folder), counts=(300, 100))
     first, second = (
@@ -579,7 +587,7 @@ def test_digits_are_an_idx_set_and_the_same_every_time(tmp_path):
     assert sorted(p.name for p in (tmp_path / 'a').iterdir()) == ['digits']
 
 
-def test_digits_look_like_their_labels_and_like_no_other_digit():
+def test_digits_are_distinct_and_resemble_their_class():
     rng = np.random.RandomState(1)
     glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
     labels = np.arange(1000) % 10
@@ -590,17 +598,15 @@ def test_digits_look_like_their_labels_and_like_no_other_digit():
     assert len(np.unique(images, axis=0)) == 1000
 
 
-def test_digits_that_another_process_has_drawn_meanwhile_are_used(
-    tmp_path, monkeypatch
-):
-    draw = digits.draw_digits
+def test_make_digits_accepts_files_of_a_faster_process(tmp_path, monkeypatch):
+    original_draw_digits = digits.draw_digits
 
-    def draw_second(*args):
-        monkeypatch.setattr(digits, 'draw_digits', draw)
+    def draw_after_other_process(*args):
+        monkeypatch.setattr(digits, 'draw_digits', original_draw_digits)
         make_digits(str(tmp_path), counts=(40, 10))
-        return draw(*args)
+        return original_draw_digits(*args)
 
-    monkeypatch.setattr(digits, 'draw_digits', draw_second)
+    monkeypatch.setattr(digits, 'draw_digits', draw_after_other_process)
     make_digits(str(tmp_path), counts=(40, 10))
     assert idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
     assert [path.name for path in tmp_path.iterdir()] == ['digits']
