@@ -1,10 +1,15 @@
-"""Samples of a trained model: `dcgan`, a model.DCGAN whose weights are in `sess`."""
+"""Draw samples and visualizations from a trained model.
+
+In every function here, `sess` is the TensorFlow session that holds the trained weights
+and `dcgan` is the model.DCGAN whose sampler draws the images.
+"""
 
 import math
 import os
 import random
 import re
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -26,80 +31,110 @@ from dcgan.images import (
     save_images,
 )
 
-Z_DISTRIBUTIONS = {
+Z_DISTRIBUTIONS: dict[str, Callable[..., np.ndarray]] = {
     'normal01': np.random.standard_normal,
     'uniform_signed': lambda size: np.random.uniform(-1, 1, size),
     'uniform_unsigned': lambda size: np.random.uniform(0, 1, size),
 }
-SAMPLES_AT_ONCE = 256  # a tenth faster than 64, on a CPU
-POINTS_AT_ONCE = 2**20  # for the sake of memory, if a batch is not more
-VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
-VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
+# the position of a name is the number of the option; 0 to 4 are the original's
+VISUALIZE_OPTIONS: tuple[str, ...] = (
+    'random',
+    'sweep',
+    'gif_random',
+    'gif',
+    'gif_merged',
+    'interpolate',
+    'classes',
+    'arithmetic',
+)
+MAX_SAMPLES_PER_CALL = 256  # on a CPU, this is 10% faster than 64
+MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always allowed
 
 
-def gen_random(mode, size):
-    """Draw z of the given shape from NumPy's global stream: float64, by `mode`.
+def gen_random(mode: str, size: int | tuple[int, ...]) -> np.ndarray:
+    """Draw z from the distribution `mode`, using NumPy's global random state.
 
-    normal01 is N(0, 1), uniform_signed is [-1, 1), uniform_unsigned is [0, 1).
-    Raises UserError for any other mode.
+    normal01 is N(0, 1), uniform_signed is uniform in [-1, 1), and uniform_unsigned is
+    uniform in [0, 1). The result is float64 of shape `size`.
+    Raises UserError if `mode` is none of these. From the original.
     """
     if mode not in Z_DISTRIBUTIONS:
-        raise UserError(f'z_dist {mode!r} is none of {", ".join(Z_DISTRIBUTIONS)}')
+        raise UserError(
+            f'z_dist {mode!r} is unknown; choose one of {", ".join(Z_DISTRIBUTIONS)}'
+        )
     return Z_DISTRIBUTIONS[mode](size=size)
 
 
-def make_progress_gif(sample_dir):
-    """Animate sample_dir/train_*.png, in progress.gif beside them, which is printed.
+def make_progress_gif(sample_dir: str) -> None:
+    """Animate the training's image grids, sample_dir/train_*.png, as progress.gif.
 
-    Sheets of another size than the last, of another batch, are left out. Raises
-    UserError where there is no sheet.
+    The file is written to sample_dir and its path is printed. A grid whose size differs
+    from that of the last one is left out: it comes from another batch size.
+    Raises UserError if there is no grid.
     """
     paths = sorted(glob_files(sample_dir, 'train_*.png'))
     if not paths:
-        raise UserError(f'{sample_dir}: has no train_*.png, of which --gif is made')
-    size = Image.open(paths[-1]).size
-    sheets = (sheet for sheet in map(Image.open, paths) if sheet.size == size)
-    path = os.path.join(sample_dir, 'progress.gif')
-    save_gif(sheets, path, milliseconds=150)
-    print(f' [*] {path}', flush=True)
+        raise UserError(
+            f'{sample_dir}: no image grids (train_*.png) for --gif; train the run '
+            'first or choose another --sample_dir'
+        )
+    last_size = Image.open(paths[-1]).size
+    grids = (grid for grid in map(Image.open, paths) if grid.size == last_size)
+    gif_path = os.path.join(sample_dir, 'progress.gif')
+    save_gif(grids, gif_path, milliseconds=150)
+    print_path(gif_path)
 
 
-def one_hot(labels, classes):
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     """Integer labels [B] -> float32 [B, classes]."""
     return np.eye(classes, dtype=np.float32)[labels]
 
 
-def draw(sess, dcgan, z, labels=None):
-    """The sampler's images for z [n, z_dim] and, if it is conditional, labels [n]."""
+def draw(sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    """Draw one image for each z [n, z_dim].
+
+    A conditional model needs integer labels [n]; other models ignore them. The result
+    is float32 [n, h, w, c], in [0, 1] if the model is conditional, else in [-1, 1].
+    """
     return np.concatenate(list(draw_batches(sess, dcgan, z, labels)))
 
 
-def draw_batches(sess, dcgan, z, labels=None):
-    """Yield the images of `draw`, SAMPLES_AT_ONCE at a time, of large ones fewer."""
-    points = dcgan.output_height * dcgan.output_width
-    count = max(dcgan.batch_size, min(SAMPLES_AT_ONCE, POINTS_AT_ONCE // points))
+def draw_batches(
+    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the images of `draw` batch by batch, so that few of them are in memory.
+
+    A batch has MAX_SAMPLES_PER_CALL images, or fewer if the images are large, but
+    always at least dcgan.batch_size.
+    """
+    pixels_per_image = dcgan.output_height * dcgan.output_width
+    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
+    count = max(dcgan.batch_size, affordable)
     for start in range(0, len(z), count):
-        part = slice(start, start + count)
-        feed = {dcgan.z: z[part]}
+        batch = slice(start, start + count)
+        feed = {dcgan.z: z[batch]}
         if dcgan.y is not None:
-            feed[dcgan.sampler_y] = one_hot(labels[part], dcgan.y_dim)
+            feed[dcgan.sampler_y] = one_hot(labels[batch], dcgan.y_dim)
         yield sess.run(dcgan.sampler, feed)
 
 
-def to_uint8(dcgan, images):
-    """Images of the sampler as uint8: its whole range is 0 to 255."""
+def to_uint8(dcgan, images: np.ndarray) -> np.ndarray:
+    """Convert the sampler's images to uint8; its full range becomes 0 to 255."""
     pixels = (images if dcgan.y_dim else inverse_transform(images)) * 255
     return np.rint(pixels, out=pixels).astype(np.uint8)
 
 
-def read_labels(text, classes):
-    """The classes in a text such as 0,1,2, all where it is empty; None for no classes.
+def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
+    """Parse the value of --label, such as 0,1,2, to an array of class numbers.
 
-    Raises UserError for what is none of them.
+    An empty text means every class. For a model without classes (`classes` is None),
+    the result is None. Raises UserError if the text names a class that does not exist.
     """
     if not classes:
         if text:
-            raise UserError(f'--label {text}: this model has no classes')
+            raise UserError(
+                f'--label {text}: this model has no classes; leave --label out'
+            )
         return None
     labels = text.replace(' ', '').strip(',').split(',') if text else range(classes)
     if not all(str(label) in map(str, range(classes)) for label in labels):
@@ -109,20 +144,28 @@ def read_labels(text, classes):
     return np.array([int(label) for label in labels])
 
 
-def save_samples(sess, dcgan, config, sample_dir):
-    """Draw samples from the training distribution, to files that are printed.
+def save_samples(sess, dcgan, config, sample_dir: str) -> None:
+    """Draw samples with z from the training distribution and write them to files.
 
-    test_{UTC time}.png is a sheet of config.generate_test_images of them, as many of
-    each class in config.label. With config.separate_images there is a folder of that
-    name with a file of each, with config.npz an .npz with images (uint8, [n, h, w, c],
-    0 to 255 the sampler's range), labels ([n], -1 without classes), z ([n, z_dim]).
+    test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples.
+    A conditional model draws the classes of config.label in turn, which gives each the
+    same number of samples. Two settings write more, under the same name without .png:
+
+    config.separate_images   a folder with one image file for each sample
+    config.npz               an .npz file with three arrays: images (uint8 [n, h, w, c];
+                             0 to 255 is the full range of the sampler), labels
+                             (integers [n], -1 if the model has no classes) and z
+                             (float32 [n, z_dim])
+
+    The path of everything written is printed. Raises UserError for an invalid label or
+    if a file cannot be written.
     """
     count = config.generate_test_images
-    classes = read_labels(config.label, dcgan.y_dim)
+    classes = parse_labels(config.label, dcgan.y_dim)
     labels = np.full(count, -1) if classes is None else np.resize(classes, count)
     z = gen_random(config.z_dist, (count, dcgan.z_dim)).astype(np.float32)
     images = np.empty((count, *dcgan.sampler.shape[1:]), np.uint8)
-    with progress_bar('samples', count, ' pictures', delay=2) as bar:
+    with progress_bar('samples', count, ' images', delay=2) as bar:
         for batch in draw_batches(sess, dcgan, z, labels):
             images[bar.n : bar.n + len(batch)] = to_uint8(dcgan, batch)
             bar.update(len(batch))
@@ -131,77 +174,96 @@ def save_samples(sess, dcgan, config, sample_dir):
     path = os.path.join(sample_dir, name)
     if config.separate_images:
         for i, (image, label) in enumerate(zip(images, labels)):
-            ending = '' if classes is None else f'_{label}'
-            picture = Image.fromarray(
-                np.squeeze(image, 2) if dcgan.c_dim == 1 else image
-            )
-            save_image(picture, os.path.join(path, f'{i:05d}{ending}.png'))
-        print(f' [*] {path}: {count} pictures', flush=True)
+            suffix = '' if classes is None else f'_{label}'
+            pixels = np.squeeze(image, 2) if dcgan.c_dim == 1 else image
+            image_path = os.path.join(path, f'{i:05d}{suffix}.png')
+            save_image(Image.fromarray(pixels), image_path)
+        print_path(f'{path}: {count} images')
     if config.npz:
-        path = f'{path}.npz'
+        npz_path = f'{path}.npz'
         with (
-            write_errors(path),
-            atomic_path(path) as part,
-            open(part, 'wb') as file,
+            write_errors(npz_path),
+            atomic_path(npz_path) as temporary,
+            open(temporary, 'wb') as file,
         ):
             np.savez(file, images=images, labels=labels, z=z)
-        print(f' [*] {path}', flush=True)
+        print_path(npz_path)
 
 
-def save_test_grid(images, name, sample_dir, columns=None):
-    """Write images to a sheet, the smallest square unless told, and print where."""
+def save_test_grid(
+    images: np.ndarray, name: str, sample_dir: str, columns: int | None = None
+) -> None:
+    """Write images [n, h, w, c] as a grid to sample_dir/name, and print its path.
+
+    The grid has `columns` columns; by default it is the smallest square that holds all
+    images. The images are uint8 or floats; `save_images` stretches their contrast.
+    """
     side = math.ceil(math.sqrt(len(images)))
     path = os.path.join(sample_dir, name)
     save_images(images, (1, columns) if columns else (side, side), path)
+    print_path(path)
+
+
+def print_path(path):
     print(f' [*] {path}', flush=True)
 
 
-def visualize(sess, dcgan, config, option=1, sample_dir='samples'):
-    """Draw what z does, to files under sample_dir that are printed.
+def visualize(
+    sess, dcgan, config, option: int | str = 1, sample_dir: str = 'samples'
+) -> None:
+    """Show how the images depend on z, in files under sample_dir.
+
+    `option` is a number or a name:
 
     0 random       test_{UTC time}.png    z uniform in [-0.5, 0.5)
     1 sweep        test_arange_{dim}.png  z uniform in [-1, 1), dim swept from 0 to 1
     2 gif_random   test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
     3 gif          test_gif_{dim}.gif     z zero, dim swept
-    4 gif_merged   as 3, and test_gif_merged.gif of all dimensions, there and back
-    5 interpolate, 6 classes, 7 arithmetic: see their functions
+    4 gif_merged   the files of 3, and test_gif_merged.gif: all the sweeps side by side,
+                   forward and then backward
+    5 interpolate  see draw_interpolations
+    6 classes      see draw_classes
+    7 arithmetic   see draw_arithmetic
 
-    Sheets of a conditional model have random labels, an animation shows one class;
-    config.label, if it is there, says of which. `config` gives batch_size.
-    Raises UserError for another option.
+    Options 0 to 4 are the original's. If the model is conditional, the grids of 0 and 1
+    have random labels and each animation shows one class; these classes come from
+    config.label if `config` has it, else they are all the classes of the model.
+    config.batch_size is the number of images of such a grid, and of frames of such an
+    animation. Options 5 to 7 need the further settings that their functions name.
+    The path of every file is printed. Raises UserError if the option is unknown.
     """
     if str(option) in VISUALIZE_OPTIONS:
         option = VISUALIZE_OPTIONS.index(option)
     if str(option) not in map(str, range(len(VISUALIZE_OPTIONS))):
         raise UserError(
-            f'visualize option {option!r} is none of {", ".join(VISUALIZE_OPTIONS)}'
+            f'visualize_option {option!r} is unknown; choose 0 to '
+            f'{len(VISUALIZE_OPTIONS) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
         )
-    others = {5: draw_interpolations, 6: draw_classes, 7: draw_arithmetic}
-    if int(option) in others:
-        others[int(option)](sess, dcgan, config, sample_dir)
+    grid_options = {5: draw_interpolations, 6: draw_classes, 7: draw_arithmetic}
+    if int(option) in grid_options:
+        grid_options[int(option)](sess, dcgan, config, sample_dir)
     else:
         draw_sweeps(sess, dcgan, config, int(option), sample_dir)
 
 
-def draw_sweeps(sess, dcgan, config, option, sample_dir):
-    """Options 0 to 4 of `visualize`, those of the original."""
-    batch, z_dim = config.batch_size, dcgan.z_dim
-    classes = read_labels(getattr(config, 'label', ''), dcgan.y_dim)
+def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
+    """Options 0 to 4 of `visualize`, as in the original."""
+    batch_size, z_dim = config.batch_size, dcgan.z_dim
+    classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
     classes = [0] if classes is None else classes
-    shape = (batch, z_dim)
+    z_shape = (batch_size, z_dim)
 
-    def swept(z, dim):
-        z[:, dim] = np.arange(0, 1, 1.0 / batch)[:batch]
+    def sweep(z, dim):
+        z[:, dim] = np.arange(0, 1, 1.0 / batch_size)[:batch_size]
         return z
 
-    def sheet(z, name):
-        labels = np.random.choice(classes, batch)
+    def write_grid(z, name):
+        labels = np.random.choice(classes, batch_size)
         save_test_grid(draw(sess, dcgan, z, labels), name, sample_dir)
 
-    def animation(z, dim):
-        images = draw(
-            sess, dcgan, swept(z, dim), np.full(batch, classes[dim % len(classes)])
-        )
+    def write_sweep_gif(z, dim):
+        labels = np.full(batch_size, classes[dim % len(classes)])
+        images = draw(sess, dcgan, sweep(z, dim), labels)
         frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
         write_gif(frames, f'test_gif_{dim}.gif')
         return frames
@@ -209,114 +271,134 @@ def draw_sweeps(sess, dcgan, config, option, sample_dir):
     def write_gif(frames, name, duration=2):
         path = os.path.join(sample_dir, name)
         make_gif(frames, path, duration)
-        print(f' [*] {path}', flush=True)
+        print_path(path)
 
     if option == 0:
-        sheet(np.random.uniform(-0.5, 0.5, shape), f'test_{utc_timestamp()}.png')
+        z = np.random.uniform(-0.5, 0.5, z_shape)
+        write_grid(z, f'test_{utc_timestamp()}.png')
     elif option == 1:
         for dim in range(z_dim):
-            z = np.random.uniform(-1, 1, shape)
-            sheet(swept(z, dim), f'test_arange_{dim}.png')
+            z = np.random.uniform(-1, 1, z_shape)
+            write_grid(sweep(z, dim), f'test_arange_{dim}.png')
     elif option == 2:
         for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
             z = np.random.uniform(-0.2, 0.2, z_dim)
-            animation(np.tile(z, (batch, 1)), dim)
+            write_sweep_gif(np.tile(z, (batch_size, 1)), dim)
     else:
-        swept_dims = [animation(np.zeros(shape), dim) for dim in range(z_dim)]
+        sweeps = [write_sweep_gif(np.zeros(z_shape), dim) for dim in range(z_dim)]
         if option == 4:
             side = math.ceil(math.sqrt(z_dim))
-            sheets = [
-                merge(step, (side, side)) for step in np.stack(swept_dims, axis=1)
-            ]
-            write_gif(sheets + sheets[::-1], 'test_gif_merged.gif', duration=8)
+            steps = np.stack(sweeps, axis=1)  # [batch_size, z_dim, h, w, c]
+            grids = [merge(images, (side, side)) for images in steps]
+            write_gif(grids + grids[::-1], 'test_gif_merged.gif', duration=8)
 
 
-def draw_interpolations(sess, dcgan, config, sample_dir, rows=8, columns=10):
-    """A sheet, test_interpolate_{UTC time}.png: each row goes from one z to another.
+def draw_interpolations(
+    sess, dcgan, config, sample_dir: str, rows: int = 8, columns: int = 10
+) -> None:
+    """Draw a grid in which each row interpolates between two z (paper, figure 4).
 
-    In a straight line between two of the training distribution (paper, figure 4). A
-    conditional model draws each row in one class, the next of config.label.
+    Writes test_interpolate_{UTC time}.png. The two z of a row come from the training
+    distribution, config.z_dist, and the z between them lie on a straight line. If the
+    model is conditional, each row shows one class, and the rows take the classes of
+    config.label in turn.
     """
-    ends = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
-    z = ends[0] + np.linspace(0, 1, columns)[:, None] * (ends[1] - ends[0])
-    classes = read_labels(config.label, dcgan.y_dim)
+    first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
+    weights = np.linspace(0, 1, columns)[:, None]
+    z = first + weights * (last - first)  # [rows, columns, z_dim]
+    classes = parse_labels(config.label, dcgan.y_dim)
     labels = None if classes is None else np.resize(classes, rows).repeat(columns)
     images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
-    save_test_grid(
-        images, f'test_interpolate_{utc_timestamp()}.png', sample_dir, columns
-    )
+    name = f'test_interpolate_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, columns)
 
 
-def draw_classes(sess, dcgan, config, sample_dir, rows=8):
-    """A sheet, test_classes_{UTC time}.png: each row is one z, each column one class.
+def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
+    """Draw a grid in which each row is one z and each column one class.
 
-    The classes are those of config.label. Raises UserError where the model has none.
+    Writes test_classes_{UTC time}.png. The columns are the classes of config.label.
+    Raises UserError if the model has no classes.
     """
-    classes = read_labels(config.label, dcgan.y_dim)
+    classes = parse_labels(config.label, dcgan.y_dim)
     if classes is None:
-        raise UserError('--visualize_option classes: this model has no classes')
+        raise UserError(
+            '--visualize_option classes: this model has no classes; choose another '
+            'option'
+        )
     z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
     images = draw(sess, dcgan, z, np.tile(classes, rows))
-    save_test_grid(
-        images, f'test_classes_{utc_timestamp()}.png', sample_dir, len(classes)
-    )
+    name = f'test_classes_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, len(classes))
 
 
-def draw_arithmetic(sess, dcgan, config, sample_dir, noise=0.25):
-    """A sheet, test_arithmetic_{UTC time}.png, of mean z added (paper, section 6.3.2).
+def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -> None:
+    """Draw a grid of vector arithmetic on z: A - B + C (paper, section 6.3.2).
 
-    config.arithmetic is A-B+C, each a set of numbers as 0,1,2. They are indices of z in
-    config.z_file, an .npz of save_samples; without it seeds, of which each stands for
-    the first sample that --seed draws. A row for each set shows its z and, last, their
-    mean. Below are mean A - mean B + mean C and, as in the paper, 8 z beside it, by
-    uniform noise in +-0.25. A conditional model draws the first class of config.label.
-    Raises UserError for what is no such text, file or index.
+    Writes test_arithmetic_{UTC time}.png. config.arithmetic has the form A-B+C, in
+    which A, B and C are lists of numbers such as 0,1,2. If config.z_file is given, an
+    .npz file that `save_samples` wrote, the numbers are indices of its z. Otherwise
+    they are seeds: a seed stands for the first sample that a run of main.py with this
+    --seed draws.
+
+    The first three rows show the z of A, B and C and, at the end, the mean of each. The
+    last row shows mean A - mean B + mean C and, as in the paper, eight z around it, to
+    which uniform noise in [-noise, noise) is added. If the model is conditional, all
+    images show the first class of config.label.
+    Raises UserError if config.arithmetic, the file or an index is invalid.
     """
     text = config.arithmetic.replace(' ', '')
-    sets = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
-    sets = sets and [[int(n) for n in part.split(',') if n] for part in sets.groups()]
-    if not sets or not all(sets) or max(map(max, sets)) >= 2**32:
+    match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
+    terms = match and [[int(n) for n in t.split(',') if n] for t in match.groups()]
+    if not terms or not all(terms) or max(map(max, terms)) >= 2**32:
         raise UserError(
-            f'--arithmetic {config.arithmetic!r}: has to be as 0,1,2-3,4,5+6,7,8'
+            f'--arithmetic {config.arithmetic!r}: must have the form A-B+C, such as '
+            '0,1,2-3,4,5+6,7,8, with numbers below 2**32'
         )
-    vectors = [read_z(config, dcgan.z_dim, numbers) for numbers in sets]
+    vectors = [read_vectors(config, dcgan.z_dim, numbers) for numbers in terms]
     means = [z.mean(axis=0) for z in vectors]
     result = means[0] - means[1] + means[2]
-    around = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
+    neighbours = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
     rows = [np.vstack([z, mean]) for z, mean in zip(vectors, means)]
-    rows.append(np.vstack([result, around]))
-    classes = read_labels(config.label, dcgan.y_dim)
+    rows.append(np.vstack([result, neighbours]))
+    classes = parse_labels(config.label, dcgan.y_dim)
     columns = max(len(row) for row in rows)
-    images = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
-    for cells, z in zip(images, rows):
+    cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
+    for row_of_cells, z in zip(cells, rows):
         labels = None if classes is None else np.full(len(z), classes[0])
-        cells[: len(z)] = to_uint8(dcgan, draw(sess, dcgan, z, labels))
-    images = images.reshape(-1, *images.shape[2:])
-    save_test_grid(
-        images, f'test_arithmetic_{utc_timestamp()}.png', sample_dir, columns
-    )
+        row_of_cells[: len(z)] = to_uint8(dcgan, draw(sess, dcgan, z, labels))
+    images = cells.reshape(-1, *cells.shape[2:])
+    name = f'test_arithmetic_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, columns)
 
 
-def read_z(config, z_dim, numbers):
-    """z [n, z_dim] of these indices in config.z_file or, without it, these seeds."""
+def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
+    """Return the z [n, z_dim] that the numbers of --arithmetic stand for.
+
+    They are indices of z in config.z_file or, without that file, seeds.
+    Raises UserError if the file or an index is invalid.
+    """
     if not config.z_file:
-        rows = []
+        vectors = []
         for seed in numbers:
             np.random.seed(seed)
-            rows.append(gen_random(config.z_dist, (1, z_dim))[0])
-        return np.array(rows)
+            vectors.append(gen_random(config.z_dist, (1, z_dim))[0])
+        return np.array(vectors)
     try:
         with np.load(config.z_file) as file:
             z = file['z']
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
-            f'{config.z_file}: not an .npz of samples ({short_reason(error)})'
+            f'{config.z_file}: not an .npz file of samples ({short_reason(error)}); '
+            '--npz writes one'
         ) from error
     if z.shape[1:] != (z_dim,):
-        raise UserError(f'{config.z_file}: has z {z.shape}, the model [n, {z_dim}]')
+        raise UserError(
+            f'{config.z_file}: z has shape {z.shape}, but this model needs '
+            f'[n, {z_dim}]; choose another --z_file'
+        )
     if max(numbers) >= len(z):
         raise UserError(
-            f'{config.z_file}: has no index {max(numbers)} for --arithmetic, its last '
-            f'is {len(z) - 1}'
+            f'{config.z_file}: has no z with index {max(numbers)}; --arithmetic can '
+            f'use indices 0 to {len(z) - 1}'
         )
     return z[numbers]

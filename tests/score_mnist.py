@@ -1,11 +1,15 @@
-"""How well the digits of MNIST runs are recognised: the figures of the README.
+"""Measure how well a classifier recognises the digits that MNIST runs draw.
 
     python tests/score_mnist.py out/RUN [out/RUN ...] [--data_dir data]
 
-Trains a small convolutional classifier on the 60,000 training digits, then has each run
-draw 1,000 of every class. Prints the share that is recognised as the digit asked for,
-and the Frechet distance (https://arxiv.org/abs/1706.08500) to the 10,000 test digits in
-the classifier's 128 features. Takes two minutes on 2 cores.
+Trains a small convolutional classifier on MNIST's 60,000 training images. Then each run
+draws 1,000 samples of every class, and two figures are printed for it:
+
+- the share of samples that the classifier recognises as the class asked for;
+- the Frechet distance (https://arxiv.org/abs/1706.08500) between the samples and the
+  10,000 test images, in the 128 features of the classifier.
+
+Takes two minutes on 2 cores.
 """
 
 import argparse
@@ -33,26 +37,31 @@ def classifier(x):
         return features, linear(features, 10, name='h3')
 
 
-def train_classifier(sess, images, labels, epochs=3, batch=100):
+def train_classifier(sess, images, labels, epochs=3, batch_size=100):
+    """Train the classifier on images [n, 28, 28, 1] in [0, 1] and labels [n].
+
+    Returns a function from such images to their features [n, 128] and logits [n, 10].
+    """
     x, y = tf.placeholder(tf.float32, [None, 28, 28, 1]), tf.placeholder(tf.int64)
     features, logits = classifier(x)
     loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
-    step = tf.train.AdamOptimizer(1e-3).minimize(loss)
+    update = tf.train.AdamOptimizer(1e-3).minimize(loss)
     sess.run(tf.global_variables_initializer())
     for _ in range(epochs):
         order = np.random.permutation(len(images))
-        for pick in order.reshape(-1, batch):
-            sess.run(step, {x: images[pick], y: labels[pick]})
-    return lambda fed: [
-        np.concatenate(parts)
-        for parts in zip(
-            *(sess.run([features, logits], {x: f}) for f in np.split(fed, 10))
-        )
-    ]
+        for indices in order.reshape(-1, batch_size):
+            sess.run(update, {x: images[indices], y: labels[indices]})
+
+    def classify(images):
+        batches = np.split(images, 10)
+        results = [sess.run([features, logits], {x: batch}) for batch in batches]
+        return [np.concatenate(arrays) for arrays in zip(*results)]
+
+    return classify
 
 
 def draw_digits(run_dir):
-    """10,000 samples of a run, by turns of every class, and their labels."""
+    """Draw 10,000 samples of a run, the ten classes in turn; returns images, labels."""
     labels = np.arange(1000) % 10
     with tf.Graph().as_default(), tf.Session() as sess:
         dcgan = DCGAN(
@@ -72,8 +81,12 @@ def draw_digits(run_dir):
     return np.concatenate(images), np.tile(labels, 10)
 
 
-def frechet_distance(a, b):
-    """Between two sets of features [n, d], taken for Gaussian."""
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet distance of the Gaussians fitted to two sets of features [n, d].
+
+    |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b)). The trace of the
+    matrix root is the sum of the square roots of the eigenvalues.
+    """
     (mean_a, cov_a), (mean_b, cov_b) = ((f.mean(0), np.cov(f.T)) for f in (a, b))
     roots = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(0))
     return ((mean_a - mean_b) ** 2).sum() + np.trace(cov_a + cov_b) - 2 * roots.sum()
@@ -83,10 +96,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+')
-    parser.add_argument('--data_dir', default='./data')
+    parser.add_argument('runs', nargs='+', help='run folders, trained on MNIST')
+    parser.add_argument('--data_dir', default='./data', help='folder that holds mnist/')
     args = parser.parse_args()
-    (train, test) = (
+    (train_images, train_labels), (test_images, test_labels) = (
         [read_idx(path) for path in pair]
         for pair in idx_pairs(os.path.join(args.data_dir, 'mnist')).values()
     )
@@ -94,15 +107,18 @@ def main():
     np.random.seed(0)
     tf.set_random_seed(0)
     with tf.Session() as sess:
-        classify = train_classifier(sess, train[0][..., None] / 255.0, train[1])
-        real, logits = classify(test[0][..., None] / 255.0)
-        print(f'test digits: {(logits.argmax(1) == test[1]).mean():.1%} recognised')
+        classify = train_classifier(sess, train_images[..., None] / 255.0, train_labels)
+        real_features, logits = classify(test_images[..., None] / 255.0)
+        accuracy = (logits.argmax(1) == test_labels).mean()
+        print(f'test images: {accuracy:.1%} recognised')
         for run_dir in args.runs:
             images, labels = draw_digits(run_dir)
             features, logits = classify(images)
+            accuracy = (logits.argmax(1) == labels).mean()
+            distance = frechet_distance(real_features, features)
             print(
-                f'{run_dir}: {(logits.argmax(1) == labels).mean():.1%} recognised, '
-                f'Frechet distance {frechet_distance(real, features):.1f}',
+                f'{run_dir}: {accuracy:.1%} recognised, '
+                f'Frechet distance {distance:.1f}',
                 flush=True,
             )
 

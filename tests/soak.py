@@ -1,12 +1,16 @@
-"""Kill a real training run again and again, and compare it with one never stopped.
+"""Kill a training run again and again; compare it with one that is never stopped.
 
     python tests/soak.py [--kills 25] [--seed 0]
 
-A small model, of pictures in random order, saves every third iteration. Each of its
-lives ends at a random instant after a random iteration, by SIGKILL or, sometimes,
-SIGTERM or SIGINT. Each has to go on from the newest checkpoint that the last one left
-whole, every line has to show the losses of the run never stopped, and all that is saved
-at the end, weights, averages, moments and random state, has to be its own bit for bit.
+Both runs train a small model on images in random order, with a checkpoint every third
+iteration. One run is never stopped. The other is trained by many processes, one after
+the other: each is killed at a random instant after a random iteration, by SIGKILL or,
+less often, by SIGTERM or SIGINT.
+
+Each process has to resume from the newest complete checkpoint of the process before it.
+Every line that it prints has to show the same losses as the run that is never stopped.
+Everything in the final checkpoint (weights, moving averages, Adam's moments, random
+state) has to be equal bit for bit.
 """
 
 import argparse
@@ -21,28 +25,32 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import main as _  # noqa: F401, I001, first: it imports TensorFlow without its log
+import main as _  # noqa: F401, I001, comes first: it silences TensorFlow's log
 from conftest import SMALL, clean_environment, command, stored, write_pictures
 
-BATCHES = 20  # in an epoch
+BATCHES_PER_EPOCH = 20
+BATCH_SIZE = 8  # as in SMALL
 LINE = re.compile(r'\[ *(\d+) Epoch:.*(d_loss: \S+, g_loss: \S+)')
 SAMPLE = re.compile(r'\[Sample\] (d_loss: \S+, g_loss: \S+)')
 
 
-def losses(text):
-    """{iteration: the losses that it printed, also those of samples}."""
-    shown = {}
+def losses(text: str) -> dict[int, str]:
+    """Find the printed losses of each iteration, with those of its [Sample] line."""
+    printed = {}
     for line in text.splitlines():
         if match := LINE.match(line):
-            counter = int(match[1])
-            shown[counter] = match[2]
+            iteration = int(match[1])
+            printed[iteration] = match[2]
         elif match := SAMPLE.match(line):
-            shown[counter] += f' {match[1]}'
-    return shown
+            printed[iteration] += f' {match[1]}'
+    return printed
 
 
-def live(folder, name, epochs, until=None, end=signal.SIGKILL, nap=0.0):
-    """One life of the run `name`; text and exit status. Ends `nap` s after a line."""
+def train(folder, name, epochs, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
+    """Train the run `name` in a new process; returns its output and its exit status.
+
+    The process gets `kill_signal` `delay` seconds after it prints iteration `kill_at`.
+    """
     args = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
     args += ['--epoch', epochs, '--ckpt_freq', 3, '--sample_freq', 10, '--seed', 1]
     lines = []
@@ -57,53 +65,67 @@ def live(folder, name, epochs, until=None, end=signal.SIGKILL, nap=0.0):
         for line in process.stdout:
             lines.append(line)
             match = LINE.match(line)
-            if until and match and int(match[1]) >= until:
-                time.sleep(nap)
-                process.send_signal(end)
-                until = None
+            if kill_at and match and int(match[1]) >= kill_at:
+                time.sleep(delay)
+                process.send_signal(kill_signal)
+                kill_at = None
     return ''.join(lines), process.returncode
 
 
-def soak(folder, kills, seed=0, iterations=None):
-    """Prove it in a folder; prints a line a life. Raises AssertionError if it fails."""
+def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) -> None:
+    """Run the comparison in `folder`, printing the seed and one line for each process.
+
+    Each run has `iterations` iterations (by default 40 for each kill), rounded up to
+    whole epochs. `seed` decides when the processes are killed, and by which signals.
+    Raises AssertionError if the runs differ.
+    """
+    print(f'soak: seed {seed}', flush=True)
     rng = random.Random(seed)
-    epochs = -(-(iterations or 40 * kills) // BATCHES)
-    write_pictures(os.path.join(folder, 'data', 'cats'), BATCHES * 8, size=(12, 12))
-    text, status = live(folder, 'whole', epochs)
+    epochs = -(-(iterations or 40 * kills) // BATCHES_PER_EPOCH)
+    image_count = BATCHES_PER_EPOCH * BATCH_SIZE
+    write_pictures(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
+    text, status = train(folder, 'never_stopped', epochs)
     expected = losses(text)
-    assert status == 0 and len(expected) == epochs * BATCHES, text
-    done = 0
-    for life in range(kills):
-        share = (len(expected) - done) // (kills - life)
-        until = done + rng.randint(1, max(1, share))
-        end = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
-        text, status = live(folder, 'killed', epochs, until, end, rng.uniform(0, 0.05))
-        done = check_life(text, expected, done)
-        statuses = {-end if end == signal.SIGKILL else 128 + end}
-        if done == len(expected):  # it may have ended, or been about to, by itself
-            statuses |= {0, -end}
+    assert status == 0 and len(expected) == epochs * BATCHES_PER_EPOCH, text
+    done = 0  # the last iteration that the killed run has printed
+    for i in range(kills):
+        share = (len(expected) - done) // (kills - i)
+        kill_at = done + rng.randint(1, max(1, share))
+        number = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
+        delay = rng.uniform(0, 0.05)
+        text, status = train(folder, 'killed', epochs, kill_at, number, delay)
+        done = check_process(text, expected, done)
+        statuses = {-number if number == signal.SIGKILL else 128 + number}
+        if done == len(expected):  # the process may have been ending by itself
+            statuses |= {0, -number}
         assert status in statuses, text
-        told = re.findall(r' \[!\] .*(?:cannot be read).*', text)
-        print(f'{life + 1:4d}: {end.name} in {done}', *told, flush=True)
-    text, status = live(folder, 'killed', epochs)
-    assert status == 0 and check_life(text, expected, done) == len(expected), text
-    ends = [stored(f'{folder}/out/{name}/checkpoint') for name in ('whole', 'killed')]
-    assert ends[0].keys() == ends[1].keys()
-    for name, array in ends[0].items():
-        assert array.tobytes() == ends[1][name].tobytes(), name
+        warnings = re.findall(r' \[!\] .*(?:cannot be read).*', text)
+        print(f'{i + 1:4d}: {number.name} in {done}', *warnings, flush=True)
+    text, status = train(folder, 'killed', epochs)
+    assert status == 0 and check_process(text, expected, done) == len(expected), text
+    reference, resumed = (
+        stored(f'{folder}/out/{name}/checkpoint')
+        for name in ('never_stopped', 'killed')
+    )
+    assert reference.keys() == resumed.keys()
+    for name, array in reference.items():
+        assert array.tobytes() == resumed[name].tobytes(), name
 
 
-def check_life(text, expected, done):
-    """The last iteration of a life, which began where the one before had saved."""
-    shown = losses(text)
-    if not shown:  # the one before was killed after its last checkpoint
+def check_process(text, expected, done):
+    """Check the output of one process; returns the last iteration that it printed.
+
+    `done` is the last iteration that the process before it printed.
+    """
+    printed = losses(text)
+    if not printed:  # the process before was killed after the final checkpoint
         assert done == len(expected) and 'epochs are done' in text, text
         return done
-    began = min(shown)
-    assert max(1, done - 5) <= began <= done + 1, (began, done, text)
-    last = max(shown)  # which may have been killed before it showed its samples
-    assert expected[last].startswith(shown.pop(last)), text
-    assert all(expected[counter] == line for counter, line in shown.items()), text
+    first, last = min(printed), max(printed)
+    assert max(1, done - 5) <= first <= done + 1, (first, done, text)
+    # the process may have been killed before it printed the last [Sample] line
+    assert expected[last].startswith(printed.pop(last)), text
+    assert all(expected[n] == line for n, line in printed.items()), text
     return last
 
 
@@ -114,7 +136,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         soak(folder, args.kills, args.seed)
-    print(f'{args.kills} kills, and the same losses, weights and state')
+    print(f'{args.kills} kills: losses, weights and state are the same')
 
 
 if __name__ == '__main__':

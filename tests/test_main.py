@@ -327,7 +327,7 @@ def test_losses_that_are_not_numbers_end_in_one_line(home):
     [
         ('{"batch_size": "many"}', "FLAGS.json of the run: batch_size 'many': "),
         ('{"epoch": null}', 'FLAGS.json of the run: epoch None: '),
-        ('[1]', 'FLAGS.json: not the flags of a run; mend it or remove it'),
+        ('[1]', 'FLAGS.json: does not hold flags of a run; fix it or remove it'),
     ],
 )
 def test_a_record_that_cannot_be_is_named(record, message, home):
