@@ -24,6 +24,21 @@ __all__ = [
     'make_gif',
     'merge',
     'save_images',
+    'show_all_variables',
     'timestamp',
     'visualize',
 ]
+
+
+def show_all_variables():
+    """Print name, shape, count and bytes of each trainable variable, and the sums."""
+    import tensorflow.compat.v1 as tf  # the other helpers do without it
+
+    print('---------\nVariables: name (type shape) [size]\n---------')
+    count = size = 0
+    for v in tf.trainable_variables():
+        n = v.shape.num_elements()
+        count, size = count + n, size + n * v.dtype.size
+        shape = 'x'.join(map(str, v.shape.as_list()))
+        print(f'{v.name} ({v.dtype.name} {shape}) [{n}, bytes: {n * v.dtype.size}]')
+    print(f'Total size of variables: {count}\nTotal bytes of variables: {size}')

@@ -71,3 +71,20 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
             initial = variable.initializer.inputs[1]
             sess.run(variable.initializer, {initial: values[variable.name]})
         yield sess, inputs, images
+
+
+def write_exports(dcgan, config, step: int) -> None:
+    """Write what the flags --export, --freeze and --saved_model ask for; print where."""
+    folders = {
+        'export': f'export_b{config.batch_size}',
+        'freeze': f'frozen_b{config.batch_size}',
+        'saved_model': os.path.join('saved_model', str(step)),
+    }
+    for flag in filter(lambda flag: getattr(config, flag), folders):
+        folder = os.path.join(config.checkpoint_dir, folders[flag])
+        if flag == 'saved_model':
+            save_sampler(dcgan, folder)
+        else:
+            is_frozen = flag == 'freeze'
+            dcgan.save(folder, step, ckpt=not is_frozen, frozen=is_frozen)
+        print(f' [*] {folder}')

@@ -1,22 +1,18 @@
-"""Run folders: lock one, read the flags recorded in it, find the newest one."""
+"""Run folders: name, make and lock one, read its recorded flags, find the newest one.
+
+`config` is main.py's namespace of settings, `flags` the absl FlagValues behind it.
+"""
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
 from typing import Any, TextIO
 
 from dcgan.errors import UserError, printable
-from dcgan.files import glob_files
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # this system does not have the call
-        return os.cpu_count() or 1
+from dcgan.files import expand_path, glob_files, timestamp, write_json
 
 
 def lock_run(run_dir: str) -> TextIO:
@@ -107,3 +103,90 @@ def newest_run(out_dir: str, dataset: str, checkpoint_dir: str) -> str:
             'train one with --train, or choose one with --out_dir and --out_name'
         )
     return max(runs)[1]
+
+
+def run_name(config) -> str:
+    """The name that the original gives to a run: time, data and sizes."""
+    # base names, so that the run is a single folder
+    data_name, dataset = (
+        os.path.basename(os.path.normpath(path))
+        for path in (config.data_dir, config.dataset)
+    )
+    return (
+        f'{timestamp()} - {data_name} - {dataset} - x{config.input_width}'
+        f'.z{config.z_dim}.{config.z_dist}'
+        f'.y{config.output_width}.b{config.batch_size}'
+    )
+
+
+def free_folder(path: str) -> str:
+    """`path`, or the first of `path - 2`, `path - 3`, ... that does not exist."""
+    numbered = (f'{path} - {number}' for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p))
+
+
+def set_folders(config, flags, run_dir: str) -> None:
+    """Set the folders of a run in config: under run_dir, or where they already are."""
+    recorded = recorded_flags(run_dir)
+    for name in ('checkpoint_dir', 'sample_dir'):
+        folder = expand_path(flags[name].value)
+        if not flags[name].present:
+            folder = recorded_folder(recorded, name, folder)
+        setattr(config, name, os.path.join(run_dir, folder))
+    config.out_dir = run_dir
+
+
+def apply_recorded(config, flags, settings: dict[str, Any], names: list[str]) -> None:
+    """Set recorded settings in config, except where the command line has the flag.
+
+    A height on the command line overrides the recorded width as well. Raises UserError
+    for a value that the flag cannot have.
+    """
+    for name in settings.keys() & names:
+        controlling_flags = {name, name.replace('width', 'height')}
+        if not any(flags[flag].present for flag in controlling_flags):
+            setattr(config, name, _parse_recorded(flags[name], settings[name]))
+    config.input_width = config.input_width or config.input_height
+    config.output_width = config.output_width or config.output_height
+
+
+def _parse_recorded(flag, value):
+    if value is None and flag.default is None:
+        return None
+    try:
+        return flag.parser.parse(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'FLAGS.json of the run: {flag.name} {value!r}: {error}; fix it'
+        ) from error
+
+
+def start_run(config, flags, dcgan, lock: TextIO | None) -> TextIO:
+    """Make the folders and FLAGS.json of a run; returns its lock, made if it is None.
+
+    A run without a name of its own gets a new folder, even if another run starts in
+    the same second. Raises UserError where the folders cannot be written, or if another
+    process is training the run.
+    """
+    try:
+        while not config.out_name:
+            parent = os.path.dirname(config.out_dir)
+            os.makedirs(parent, exist_ok=True)
+            try:
+                os.mkdir(config.out_dir)
+                config.out_name = os.path.basename(config.out_dir)
+            except FileExistsError:  # another process was faster
+                folder = free_folder(os.path.join(parent, run_name(config)))
+                set_folders(config, flags, folder)
+        dcgan.out_dir, dcgan.checkpoint_dir = config.out_dir, config.checkpoint_dir
+        dcgan.sample_dir = config.sample_dir
+        os.makedirs(config.checkpoint_dir, exist_ok=True)
+        os.makedirs(config.sample_dir, exist_ok=True)
+        lock = lock or lock_run(config.out_dir)
+        write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
+        return lock
+    except OSError as error:
+        raise UserError(
+            f'{config.out_dir}: cannot be written ({error.strerror}); '
+            'choose another --out_dir'
+        ) from error

@@ -1,6 +1,7 @@
 """Import TensorFlow quickly and without its log messages."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ def import_tensorflow() -> None:
     finally:
         for name in skipped:
             del sys.modules[name]
+    # no deprecation notes about TF1 graphs; TensorFlow raises its errors as well
+    logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -69,3 +72,13 @@ def held_stderr() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.waitpid(child, 0)
+
+
+def report_thread_error(args) -> None:
+    """Print the traceback of an error in a thread, except TensorFlow's summary thread.
+
+    To be used as threading.excepthook. The next summary that is written raises the
+    error of that thread again.
+    """
+    if type(args.thread).__name__ != '_EventLoggerThread':
+        threading.__excepthook__(args)

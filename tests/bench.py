@@ -43,7 +43,7 @@ from unittest import mock
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from main import session_config, tf  # first, as it keeps TensorFlow quiet
+import main as _  # first, as it keeps TensorFlow quiet
 
 # isort: split
 import numpy as np

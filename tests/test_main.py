@@ -25,12 +25,13 @@ from conftest import (
 )
 from PIL import Image
 
-import main
 from dcgan import runs as runs_module
 from dcgan.files import write_json
+from dcgan.devices import print_device
 from dcgan.idx import idx_summary, read_idx
 from dcgan.kernels import has_bfloat16
 from dcgan.runs import newest_run
+from dcgan.startup import report_thread_error
 
 LINE = re.compile(
     r'\[ {7}(\d) Epoch:\[ (\d)/ 2\] \[ {3}(\d)/ {3}2\] '
@@ -291,7 +292,7 @@ def test_bfloat16_trains_on_weights_in_float32(home):
     if not has_bfloat16():
         assert result.returncode == 1 and 'use --precision float32' in result.stderr
         return
-    assert result.returncode == 0 and ' [*] Trained in bfloat16' in result.stdout
+    assert result.returncode == 0 and ' are computed in bfloat16' in result.stdout
     values = stored(home / 'out' / 'brief' / 'checkpoint')
     networks = [n for n in values if n.startswith(('discriminator', 'generator'))]
     assert all(values[name].dtype == np.float32 for name in networks)
@@ -350,12 +351,12 @@ def test_infinity_in_a_record_of_the_original_is_read(home):
 
 def test_the_device_is_printed_and_a_gpu_that_is_not_seen(runs, capsys, tmp_path):
     assert re.search(r'^ \[\*\] Device: \S', runs['set'].stdout, re.MULTILINE)
-    main.print_device(str(tmp_path / 'nvidia*'))
+    print_device(str(tmp_path / 'nvidia*'))
     assert 'GPU' not in capsys.readouterr().out or tf.config.list_physical_devices(
         'GPU'
     )
     (tmp_path / 'nvidia0').touch()
-    main.print_device(str(tmp_path / 'nvidia*'))
+    print_device(str(tmp_path / 'nvidia*'))
     if not tf.config.list_physical_devices('GPU'):
         assert 'does not see the NVIDIA GPU' in capsys.readouterr().out
 
@@ -381,7 +382,7 @@ def test_an_error_in_a_thread_is_shown_but_for_that_of_the_summaries(capsys):
 
     for kind, shown in ((threading.Thread, True), (_EventLoggerThread, False)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(threading, 'excepthook', main.report_thread_error)
+            patch.setattr(threading, 'excepthook', report_thread_error)
             thread = kind(target=lambda: 1 / 0)
             thread.start()
             thread.join()

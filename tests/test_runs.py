@@ -26,7 +26,7 @@ from conftest import (
 from PIL import Image
 from soak import losses, soak
 
-import main
+from dcgan import runs
 from dcgan.checkpoints import checkpoints, step_of
 from model import DCGAN
 
@@ -271,7 +271,7 @@ def test_losses_that_are_not_finite_keep_the_last_good_checkpoint(home, copy):
 
 
 def test_runs_started_in_one_second_have_folders_of_their_own(home, monkeypatch):
-    monkeypatch.setattr(main, 'timestamp', lambda: '20200101.000000')
+    monkeypatch.setattr(runs, 'timestamp', lambda: '20200101.000000')
     check = DCGAN.check
 
     def check_second(*args):  # while another run of that second starts
