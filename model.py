@@ -99,7 +99,7 @@ class DCGAN:
         out_dir='./out',
         data_dir='./data',
         precision='float32',
-        **reading,
+        **dataset_options,
     ):
         """Open the data set and build the graph.
 
@@ -109,7 +109,7 @@ class DCGAN:
         grey; IDX files bring their own. input_fname_pattern None takes other types of
         pictures, too. precision, float32 or bfloat16, is that of the layers of G, D
         and D_, and of their gradients; weights, averages, losses, optimisers and the
-        sampler are float32. `reading` is what else datasets.ImageSet can be told.
+        sampler are float32. dataset_options are further arguments of ImageSet.
         gf_dim, df_dim are the filters of the first convolution, gfc_dim, dfc_dim the
         units of the dense layers. data_dir None opens no data: to sample, not to train.
 
@@ -147,7 +147,7 @@ class DCGAN:
                 crop=crop,
                 grayscale=c_dim == 1,
                 by_class=bool(y_dim),
-                **reading,
+                **dataset_options,
             )
             self.c_dim = self.data.c_dim
             self._check_data(dataset_name)

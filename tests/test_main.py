@@ -161,7 +161,7 @@ def test_faces_are_read_by_their_lists_through_workers_into_a_cache(home):
     for built in (True, False):
         result = run('main.py', '--train', *args, *SMALL, cwd=home)
         assert result.returncode == 0, result.stderr
-        assert ' [*] faces: 9 pictures\n' in result.stdout
+        assert ' [*] faces: 9 images\n' in result.stdout
         assert ('cache: 100%' in result.stderr) == built
 
 
@@ -229,7 +229,7 @@ def test_other_output_sizes_resize_the_digits(home):
         (['--dataset', 'none', '--train'], './data/none: no such data folder'),
         (
             ['--dataset', 'cats', '--train', '--input_fname_pattern', '*.gif'],
-            "matches '*.gif'; there are 9 *.png",
+            "matches '*.gif'; the folder holds 9 *.png",
         ),
         (['--dataset', 'none'], './out: no trained run of dataset none'),
         (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
@@ -251,9 +251,9 @@ def test_other_output_sizes_resize_the_digits(home):
         (['--dataset', 'set', '--train', '--bbox'], '--bbox is for pictures'),
         (
             ['--dataset', 'cats', '--train', '--partition', 'val'],
-            'list_eval_partition.txt is neither there nor',
+            'list_eval_partition.txt is missing, here and in',
         ),
-        (['--dataset', 'torn', '--train', *SMALL], '1 of 9 pictures cannot be used'),
+        (['--dataset', 'torn', '--train', *SMALL], '1 of 9 images cannot be used'),
         (['--dataset', 'set', '--z_dim', 9], 'g_h0_lin/Matrix [10, 1024]'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--out_dir', 'data/set/f'],
@@ -311,7 +311,7 @@ def test_a_damaged_data_file_ends_in_one_line(home):
     path.write_bytes(path.read_bytes()[:-5])
     result = run('main.py', '--dataset', 'cut', '--train', *SMALL, cwd=home)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
-    assert 'train-images-idx3-ubyte: damaged or cut short' in result.stderr
+    assert 'train-images-idx3-ubyte: corrupt or truncated' in result.stderr
 
 
 def test_losses_that_are_not_numbers_end_in_one_line(home):
@@ -400,14 +400,14 @@ def test_samples_of_a_run_that_removes_its_checkpoints_meanwhile(tmp_path, monke
     for index in indices:
         index.touch()
     write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
-    found = runs_module.matches
+    found = runs_module.glob_files
 
     def find_and_remove(folder, pattern):
         paths = found(folder, pattern)
         indices[0].unlink()
         return paths
 
-    monkeypatch.setattr(runs_module, 'matches', find_and_remove)
+    monkeypatch.setattr(runs_module, 'glob_files', find_and_remove)
     assert newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
 
 
