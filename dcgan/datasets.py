@@ -1,4 +1,4 @@
-"""Data sets: folders of images, their labels, lists and cache."""
+"""Data sets: what they offer, and those of image folders with labels and a cache."""
 
 import collections
 import contextlib
@@ -8,6 +8,8 @@ import math
 import os
 import re
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL
@@ -17,47 +19,97 @@ from dcgan.decoding import Workers, decode_images, image_shape
 from dcgan.errors import UserError, printable
 from dcgan.files import (
     atomic_path,
-    checksum,
     file_signature,
     glob_files,
+    json_digest,
     lock_or_wait,
-    path_inside,
     progress_bar,
+    relative_path,
     stem,
 )
 from dcgan.idx import IdxSet, idx_pairs
 
-IMAGE_TYPES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-PARTITIONS = ('train', 'val', 'test')  # 0, 1 and 2 in CelebA's list
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """The interface of IdxSet and ImageSet. len() is the number of images.
+
+    c_dim        number of channels of its images
+    classes      number of classes; None: the images have no labels
+    contents     a line that describes the data set to the user
+    fingerprint  a number to recognise the same images by, when a run resumes
+    order        int32 [len()], indices of the images in the order of this epoch
+    reshuffles   whether shuffle() changes the order
+    """
+
+    c_dim: int
+    classes: int | None
+    contents: str
+    fingerprint: int
+    order: np.ndarray
+    reshuffles: bool
+
+    def __len__(self) -> int: ...
+
+    def shuffle(self) -> None:
+        """Start an epoch. If the set reshuffles, draw a new order, by np.random."""
+
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images of the epoch that can be decoded."""
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images, uint8 [count, h, w, c_dim], and integer labels [count] or None."""
+
+    def batches(
+        self, size: int, number: int, first: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield batches of the epoch as `take` returns them.
+
+        size    images in a batch
+        number  batches in the epoch; the last one that is yielded is `number` - 1
+        first   index of the batch to start with
+        """
+
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
 
 
 class ImageSet:
-    """Pictures of a folder, decoded when they are needed, or ahead of it.
+    """Images of a folder, decoded when they are needed, or ahead of time. A Dataset.
 
-    pattern      a glob in the folder; None: *.jpg or, without any, PICTURE_TYPES
-    by_class     label them by the folders in the folder, each with its own pictures
-    partition    of CelebA's list: all, train, val or test
-    bbox         crop to the boxes of CelebA's list
-    cache        keep what is decoded in a file under the folder, for other runs, too
-    num_workers  processes that decode the coming batches; 0: decode what is asked for
+    pattern      a glob in the folder; None: *.jpg or, if there is no such file,
+                 IMAGE_EXTENSIONS
+    by_class     label the images by class: each subfolder holds one class
+    partition    use one part of CelebA: train, val or test, by its list; or all
+    bbox         crop to the bounding boxes in CelebA's list
+    cache        keep the decoded images in a file in the folder, also for other runs
+    num_workers  processes that decode the next batches; 0: decode in this process
+    options      keyword arguments of `load_image` for all images
 
-    `options` are those of `load_image`. Shuffled on construction and for each epoch,
-    each time from the sorted list, by NumPy's global stream.
+    The order is shuffled on construction and for each epoch, each time from the sorted
+    list of files, by NumPy's global random numbers.
 
-    What cannot be decoded is named once, and replaced by pictures from further on in
-    the epoch, the same ones whatever `cache` and `num_workers` are.
-    Raises UserError where that is above 1% of the set, and where no file matches.
+    An image that cannot be used is reported once, and replaced by a later one of the
+    same epoch. The choice does not depend on `cache` and `num_workers`.
+
+    Raises UserError if more than 1% of the images cannot be used, or if no file
+    matches.
     """
+
+    reshuffles = True
 
     def __init__(
         self,
-        folder,
-        pattern,
-        by_class=False,
-        partition='all',
-        bbox=False,
-        cache=False,
-        num_workers=0,
+        folder: str,
+        pattern: str | None,
+        by_class: bool = False,
+        partition: str = 'all',
+        bbox: bool = False,
+        cache: bool = False,
+        num_workers: int = 0,
         **options,
     ):
         self.options = options
@@ -67,13 +119,13 @@ class ImageSet:
         if partition != 'all':
             self.files = in_partition(self.files, partition, folder)
         boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
-        missing = () if bbox else None
-        self.boxes = [boxes.get(stem(path), missing) for path in self.files]
+        default_box = () if bbox else None  # of images that are not in the list
+        self.boxes = [boxes.get(stem(path), default_box) for path in self.files]
         self.classes = self.labels = None
-        self.contents = f'{len(self)} pictures'
+        self.contents = f'{len(self)} images'
         if by_class:
-            self._label(folder, names)
-        self.unreadable = {}  # path: why
+            self._assign_labels(folder, names)
+        self.unusable = {}  # path: reason
         self.workers = Workers(num_workers, options)
         self.cache = None
         if cache:
@@ -81,68 +133,79 @@ class ImageSet:
             settings.append(PIL.__version__)
             self.cache = self._open_cache(folder, settings)
         self.order = np.arange(len(self), dtype=np.int32)
-        self.reshuffles = True
-        names = '\n'.join(path_inside(folder, path) for path in self.files)
-        self.fingerprint = zlib.crc32(os.fsencode(names))
+        paths = '\n'.join(relative_path(path, folder) for path in self.files)
+        self.fingerprint = zlib.crc32(os.fsencode(paths))
         self.shuffle()
 
-    def _label(self, folder, names):
-        number = {name: label for label, name in enumerate(names)}
-        of_class = [path_inside(folder, path).split(os.sep)[0] for path in self.files]
-        for name in set(of_class) - set(names):
-            raise UserError(f'{folder}: {name} is in no class folder')
-        self.labels = np.array([number[name] for name in of_class])
+    def _assign_labels(self, folder, names):
+        """Set labels, classes and contents by the class folders `names`."""
+        label_of_class = {name: label for label, name in enumerate(names)}
+        class_of_file = [
+            relative_path(path, folder).split(os.sep)[0] for path in self.files
+        ]
+        for name in set(class_of_file) - set(names):
+            raise UserError(
+                f'{folder}: {name} is in no class folder; move it into one or remove it'
+            )
+        self.labels = np.array([label_of_class[name] for name in class_of_file])
         self.classes = len(names)
         counts = np.bincount(self.labels, minlength=len(names))
         self.contents += ': ' + ', '.join(f'{n} {c}' for n, c in zip(counts, names))
         if not counts.all():
             raise UserError(
-                f'{folder}: a class has no pictures: {self.contents}; remove it, or '
-                'see --input_fname_pattern: **/*.jpg looks further down'
+                f'{folder}: a class has no images ({self.contents}); remove it, or '
+                "include subfolders with --input_fname_pattern '**/*.jpg'"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.files)
 
-    def close(self):
-        """End the decoding processes. Batches that are asked for start new ones."""
+    def close(self) -> None:
+        """End the decoding processes. The next call of `batches` starts new ones."""
         self.workers.close()
 
-    def shuffle(self):
+    def shuffle(self) -> None:
+        """Start an epoch: draw a new order from NumPy's global random numbers."""
         self.order.sort()
         np.random.shuffle(self.order)
 
-    def first_usable(self, count):
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images of the epoch, unusable ones replaced."""
         indices = self.order[:count]
         return self._replace(count, indices, *self._decode(indices))[1]
 
-    def take(self, indices):
-        return self._labelled(*self._replace(0, indices, *self._decode(indices)))
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images, uint8 [count, h, w, c_dim], and labels [count], if there are any."""
+        return self._with_labels(*self._replace(0, indices, *self._decode(indices)))
 
-    def batches(self, size, number, first=0):
+    def batches(
+        self, size: int, number: int, first: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
         ends = range((first + 1) * size, (number + 1) * size, size)
         chunks = [self.order[end - size : end] for end in ends]
         for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
-            yield self._labelled(*self._replace(end, indices, *decoded))
+            yield self._with_labels(*self._replace(end, indices, *decoded))
 
-    def _labelled(self, images, indices):
+    def _with_labels(self, images, indices):
         return images, None if self.labels is None else self.labels[indices]
 
     def _decode(self, indices):
-        """Images of these files, and {position: why} of those that fail."""
+        """Images of these files, and {position: reason} of those that failed."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
         images, failures = pixels[indices], {}
         for position, index in enumerate(indices) if failed else ():
-            if index in failed:  # perhaps it can be read by now
-                (images[position],), why = decode_images(
+            if index in failed:  # try again: the file may be readable now
+                (images[position],), failure = decode_images(
                     self._jobs([index]), self.options
                 )
-                failures.update({position: why[0]} if why else {})
+                failures.update({position: failure[0]} if failure else {})
         return images, failures
 
     def _decode_ahead(self, chunks):
+        """An iterator of what `_decode` returns for each of these arrays of indices."""
         if self.cache or not self.workers.count:
             return map(self._decode, chunks)
         return self.workers.map(map(self._jobs, chunks))
@@ -151,55 +214,60 @@ class ImageSet:
         return [(self.files[i], self.boxes[i]) for i in indices]
 
     def _replace(self, end, indices, images, failures):
-        """Images and indices, failures replaced by what follows `end` in the epoch."""
+        """Replace failures by the usable images that follow `end` in the epoch.
+
+        Returns (images, indices).
+        """
         indices = indices.copy()
         following = itertools.cycle(np.roll(self.order, -end)) if failures else ()
-        for position, why in failures.items():
-            self._leave_out(indices[position], why)
+        for position, reason in failures.items():
+            self._report_unusable(indices[position], reason)
             for index in following:
                 image, failed = self._decode([index])
                 if not failed:
                     images[position], indices[position] = image[0], index
                     break
-                self._leave_out(index, failed[0])
+                self._report_unusable(index, failed[0])
         return images, indices
 
-    def _leave_out(self, index, why):
+    def _report_unusable(self, index, reason):
+        """Print why an image is left out. Raises UserError if there are too many."""
         path = self.files[index]
-        if path in self.unreadable:
+        if path in self.unusable:
             return
-        self.unreadable[path] = why
-        count = len(self.unreadable)
-        print(f' [!] Left out, {count} so far: {printable(why)}', flush=True)
+        self.unusable[path] = reason
+        count = len(self.unusable)
+        print(f' [!] Image left out, {count} so far: {printable(reason)}', flush=True)
         if count > len(self) / 100:
-            paths = printable(', '.join(sorted(self.unreadable)))
+            paths = printable(', '.join(sorted(self.unusable)))
             raise UserError(
-                f'{count} of {len(self)} pictures cannot be used, which is above 1%; '
-                f'mend or remove them: {paths}'
+                f'{count} of {len(self)} images cannot be used, which is more than 1%; '
+                f'fix or remove them: {paths}'
             )
 
     def _open_cache(self, folder, settings):
-        """Pixels [n, h, w, c] of all files, mapped, and which of them failed.
+        """Open the cache file, and build it first if there is none.
 
-        The name of the cache's file has a sum of the settings, and one of the files.
+        Its name holds two digests: one of the settings, and one of the image files.
+        Returns what `read_cache` returns.
         """
         files = [
-            [path_inside(folder, path), box, *file_signature(path)]
+            [relative_path(path, folder), box, *file_signature(path)]
             for path, box in zip(self.files, self.boxes)
         ]
-        prefix = checksum(settings)
+        settings_digest = json_digest(settings)
         cache_dir = os.path.join(folder, '.cache')
-        path = os.path.join(cache_dir, f'{prefix}-{checksum(files)}')
+        path = os.path.join(cache_dir, f'{settings_digest}-{json_digest(files)}')
         shape = (len(self), *image_shape(self.options))
         try:
             cache = read_cache(path, shape)
             if not cache:
                 os.makedirs(cache_dir, exist_ok=True)
                 with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
-                    lock_or_wait(lock, 'another run builds this cache')
+                    lock_or_wait(lock, 'another process is building this cache')
                     cache = read_cache(path, shape)
                     if not cache:
-                        self._build_cache(path, prefix)
+                        self._build_cache(path, settings_digest)
                         cache = read_cache(path, shape)
         except OSError as error:
             raise UserError(
@@ -207,23 +275,24 @@ class ImageSet:
             ) from error
         return cache
 
-    def _build_cache(self, path, prefix):
-        """Write the pixels of all files, then the indices of those that failed."""
-        for name in os.listdir(os.path.dirname(path)):  # of older files, or half built
-            if prefix in name:
+    def _build_cache(self, path, settings_digest):
+        """Write the pixels of all images, then, as JSON, the indices of failed ones."""
+        # remove incomplete caches, and those of older image files, of these settings
+        for name in os.listdir(os.path.dirname(path)):
+            if settings_digest in name:
                 os.remove(os.path.join(os.path.dirname(path), name))
         chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
         all_failed = []
         with (
-            contextlib.closing(self.workers),  # nothing is decoded after this
+            contextlib.closing(self.workers),  # all images are decoded after this
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
-            progress_bar('cache', len(self), ' pictures') as bar,
+            progress_bar('cache', len(self), ' images') as bar,
         ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
                 images, failures = decoded
-                for position, why in failures.items():
-                    self._leave_out(indices[position], why)
+                for position, reason in failures.items():
+                    self._report_unusable(indices[position], reason)
                     all_failed.append(int(indices[position]))
                 file.write(images.data)
                 bar.update(len(images))
@@ -232,8 +301,14 @@ class ImageSet:
             os.fsync(file.fileno())
 
 
-def read_cache(path, shape):
-    """(pixels, set of indices that failed) of a cache's file; None if it is no good."""
+def read_cache(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, set] | None:
+    """Open a cache file.
+
+    shape  [n, h, w, c] of all images
+
+    Returns the pixels, a uint8 array that is mapped from the file, and the set of the
+    indices of images that failed; None if the file is missing or incomplete.
+    """
     try:
         with open(path, 'rb') as file:
             file.seek(math.prod(shape))
@@ -243,14 +318,19 @@ def read_cache(path, shape):
         return None
 
 
-def find_images(folder, pattern, classes=None):
-    """Sorted paths of the files that match a glob, or are in `classes`; see ImageSet.
+def find_images(
+    folder: str, pattern: str | None, classes: Iterable[str] | None = None
+) -> list[str]:
+    """Sorted paths of the image files of a data set; prints what it had to choose.
 
-    Says what it took and left if it had to choose. Raises UserError where none is.
+    pattern  a glob in the folder; None: the default_images of the folder
+    classes  names of class folders, to search instead of the folder itself
+
+    Raises UserError if there is no such file.
     """
     if not pattern:
         folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
-        files = [path for place in folders for path in default_images(place)]
+        files = [path for parent in folders for path in default_images(parent)]
     else:
         if classes and '/' not in pattern:
             pattern = f'*/{pattern}'
@@ -262,116 +342,156 @@ def find_images(folder, pattern, classes=None):
     return sorted(files)
 
 
-def default_images(folder):
-    """The *.jpg in a folder or, without any, all PICTURE_TYPES; says what it left."""
-    known = [p for p in glob_files(folder, '*') if p.lower().endswith(IMAGE_TYPES)]
-    files = [path for path in known if path.endswith('.jpg')] or known
-    others = count_types(path for path in known if not path.endswith('.jpg'))
-    if others and files is known:
-        print(f' [*] {folder}: no *.jpg, so {others} are used', flush=True)
+def default_images(folder: str) -> list[str]:
+    """The *.jpg files of a folder or, if there are none, all with IMAGE_EXTENSIONS.
+
+    Prints which other images it uses or ignores.
+    """
+    images = [
+        path
+        for path in glob_files(folder, '*')
+        if path.lower().endswith(IMAGE_EXTENSIONS)
+    ]
+    files = [path for path in images if path.endswith('.jpg')] or images
+    others = count_extensions(path for path in images if not path.endswith('.jpg'))
+    if others and files is images:
+        print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
     elif others:
         print(
-            f' [!] {folder}: only *.jpg is used, not {others}; '
-            "--input_fname_pattern '*' takes all files",
+            f' [!] {folder}: only *.jpg files are used, not {others}; for all files, '
+            "set --input_fname_pattern '*'",
             flush=True,
         )
     return files
 
 
-def count_types(paths):
-    """How many files of each ending there are, in words."""
+def count_extensions(paths: Iterable[str]) -> str:
+    """How many files have each extension, for example '3 *.png, 1 *.bmp'."""
     counts = collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
-    return ', '.join(f'{n} {ending}' for ending, n in counts.most_common())
+    return ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
 
 
-def suggest_pattern(folder):
-    """What to say of the pictures in a folder when none matches the pattern."""
+def suggest_pattern(folder: str) -> str:
+    """The end of an error message: the images in a folder, and a pattern for them."""
     counts, known = collections.Counter(), Image.registered_extensions()
     for path, _, names in os.walk(folder):
-        endings = [os.path.splitext(name)[1] for name in names]
+        extensions = [os.path.splitext(name)[1] for name in names]
         nested = '' if path == folder else '**/'
-        counts.update(f'{nested}*{e}' for e in endings if e.lower() in known)
+        counts.update(f'{nested}*{e}' for e in extensions if e.lower() in known)
     if not counts:
-        return ', and no other pictures are there'
-    there = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
+        return ', and the folder holds no other images'
+    found = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
     most = counts.most_common(1)[0][0]
     classes = ' or, if the folders are classes, --conditional' if '/' in most else ''
-    return f"; there are {there}: try --input_fname_pattern '{most}'{classes}"
+    return f"; the folder holds {found}: try --input_fname_pattern '{most}'{classes}"
 
 
-def class_names(folder):
-    """The folders in a folder, sorted. Raises UserError where there is none."""
+def class_names(folder: str) -> list[str]:
+    """Sorted names of the folders in a folder. Raises UserError if there are none."""
     require_folder(folder)
     with os.scandir(folder) as entries:
         names = sorted(
             e.name for e in entries if e.is_dir() and not e.name.startswith('.')
         )
     if not names:
-        raise UserError(f'{folder}: has no class folders, which --conditional needs')
+        raise UserError(
+            f'{folder}: has no class folders; --conditional needs one for each class'
+        )
     return names
 
 
-def in_partition(files, partition, folder):
-    """The files that CelebA's list has in a partition: train, val or test."""
-    rows = read_list('list_eval_partition.txt', folder, 1)
+def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
+    """The files that belong to a partition of CelebA, by its list.
+
+    Prints how many files are not in the list. Raises UserError if no file belongs to
+    the partition, or if the list is missing or invalid.
+    """
+    list_name = 'list_eval_partition.txt'
+    rows = read_list(list_name, folder, 1)
     row = (PARTITIONS.index(partition),)
-    unknown = [path for path in files if stem(path) not in rows]
-    if unknown:
+    unlisted = [path for path in files if stem(path) not in rows]
+    if unlisted:
         print(
-            f' [!] {len(unknown)} pictures are not in the list of partitions',
+            f' [!] {len(unlisted)} images are left out: they are not in {list_name}',
             flush=True,
         )
     files = [path for path in files if rows.get(stem(path)) == row]
     if not files:
-        raise UserError(f'{folder}: none of its pictures is in partition {partition}')
+        raise UserError(
+            f'{folder}: has no images of partition {partition}; choose another '
+            '--partition'
+        )
     return files
 
 
-def read_list(name, folder, columns):
-    """{picture's name without its ending: numbers in its row} of one of CelebA's lists.
+def read_list(name: str, folder: str, columns: int) -> dict[str, tuple[int, ...]]:
+    """Read one of CelebA's lists: {name of an image, without extension: its numbers}.
 
-    It is in the folder of the pictures or the one above; spaces or commas part columns.
-    Raises UserError where it is missing, damaged or cut short.
+    name     file name of the list, which is in the folder or in its parent folder
+    folder   the folder of the images
+    columns  how many numbers each row holds, separated by spaces or commas
+
+    Raises UserError if the list is missing, invalid or truncated.
     """
-    paths = [os.path.join(place, name) for place in (folder, os.path.dirname(folder))]
+    paths = [os.path.join(parent, name) for parent in (folder, os.path.dirname(folder))]
     path = next(filter(os.path.isfile, paths), None)
     if path is None:
         raise UserError(
-            f'{folder}: {name} is neither there nor in the folder above; for CelebA, '
-            '"download.py celebA" fetches it'
+            f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
+            '"download.py celebA" downloads it'
         )
     with open(path, encoding='utf-8', errors='replace') as file:
         lines = [line.replace(',', ' ').split() for line in file if line.strip()]
-    count, rows = 1, {}
+    expected, rows = 1, {}
     for i, row in enumerate(lines):
         numbers = [int(x) for x in row[1:] if re.fullmatch(r'-?\d+', x)]
         if len(numbers) == len(row) - 1 == columns:
             rows[stem(row[0])] = tuple(numbers)
-        elif i == 0 and len(row) == 1 and row[0].isdigit():
-            count = int(row[0])
-        elif i > 1 or numbers or len(row) == 1:  # no heading either
-            raise UserError(f'{path}: not a list of CelebA: {" ".join(row)[:60]!r}')
-    if len(rows) < count:
-        raise UserError(f'{path}: cut short, {len(rows)} rows are there of {count}')
+        elif i == 0 and len(row) == 1 and row[0].isdigit():  # some begin with the count
+            expected = int(row[0])
+        elif i > 1 or numbers or len(row) == 1:  # not the column names, either
+            text = ' '.join(row)[:60]
+            raise UserError(
+                f"{path}: not one of CelebA's lists: invalid row {text!r}; download it "
+                'again'
+            )
+    if len(rows) < expected:
+        raise UserError(
+            f'{path}: truncated: {len(rows)} rows instead of {expected}; download it '
+            'again'
+        )
     return rows
 
 
-def require_folder(folder):
-    """Raise UserError where there is no such folder of data."""
+def require_folder(folder: str) -> None:
+    """Raise UserError if a folder of data does not exist."""
     if not os.path.isdir(folder):
         raise UserError(
             f'{folder}: no such data folder; download.py makes those of mnist, celebA, '
-            'lsun and digits, --data_dir tells where they are'
+            'lsun and digits; --data_dir sets the folder that they are in'
         )
 
 
 def open_dataset(
-    folder, pattern, output_size, input_size, crop, grayscale, by_class=False, **reading
-):
-    """The data set in a folder: an IdxSet where it holds IDX files, else an ImageSet.
+    folder: str,
+    pattern: str | None,
+    output_size: tuple[int, int],
+    input_size: tuple[int, int | None],
+    crop: bool,
+    grayscale: bool,
+    by_class: bool = False,
+    **dataset_options,
+) -> Dataset:
+    """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
 
-    Sizes are (height, width) in pixels; by_class and `reading` are ImageSet's.
-    Raises UserError where there is nothing to use.
+    output_size        (height, width) of the images, in pixels
+    input_size         (height, width) of the centre crop, in pixels, if `crop` is set
+    pattern, by_class  see ImageSet
+    dataset_options    further arguments of ImageSet: partition, bbox, cache and
+                       num_workers
+
+    Only the output size applies to IDX files. Raises UserError if the folder is missing
+    or holds no usable data.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)
@@ -381,7 +501,7 @@ def open_dataset(
         folder,
         pattern,
         by_class,
-        **reading,
+        **dataset_options,
         grayscale=grayscale,
         input_height=input_size[0],
         input_width=input_size[1],

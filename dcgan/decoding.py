@@ -1,4 +1,4 @@
-"""Decoding of image files, here or ahead of time in other processes."""
+"""Decoding of image files, in this process or ahead of time in other processes."""
 
 import collections
 import contextlib
@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from dcgan.errors import UserError
 from dcgan.images import ignore_pillow_warnings, load_image
 
-# the folder of the project takes the place of the current one in the search path
-SERVE = f"""
+# The program of a decoding process. It searches the folder of the project for modules,
+# instead of the current folder, which `-c` puts there.
+WORKER_PROGRAM = f"""
 import sys
 sys.path[0] = {os.path.dirname(os.path.dirname(os.path.abspath(__file__)))!r}
 from dcgan.decoding import serve_decoding
@@ -24,14 +26,26 @@ serve_decoding()
 """
 
 
-def image_shape(options):
-    """(height, width, channels) of what `load_image` makes by these options."""
+def image_shape(options: dict) -> tuple[int, int, int]:
+    """(height, width, channels) of the images that `load_image` makes with `options`.
+
+    options  keyword arguments of `load_image`
+    """
     channels = 1 if options['grayscale'] else 3
     return options['resize_height'], options['resize_width'], channels
 
 
-def decode_images(jobs, options):
-    """Load (path, box) pairs: uint8 [n, h, w, c], and {position: why} of what fails."""
+def decode_images(
+    jobs: Sequence[tuple[str, Sequence[int] | None]], options: dict
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Load images.
+
+    jobs     (path, box) pairs; `load_image` explains the box
+    options  keyword arguments of `load_image` for all of them
+
+    Returns the images, uint8 [n, h, w, c], and {position: reason} of those that cannot
+    be used, which are 0 in the array.
+    """
     images = np.empty((len(jobs), *image_shape(options)), np.uint8)
     failures = {}
     for position, (path, box) in enumerate(jobs):
@@ -46,48 +60,54 @@ def decode_images(jobs, options):
 class Workers:
     """Processes that decode images, until close() or until this process ends.
 
-    They are not multiprocessing's, which would import the script that was started, and
-    with it TensorFlow, into each. A thread waits for each of them.
+    Each one has a thread here that waits for its results. The multiprocessing module is
+    not used, because its processes would import the main script, and with it
+    TensorFlow.
+
+    count    number of processes; they start when map() is called first
+    options  keyword arguments of `load_image`
     """
 
-    def __init__(self, count, options):
+    def __init__(self, count: int, options: dict):
         self.count, self.options = count, options
         self.processes = []
 
-    def map(self, batches):
-        """Yield decode(jobs, options) for each of the batches, in order.
+    def map(self, batches: Iterable[Sequence]) -> Iterator[tuple]:
+        """Yield decode_images(jobs, options) for each batch of jobs, in order.
 
-        Starts the processes if they are not running. At most two batches for each
-        process are being decoded or wait to be yielded.
+        Starts the processes if they are not running. Reads ahead by at most two batches
+        for each process, counting those that are decoded but not yet yielded.
+
+        Raises UserError if a process dies, and OSError or MemoryError if decoding does.
         """
         if not self.processes:
             self.idle = queue.SimpleQueue()
             self.processes = [self._start() for _ in range(self.count)]
             self.threads = futures.ThreadPoolExecutor(self.count)
-            # also runs when this object is dropped without close()
+            # also runs if this object is garbage-collected without close()
             self._end = weakref.finalize(
                 self, end_workers, self.processes, self.threads
             )
-        ahead = collections.deque()
+        pending = collections.deque()
         for jobs in batches:
-            if len(ahead) == 2 * self.count:
-                yield ahead.popleft().result()
-            ahead.append(self.threads.submit(decode_in_process, self.idle, jobs))
-        while ahead:
-            yield ahead.popleft().result()
+            if len(pending) == 2 * self.count:
+                yield pending.popleft().result()
+            pending.append(self.threads.submit(decode_in_process, self.idle, jobs))
+        while pending:
+            yield pending.popleft().result()
 
-    def close(self):
-        """End the processes and wait for them. map() would start new ones."""
+    def close(self) -> None:
+        """End the processes and wait for them. The next map() starts new ones."""
         if self.processes:
             self._end()
             self.processes = []
 
     def _start(self):
         process = subprocess.Popen(
-            [sys.executable, '-c', SERVE],
+            [sys.executable, '-c', WORKER_PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the process that is served
+            start_new_session=True,  # so that Ctrl-C reaches only the main process
         )
         pickle.dump(self.options, process.stdin)
         self.idle.put(process)
@@ -95,7 +115,10 @@ class Workers:
 
 
 def decode_in_process(idle, jobs):
-    """Let one of the idle processes decode a batch; raise what it raises."""
+    """Decode a batch in one of the idle processes; return what decode_images returns.
+
+    Raises the exception that the process raised, or UserError if the process died.
+    """
     process = idle.get()
     try:
         pickle.dump(jobs, process.stdin)
@@ -103,10 +126,11 @@ def decode_in_process(idle, jobs):
         decoded = pickle.load(process.stdout)
     except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         with contextlib.suppress(OSError):
-            process.stdin.close()  # what it did not take would be flushed later
+            process.stdin.close()  # flushes, which fails: the process has died
         raise UserError(
-            f'a process that decodes pictures ended ({process.wait()}); if not for '
-            'what it printed, for want of memory: lower --num_workers'
+            f'a decoding process ended with exit code {process.wait()}: see its output '
+            'above; if there is none, it probably ran out of memory: lower '
+            '--num_workers'
         ) from error
     finally:
         idle.put(process)
@@ -116,18 +140,24 @@ def decode_in_process(idle, jobs):
 
 
 def end_workers(processes, threads):
+    """Kill the processes, wait until they have ended, and close their pipes."""
     for process in processes:
         process.kill()  # it holds nothing that could be lost
-    threads.shutdown(wait=False, cancel_futures=True)  # this may be one of them
+    # do not wait: the garbage collector may call this function in one of the threads
+    threads.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.wait()
         process.stdout.close()
-        with contextlib.suppress(OSError):  # flushes what the process did not take
+        with contextlib.suppress(OSError):  # flushes, which fails: the process is dead
             process.stdin.close()
 
 
-def serve_decoding():
-    """Be one of the Workers: decode what comes in until there is no more."""
+def serve_decoding() -> None:
+    """Run a decoding process: decode the batches from stdin until stdin is closed.
+
+    Reads pickles: the options of `load_image`, then a list of jobs for each batch.
+    Writes the result of `decode_images`, or the exception, for each batch to stdout.
+    """
     ignore_pillow_warnings()
     with contextlib.suppress(EOFError, BrokenPipeError):
         options = pickle.load(sys.stdin.buffer)
@@ -139,4 +169,4 @@ def serve_decoding():
                 decoded = error
             pickle.dump(decoded, sys.stdout.buffer)
             sys.stdout.buffer.flush()
-    os._exit(0)  # without a last flush to a reader that may be gone
+    os._exit(0)  # skips the last flush of stdout, whose reader may have ended

@@ -1,26 +1,34 @@
-"""Errors that the user can do something about, in one line each."""
+"""The errors that a user can act on, and their texts, each of one line."""
 
 
 class UserError(ValueError):
-    """A mistake that only the user can mend, in one line that names the way out."""
+    """An error that the user can fix. Its text is one line that says how."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM came: `number`. The text says what became of the work."""
+    """A signal asked the program to stop. The text says what happened to the work.
 
-    def __init__(self, number, text='interrupted; what was saved before is kept'):
+    number  the number of the signal, for example signal.SIGTERM
+    """
+
+    number: int
+
+    def __init__(
+        self, number: int, text: str = 'interrupted; everything saved before is kept'
+    ):
         super().__init__(text)
         self.number = number
 
 
-def printable(text):
-    """A text that may hold names of files, on one line that any terminal can show."""
+def printable(text: object) -> str:
+    """Convert a text, such as a file name, to one line that any terminal can print."""
     return ' '.join(str(text).encode('ascii', 'backslashreplace').decode().split())
 
 
-def short_reason(error):
-    """The line that matters of what the system or TensorFlow says of an error."""
+def short_reason(error: BaseException) -> str:
+    """The most informative line of an error of the operating system or TensorFlow."""
     text = getattr(error, 'strerror', None) or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # TensorFlow prints the message in the line after the name of the failed node
     nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith("Node: '")]
     return lines[nodes[-1] + 1] if nodes else (lines or [type(error).__name__])[0]

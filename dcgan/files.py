@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, found, described."""
+"""Files: find them, describe them, lock them, and write them atomically."""
 
 import contextlib
 import ctypes
@@ -12,33 +12,39 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from typing import IO
 
 from tqdm import tqdm
 
 from dcgan.errors import UserError, short_reason
 
-TEMPORARY = '.dcgan-'  # begins the names of files and folders that are being written
-DAY = 24 * 60 * 60  # seconds
+# the names of files and folders that are still being written start with this
+TEMPORARY_PREFIX = '.dcgan-'
+SECONDS_PER_DAY = 24 * 60 * 60
 
 
-def glob_files(folder, pattern):
-    """The files in a folder, but no folders, that match a glob."""
+def glob_files(folder: str, pattern: str) -> list[str]:
+    """Paths of the files, but not the folders, in `folder` that match a glob pattern.
+
+    The pattern may contain **, which also searches subfolders.
+    """
     found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
     return [path for path in found if not os.path.isdir(path)]
 
 
-def stem(path):
-    """The name of a file without its ending."""
+def stem(path: str) -> str:
+    """The name of a file without its folder and its extension."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def path_inside(folder, path):
-    """What follows the folder in the path of something in it."""
+def relative_path(path: str, folder: str) -> str:
+    """The part of `path` after `folder`. `path` must start with `folder`."""
     return path[len(os.path.join(folder, '')) :]
 
 
-def file_signature(path):
-    """Bytes, and nanoseconds of the last change; zeros where it cannot be read."""
+def file_signature(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
     try:
         status = os.stat(path)
     except OSError:
@@ -46,13 +52,13 @@ def file_signature(path):
     return status.st_size, status.st_mtime_ns
 
 
-def checksum(content):
-    """A short name for what JSON can hold."""
+def json_digest(content: object) -> str:
+    """A digest, 16 hexadecimal digits, of a value that JSON can represent."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def lock_or_wait(file, reason):
-    """Lock an open file, saying why if another process has it first."""
+def lock_or_wait(file: IO, reason: str) -> None:
+    """Lock an open file. If another process holds the lock, print why, and wait."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,11 +66,15 @@ def lock_or_wait(file, reason):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def progress_bar(name, total, unit, done=0, delay=0):
-    """tqdm's bar of how far something is, its rate, and the time that is left.
+def progress_bar(
+    name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
+) -> tqdm:
+    """A tqdm progress bar with the rate and the remaining time; use it in a `with`.
 
-    To be closed by `with`. total None stands for not known; `done` was there before.
-    It is not shown before `delay` seconds.
+    total  number of units in all; None: unknown
+    unit   name of the unit, printed after each number
+    done   number of units that were finished earlier
+    delay  seconds before the bar appears
     """
     return tqdm(
         desc=name,
@@ -79,70 +89,72 @@ def progress_bar(name, total, unit, done=0, delay=0):
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: str) -> Iterator[str]:
     """Yield a temporary path; move it over `path` when the block succeeds.
 
-    A file or folder that stood at `path` stays whole until then, and for good if the
-    block fails: no process ever finds half of either.
+    An existing file or folder at `path` stays complete until then, and is kept if the
+    block fails: no process ever sees a partly written one. The temporary file or
+    folder is always removed.
     """
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
     temporary = temporary_path(path)
     try:
         yield temporary
         if os.path.isdir(temporary) and os.path.isdir(path):
-            exchange(temporary, path)
+            swap_folders(temporary, path)
         else:
             os.replace(temporary, path)
     finally:
         remove(temporary)
 
 
-def temporary_path(path):
-    """A hidden name beside `path`, of this process on this host alone."""
+def temporary_path(path: str) -> str:
+    """A hidden name in the folder of `path` that only this process uses."""
     folder, name = os.path.split(path)
     owner = f'{os.getpid()}@{socket.gethostname()}'
-    return os.path.join(folder, f'{TEMPORARY}{owner}-{name}')
+    return os.path.join(folder, f'{TEMPORARY_PREFIX}{owner}-{name}')
 
 
-def remove_leftovers(folder):
-    """Remove temporary files and folders of processes that were killed.
+def remove_leftovers(folder: str) -> None:
+    """Remove the temporary files and folders that killed processes left in `folder`.
 
-    Whether a process of another host still runs cannot be seen from here: what is a day
-    old is removed in any case.
+    This process cannot see whether a process on another host still runs. So it also
+    removes everything temporary that is older than a day, whoever wrote it.
     """
-    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY}*')):
-        owner = re.match(r'(\d+)@(.*)', os.path.basename(path)[len(TEMPORARY) :])
+    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
+        name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
+        owner = re.match(r'(\d+)@(.*)', name)
         if not owner:
             continue
         with contextlib.suppress(FileNotFoundError):
-            is_old = time.time() - os.stat(path).st_mtime > DAY
-            is_ours = owner[2].startswith(f'{socket.gethostname()}-')
-            if is_old or (is_ours and not is_running(int(owner[1]))):
+            is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
+            is_of_this_host = owner[2].startswith(f'{socket.gethostname()}-')
+            if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
                 remove(path)
 
 
-def is_running(pid):
-    """Whether a process of this host is there."""
+def process_exists(pid: int) -> bool:
+    """Whether a process with this id exists on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # the process belongs to another user
         pass
     return True
 
 
-def exchange(new, old):
-    """Put folder `new` in the place of folder `old`, and `old` where `new` was.
+def swap_folders(new: str, old: str) -> None:
+    """Swap two folders: `new` takes the path of `old`, and `old` the path of `new`.
 
-    In one step where the system can. Where it cannot, `old` is moved aside for an
-    instant, under a name of its own, and then has to be removed.
+    This is one atomic step if the operating system offers one. If not, it takes three
+    steps, and for an instant no folder is at the path of `old`.
     """
-    with contextlib.suppress(AttributeError, OSError):  # no such function here
+    with contextlib.suppress(AttributeError, OSError):  # the C library has no renameat2
         libc = ctypes.CDLL(None, use_errno=True)
-        here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        at_fdcwd, rename_exchange = -100, 2  # constants of fcntl.h and stdio.h
         paths = os.fsencode(new), os.fsencode(old)
-        if libc.renameat2(here, paths[0], here, paths[1], swap) == 0:
+        if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
             return
     aside = temporary_path(f'{old}-before')
     os.rename(old, aside)
@@ -150,8 +162,8 @@ def exchange(new, old):
     os.rename(aside, new)
 
 
-def remove(path):
-    """Remove a file, or a folder with all that is in it, if it is there."""
+def remove(path: str) -> None:
+    """Remove a file, or a folder and its content. Does nothing if there is neither."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -160,21 +172,26 @@ def remove(path):
 
 
 @contextlib.contextmanager
-def write_errors(path, errors=OSError):
-    """Turn these errors of whatever writes `path` into a UserError that names it."""
+def write_errors(
+    path: str, errors: type[Exception] | tuple[type[Exception], ...] = OSError
+) -> Iterator[None]:
+    """Re-raise `errors` from the code that writes `path` as a UserError with its name.
+
+    errors  exception classes to convert; UserErrors pass through unchanged
+    """
     try:
         yield
     except UserError:
         raise
     except errors as error:
         raise UserError(
-            f'{path}: cannot be written ({short_reason(error)}); what was saved before is '
-            'kept'
+            f'{path}: cannot be written ({short_reason(error)}); everything saved '
+            'before is kept'
         ) from error
 
 
-def sync_to_disk(path):
-    """Wait until a file, or the names in a folder, are on the disk."""
+def sync_to_disk(path: str) -> None:
+    """Wait until a file is stored on the disk; for a folder, its list of names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -182,25 +199,25 @@ def sync_to_disk(path):
         os.close(descriptor)
 
 
-def expand_path(path):
-    """Expand ~ and $VARS."""
+def expand_path(path: str) -> str:
+    """Expand ~ and environment variables such as $HOME."""
     return os.path.expanduser(os.path.expandvars(path))
 
 
-def timestamp():
-    """Local time for the name of a run."""
+def timestamp() -> str:
+    """Local time, for example 20250131.235959, for the name of a run."""
     return time.strftime('%Y%m%d.%H%M%S')
 
 
-def utc_timestamp():
-    """UTC time for the name of a test sheet."""
+def utc_timestamp() -> str:
+    """UTC time, for example 20250131235959, for the name of an image grid."""
     return time.strftime('%Y%m%d%H%M%S', time.gmtime())
 
 
-def write_json(path, content):
-    """Write a dict as sorted JSON, indented by 4, whole or not at all.
+def write_json(path: str, content: dict) -> None:
+    """Write a dict atomically as JSON with sorted keys, indented by 4.
 
-    Numbers that JSON cannot hold, which are not finite, become strings such as "inf".
+    JSON has no infinity and no NaN: such values become strings, for example "inf".
     """
     content = {
         key: str(value)

@@ -1,4 +1,4 @@
-"""MNIST's file format, and data sets of such files."""
+"""IDX, the file format of MNIST, and data sets of IDX files."""
 
 import gzip
 import math
@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from PIL import Image
@@ -14,15 +15,21 @@ from dcgan.errors import UserError
 from dcgan.files import atomic_path
 from dcgan.images import resize
 
-IDX_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
-IDX_PART = re.compile('train|test|t10k|val(id(ation)?)?')
+IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
+# the part of a file name that says which split of its data set the file holds
+IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 
 
-def read_idx(path, dims=(1, 3, 4), header_only=False):
-    """The array that an IDX file of bytes holds, raw or .gz, or just its shape.
+def read_idx(
+    path: str, dims: Collection[int] = (1, 3, 4), header_only: bool = False
+) -> np.ndarray | tuple[int, ...]:
+    """Read an IDX file of unsigned bytes, plain or gzip-compressed (.gz).
 
-    Raises UserError where the file is unreadable, truncated or something else, or its
-    number of dimensions is none of `dims`.
+    dims         the numbers of dimensions that are allowed
+    header_only  return only the shape, without reading the data
+
+    Returns a uint8 array of the shape in the header. Raises UserError if the file is
+    unreadable, truncated, empty, of another format or of another number of dimensions.
     """
     try:
         with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
@@ -31,7 +38,11 @@ def read_idx(path, dims=(1, 3, 4), header_only=False):
                 raise UserError(f'{path}: not an IDX file of unsigned bytes')
             shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
             if len(shape) not in dims or not math.prod(shape):
-                raise UserError(f'{path}: holds {shape}, which is not what it should')
+                expected = ' or '.join(map(str, dims))
+                raise UserError(
+                    f'{path}: has shape {shape}; expected a non-empty array with '
+                    f'{expected} dimension(s)'
+                )
             if header_only:
                 return shape
             content = np.frombuffer(file.read(), np.uint8)
@@ -39,49 +50,55 @@ def read_idx(path, dims=(1, 3, 4), header_only=False):
         raise UserError(f'{path}: cannot be read ({error})') from error
     if content.size != math.prod(shape):
         raise UserError(
-            f'{path}: damaged or cut short, fetch it again: its header announces '
-            f'{math.prod(shape)} bytes, and {content.size} are there'
+            f'{path}: corrupt or truncated: its header announces {math.prod(shape)} '
+            f'bytes, but {content.size} follow; download it again'
         )
     return content.reshape(shape)
 
 
-def write_idx(path, array):
-    """Write a uint8 array as an IDX file, whole or not at all."""
+def write_idx(path: str, array: np.ndarray) -> None:
+    """Write a uint8 array atomically as an IDX file."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         file.write(struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape))
         file.write(np.ascontiguousarray(array).data)
 
 
-def idx_pairs(folder):
-    """{part: (images, labels) paths} of a folder of IDX files, training part first.
+def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
+    """The IDX files in a folder: {prefix: (path of images, path of labels)}.
 
-    Raises UserError where one of a pair is missing, or there are several data sets.
+    The prefix is what the two file names start with, for example `train` and `t10k`,
+    or `all` if they have none. The training split comes first. Raises UserError if
+    the images or the labels are missing, or if the folder holds several data sets.
     """
-    parts = {}
-    for name in sorted(os.listdir(folder)):  # 'x' sorts before, and wins over, 'x.gz'
-        match = IDX_NAME.fullmatch(name)
+    paths = {}  # prefix: {'images' or 'labels': path}
+    for name in sorted(os.listdir(folder)):  # 'x' precedes 'x.gz', and is preferred
+        match = IDX_FILE_NAME.fullmatch(name)
         if match:
-            part = parts.setdefault(match[1], {})
-            part.setdefault(match[2], os.path.join(folder, name))
-    for part in parts.values():
-        for kind in {'images', 'labels'} - part.keys():
+            pair = paths.setdefault(match[1], {})
+            pair.setdefault(match[2], os.path.join(folder, name))
+    for pair in paths.values():
+        for kind in {'images', 'labels'} - pair.keys():
             raise UserError(
-                f'{next(iter(part.values()))}: its {kind} file is missing beside it'
+                f'{next(iter(pair.values()))}: its {kind} file is missing; put it into '
+                'the same folder'
             )
-    names = {IDX_PART.sub('*', part) for part in parts}
+    names = {IDX_SPLIT.sub('*', prefix) for prefix in paths}
     if len(names) > 1:
         raise UserError(
-            f'{folder}: holds several data sets ({", ".join(sorted(names))}); give '
-            'each a folder of its own'
+            f'{folder}: holds several data sets ({", ".join(sorted(names))}); put each '
+            'into a folder of its own'
         )
     return {
-        part.strip('-') or 'all': (parts[part]['images'], parts[part]['labels'])
-        for part in sorted(parts, key=lambda part: 'train' not in part)
+        prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
+        for prefix in sorted(paths, key=lambda prefix: 'train' not in prefix)
     }
 
 
-def idx_summary(folder):
-    """(height, width, number of classes) of a folder of IDX files; None for another."""
+def idx_summary(folder: str) -> tuple[int, int, int] | None:
+    """(height, width, number of classes) of a folder of IDX files.
+
+    None if there is no such folder, or no IDX file in it.
+    """
     pairs = idx_pairs(folder) if os.path.isdir(folder) else {}
     if not pairs:
         return None
@@ -92,62 +109,52 @@ def idx_summary(folder):
 
 
 class IdxSet:
-    """Labelled images from all the IDX files of a folder, held in memory as uint8.
+    """Labelled images from all IDX files of a folder, in memory as uint8.
 
-    Batches are resized to height x width. Labels count from the lowest there is, which
-    is 1 for the letters of EMNIST. Shuffled once, by the seed of the original's
-    MNIST loader, which sets NumPy's global stream for all that follows, too.
-    Raises UserError for files that are damaged or do not belong together.
+    A datasets.Dataset. Images are resized to height x width pixels. Labels are shifted
+    so that the lowest is 0; in EMNIST's letters it is 1.
+
+    The set is shuffled once, here, and not again for each epoch. The seed, 547, is that
+    of the original's MNIST loader. It also seeds NumPy's global random numbers, so all
+    that are drawn later depend on it.
+
+    Raises UserError for corrupt files and for files that do not belong together.
     """
 
-    def __init__(self, folder, height, width):
-        images, labels = [], []
+    reshuffles = False
+
+    def __init__(self, folder: str, height: int, width: int):
         pairs = idx_pairs(folder)
-        for images_path, labels_path in pairs.values():
-            images.append(read_idx(images_path, (3, 4)))
-            labels.append(read_idx(labels_path, (1,)))
-            if images[-1].shape[1:] != images[0].shape[1:]:
-                raise UserError(
-                    f'{images_path}: pictures of another size than the rest'
-                )
-            if images[-1].shape[3:] not in ((), (1,), (3,)):
-                raise UserError(
-                    f'{images_path}: its pictures have {images[-1].shape[3]} channels, '
-                    'and only 1 (grey) or 3 (RGB) can be used'
-                )
-            if len(images[-1]) != len(labels[-1]):
-                raise UserError(
-                    f'{images_path}: {len(images[-1])} pictures, '
-                    f'but {len(labels[-1])} labels'
-                )
+        images, labels = _read_pairs(pairs.values())
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
         self.labels -= self.labels.min()
         for array in (self.images, self.labels):
             np.random.seed(547)
             np.random.shuffle(array)
         self.order = np.arange(len(self.images), dtype=np.int32)
-        self.reshuffles = False
         self.fingerprint = zlib.crc32(self.labels)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
         self.classes = int(self.labels.max()) + 1
-        self.contents = f'{len(self)} pictures in {self.classes} classes, ' + ', '.join(
-            f'{len(part)} of {name}' for name, part in zip(pairs, images)
+        self.contents = f'{len(self)} images in {self.classes} classes: ' + ', '.join(
+            f'{len(array)} in {prefix}' for prefix, array in zip(pairs, images)
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def close(self):
-        """Nothing to end: no other process takes part."""
+    def close(self) -> None:
+        """Do nothing: the set has no decoding processes."""
 
-    def shuffle(self):
-        """Leave the order alone, as the original does."""
+    def shuffle(self) -> None:
+        """Do nothing: the original does not shuffle IDX sets for each epoch either."""
 
-    def first_usable(self, count):
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images. All images are usable."""
         return self.order[:count].copy()
 
-    def take(self, indices):
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images [count, h, w, c_dim] and labels [count], both uint8."""
         images = self.images[indices]
         if images.shape[1:3] != self.size:
             if self.c_dim == 1:
@@ -158,6 +165,37 @@ class IdxSet:
         images = images.reshape(-1, *self.size, self.c_dim)
         return images, self.labels[indices]
 
-    def batches(self, size, number, first=0):
+    def batches(
+        self, size: int, number: int, first: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
         for index in range(first, number):
             yield self.take(self.order[index * size : (index + 1) * size])
+
+
+def _read_pairs(pairs):
+    """Read (path of images, path of labels) pairs: two lists of arrays.
+
+    Raises UserError for pairs that do not fit each other.
+    """
+    images, labels = [], []
+    for images_path, labels_path in pairs:
+        images.append(read_idx(images_path, (3, 4)))
+        labels.append(read_idx(labels_path, (1,)))
+        shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
+        if shape != first_shape:
+            raise UserError(
+                f'{images_path}: its images have shape {shape}, those of the other '
+                f'files {first_shape}; put them into separate folders'
+            )
+        if shape[2:] not in ((), (1,), (3,)):
+            raise UserError(
+                f'{images_path}: its images have {shape[2]} channels; only 1 '
+                '(greyscale) or 3 (RGB) are supported'
+            )
+        if len(images[-1]) != len(labels[-1]):
+            raise UserError(
+                f'{images_path}: {len(images[-1])} images, but '
+                f'{len(labels[-1])} labels in {os.path.basename(labels_path)}'
+            )
+    return images, labels

@@ -1,9 +1,11 @@
-"""Images: read, cropped, resized, laid out in grids, written."""
+"""Images: read, crop, resize and write them, as files, image grids and animations."""
 
 import errno
 import functools
 import math
 import warnings
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,60 +13,70 @@ from PIL import Image, ImageOps
 from dcgan.errors import UserError
 from dcgan.files import atomic_path, write_errors
 
-# these say nothing about a file: the disk fails, memory or file descriptors run out
+# errors of the disk, or a lack of memory or file descriptors: the file may be good
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 
-def imread(path, grayscale=False):
-    """Read any picture that Pillow knows: float64 in 0..255, [h, w, 3]; grey: [h, w].
+def imread(path: str, grayscale: bool = False) -> np.ndarray:
+    """Read an image file: float64 in [0, 255], [h, w, 3] or, in greyscale, [h, w].
 
-    Colour follows OpenCV, with which the original read: three channels whatever the
-    file holds (alpha dropped, palettes and grey expanded, 16 bits cut to 8), turned
-    upright as EXIF says. Grey follows SciPy: Pillow's mode F. Raises UserError.
+    Colour images are read as OpenCV does, which the original used: always with three
+    channels (alpha dropped, palettes and greyscale expanded, 16 bits cut to 8), and
+    rotated as EXIF says. Greyscale is that of SciPy, which is Pillow's mode F.
+
+    Raises UserError for a file that is not a readable image.
     """
     return np.asarray(open_image(path, grayscale), np.float64)
 
 
-def ignore_pillow_warnings():
-    """Pillow warns of malformed files that it reads all the same."""
+def ignore_pillow_warnings() -> None:
+    """Hide Pillow's warnings about malformed files, which it can read nevertheless."""
     warnings.filterwarnings('ignore', module='PIL')
 
 
-def open_image(path, grayscale=False):
-    """What `imread` reads, as a Pillow picture of mode RGB or, grey, F."""
+def open_image(path: str | BinaryIO, grayscale: bool = False) -> Image.Image:
+    """Read an image as `imread` does, to a Pillow image of mode RGB or, grey, F.
+
+    Raises UserError for a file that is not a readable image, OSError if the disk fails
+    or the process has too many open files, and MemoryError.
+    """
     try:
         with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS  # of which Pillow itself only warns at first
+            # Pillow itself only warns at this limit, and refuses at twice the limit
+            limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
-                raise UserError(f'{path}: larger than {limit} pixels, likely a bomb')
+                raise UserError(
+                    f'{path}: larger than {limit} pixels, possibly a decompression '
+                    'bomb; scale it down or remove it'
+                )
             if image.mode == 'I' and image.format != 'PNG':
                 raise UserError(
-                    f'{path}: 32-bit greys cannot be used; convert it to 8 or 16 bits'
+                    f'{path}: 32-bit greyscale is not supported; convert the image to '
+                    '8 or 16 bits'
                 )
             if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if grayscale:
                 return image.convert('RGB').convert('F')
             if image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}:
-                ImageOps.exif_transpose(image, in_place=True)  # slow even for nothing
+                # skipped for a JPEG without metadata: it is slow even with no effect
+                ImageOps.exif_transpose(image, in_place=True)
             image.load()  # before the file is closed
             return image if image.mode == 'RGB' else image.convert('RGB')
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # on a corrupt file Pillow may raise nearly anything
+    except Exception as error:  # Pillow raises nearly anything for a corrupt file
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
-            raise OSError(
-                error.errno, error.strerror, path
-            ) from error  # it may be good
-        raise UserError(f'{path}: not a picture that can be read ({error})') from error
+            raise OSError(error.errno, error.strerror, path) from error
+        raise UserError(f'{path}: not a readable image ({error})') from error
 
 
-def bytescale(x):
-    """Stretch an array of any shape to uint8, its least value 0 and its greatest 255.
+def bytescale(x: np.ndarray) -> np.ndarray:
+    """Scale an array of any shape to uint8: its minimum becomes 0, its maximum 255.
 
-    SciPy 1.1's function of that name, which stood inside `imresize` and `imsave`: the
-    original stretches every crop before resizing and every sheet before saving.
-    A constant array becomes 0.
+    A constant array becomes 0. This is the `bytescale` of SciPy 1.1, which `imresize`
+    and `imsave` call: the original stretches the contrast of every crop before it
+    resizes the crop, and of every image grid before it saves the grid.
     """
     low, high = x.min(), x.max()
     scale = 255.0 / ((high - low) or 1)
@@ -73,37 +85,48 @@ def bytescale(x):
 
 @functools.lru_cache(maxsize=4096)
 def stretch_table(low, high):
-    """What `bytescale` makes of each of the 256 bytes, these being the extremes."""
+    """The result of `bytescale` for each byte of an image with this range: 256 bytes.
+
+    low, high  the minimum and the maximum of the image
+    """
     table = np.zeros(256, np.uint8)
     table[low : high + 1] = bytescale(np.arange(low, high + 1.0))
     return table.tobytes()
 
 
-def stretch_contrast(image):
-    """`bytescale` of a Pillow picture: RGB stays RGB, F becomes L.
+def stretch_contrast(image: Image.Image) -> Image.Image:
+    """`bytescale` for a Pillow image: RGB and L keep their mode, F becomes L.
 
-    Bytes go through a table, which gives the same and spares NumPy's floats.
+    A lookup table gives the same bytes as NumPy's float arithmetic, and is faster.
     """
     if image.mode == 'F':
         return Image.fromarray(bytescale(np.asarray(image, np.float64)))
     content = image.tobytes()
     if b'\x00' in content and b'\xff' in content:
-        return image  # it would stay as it is
+        return image  # the full range already
     pixels = np.frombuffer(content, np.uint8)
     table = stretch_table(int(pixels.min()), int(pixels.max()))
     return Image.frombytes(image.mode, image.size, content.translate(table))
 
 
-def center_crop(image, crop_h, crop_w=None):
-    """The middle crop_h x crop_w (None: square) of a Pillow picture, at most all."""
+def center_crop(
+    image: Image.Image, crop_h: int, crop_w: int | None = None
+) -> Image.Image:
+    """Crop crop_h x crop_w pixels from the centre of a Pillow image.
+
+    crop_w None means a square. A crop larger than the image keeps the whole image.
+    """
     w, h = image.size
     crop_h, crop_w = min(crop_h, h), min(crop_w or crop_h, w)
-    j, i = int(round((h - crop_h) / 2.0)), int(round((w - crop_w) / 2.0))
-    return image.crop((i, j, i + crop_w, j + crop_h))
+    top, left = int(round((h - crop_h) / 2.0)), int(round((w - crop_w) / 2.0))
+    return image.crop((left, top, left + crop_w, top + crop_h))
 
 
-def box_crop(image, box):
-    """The part of a Pillow picture in a box (x, y, width, height), or None."""
+def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
+    """Crop the part of a Pillow image that lies in a box; None if no part does.
+
+    box  (x, y, width, height) in pixels; x and y are those of the upper left corner
+    """
     x, y, width, height = box
     left, upper = max(x, 0), max(y, 0)
     right, lower = min(x + width, image.width), min(y + height, image.height)
@@ -112,108 +135,136 @@ def box_crop(image, box):
     return image.crop((left, upper, right, lower))
 
 
-def resize(image, height, width):
-    """A Pillow picture -> uint8 [height, width(, 3)], by Pillow's bilinear filter."""
+def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Resize a Pillow image with its bilinear filter: uint8 [height, width(, 3)]."""
     return np.asarray(image.resize((width, height), Image.BILINEAR))
 
 
 def load_image(
-    path,
-    input_height,
-    input_width=None,
-    resize_height=64,
-    resize_width=64,
-    crop=True,
-    grayscale=False,
-    box=None,
-):
-    """Read, crop (or not), stretch the contrast and resize, to uint8 [h, w(, 3)].
+    path: str,
+    input_height: int,
+    input_width: int | None = None,
+    resize_height: int = 64,
+    resize_width: int = 64,
+    crop: bool = True,
+    grayscale: bool = False,
+    box: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Read an image, crop it, stretch its contrast and resize it.
 
-    box (x, y, width, height), in pixels, is cropped to instead of the centre.
+    input_height, input_width    size of the crop, in pixels; width None: a square
+    resize_height, resize_width  size of the result, in pixels
+    crop                         False: use the whole image
+    box                          (x, y, width, height) in pixels: crop to this box
+                                 instead of the centre; (): the image has no box
+
+    Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`, without the 3.
+    Raises UserError for a file that is not a readable image, and for a missing box or
+    one outside the image.
     """
     image = open_image(path, grayscale)
     if box is not None:
         image = box_crop(image, box) if box else None
         if image is None:
-            raise UserError(f'{path}: no part of it is in its box {box or "(none)"}')
+            raise UserError(
+                f'{path}: its bounding box {box} lies outside the image'
+                if box
+                else f'{path}: it is not in the list of bounding boxes'
+            )
     elif crop:
         image = center_crop(image, input_height, input_width)
     return resize(stretch_contrast(image), resize_height, resize_width)
 
 
-def get_image(*args, **kwargs):
-    """`load_image`, same arguments, as float64 in [-1, 1], as a network is fed."""
+def get_image(*args, **kwargs) -> np.ndarray:
+    """`load_image`, with the same arguments, as float64 in [-1, 1] for the networks."""
     return load_image(*args, **kwargs) / 127.5 - 1.0
 
 
-def image_manifold_size(count):
-    """Rows and columns of the sheet of training samples: floor and ceil of the root."""
+def image_manifold_size(count: int) -> tuple[int, int]:
+    """(rows, columns) of the image grid of `count` training samples.
+
+    These are the square root of `count`, rounded down and rounded up.
+    """
     root = math.sqrt(count)
     return math.floor(root), math.ceil(root)
 
 
-def inverse_transform(images):
-    """[-1, 1] -> [0, 1]."""
+def inverse_transform(images: np.ndarray) -> np.ndarray:
+    """Map images from [-1, 1] to [0, 1]. Returns a new array."""
     unit = images + 1.0
-    unit /= 2.0  # in place, for the sake of many samples
+    unit /= 2.0  # in place, to save memory with many samples
     return unit
 
 
-def merge(images, size):
-    """Lay images [B, h, w, c] out, row by row, on a sheet of size (rows, columns).
+def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Arrange images [B, h, w, c] in a grid, row by row.
 
-    Returns float64 [rows * h, columns * w(, c if not 1)], 0 where no image is. There
-    are more rows than asked for if the images need them. Bytes stay bytes.
+    size  (rows, columns) of the grid; it gets more rows if the images need them
+
+    Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
+    where there is no image. It is uint8 if the images are, and otherwise float64.
     """
     count, h, w, c = images.shape
     columns = size[1]
     rows = max(size[0], math.ceil(count / columns))
-    kind = np.uint8 if images.dtype == np.uint8 else np.float64
-    sheet = np.zeros((rows * h, columns * w, c), kind)
+    dtype = np.uint8 if images.dtype == np.uint8 else np.float64
+    grid = np.zeros((rows * h, columns * w, c), dtype)
     for index, image in enumerate(images):
-        j, i = index // columns * h, index % columns * w
-        sheet[j : j + h, i : i + w] = image
-    return sheet[..., 0] if c == 1 else sheet
+        top, left = index // columns * h, index % columns * w
+        grid[top : top + h, left : left + w] = image
+    return grid[..., 0] if c == 1 else grid
 
 
-def save_images(images, size, path):
-    """Write images [B, h, w, c] in [-1, 1], or uint8, as a sheet of (rows, columns).
+def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c], floats in [-1, 1] or uint8, as one image grid.
 
-    The contrast of the whole sheet is stretched to 0..255, as in the original.
+    size  (rows, columns) of the grid
+
+    The contrast of the whole grid is stretched to 0..255, as in the original.
+    Raises UserError if the file cannot be written.
     """
     images = np.asarray(images)
     if images.dtype == np.uint8:
-        sheet = stretch_contrast(Image.fromarray(merge(images, size)))
+        grid = stretch_contrast(Image.fromarray(merge(images, size)))
     else:
-        sheet = Image.fromarray(bytescale(merge(inverse_transform(images), size)))
-    save_image(sheet, path)
+        grid = Image.fromarray(bytescale(merge(inverse_transform(images), size)))
+    save_image(grid, path)
 
 
-def save_image(picture, path):
-    """Write a Pillow picture, whole or not at all. Raises UserError."""
+def save_image(image: Image.Image, path: str) -> None:
+    """Write a Pillow image atomically. Raises UserError if that fails."""
     with write_errors(path), atomic_path(path) as temporary:
-        picture.save(temporary)
+        image.save(temporary)
 
 
-def make_gif(frames, path, duration=2):
-    """Write frames, each [h, w], [h, w, 1] or [h, w, 3] in 0 to 255, as an animation.
+def make_gif(frames: Sequence[np.ndarray], path: str, duration: float = 2) -> None:
+    """Write frames, each [h, w], [h, w, 1] or [h, w, 3] in [0, 255], as a GIF.
 
-    It loops for ever, once in `duration` seconds or, as viewers want 20 ms a frame, in
-    more if there are above 50 frames a second.
+    duration  seconds that all frames take together; above 50 frames a second they take
+              longer, because each frame is shown for at least 20 ms
+
+    The animation repeats for ever. Raises UserError if it cannot be written.
     """
-    pictures = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
-    save_gif(pictures, path, 1000 * duration // len(frames))
+    images = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
+    save_gif(images, path, 1000 * duration // len(frames))
 
 
-def save_gif(pictures, path, milliseconds):
-    """Write an iterable of Pillow pictures as an animation that loops for ever."""
-    pictures = iter(pictures)
+def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> None:
+    """Write Pillow images as a GIF that repeats for ever.
+
+    milliseconds  how long each image is shown; times below 20 are raised to 20,
+                  because many viewers slow down shorter ones
+
+    Raises UserError if the file cannot be written.
+    """
+    images = iter(images)
     with write_errors(path), atomic_path(path) as temporary:
-        next(pictures).save(
+        next(images).save(
             temporary,
             'GIF',
             save_all=True,
-            append_images=pictures,
-            duration=max(20, milliseconds),  # of each frame; viewers want 20
+            append_images=images,
+            duration=max(20, milliseconds),
             loop=0,
         )

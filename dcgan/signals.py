@@ -1,32 +1,35 @@
-"""Signals that ask a run to save and end."""
+"""Stop signals: the signals that ask a run to save its work and end."""
 
 import contextlib
 import signal
 import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from dcgan.errors import Interrupted
 
 
-def stop_signals():
+def stop_signals() -> list[int]:
     """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
 
-    Without those that are ignored, as SIGHUP is under nohup, or that C code handles.
+    Leaves out signals that the process ignores (under nohup, it ignores SIGHUP) and
+    signals whose handler was set by C code, because Python could not restore it.
     """
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     return [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
 
 
-def interrupt(number, frame):
-    """A handler of signals: raise Interrupted."""
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal handler that raises Interrupted."""
     raise Interrupted(number)
 
 
 @contextlib.contextmanager
-def deferred_signals():
-    """Give a list to which stop signals are added, instead of what they do.
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect stop signals in a list instead of handling them; yield that list.
 
-    A second one does it at once. Elsewhere than in the main thread, which alone gets
-    signals, the list stays empty.
+    A second signal is handled at once. In any thread but the main thread, which alone
+    can set signal handlers, the list stays empty.
     """
     caught = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,11 +1,14 @@
-"""How fast pictures are read: python tests/bench_data.py, 3 to 4 minutes on 2 cores.
+"""Measure how fast images are read: python tests/bench_data.py, 3 to 4 minutes.
 
-Makes 2,000 smooth JPEGs of 178x218, CelebA's size, to crop to 108x108 and resize to
-64x64, in batches of 64. Each way of reading runs in a process of its own, in turn, and
-its best round counts, for what disturbs can only slow it. Then it trains the full 64x64
-model on them for some iterations, and tells what share of them it waited for data.
+Writes 2,000 smooth JPEGs of 178x218, the size of CelebA's, and reads them in batches of
+64, cropped to 108x108 and resized to 64x64. The methods take turns, each in its own
+process. The best round of each method counts, because other load can only slow it down.
 
-The busier the pictures, the more all ways spend in libjpeg, and the closer they get.
+Then trains the full 64x64 model on these images for some iterations, and prints which
+part of the time it waited for data.
+
+The more detail the images have, the more time all methods spend in libjpeg, and the
+smaller their differences are. The 3 to 4 minutes are for 2 cores.
 """
 
 import os
@@ -23,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dcgan.datasets import open_dataset
 
-PICTURES, BATCH, ROUNDS, ITERATIONS = 2000, 64, 5, 40
+IMAGES, BATCH, ROUNDS, ITERATIONS = 2000, 64, 5, 40
 
 
 def main():
@@ -33,51 +36,51 @@ def main():
     with tempfile.TemporaryDirectory() as data_dir:
         folder = os.path.join(data_dir, 'jpegs')
         size = make_jpegs(folder)
-        print(f'{PICTURES} JPEGs of {size / 1000:.1f} kB, {os.cpu_count()} cores')
+        print(f'{IMAGES} JPEGs of {size / 1000:.1f} kB, {os.cpu_count()} cores')
         check(folder)
-        rates = {way: [] for way in WAYS}
+        rates = {method: [] for method in METHODS}
         for _ in range(ROUNDS):
-            for way in WAYS:
-                command = [sys.executable, __file__, way, folder]
-                rates[way].append(float(subprocess.check_output(command)))
-        report({way: max(values) for way, values in rates.items()})
+            for method in METHODS:
+                command = [sys.executable, __file__, method, folder]
+                rates[method].append(float(subprocess.check_output(command)))
+        report({method: max(values) for method, values in rates.items()})
         print(f'\nTraining the 64x64 model, batch {BATCH}, {ITERATIONS} iterations:')
         for options in ({'num_workers': 0}, {'num_workers': 2}, {'cache': True}):
             step, waited = train(data_dir, options)
             print(
-                f'{options}: {step * 1000:,.0f} ms each, {waited * 1000:.1f} ms '
-                f'({waited / step:.1%}) of them waiting for data'
+                f'{options}: {step * 1000:,.0f} ms a step, {waited * 1000:.1f} ms '
+                f'({waited / step:.1%}) of it waiting for data'
             )
 
 
 def make_jpegs(folder):
-    """Write random pictures, and return their mean size in bytes."""
+    """Write random images; return the mean size of their files in bytes."""
     rng = np.random.RandomState(0)
     os.makedirs(folder)
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         coarse = rng.randint(0, 256, (10, 8, 3)).astype(np.uint8)
-        picture = Image.fromarray(coarse).resize((178, 218), Image.BICUBIC)
-        picture.save(f'{folder}/{i:06d}.jpg')
-    return sum(path.stat().st_size for path in Path(folder).iterdir()) / PICTURES
+        image = Image.fromarray(coarse).resize((178, 218), Image.BICUBIC)
+        image.save(f'{folder}/{i:06d}.jpg')
+    return sum(path.stat().st_size for path in Path(folder).iterdir()) / IMAGES
 
 
-# Ways to read: each prepares, and returns a function that yields all batches once
+# The methods. Each prepares, and returns a function that yields all batches once.
 
 
 def straightforward(folder):
-    """The original's way, and SciPy 1.1's, on which it built: float32 in [-1, 1]."""
+    """The method of the original, with SciPy 1.1: float32 in [-1, 1]."""
     files = sorted(str(path) for path in Path(folder).glob('*.jpg'))
 
     def batches():
-        for start in range(0, PICTURES - BATCH + 1, BATCH):
+        for start in range(0, IMAGES - BATCH + 1, BATCH):
             chunk = files[start : start + BATCH]
-            batch = [straightforward_picture(path) for path in chunk]
+            batch = [straightforward_image(path) for path in chunk]
             yield np.array(batch).astype(np.float32)
 
     return batches
 
 
-def straightforward_picture(path):
+def straightforward_image(path):
     x = np.array(Image.open(path).convert('RGB')).astype(np.float64)
     h, w = x.shape[:2]
     j, i = int(round((h - 108) / 2.0)), int(round((w - 108) / 2.0))
@@ -91,36 +94,36 @@ def straightforward_picture(path):
 
 
 def ours(folder, **options):
-    """The bytes of our data set."""
+    """The method of this project: uint8."""
     dataset = open_dataset(folder, None, (64, 64), (108, 108), 1, 0, **options)
-    return lambda: (im for im, _ in dataset.batches(BATCH, PICTURES // BATCH))
+    return lambda: (images for images, _ in dataset.batches(BATCH, IMAGES // BATCH))
 
 
 def ours_as_floats(folder):
-    """The same numbers as the straightforward way gives."""
+    """The method of this project, converted to the floats of `straightforward`."""
     batches, floats = ours(folder), np.empty((BATCH, 64, 64, 3), np.float32)
     return lambda: (as_floats(images, floats) for images in batches())
 
 
 def as_floats(images, out=None):
-    """Bytes as model.py feeds them: in [-1, 1], without new memory."""
+    """Convert uint8 as model.py does, to float32 in [-1, 1]; `out` saves memory."""
     pixels = np.subtract(images, 127.5, out=out, dtype=np.float32)
     pixels /= 127.5
     return pixels
 
 
-WAYS = {
+METHODS = {
     'straightforward NumPy, floats': straightforward,
-    'ours in line, floats': ours_as_floats,
-    'ours in line': ours,
+    'ours inline, floats': ours_as_floats,
+    'ours inline': ours,
     'ours with 2 workers': lambda folder: ours(folder, num_workers=2),
     'ours from the cache': lambda folder: ours(folder, cache=True),
 }
 
 
-def rate(way, folder):
-    """Pictures a second in three passes, after one to warm up."""
-    batches = WAYS[way](folder)
+def rate(method, folder):
+    """Images per second in three passes, after one pass to warm up."""
+    batches = METHODS[method](folder)
     count = sum(len(batch) for batch in batches())
     start = time.perf_counter()
     for _ in range(3):
@@ -130,7 +133,7 @@ def rate(way, folder):
 
 
 def check(folder):
-    """Stop unless ours are the straightforward way's numbers."""
+    """Fail unless our images equal those of the straightforward method."""
     dataset = open_dataset(folder, None, (64, 64), (108, 108), 1, 0)
     dataset.order.sort()
     for i, expected in enumerate(straightforward(folder)()):
@@ -139,20 +142,21 @@ def check(folder):
 
 
 def report(rates):
-    straight, floats, line, workers, cache = rates.values()
-    ratios = (1, floats / straight, 1, workers / line, cache / line)
-    wanted = ('', 1.6, '', 1.5, 30)
-    print(f'\n{"":32}{"pictures/s":>12}{"times":>8}{"wanted":>8}')
-    for name, ratio, least in zip(rates, ratios, wanted):
-        print(f'{name:32}{rates[name]:12,.0f}{ratio:8.2f}{least:>8}')
+    """Print a table of images per second; floats and uint8 have a baseline each."""
+    straight, floats, inline, workers, cache = rates.values()
+    speedups = (1, floats / straight, 1, workers / inline, cache / inline)
+    targets = ('', 1.6, '', 1.5, 30)
+    print(f'\n{"":32}{"images/s":>12}{"speedup":>9}{"target":>8}')
+    for name, speedup, target in zip(rates, speedups, targets):
+        print(f'{name:32}{rates[name]:12,.0f}{speedup:9.2f}{target:>8}')
 
 
 # A real training run
 
 
 def train(data_dir, options):
-    """(seconds of an iteration, seconds of it waiting for data), means."""
-    from main import session_config, tf  # first, as it keeps TensorFlow quiet
+    """Mean (seconds of an iteration, seconds of them spent waiting for data)."""
+    from main import session_config, tf  # first: it silences TensorFlow's log
     from model import DCGAN
 
     with (
@@ -165,10 +169,10 @@ def train(data_dir, options):
         config.__dict__.update(learning_rate=0.0002, beta1=0.5, z_dist='normal01')
         config.__dict__.update(sample_freq=1000, ckpt_freq=1000, G_img_sum=False)
         config.__dict__.update(sample_dir=out, checkpoint_dir=out)
-        where = {'data_dir': data_dir, 'dataset_name': 'jpegs', 'out_dir': out}
-        dcgan = DCGAN(sess, **where, checkpoint_dir=out, **options)
-        waits, read = [], dcgan.data.batches
-        dcgan.data.batches = lambda *args: timed(read(*args), waits)
+        paths = {'data_dir': data_dir, 'dataset_name': 'jpegs', 'out_dir': out}
+        dcgan = DCGAN(sess, **paths, checkpoint_dir=out, **options)
+        waits, batches = [], dcgan.data.batches
+        dcgan.data.batches = lambda *args: timed(batches(*args), waits)
         stdout, sys.stdout = sys.stdout, null
         start = time.perf_counter()
         dcgan.train(config)
@@ -178,6 +182,7 @@ def train(data_dir, options):
 
 
 def timed(batches, waits):
+    """Yield the batches; append to `waits` the seconds that each one took."""
     while True:
         start = time.perf_counter()
         batch = next(batches, None)

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is found, labelled, cropped, decoded ahead and cached."""
+"""Folders of images: finding, labelling, cropping, decoding ahead and caching them."""
 
 import os
 import subprocess
@@ -18,10 +18,14 @@ from dcgan.errors import UserError
 SAMPLE_NAME = {'train': '000.png', 'val': '001.png', 'test': '002.png'}
 
 
-def open_set(folder, pattern=None, size=(8, 8), grayscale=False, seed=0, **reading):
+def open_set(
+    folder, pattern=None, size=(8, 8), grayscale=False, seed=0, **dataset_options
+):
     np.random.seed(seed)
     sizes = size, (20, 20)
-    return open_dataset(str(folder), pattern, *sizes, False, grayscale, **reading)
+    return open_dataset(
+        str(folder), pattern, *sizes, False, grayscale, **dataset_options
+    )
 
 
 def names(dataset):
@@ -38,32 +42,30 @@ def all_batches(dataset, size=4, epochs=2):
     return np.concatenate(images)
 
 
-def tear(path):
-    """Cut a picture's file short."""
+def truncate(path):
+    """Cut off the end of an image file."""
     path.write_bytes(path.read_bytes()[:-200])
 
 
-# What is found
+# Finding images
 
 
 @pytest.mark.parametrize('ending', ['JPG', 'jpeg', 'png', 'PNG', 'webp', 'bmp'])
-def test_other_types_are_used_where_there_is_no_jpg_and_it_is_said(
-    ending, tmp_path, capsys
-):
+def test_other_types_are_used_and_reported_if_there_is_no_jpg(ending, tmp_path, capsys):
     write_pictures(tmp_path, count=3, ending=ending)
     (tmp_path / 'notes.txt').write_text('')
     assert names(open_set(tmp_path)) == [f'{i:03d}.{ending}' for i in range(3)]
-    assert f'no *.jpg, so 3 *.{ending} are used' in capsys.readouterr().out
+    assert f'no *.jpg files, so 3 *.{ending} are used' in capsys.readouterr().out
 
 
-def test_jpg_alone_is_used_where_there_is_any_and_the_rest_is_said(tmp_path, capsys):
+def test_only_jpg_is_used_if_there_is_any_and_the_rest_is_reported(tmp_path, capsys):
     write_pictures(tmp_path, count=3, ending='jpg')
     write_pictures(tmp_path, count=2, ending='png')
     assert len(open_set(tmp_path)) == 3
-    assert 'only *.jpg is used, not 2 *.png' in capsys.readouterr().out
+    assert 'only *.jpg files are used, not 2 *.png' in capsys.readouterr().out
 
 
-def test_a_pattern_that_is_given_is_obeyed_exactly(tmp_path, capsys):
+def test_pattern_selects_exactly_the_files_that_match(tmp_path, capsys):
     write_pictures(tmp_path, count=3, ending='jpg')
     write_pictures(tmp_path, count=2, ending='png')
     assert len(open_set(tmp_path, '*.png')) == 2
@@ -81,7 +83,7 @@ def test_links_and_nested_folders_are_followed(tmp_path):
     assert len(dataset) == 6 and next(dataset.batches(6, 1))[0].shape == (6, 8, 8, 3)
 
 
-def test_folders_are_no_pictures(tmp_path):
+def test_folders_are_not_taken_for_images(tmp_path):
     write_pictures(tmp_path / 'deep', count=3, ending='jpg')
     (tmp_path / 'deep' / 'folder.jpg').mkdir()
     for pattern in ('**', '**/*', '**/*.jpg'):
@@ -89,7 +91,7 @@ def test_folders_are_no_pictures(tmp_path):
     assert len(open_set(tmp_path / 'deep')) == 3
 
 
-def test_grey_is_read_from_colour(tmp_path):
+def test_colour_images_can_be_read_in_greyscale(tmp_path):
     write_pictures(tmp_path, count=4)
     images, labels = next(open_set(tmp_path, grayscale=True).batches(4, 1))
     assert images.shape == (4, 8, 8, 1) and labels is None and np.ptp(images) > 9
@@ -100,7 +102,7 @@ def test_grey_is_read_from_colour(tmp_path):
 
 @pytest.fixture
 def classes(tmp_path):
-    """Grey pictures in class folders; the level tells the class."""
+    """Images in class folders; the channel that is not black is the label."""
     for label, name in enumerate(['ant', 'bee', 'cat']):
         os.makedirs(tmp_path / name)
         for i in range(4 + label):
@@ -111,47 +113,47 @@ def classes(tmp_path):
 
 
 @pytest.mark.parametrize('pattern', [None, '*.png', '*/*.png', '**/*.png'])
-def test_labels_are_those_of_the_class_folders(pattern, classes):
+def test_class_folders_determine_the_labels(pattern, classes):
     dataset = open_set(classes, pattern, by_class=True)
     images, labels = next(dataset.batches(15, 1))
     assert (images[:, :, 0, 0].argmax(1) == labels).all()
     assert np.bincount(labels).tolist() == [4, 5, 6] and dataset.classes == 3
-    assert dataset.contents == '15 pictures: 4 ant, 5 bee, 6 cat'
+    assert dataset.contents == '15 images: 4 ant, 5 bee, 6 cat'
 
 
-def test_each_class_may_have_its_own_type_of_pictures(classes):
+def test_each_class_may_have_its_own_image_type(classes):
     for path in (classes / 'bee').iterdir():
         Image.open(path).save(path.with_suffix('.jpg'))
         path.unlink()
     assert len(open_set(classes, by_class=True)) == 15
 
 
-def test_a_replaced_picture_brings_its_own_label(classes):
-    for i in range(120):  # so that one of them is less than 1%
+def test_replacement_image_brings_its_own_label(classes):
+    for i in range(120):  # so that one unusable image is less than 1%
         Image.new('RGB', (8, 8)).save(classes / 'ant' / f'x{i}.png')
     (classes / 'cat' / '3.png').write_bytes(b'')
     dataset = open_set(classes, by_class=True)
     images, labels = next(dataset.batches(len(dataset), 1))
-    drawn = images[:, :, 0, 0].any(1)
-    assert (images[drawn, :, 0, 0].argmax(1) == labels[drawn]).all()
-    assert np.bincount(labels).sum() == 135 and len(dataset.unreadable) == 1
+    coloured = images[:, :, 0, 0].any(1)
+    assert (images[coloured, :, 0, 0].argmax(1) == labels[coloured]).all()
+    assert np.bincount(labels).sum() == 135 and len(dataset.unusable) == 1
 
 
-def test_a_class_without_pictures_is_told(classes):
+def test_class_without_images_is_reported(classes):
     (classes / 'dog').mkdir()
-    with pytest.raises(UserError, match='a class has no pictures: .*, 0 dog'):
+    with pytest.raises(UserError, match='a class has no images .*, 0 dog'):
         open_set(classes, by_class=True)
 
 
-def test_a_picture_outside_the_classes_is_told(classes):
+def test_image_outside_the_class_folders_is_reported(classes):
     Image.new('RGB', (8, 8)).save(classes / 'stray.png')
     with pytest.raises(UserError, match=r'stray\.png is in no class folder'):
         open_set(classes, '**/*.png', by_class=True)
 
 
-def test_a_folder_without_classes_is_told(tmp_path):
+def test_folder_without_class_folders_is_reported(tmp_path):
     write_pictures(tmp_path)
-    with pytest.raises(UserError, match='no class folders, which --conditional needs'):
+    with pytest.raises(UserError, match='no class folders; --conditional needs one'):
         open_set(tmp_path, by_class=True)
 
 
@@ -160,7 +162,7 @@ def test_a_folder_without_classes_is_told(tmp_path):
 
 @pytest.fixture(params=['beside', 'above'])
 def celeba(request, tmp_path):
-    """Three aligned PNG pictures, and the lists, which name JPEG, in either place."""
+    """Three PNG images, and lists of JPEG names beside them or one folder above."""
     folder = tmp_path / 'data' / 'celebA'
     write_pictures(folder, count=3)
     place = folder if request.param == 'beside' else folder.parent
@@ -175,136 +177,150 @@ def celeba(request, tmp_path):
 
 
 @pytest.mark.parametrize('partition', ['train', 'val', 'test'])
-def test_a_partition_is_that_of_the_list(partition, celeba):
+def test_partition_holds_the_images_that_the_list_assigns_to_it(partition, celeba):
     assert names(open_set(celeba, partition=partition)) == [SAMPLE_NAME[partition]]
 
 
-def test_all_needs_no_list(tmp_path):
+def test_partition_all_needs_no_list(tmp_path):
     write_pictures(tmp_path, count=3)
     assert len(open_set(tmp_path, partition='all')) == 3
 
 
-def test_a_box_is_cropped_to_as_far_as_it_is_in_the_picture(celeba):
+def test_images_are_cropped_to_the_part_of_the_box_inside_them(celeba):
     for name in ('000', '001'):
-        picture = Image.open(celeba / f'{name}.png')
+        image = Image.open(celeba / f'{name}.png')
         box = (2, 3, 12, 15) if name == '000' else (0, 0, 10, 10)
-        picture.crop(box).save(celeba / f'{name}.webp', lossless=True)
+        image.crop(box).save(celeba / f'{name}.webp', lossless=True)
     boxed = open_set(celeba, '*.png', bbox=True)
     cropped = open_set(celeba, '*.webp')
     for i in range(2):
         assert (boxed._decode([i])[0] == cropped._decode([i])[0]).all()
 
 
-def test_a_picture_without_a_box_cannot_be_used(celeba):
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        ('002.jpg 0 0 0 0', 'its bounding box (0, 0, 0, 0) lies outside the image'),
+        ('004.jpg 0 0 9 9', 'it is not in the list of bounding boxes'),
+    ],
+)
+def test_image_without_a_valid_box_cannot_be_used(row, message, celeba, capsys):
+    rows = f'000.jpg 0 0 9 9\n001.jpg 0 0 9 9\n{row}\n'
+    (celeba / 'list_bbox_celeba.txt').write_text(rows)
     with pytest.raises(UserError, match=r'002\.png'):
         all_batches(open_set(celeba, bbox=True), size=3)
+    assert f'002.png: {message}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('reading', [{'bbox': True}, {'partition': 'val'}])
-def test_a_missing_list_is_named(reading, tmp_path):
+@pytest.mark.parametrize('dataset_options', [{'bbox': True}, {'partition': 'val'}])
+def test_missing_list_is_reported_by_name(dataset_options, tmp_path):
     write_pictures(tmp_path)
-    message = r'list_\w+\.txt is neither there .*"download.py celebA" fetches it'
+    message = r'list_\w+\.txt is missing, .*"download.py celebA" downloads it'
     with pytest.raises(UserError, match=message):
-        open_set(tmp_path, **reading)
+        open_set(tmp_path, **dataset_options)
 
 
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (b'<html>\xff', 'not a list of CelebA'),
-        (b'', 'cut short, 0 rows are there of 1'),
-        (b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n', 'cut short, 1 rows are there of 2'),
-        (b'000.jpg 1 2 3 4\n001.jpg 1 2', "not a list of CelebA: '001.jpg 1 2'"),
-        (b'000.jpg 1 2 3 x\n', "not a list of CelebA: '000.jpg 1 2 3 x'"),
+        (b'<html>\xff', "not one of CelebA's lists: invalid row '<html>"),
+        (b'', 'truncated: 0 rows instead of 1'),
+        (b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n', 'truncated: 1 rows instead of 2'),
+        (b'000.jpg 1 2 3 4\n001.jpg 1 2', "not one of CelebA's .* row '001.jpg 1 2'"),
+        (b'000.jpg 1 2 3 x\n', "not one of CelebA's .* row '000.jpg 1 2 3 x'"),
     ],
 )
-def test_a_list_that_is_none_is_named(content, message, celeba):
+def test_invalid_list_is_reported_by_name(content, message, celeba):
     (celeba / 'list_bbox_celeba.txt').write_bytes(content)
     with pytest.raises(UserError, match=rf'list_bbox_celeba\.txt: {message}'):
         open_set(celeba, bbox=True)
 
 
-def test_a_list_may_be_parted_by_commas(celeba):
+def test_columns_of_a_list_may_be_separated_by_commas(celeba):
     list_ = celeba / 'list_eval_partition.txt'
     list_.write_text('image_id,partition\n000.jpg,2\n001.jpg,2\n002.jpg,1\n')
     assert len(open_set(celeba, partition='test')) == 2
 
 
-def test_pictures_that_a_list_does_not_have_are_counted(celeba, capsys):
+def test_images_that_are_missing_from_a_list_are_counted(celeba, capsys):
     (celeba / 'list_eval_partition.txt').write_text('000.jpg 2\n')
     assert len(open_set(celeba, partition='test')) == 1
-    assert '2 pictures are not in the list of partitions' in capsys.readouterr().out
+    assert '2 images are left out: they are not in list_eval' in capsys.readouterr().out
 
 
-def test_an_empty_partition_is_told(celeba):
+def test_empty_partition_is_reported(celeba):
     (celeba / '001.png').unlink()
-    with pytest.raises(UserError, match='none of its pictures is in partition val'):
+    with pytest.raises(UserError, match='has no images of partition val'):
         open_set(celeba, partition='val')
 
 
-# Pictures that cannot be decoded
+# Images that cannot be used
 
 
 @pytest.fixture
-def torn(tmp_path):
-    """A folder of 200 pictures, of which two cannot be decoded."""
+def damaged(tmp_path):
+    """A folder of 200 images. Two of them cannot be decoded."""
     write_pictures(tmp_path, count=200, size=(9, 9))
-    tear(tmp_path / '003.png')
+    truncate(tmp_path / '003.png')
     (tmp_path / '100.png').unlink()
     (tmp_path / '100.png').symlink_to('nowhere')
     return tmp_path
 
 
-def test_what_cannot_be_decoded_is_named_once_and_replaced(torn, capsys):
-    images = all_batches(open_set(torn), size=20, epochs=3)
-    said = capsys.readouterr().out.splitlines()
+def test_undecodable_images_are_reported_once_and_replaced(damaged, capsys):
+    images = all_batches(open_set(damaged), size=20, epochs=3)
+    printed = capsys.readouterr().out.splitlines()
     assert len(images) == 600 and images.reshape(600, -1).any(1).all()
-    assert len(said) == 3 and '*.png are used' in said[0]
-    assert {line.split(': ')[0] for line in said[1:]} == {
-        ' [!] Left out, 1 so far',
-        ' [!] Left out, 2 so far',
+    assert len(printed) == 3 and '*.png are used' in printed[0]
+    assert {line.split(': ')[0] for line in printed[1:]} == {
+        ' [!] Image left out, 1 so far',
+        ' [!] Image left out, 2 so far',
     }
-    assert sum('003.png' in line for line in said) == 1
+    assert sum('003.png' in line for line in printed) == 1
 
 
-@pytest.mark.parametrize('reading', [{'num_workers': 2}, {'cache': True}])
-def test_the_replacement_is_the_same_however_it_is_read(reading, torn):
-    in_line = all_batches(open_set(torn), size=20)
-    assert (all_batches(open_set(torn, **reading), size=20) == in_line).all()
+@pytest.mark.parametrize('dataset_options', [{'num_workers': 2}, {'cache': True}])
+def test_replacement_does_not_depend_on_workers_or_cache(dataset_options, damaged):
+    without_workers = all_batches(open_set(damaged), size=20)
+    assert (
+        all_batches(open_set(damaged, **dataset_options), size=20) == without_workers
+    ).all()
 
 
-@pytest.mark.parametrize('reading', [{}, {'num_workers': 2}, {'cache': True}])
-def test_more_than_one_percent_ends_it_with_the_list(reading, torn):
-    (torn / '050.png').write_bytes(b'')
-    message = '3 of 200 .* above 1%; .*003.png, .*050.png, .*100.png'
+@pytest.mark.parametrize('dataset_options', [{}, {'num_workers': 2}, {'cache': True}])
+def test_more_than_1_percent_unusable_images_are_an_error_that_lists_them(
+    dataset_options, damaged
+):
+    (damaged / '050.png').write_bytes(b'')
+    message = '3 of 200 .* more than 1%; .*003.png, .*050.png, .*100.png'
     with pytest.raises(UserError, match=message):
-        all_batches(open_set(torn, **reading))
-    assert not list(torn.glob('.cache/*-*'))
+        all_batches(open_set(damaged, **dataset_options))
+    assert not list(damaged.glob('.cache/*-*'))
 
 
-def test_any_name_of_a_torn_picture_can_be_said(torn, capfdbinary):
-    os.rename(torn / '003.png', os.fsencode(torn) + b'/\n\xff.png')
-    all_batches(open_set(torn), size=50)
-    said = capfdbinary.readouterr().out.decode('ascii').splitlines()
-    assert len(said) == 3 and any('\\udcff.png' in line for line in said)
+def test_any_name_of_a_corrupt_image_can_be_printed(damaged, capfdbinary):
+    os.rename(damaged / '003.png', os.fsencode(damaged) + b'/\n\xff.png')
+    all_batches(open_set(damaged), size=50)
+    printed = capfdbinary.readouterr().out.decode('ascii').splitlines()
+    assert len(printed) == 3 and any('\\udcff.png' in line for line in printed)
 
 
-def test_a_set_of_which_nothing_decodes_ends_it(tmp_path):
+def test_data_set_without_any_usable_image_is_an_error(tmp_path):
     for i in range(8):
         (tmp_path / f'{i}.jpg').write_text('<html>')
-    with pytest.raises(UserError, match='1 of 8 pictures cannot be used'):
+    with pytest.raises(UserError, match='1 of 8 images cannot be used'):
         next(open_set(tmp_path).batches(4, 1))
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_a_bomb_counts_as_one(torn, monkeypatch, capsys):
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)  # for a small bomb
-    Image.new('RGB', (11, 10)).save(torn / '003.png')
-    all_batches(open_set(torn), size=50)
+def test_decompression_bomb_counts_as_an_unusable_image(damaged, monkeypatch, capsys):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)  # so that a small bomb will do
+    Image.new('RGB', (11, 10)).save(damaged / '003.png')
+    all_batches(open_set(damaged), size=50)
     assert '003.png: larger than 100 pixels' in capsys.readouterr().out
 
 
-def test_a_bomb_of_pillow_s_own_limit_is_refused(tmp_path):
+def test_image_above_the_limit_of_pillow_is_rejected(tmp_path):
     Image.new('1', (20000, 20000)).save(tmp_path / 'bomb.png')  # 50 kB
     with pytest.raises(UserError, match=r'bomb\.png: .*(exceeds limit|larger than)'):
         utils.imread(str(tmp_path / 'bomb.png'))
@@ -314,13 +330,15 @@ def test_a_bomb_of_pillow_s_own_limit_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('workers', [1, 2, 3])
-def test_any_number_of_workers_gives_the_same_batches(workers, tmp_path):
+def test_number_of_workers_does_not_change_the_batches(workers, tmp_path):
     write_pictures(tmp_path, count=21)
-    in_line = all_batches(open_set(tmp_path))
-    assert (all_batches(open_set(tmp_path, num_workers=workers)) == in_line).all()
+    without_workers = all_batches(open_set(tmp_path))
+    assert (
+        all_batches(open_set(tmp_path, num_workers=workers)) == without_workers
+    ).all()
 
 
-def test_reading_ahead_draws_no_random_numbers(tmp_path):
+def test_decoding_ahead_draws_no_random_numbers(tmp_path):
     write_pictures(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     before = np.random.get_state()[2]
@@ -328,7 +346,7 @@ def test_reading_ahead_draws_no_random_numbers(tmp_path):
     assert np.random.get_state()[2] == before
 
 
-def test_workers_are_ahead_by_two_batches_each(tmp_path):
+def test_each_worker_reads_ahead_by_at_most_two_batches(tmp_path):
     write_pictures(tmp_path, count=20)
     dataset, taken = open_set(tmp_path, num_workers=3), []
 
@@ -344,21 +362,23 @@ def test_workers_are_ahead_by_two_batches_each(tmp_path):
         assert len(taken) == i + 7
 
 
-def test_an_epoch_that_is_left_does_not_mix_with_the_next(tmp_path):
+def test_batches_of_an_abandoned_epoch_do_not_reach_the_next(tmp_path):
     write_pictures(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     next(dataset.batches(4, 5))
     assert (next(dataset.batches(4, 5))[0] == dataset.take(dataset.order[:4])[0]).all()
 
 
-def test_a_worker_that_dies_is_told(tmp_path):
+def test_death_of_a_worker_is_reported(tmp_path):
     write_pictures(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     batches = dataset.batches(4, 5)
     next(batches)
     for process in dataset.workers.processes:
         process.kill()
-    with pytest.raises(UserError, match=r'ended \(-9\).*lower --num_workers'):
+    with pytest.raises(
+        UserError, match=r'ended with exit code -9: .*lower --num_workers'
+    ):
         list(batches)
 
 
@@ -383,7 +403,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
 
 
 def wait_until(condition, seconds=20):
-    """Whether a condition comes true within some seconds."""
+    """Whether the condition becomes true within this many seconds."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -404,7 +424,7 @@ def cache_files(folder):
     return sorted((folder / '.cache').glob('[!.]*-*'))
 
 
-def test_a_cache_gives_the_same_batches_and_is_built_once(tmp_path, capsys):
+def test_cache_gives_the_same_batches_and_is_built_once(tmp_path, capsys):
     write_pictures(tmp_path, count=21)
     without = all_batches(open_set(tmp_path))
     for built in (True, False):
@@ -414,18 +434,18 @@ def test_a_cache_gives_the_same_batches_and_is_built_once(tmp_path, capsys):
     assert 21 * 8 * 8 * 3 <= path.stat().st_size < 21 * 8 * 8 * 3 + 10
 
 
-def change_a_picture(folder):
+def modify_an_image(folder):
     os.utime(folder / '000.png', ns=(0, 1))
     return {}
 
 
-def add_a_picture(folder):
+def add_an_image(folder):
     Image.new('RGB', (8, 8)).save(folder / 'new.png')
     return {}
 
 
-@pytest.mark.parametrize('change', [change_a_picture, add_a_picture])
-def test_a_cache_of_other_files_is_replaced(change, tmp_path):
+@pytest.mark.parametrize('change', [modify_an_image, add_an_image])
+def test_cache_is_replaced_if_the_image_files_change(change, tmp_path):
     write_pictures(tmp_path)
     open_set(tmp_path, cache=True)
     before = cache_files(tmp_path)
@@ -436,7 +456,7 @@ def test_a_cache_of_other_files_is_replaced(change, tmp_path):
 
 
 @pytest.mark.parametrize('change', [{'size': (9, 8)}, {'grayscale': True}])
-def test_other_settings_have_a_cache_of_their_own(change, tmp_path):
+def test_each_setting_has_a_cache_of_its_own(change, tmp_path):
     write_pictures(tmp_path)
     open_set(tmp_path, cache=True)
     cached = all_batches(open_set(tmp_path, cache=True, **change))
@@ -445,7 +465,7 @@ def test_other_settings_have_a_cache_of_their_own(change, tmp_path):
 
 
 @pytest.mark.parametrize('size', [0, 100, -1])
-def test_a_damaged_cache_is_rebuilt(size, tmp_path):
+def test_corrupt_cache_is_rebuilt(size, tmp_path):
     write_pictures(tmp_path)
     open_set(tmp_path, cache=True)
     (path,) = cache_files(tmp_path)
@@ -454,7 +474,7 @@ def test_a_damaged_cache_is_rebuilt(size, tmp_path):
     assert (cached == all_batches(open_set(tmp_path))).all()
 
 
-def test_a_cache_that_is_there_needs_no_writing(tmp_path):
+def test_existing_cache_is_used_without_writing(tmp_path):
     write_pictures(tmp_path)
     open_set(tmp_path, cache=True)
     (tmp_path / '.cache' / 'lock').unlink()
@@ -462,25 +482,25 @@ def test_a_cache_that_is_there_needs_no_writing(tmp_path):
     assert len(open_set(tmp_path, cache=True)) == 10
 
 
-def test_what_a_cache_could_not_read_is_tried_again(torn):
-    whole, path = (torn / '004.png').read_bytes(), torn / '003.png'
-    path.write_bytes(bytes(len(whole)))
+def test_images_that_failed_when_the_cache_was_built_are_tried_again(damaged):
+    content, path = (damaged / '004.png').read_bytes(), damaged / '003.png'
+    path.write_bytes(bytes(len(content)))
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
-    open_set(torn, cache=True)
-    path.write_bytes(whole)
-    os.utime(path, ns=times)  # the cache stays as it is
-    cached = all_batches(open_set(torn, cache=True), size=20)
-    assert (cached == all_batches(open_set(torn), size=20)).all()
+    open_set(damaged, cache=True)
+    path.write_bytes(content)
+    os.utime(path, ns=times)  # so that the cache stays valid
+    cached = all_batches(open_set(damaged, cache=True), size=20)
+    assert (cached == all_batches(open_set(damaged), size=20)).all()
 
 
 def children():
-    """The processes that this one has started and that still run."""
+    """Ids of the running processes that this process has started."""
     tasks = Path('/proc/self/task').glob('*/children')
     pids = {int(pid) for task in tasks for pid in task.read_text().split()}
     return {pid for pid in pids if is_running(pid)}
 
 
-def test_processes_that_built_a_cache_end(tmp_path, monkeypatch):
+def test_decoding_processes_end_when_the_cache_is_built(tmp_path, monkeypatch):
     write_pictures(tmp_path)
     before, during = children(), []
     monkeypatch.setattr(os, 'fsync', lambda _: during.append(children()))
@@ -488,7 +508,7 @@ def test_processes_that_built_a_cache_end(tmp_path, monkeypatch):
     assert len(during[0] - before) == 2 and children() == before and len(dataset) == 10
 
 
-def test_processes_end_with_their_data_set_and_start_again_when_needed(tmp_path):
+def test_decoding_processes_end_with_close_and_start_again_when_needed(tmp_path):
     write_pictures(tmp_path, count=20)
     before, dataset = children(), open_set(tmp_path, num_workers=2)
     for _ in range(2):
@@ -502,13 +522,13 @@ def test_processes_end_with_their_data_set_and_start_again_when_needed(tmp_path)
     assert wait_until(lambda: children() == before)
 
 
-@pytest.mark.parametrize('reading', [{}, {'num_workers': 1}])
-def test_a_disk_that_fails_is_not_taken_for_a_bad_image(reading, tmp_path):
+@pytest.mark.parametrize('dataset_options', [{}, {'num_workers': 1}])
+def test_disk_error_is_not_reported_as_an_unusable_image(dataset_options, tmp_path):
     write_pictures(tmp_path, count=200)
     (tmp_path / '003.png').unlink()
     (tmp_path / '003.png').symlink_to('/proc/self/mem')  # reading it is an I/O error
     with pytest.raises(OSError, match=r'Input/output error: .*003\.png'):
-        all_batches(open_set(tmp_path, **reading))
+        all_batches(open_set(tmp_path, **dataset_options))
 
 
 BUILD = """
@@ -519,7 +539,7 @@ open_dataset(folder, None, size, (8, 8), 0, 0, cache=True)
 """
 
 
-def test_an_interrupted_cache_is_built_by_the_next_run(tmp_path):
+def test_next_run_rebuilds_a_cache_whose_building_was_killed(tmp_path):
     write_pictures(tmp_path, count=300, size=(200, 200))
     command = [sys.executable, '-c', BUILD, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -532,20 +552,20 @@ def test_an_interrupted_cache_is_built_by_the_next_run(tmp_path):
     assert list(tmp_path.glob('.cache/*-*')) == cache_files(tmp_path) != []
 
 
-def test_two_runs_at_once_build_one_cache(tmp_path):
+def test_two_simultaneous_runs_build_the_cache_once(tmp_path):
     write_pictures(tmp_path, count=300, size=(200, 200))
     command = [sys.executable, '-c', BUILD, str(tmp_path)]
     options = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     both = [subprocess.Popen(command, **options) for _ in range(2)]
-    said = [process.communicate() for process in both]
+    outputs = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum('cache: 100%' in err for _, err in said) == 1
+    assert sum('cache: 100%' in err for _, err in outputs) == 1
     cached = open_set(tmp_path, size=(64, 64), cache=True)
     without = open_set(tmp_path, size=(64, 64))
     assert (next(cached.batches(50, 1))[0] == next(without.batches(50, 1))[0]).all()
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_cache_that_cannot_be_written_is_reported(tmp_path):
     write_pictures(tmp_path)
     (tmp_path / '.cache').write_text('a file')
     with pytest.raises(UserError, match=r'\.cache: cannot be used .*; leave out --cac'):

@@ -162,7 +162,7 @@ def test_faces_are_read_by_their_lists_through_workers_into_a_cache(home):
     for built in (True, False):
         result = run('main.py', '--train', *args, *SMALL, cwd=home)
         assert result.returncode == 0, result.stderr
-        assert ' [*] faces: 9 pictures\n' in result.stdout
+        assert ' [*] faces: 9 images\n' in result.stdout
         assert ('cache: 100%' in result.stderr) == built
 
 
@@ -230,7 +230,7 @@ def test_other_output_sizes_resize_the_digits(home):
         (['--dataset', 'none', '--train'], './data/none: no such data folder'),
         (
             ['--dataset', 'cats', '--train', '--input_fname_pattern', '*.gif'],
-            "matches '*.gif'; there are 9 *.png",
+            "matches '*.gif'; the folder holds 9 *.png",
         ),
         (['--dataset', 'none'], './out: no trained run of dataset none'),
         (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
@@ -252,9 +252,9 @@ def test_other_output_sizes_resize_the_digits(home):
         (['--dataset', 'set', '--train', '--bbox'], '--bbox is for pictures'),
         (
             ['--dataset', 'cats', '--train', '--partition', 'val'],
-            'list_eval_partition.txt is neither there nor',
+            'list_eval_partition.txt is missing, here and in',
         ),
-        (['--dataset', 'torn', '--train', *SMALL], '1 of 9 pictures cannot be used'),
+        (['--dataset', 'torn', '--train', *SMALL], '1 of 9 images cannot be used'),
         (['--dataset', 'set', '--z_dim', 9], 'g_h0_lin/Matrix [10, 1024]'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--out_dir', 'data/set/f'],
@@ -312,7 +312,7 @@ def test_a_damaged_data_file_ends_in_one_line(home):
     path.write_bytes(path.read_bytes()[:-5])
     result = run('main.py', '--dataset', 'cut', '--train', *SMALL, cwd=home)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
-    assert 'train-images-idx3-ubyte: damaged or cut short' in result.stderr
+    assert 'train-images-idx3-ubyte: corrupt or truncated' in result.stderr
 
 
 def test_losses_that_are_not_numbers_end_in_one_line(home):

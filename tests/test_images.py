@@ -1,4 +1,4 @@
-"""Reading pictures and writing sheets and animations."""
+"""Reading images, and writing files, image grids and animations."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def save(path, array, **options):
     return str(path)
 
 
-def test_a_crop_larger_than_the_picture_takes_all_of_it(tmp_path):
+def test_crop_larger_than_the_image_keeps_the_whole_image(tmp_path):
     path = save(tmp_path / 'a.png', np.arange(60).reshape(5, 4, 3))
     whole = utils.get_image(path, 5, 4, 8, 8, crop=False)
     assert (utils.get_image(path, 108, 108, 8, 8, crop=True) == whole).all()
@@ -30,7 +30,7 @@ def test_a_crop_larger_than_the_picture_takes_all_of_it(tmp_path):
     ).all()
 
 
-def test_contrast_of_the_crop_is_stretched_before_it_is_resized(tmp_path):
+def test_contrast_of_the_crop_is_stretched_before_resizing(tmp_path):
     pixels = np.full((10, 10, 3), 50)
     pixels[0] = 255  # outside the crop
     pixels[5, 5] = 60
@@ -38,59 +38,59 @@ def test_contrast_of_the_crop_is_stretched_before_it_is_resized(tmp_path):
     assert image.min() == -1 and image.max() == 1
 
 
-def test_colour_is_turned_upright_as_exif_says(tmp_path):
+def test_colour_images_are_rotated_as_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees
     path = save(tmp_path / 'a.jpg', np.zeros((4, 6, 3)), exif=exif)
     assert utils.imread(path).shape == (6, 4, 3)
 
 
-def test_sixteen_bits_are_cut_to_eight(tmp_path):
+def test_16_bits_are_cut_to_8(tmp_path):
     Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(tmp_path / 'a.png')
     assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_greys_of_32_bits_are_refused_not_turned_black(tmp_path):
+def test_32_bit_greyscale_is_rejected(tmp_path):
     levels = np.array([[0, 100, 255]], np.int32)
     Image.fromarray(levels).save(tmp_path / 'a.tif')
-    with pytest.raises(UserError, match=r'a\.tif: 32-bit greys cannot be used'):
+    with pytest.raises(UserError, match=r'a\.tif: 32-bit greyscale is not supported'):
         utils.imread(str(tmp_path / 'a.tif'))
 
 
-def test_what_is_no_picture_is_named(tmp_path):
+def test_file_that_is_not_an_image_is_reported_by_name(tmp_path):
     (tmp_path / 'a.jpg').write_text('<html>')
-    with pytest.raises(UserError, match=r'a\.jpg: not a picture that can be read'):
+    with pytest.raises(UserError, match=r'a\.jpg: not a readable image'):
         utils.get_image(str(tmp_path / 'a.jpg'), 8)
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 5, 7, 8, 12, 64])
-def test_any_number_of_images_makes_a_sheet(count, tmp_path):
+def test_any_number_of_images_fits_in_a_grid(count, tmp_path):
     images = np.random.RandomState(0).uniform(-1, 1, (count, 4, 5, 3))
-    path = tmp_path / 'sheet.png'
+    path = tmp_path / 'grid.png'
     utils.save_images(images, utils.image_manifold_size(count), str(path))
-    sheet = np.asarray(Image.open(path))
-    assert sheet.min() == 0 and sheet.max() == 255
-    cells = (sheet.shape[0] // 4) * (sheet.shape[1] // 5)
-    assert sheet.shape[:2] == (sheet.shape[0] // 4 * 4, sheet.shape[1] // 5 * 5)
-    assert count <= cells < count + sheet.shape[1] // 5
+    grid = np.asarray(Image.open(path))
+    assert grid.min() == 0 and grid.max() == 255
+    cells = (grid.shape[0] // 4) * (grid.shape[1] // 5)
+    assert grid.shape[:2] == (grid.shape[0] // 4 * 4, grid.shape[1] // 5 * 5)
+    assert count <= cells < count + grid.shape[1] // 5
 
 
-def test_manifold_size_is_the_original_s():
+def test_manifold_size_equals_that_of_the_original():
     sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
     assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / 'sheet.png'
+def test_file_is_replaced_completely_or_not_at_all(tmp_path):
+    path = tmp_path / 'grid.png'
     path.write_text('before')
     with pytest.raises(KeyboardInterrupt), atomic_path(str(path)) as temporary:
         with open(temporary, 'w') as file:
-            file.write('half of')
+            file.write('first half')
         raise KeyboardInterrupt
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
 
 
-def test_leftovers_are_those_of_processes_that_have_ended(tmp_path):
+def test_only_temporary_files_of_ended_processes_are_removed(tmp_path):
     command = [sys.executable, '-c', 'import os; print(os.getpid())']
     ended = int(subprocess.run(command, capture_output=True, text=True).stdout)
     host, day = socket.gethostname(), 24 * 60 * 60
@@ -113,14 +113,14 @@ def test_leftovers_are_those_of_processes_that_have_ended(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-def test_warnings_of_whoever_imports_utils_stay_as_they_are():
+def test_importing_utils_leaves_warning_filters_alone():
     script = 'import warnings, PIL.Image, numpy; old = warnings.filters[:]; '
     script += 'import utils; assert warnings.filters == old, warnings.filters'
     subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
-def test_an_animation_has_a_frame_for_each_image(channels, tmp_path):
+def test_animation_has_one_frame_for_each_image(channels, tmp_path):
     frames = np.random.RandomState(0).uniform(0, 255, (6, 8, 9, channels))
     utils.make_gif(frames, str(tmp_path / 'a.gif'))
     with Image.open(tmp_path / 'a.gif') as gif:
@@ -128,7 +128,7 @@ def test_an_animation_has_a_frame_for_each_image(channels, tmp_path):
         assert gif.info['duration'] == 330 and gif.info['loop'] == 0
 
 
-def test_z_is_drawn_in_its_distribution():
+def test_z_is_drawn_from_the_requested_distribution():
     np.random.seed(0)
     signed = utils.gen_random('uniform_signed', (100, 50))
     unsigned = utils.gen_random('uniform_unsigned', (100, 50))
@@ -138,7 +138,7 @@ def test_z_is_drawn_in_its_distribution():
     assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
 
 
-def test_an_unknown_distribution_is_told_the_three():
+def test_unknown_distribution_is_reported_with_the_three_valid_ones():
     message = 'normal01, uniform_signed, uniform_unsigned'
     with pytest.raises(UserError, match=message):
         utils.gen_random('uniform', (2, 2))
