@@ -189,7 +189,7 @@ flags.DEFINE_enum(
     'visualize_option',
     '1',
     [*map(str, range(len(samples.VISUALIZE_OPTIONS))), *samples.VISUALIZE_OPTIONS],
-    'Latent-space visualization, by number or name; docs/samples.md shows them',
+    'Latent-space visualization, see docs/samples.md, by number or name',
 )
 flags.DEFINE_string(
     'arithmetic',

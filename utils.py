@@ -1,14 +1,26 @@
-"""The original's helpers, by their names."""
+"""The original's helpers, with its names and order of arguments.
+
+Images as arrays are [h, w, 3] or, in greyscale, [h, w]. Data sets read their images by
+dcgan.images.load_image, which gives the same pixels and is faster.
+"""
+
+import math
+import pprint
+
+import numpy as np
+from PIL import Image
 
 from dcgan.files import expand_path, timestamp
 from dcgan.images import (
-    center_crop,
-    get_image,
+    bytescale,
+    center_slice,
     image_manifold_size,
     imread,
+    imsave,
     inverse_transform,
     make_gif,
     merge,
+    resize,
     save_images,
 )
 from dcgan.samples import gen_random, visualize
@@ -18,16 +30,81 @@ __all__ = [
     'expand_path',
     'gen_random',
     'get_image',
+    'get_stddev',
     'image_manifold_size',
     'imread',
+    'imsave',
     'inverse_transform',
     'make_gif',
     'merge',
+    'merge_images',
+    'pp',
     'save_images',
     'show_all_variables',
     'timestamp',
+    'transform',
     'visualize',
 ]
+
+pp = pprint.PrettyPrinter()
+
+
+def get_image(
+    image_path,
+    input_height,
+    input_width=None,
+    resize_height=64,
+    resize_width=64,
+    crop=True,
+    grayscale=False,
+):
+    """Read an image file and `transform` it. Raises UserError if it is not an image."""
+    image = imread(image_path, grayscale)
+    return transform(
+        image, input_height, input_width, resize_height, resize_width, crop
+    )
+
+
+def transform(
+    image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
+):
+    """Crop the centre of an image, or take all of it; resize it for the networks.
+
+    `image` is in [0, 255]. Returns float64 [resize_height, resize_width(, 3)] in
+    [-1, 1]. input_width None means a square crop.
+    """
+    if crop:
+        image = center_crop(
+            image, input_height, input_width, resize_height, resize_width
+        )
+    else:
+        image = imresize(image, resize_height, resize_width)
+    return image / 127.5 - 1.0
+
+
+def center_crop(x, crop_h, crop_w=None, resize_h=64, resize_w=64):
+    """Crop the centre of an array image and resize it: uint8 [resize_h, resize_w(, 3)].
+
+    crop_w None means a square. A crop larger than the image keeps the whole image.
+    """
+    h, w = x.shape[:2]
+    rows, columns = center_slice(h, crop_h), center_slice(w, crop_w or crop_h)
+    return imresize(x[rows, columns], resize_h, resize_w)
+
+
+def imresize(x, height, width):
+    """Stretch the contrast of an array image and resize it, as SciPy 1.1 did."""
+    return resize(Image.fromarray(bytescale(x)), height, width)
+
+
+def merge_images(images, size):
+    """Map images from [-1, 1] to [0, 1]. `size` is not used, as in the original."""
+    return inverse_transform(images)
+
+
+def get_stddev(x, k_h, k_w):
+    """1 / sqrt(k_h * k_w * channels of the tensor x)."""
+    return 1 / math.sqrt(k_h * k_w * int(x.shape[-1]))
 
 
 def show_all_variables():
@@ -37,7 +114,7 @@ def show_all_variables():
     print('---------\nVariables: name (type shape) [size]\n---------')
     count = size = 0
     for v in tf.trainable_variables():
-        n = v.shape.num_elements()
+        n = int(np.prod(v.shape.as_list()))
         count, size = count + n, size + n * v.dtype.size
         shape = 'x'.join(map(str, v.shape.as_list()))
         print(f'{v.name} ({v.dtype.name} {shape}) [{n}, bytes: {n * v.dtype.size}]')

@@ -74,7 +74,7 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
 
 
 def write_exports(dcgan, config, step: int) -> None:
-    """Write what the flags --export, --freeze and --saved_model ask for; print where."""
+    """Write what --export, --freeze and --saved_model ask for; print where."""
     folders = {
         'export': f'export_b{config.batch_size}',
         'freeze': f'frozen_b{config.batch_size}',

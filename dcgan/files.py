@@ -156,7 +156,7 @@ def swap_folders(new: str, old: str) -> None:
         paths = os.fsencode(new), os.fsencode(old)
         if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
             return
-    aside = temporary_path(f'{old}-before')
+    aside = f'{old}.before'  # not a temporary name: if this process is killed, it stays
     os.rename(old, aside)
     os.rename(new, old)
     os.rename(aside, new)
@@ -204,9 +204,12 @@ def expand_path(path: str) -> str:
     return os.path.expanduser(os.path.expandvars(path))
 
 
-def timestamp() -> str:
-    """Local time, for example 20250131.235959, for the name of a run."""
-    return time.strftime('%Y%m%d.%H%M%S')
+def timestamp(s: str = '%Y%m%d.%H%M%S', ts: float | None = None) -> str:
+    """Local time in the format `s`, for example 20250131.235959, for the name of a run.
+
+    ts  seconds since 1970; None: now
+    """
+    return time.strftime(s, time.localtime(ts))
 
 
 def utc_timestamp() -> str:

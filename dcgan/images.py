@@ -109,17 +109,11 @@ def stretch_contrast(image: Image.Image) -> Image.Image:
     return Image.frombytes(image.mode, image.size, content.translate(table))
 
 
-def center_crop(
-    image: Image.Image, crop_h: int, crop_w: int | None = None
-) -> Image.Image:
-    """Crop crop_h x crop_w pixels from the centre of a Pillow image.
-
-    crop_w None means a square. A crop larger than the image keeps the whole image.
-    """
-    w, h = image.size
-    crop_h, crop_w = min(crop_h, h), min(crop_w or crop_h, w)
-    top, left = int(round((h - crop_h) / 2.0)), int(round((w - crop_w) / 2.0))
-    return image.crop((left, top, left + crop_w, top + crop_h))
+def center_slice(size: int, crop: int) -> slice:
+    """The `crop` pixels in the centre of `size` pixels; at most all of them."""
+    crop = min(crop, size)
+    start = int(round((size - crop) / 2.0))
+    return slice(start, start + crop)
 
 
 def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
@@ -172,13 +166,10 @@ def load_image(
                 else f'{path}: it is not in the list of bounding boxes'
             )
     elif crop:
-        image = center_crop(image, input_height, input_width)
+        rows = center_slice(image.height, input_height)
+        columns = center_slice(image.width, input_width or input_height)
+        image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
     return resize(stretch_contrast(image), resize_height, resize_width)
-
-
-def get_image(*args, **kwargs) -> np.ndarray:
-    """`load_image`, with the same arguments, as float64 in [-1, 1] for the networks."""
-    return load_image(*args, **kwargs) / 127.5 - 1.0
 
 
 def image_manifold_size(count: int) -> tuple[int, int]:
@@ -225,11 +216,17 @@ def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
     Raises UserError if the file cannot be written.
     """
     images = np.asarray(images)
-    if images.dtype == np.uint8:
-        grid = stretch_contrast(Image.fromarray(merge(images, size)))
+    is_uint8 = images.dtype == np.uint8
+    imsave(images if is_uint8 else inverse_transform(images), size, path)
+
+
+def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c] of any range as `save_images` does."""
+    grid = merge(images, size)
+    if grid.dtype == np.uint8:
+        save_image(stretch_contrast(Image.fromarray(grid)), path)
     else:
-        grid = Image.fromarray(bytescale(merge(inverse_transform(images), size)))
-    save_image(grid, path)
+        save_image(Image.fromarray(bytescale(grid)), path)
 
 
 def save_image(image: Image.Image, path: str) -> None:
@@ -238,16 +235,23 @@ def save_image(image: Image.Image, path: str) -> None:
         image.save(temporary)
 
 
-def make_gif(frames: Sequence[np.ndarray], path: str, duration: float = 2) -> None:
-    """Write frames, each [h, w], [h, w, 1] or [h, w, 3] in [0, 255], as a GIF.
+def make_gif(
+    images: Sequence[np.ndarray],
+    fname: str,
+    duration: float = 2,
+    true_image: bool = False,
+) -> None:
+    """Write images, each [h, w], [h, w, 1] or [h, w, 3], as a GIF that repeats.
 
-    duration  seconds that all frames take together; above 50 frames a second they take
-              longer, because each frame is shown for at least 20 ms
+    duration    seconds that all images take together; above 50 images a second they
+                take longer, because each image is shown for at least 20 ms
+    true_image  the images are in [0, 255], not in [-1, 1]
 
-    The animation repeats for ever. Raises UserError if it cannot be written.
+    Raises UserError if the file cannot be written.
     """
-    images = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
-    save_gif(images, path, 1000 * duration // len(frames))
+    frames = (image if true_image else (image + 1) / 2 * 255 for image in images)
+    frames = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
+    save_gif(frames, fname, 1000 * duration // len(images))
 
 
 def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> None:

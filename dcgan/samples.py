@@ -270,7 +270,7 @@ def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
 
     def write_gif(frames, name, duration=2):
         path = os.path.join(sample_dir, name)
-        make_gif(frames, path, duration)
+        make_gif(frames, path, duration, true_image=True)
         print_path(path)
 
     if option == 0:

@@ -20,6 +20,9 @@ def help_text(doc: str, flags, names: list[str], groups: dict[str, str]) -> str:
         kind = '|'.join(values) if values else flag.flag_type()
         head = f'  --[no]{name}' if kind == 'bool' else f'  --{name} <{kind}>'
         text = flag.help.partition(': ')[2] if values else flag.help
+        if len(head) > WIDTH:
+            head = f'  --{name} <choice>'
+            text += f': {", ".join(values)}'
         if kind != 'bool' and flag.default not in (None, ''):
             text += f' (default: {flag.default})'
         lines += [head, *wrapped(text)]

@@ -43,15 +43,19 @@ from unittest import mock
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import main as _  # first, as it keeps TensorFlow quiet
+from dcgan.startup import import_tensorflow
+
+import_tensorflow()  # first, because it hides TensorFlow's log
 
 # isort: split
 import numpy as np
+import tensorflow.compat.v1 as tf
 from bench_data import make_jpegs
 
 import model
+from dcgan import kernels
+from dcgan.devices import session_config
 from dcgan.idx import write_idx
-from dcgan.kernels import has_bfloat16
 from dcgan.samples import draw_batches, to_uint8
 
 SIDE = 4096  # of the large matrices
@@ -114,7 +118,7 @@ def measure(size, batch):
     arguments = {**settings(size), 'batch_size': batch, 'sample_num': batch}
     row = {'size': size, 'batch': batch}
     ways = {'original': original(arguments), 'float32': ours(arguments, 'float32')}
-    if has_bfloat16():
+    if kernels.has_bfloat16():
         ways['bfloat16'] = ours(arguments, 'bfloat16')
     steps = {name: step for name, (step, _, _) in ways.items()}
     products = {dtype: product(dtype) for dtype in ways if dtype != 'original'}
@@ -171,7 +175,7 @@ def original(arguments):
     config.gpu_options.allow_growth = True
     with tf.Graph().as_default():
         sess = tf.Session(config=config)
-        with mock.patch.multiple(model, **ORIGINAL_LAYERS):
+        with kernels.plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
             dcgan = model.DCGAN(sess, data_dir=None, **arguments)
         d_step, g_step = (
             tf.train.AdamOptimizer(CONFIG.learning_rate, beta1=CONFIG.beta1).minimize(
@@ -276,34 +280,7 @@ SMALLER_SIDE = {
 }
 
 
-# The original's layers, in TensorFlow's words of today
-
-
-def original_conv2d(x, output_dim, name):
-    with tf.variable_scope(name):
-        initializer = tf.truncated_normal_initializer(stddev=0.02)
-        w = tf.get_variable('w', [5, 5, x.shape[-1], output_dim], None, initializer)
-        biases = tf.get_variable('biases', [output_dim], None, tf.zeros_initializer())
-        return tf.nn.bias_add(tf.nn.conv2d(x, w, 2, 'SAME'), biases)
-
-
-def original_deconv2d(x, output_shape, name):
-    c = output_shape[-1]
-    with tf.variable_scope(name):
-        initializer = tf.random_normal_initializer(stddev=0.02)
-        w = tf.get_variable('w', [5, 5, c, x.shape[-1]], None, initializer)
-        biases = tf.get_variable('biases', [c], None, tf.zeros_initializer())
-        deconv = tf.nn.conv2d_transpose(x, w, output_shape, 2, 'SAME')
-        return tf.nn.bias_add(deconv, biases)
-
-
-def original_linear(x, output_size, name):
-    with tf.variable_scope(name):
-        initializer = tf.random_normal_initializer(stddev=0.02)
-        shape = [x.shape[-1], output_size]
-        matrix = tf.get_variable('Matrix', shape, None, initializer)
-        bias = tf.get_variable('bias', [output_size], None, tf.zeros_initializer())
-        return tf.matmul(x, matrix) + bias
+# What the original writes in other words than TensorFlow's own ops
 
 
 def original_conv_cond_concat(x, y):
@@ -312,9 +289,6 @@ def original_conv_cond_concat(x, y):
 
 
 ORIGINAL_LAYERS = {
-    'conv2d': original_conv2d,
-    'deconv2d': original_deconv2d,
-    'linear': original_linear,
     'conv_cond_concat': original_conv_cond_concat,
     'lrelu': lambda x: tf.maximum(x, 0.2 * x),
 }

@@ -20,7 +20,9 @@ def drive(tmp_path, script, *args):
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize('case', ['cond28', 'rgb64', 'rgb_odd'])
+@pytest.mark.parametrize(
+    'case', [pytest.param('cond28', marks=pytest.mark.smoke), 'rgb64', 'rgb_odd']
+)
 def test_recording_of_the_original_holds(case, tmp_path, capsys):
     shutil.copytree(GOLDEN / case / 'checkpoint', tmp_path / 'checkpoint')
     settings = GOLDEN / case / 'case.json'

@@ -10,6 +10,8 @@ from dcgan.datasets import Dataset, open_dataset
 from dcgan.errors import UserError
 from dcgan.idx import idx_summary, read_idx, write_idx
 
+pytestmark = pytest.mark.smoke
+
 
 def open_set(folder, pattern='*.png', size=(8, 8)):
     return open_dataset(str(folder), pattern, size, (20, 20), False, False)

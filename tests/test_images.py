@@ -15,6 +15,8 @@ import utils
 from dcgan.errors import UserError
 from dcgan.files import atomic_path, remove_leftovers
 
+pytestmark = pytest.mark.smoke
+
 
 def save(path, array, **options):
     Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)

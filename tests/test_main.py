@@ -26,8 +26,8 @@ from conftest import (
 from PIL import Image
 
 from dcgan import runs as runs_module
-from dcgan.files import write_json
 from dcgan.devices import print_device
+from dcgan.files import write_json
 from dcgan.idx import idx_summary, read_idx
 from dcgan.kernels import has_bfloat16
 from dcgan.runs import newest_run
@@ -72,6 +72,7 @@ def run_folder(home, dataset):
     return folder
 
 
+@pytest.mark.smoke
 def test_a_labelled_set_trains_with_no_other_flag(runs):
     assert runs['set'].returncode == 0, runs['set'].stderr
     lines = [tuple(map(int, groups)) for groups in LINE.findall(runs['set'].stdout)]
@@ -175,6 +176,7 @@ def test_sampling_needs_the_run_folder_alone(home, tmp_path):
     assert Image.open(tmp_path / path).size == (16 * 10, 16 * 10)
 
 
+@pytest.mark.smoke
 def test_sampling_leaves_the_record_of_the_run_alone(home):
     flags = run_folder(home, 'set') / 'FLAGS.json'
     before = flags.read_bytes()
@@ -233,7 +235,7 @@ def test_other_output_sizes_resize_the_digits(home):
             "matches '*.gif'; the folder holds 9 *.png",
         ),
         (['--dataset', 'none'], './out: no trained run of dataset none'),
-        (['--out_name', 'none'], './out/none/checkpoint: no checkpoint is there'),
+        (['--out_name', 'none'], './out/none/checkpoint: no checkpoint found'),
         (['--dataset', 'set', '--train'], '20 images do not fill a batch of 64'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--train_size', 5],
@@ -249,7 +251,7 @@ def test_other_output_sizes_resize_the_digits(home):
         ),
         (['--dataset', 'cats', '--train', '--conditional'], 'no class folders'),
         (['--dataset', 'none', '--train', '--conditional'], 'no such data folder'),
-        (['--dataset', 'set', '--train', '--bbox'], '--bbox is for pictures'),
+        (['--dataset', 'set', '--train', '--bbox'], '--bbox is for images'),
         (
             ['--dataset', 'cats', '--train', '--partition', 'val'],
             'list_eval_partition.txt is missing, here and in',
@@ -448,3 +450,13 @@ def test_digits_are_made_where_they_are_missing(tmp_path):
     assert idx_summary(str(tmp_path / 'data' / 'digits')) == (28, 28, 10)
     images = read_idx(f'{tmp_path}/data/digits/train-images-idx3-ubyte')
     assert images.shape == (60000, 28, 28) and np.ptp(images) > 200
+
+
+def test_help_lists_flags_by_concern_in_lines_that_stand_alone(home):
+    result = run('main.py', '--help', cwd=home)
+    assert result.returncode == 0 and result.stderr == ''
+    names = re.findall(r'^  --(?:\[no\])?(\w+)', result.stdout, re.MULTILINE)
+    flags = json.loads((run_folder(home, 'set') / 'FLAGS.json').read_text())
+    assert names[:3] == ['train', 'epoch', 'learning_rate'] and set(names) == set(flags)
+    assert 'Data:\n  --dataset <string>\n' in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 88

@@ -1,10 +1,17 @@
 """Layers against the same thing in NumPy."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
+import original_style
 import pytest
 import tensorflow.compat.v1 as tf
+from conftest import ROOT
 
 import ops
+from dcgan import kernels
 
 
 def evaluate(sess, tensor):
@@ -206,3 +213,71 @@ def test_initial_weights_have_the_deviation_of_the_paper(sess):
         weights = sess.run(variable(name))  # truncated at two deviations: 0.88 of it
         assert abs(weights.std() - deviation) < 3e-4, name
     assert abs(sess.run(variable('c/w'))).max() <= 0.04
+
+
+# heights and widths of image, kernel and strides
+@pytest.mark.parametrize(
+    'size, kernel, strides', [((9, 8), (3, 5), (2, 2)), ((8, 6), (4, 4), (1, 2))]
+)
+def test_kernels_and_strides_need_not_be_square(sess, size, kernel, strides):
+    def conv(x):
+        return ops.conv2d(x, 4, *kernel, *strides)
+
+    def plain_conv(x, w, biases):
+        return tf.nn.conv2d(x, w, strides, 'SAME') + biases
+
+    def deconv(x):
+        return ops.deconv2d(x, [5, *size, 4], *kernel, *strides)
+
+    def plain_deconv(x, w, biases):
+        return tf.nn.conv2d_transpose(x, w, [5, *size, 4], strides, 'SAME') + biases
+
+    small = [-(-n // stride) for n, stride in zip(size, strides)]
+    compare(sess, conv, plain_conv, (5, *size, 3), tf.float32)
+    with tf.Graph().as_default(), tf.Session() as other:
+        compare(other, deconv, plain_deconv, (5, *small, 3), tf.float32)
+
+
+def test_layers_return_their_variables_if_asked(sess):
+    x = tf.ones([2, 4, 4, 3])
+    images, w, biases = ops.deconv2d(x, [2, 8, 8, 5], name='d', with_w=True)
+    output, matrix, bias = ops.linear(tf.ones([2, 3]), 4, bias_start=0.5, with_w=True)
+    assert images.shape == [2, 8, 8, 5] and output.shape == [2, 4]
+    names = [v.op.name for v in (w, biases, matrix, bias)]
+    assert names == ['d/w', 'd/biases', 'Linear/Matrix', 'Linear/bias']
+    assert evaluate(sess, bias).tolist() == [0.5] * 4
+
+
+def test_plain_ops_are_those_of_tensorflow_alone(sess):
+    def op_types(x):
+        x = ops.deconv2d(ops.conv2d(x, 4), [2, 8, 8, 3])
+        ops.linear(tf.reshape(x, [2, -1]), 5)
+        return {op.type for op in tf.get_default_graph().get_operations()}
+
+    with kernels.plain_ops():
+        types = op_types(tf.ones([2, 8, 8, 3]))
+    assert {'Conv2D', 'Conv2DBackpropInput', 'MatMul'} < types
+    assert not types & {'IdentityN', 'GatherV2', 'DepthToSpace'}
+    with tf.Graph().as_default():
+        types = op_types(tf.ones([2, 8, 8, 3]))
+    assert ('DepthToSpace' in types) == (not tf.config.list_physical_devices('GPU'))
+
+
+@pytest.mark.parametrize('in_own_process', [False, True])
+def test_a_model_on_ops_gives_what_the_original_recorded(in_own_process):
+    folder = ROOT / 'tests' / 'golden' / 'rgb64'
+    args = [str(folder / 'checkpoint' / 'model.b12-1'), str(folder / 'forward.npz')]
+    if in_own_process:  # with TensorFlow 2's behaviour disabled
+        script = ROOT / 'tests' / 'original_style.py'
+        result = subprocess.run(
+            [sys.executable, str(script), *args],
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        found = dict(line.split() for line in result.stdout.splitlines())
+    else:
+        found = original_style.differences(*args)
+    assert list(found) == ['sampler', 'G', 'D', 'D_logits', 'D_', 'D_logits_']
+    assert all(float(difference) < 1e-4 for difference in found.values()), found

@@ -1,0 +1,40 @@
+"""The layout of the code: which module imports which."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.smoke
+# each module may import those before it
+ORDER = 'errors files signals images idx decoding datasets samples kernels checkpoints '
+ORDER += 'training export devices runs startup usage transfers digits ops utils model '
+ORDER += 'download main'
+MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
+def test_imports_run_one_way(path):
+    tree, order = ast.parse(path.read_text()), ORDER.split()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == 'dcgan':
+            names = [f'dcgan.{alias.name}' for alias in node.names]
+        else:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            imported = name.removeprefix('dcgan.')
+            if (ROOT / f'{name.replace(".", "/")}.py').exists():
+                assert order.index(imported) < order.index(path.stem), name
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
+def test_modules_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 560
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            is_constructor = path.stem == 'model' and node.name == '__init__'
+            assert length <= 60 or is_constructor, node.name
