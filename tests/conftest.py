@@ -1,4 +1,4 @@
-"""What the tests share: tiny data sets, tiny models, and the real command line."""
+"""Helpers of the tests: small data sets, small models, runs of the command line."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-import main  # before TensorFlow, whose import it makes quiet
+import main  # comes first, because it silences the log of TensorFlow
 
 # isort: split
 import numpy as np
@@ -22,12 +22,17 @@ from dcgan.idx import write_idx
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent
-SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]  # and small networks
+# flags of a small model
+SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]
 SMALL += ['--gf_dim', 4, '--df_dim', 4, '--gfc_dim', 8, '--dfc_dim', 8]
 
 
 def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
-    """A labelled set of random pictures in IDX files."""
+    """Write a labelled set of random images as IDX files; returns images, labels.
+
+    Images are uint8 [count, size, size], labels uint8 [count]. The labels are the
+    classes in turn: 0, 1, ..., classes - 1, 0, 1, ...
+    """
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (count, size, size)).astype(np.uint8)
     labels = (np.arange(count) % classes).astype(np.uint8)
@@ -36,8 +41,8 @@ def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
     return images, labels
 
 
-def write_pictures(folder, count=10, size=(20, 24), ending='png'):
-    """A folder of random RGB pictures, width x height."""
+def write_images(folder, count=10, size=(20, 24), ending='png'):
+    """Write random RGB images, of `size` (width, height), to 000.png, 001.png, ..."""
     rng = np.random.RandomState(0)
     os.makedirs(folder, exist_ok=True)
     for i in range(count):
@@ -47,15 +52,19 @@ def write_pictures(folder, count=10, size=(20, 24), ending='png'):
 
 @pytest.fixture
 def sess():
-    """A session on a graph of its own."""
+    """A session with a new graph, in which TensorFlow's seed is 1."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         yield session
 
 
 @pytest.fixture
-def tiny(sess):
-    """A maker of tiny models with initial weights; keyword arguments are DCGAN's."""
+def make_dcgan(sess):
+    """A function that builds a tiny model and initializes its weights.
+
+    It takes the keyword arguments of DCGAN, and a session if it is not `sess`. Without
+    further arguments, the model is not conditional and has no data set.
+    """
 
     def make(session=sess, **changes):
         settings = dict(
@@ -70,12 +79,15 @@ def tiny(sess):
 
 
 def command(script, *args, python_flags=()):
-    """What a user would type to run a script of the project."""
+    """Return the command that runs a script of the project, as a list of strings."""
     return [sys.executable, *python_flags, str(ROOT / script), *map(str, args)]
 
 
 def run(script, *args, cwd, python_flags=(), **env):
-    """Run a script of the project as a user would, in a folder of their own."""
+    """Run a script of the project in a new process, with `cwd` as working folder.
+
+    `env` are further environment variables.
+    """
     return subprocess.run(
         command(script, *args, python_flags=python_flags),
         cwd=cwd,
@@ -86,43 +98,46 @@ def run(script, *args, cwd, python_flags=(), **env):
     )
 
 
-def run_here(*args, cwd):
-    """What run('main.py', ...) gives, in this process: without the time to start one.
+def run_in_process(*args, cwd):
+    """Run main.py in this process, which saves the time to start another one.
 
-    Of what is printed, Python's part.
+    Returns the same as run('main.py', *args, cwd=cwd), except that stdout and stderr
+    lack the output of native code.
     """
-    out, err = io.StringIO(), io.StringIO()
-    before, hook = os.getcwd(), threading.excepthook
+    stdout, stderr = io.StringIO(), io.StringIO()
+    cwd_before, excepthook = os.getcwd(), threading.excepthook
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     os.chdir(cwd)
     try:
         with (
             flagsaver(),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
             tf.Graph().as_default(),
         ):
             main.run(['main.py', *map(str, args)])
-    except SystemExit as end:
-        result = end.code or 0
+    except SystemExit as error:
+        status = error.code or 0
     finally:
-        os.chdir(before)
-        threading.excepthook = hook
+        os.chdir(cwd_before)
+        threading.excepthook = excepthook
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if isinstance(result, str):  # which Python prints at its end
-        print(result, file=err)
-        result = 1
-    return subprocess.CompletedProcess(args, result, out.getvalue(), err.getvalue())
+    if isinstance(status, str):  # Python prints this message when the process exits
+        print(status, file=stderr)
+        status = 1
+    return subprocess.CompletedProcess(
+        args, status, stdout.getvalue(), stderr.getvalue()
+    )
 
 
-def stored(checkpoint_dir):
-    """{name: array} of the newest checkpoint in a folder."""
+def read_checkpoint(checkpoint_dir):
+    """Return {variable name: array} of the newest checkpoint in a folder."""
     reader = tf.train.load_checkpoint(str(checkpoint_dir))
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
 def clean_environment():
-    """The environment, but for what the import of main.py has set."""
-    own = ('TF_CPP_MIN_LOG_LEVEL', 'TF_USE_LEGACY_KERAS')
-    return {k: v for k, v in os.environ.items() if k not in own}
+    """The environment variables, except those that importing main.py has set."""
+    set_by_main = ('TF_CPP_MIN_LOG_LEVEL', 'TF_USE_LEGACY_KERAS')
+    return {k: v for k, v in os.environ.items() if k not in set_by_main}

@@ -26,7 +26,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import main as _  # noqa: F401, I001, comes first: it silences TensorFlow's log
-from conftest import SMALL, clean_environment, command, stored, write_pictures
+from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
 
 BATCHES_PER_EPOCH = 20
 BATCH_SIZE = 8  # as in SMALL
@@ -83,7 +83,7 @@ def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) 
     rng = random.Random(seed)
     epochs = -(-(iterations or 40 * kills) // BATCHES_PER_EPOCH)
     image_count = BATCHES_PER_EPOCH * BATCH_SIZE
-    write_pictures(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
+    write_images(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
     text, status = train(folder, 'never_stopped', epochs)
     expected = losses(text)
     assert status == 0 and len(expected) == epochs * BATCHES_PER_EPOCH, text
@@ -104,7 +104,7 @@ def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) 
     text, status = train(folder, 'killed', epochs)
     assert status == 0 and check_process(text, expected, done) == len(expected), text
     reference, resumed = (
-        stored(f'{folder}/out/{name}/checkpoint')
+        read_checkpoint(f'{folder}/out/{name}/checkpoint')
         for name in ('never_stopped', 'killed')
     )
     assert reference.keys() == resumed.keys()

@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from conftest import write_idx_set, write_pictures
+from conftest import write_idx_set, write_images
 
 from dcgan.datasets import Dataset, open_dataset
 from dcgan.errors import UserError
@@ -17,7 +17,7 @@ def open_set(folder, pattern='*.png', size=(8, 8)):
     return open_dataset(str(folder), pattern, size, (20, 20), False, False)
 
 
-@pytest.mark.parametrize('write', [write_idx_set, write_pictures])
+@pytest.mark.parametrize('write', [write_idx_set, write_images])
 def test_both_kinds_of_data_set_offer_the_same_interface(write, tmp_path):
     write(tmp_path)
     dataset = open_set(tmp_path)
@@ -55,7 +55,7 @@ def test_training_split_comes_first_and_seed_547_shuffles_the_set(tmp_path):
 
 def test_summary_gives_size_and_classes_of_idx_folders_only(tmp_path):
     write_idx_set(tmp_path / 'set', size=12, classes=4)
-    write_pictures(tmp_path / 'cats')
+    write_images(tmp_path / 'cats')
     assert idx_summary(str(tmp_path / 'set')) == (12, 12, 4)
     assert idx_summary(str(tmp_path / 'cats')) is None
     assert idx_summary(str(tmp_path / 'none')) is None
@@ -173,7 +173,7 @@ def test_idx_images_with_two_channels_are_rejected(tmp_path):
 
 
 def test_image_files_are_sorted_and_then_shuffled_for_every_epoch(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     expected = [f'{tmp_path}/{i:03d}.png' for i in range(10)]
     np.random.seed(3)
     dataset = open_set(tmp_path)
@@ -185,14 +185,14 @@ def test_image_files_are_sorted_and_then_shuffled_for_every_epoch(tmp_path):
 
 
 def test_images_are_uint8_and_have_the_output_size(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     images, labels = next(open_set(tmp_path).batches(4, 1))
     assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
     assert labels is None
 
 
 def test_images_in_nested_folders_with_brackets_are_found(tmp_path):
-    write_pictures(tmp_path / 'a [1]' / 'deep')
+    write_images(tmp_path / 'a [1]' / 'deep')
     assert len(open_set(tmp_path / 'a [1]', pattern='**/*.png')) == 10
 
 
@@ -202,7 +202,7 @@ def test_missing_folder_is_reported(tmp_path):
 
 
 def test_pattern_without_matches_reports_the_images_in_the_folder(tmp_path):
-    write_pictures(tmp_path, count=3)
+    write_images(tmp_path, count=3)
     (tmp_path / 'notes.txt').write_text('')
     message = r"no file matches '\*\.jpg'; the folder holds 3 \*\.png: try .*'\*\.png'"
     with pytest.raises(UserError, match=message):
@@ -210,7 +210,7 @@ def test_pattern_without_matches_reports_the_images_in_the_folder(tmp_path):
 
 
 def test_pattern_without_matches_reports_images_in_subfolders(tmp_path):
-    write_pictures(tmp_path / 'deep', count=3)
+    write_images(tmp_path / 'deep', count=3)
     with pytest.raises(UserError, match=r"try --input_fname_pattern '\*\*/\*\.png'"):
         open_set(tmp_path, pattern='*.jpg')
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_pictures
+from conftest import ROOT, write_images
 from PIL import Image
 
 import utils
@@ -52,22 +52,22 @@ def truncate(path):
 
 @pytest.mark.parametrize('ending', ['JPG', 'jpeg', 'png', 'PNG', 'webp', 'bmp'])
 def test_other_types_are_used_and_reported_if_there_is_no_jpg(ending, tmp_path, capsys):
-    write_pictures(tmp_path, count=3, ending=ending)
+    write_images(tmp_path, count=3, ending=ending)
     (tmp_path / 'notes.txt').write_text('')
     assert names(open_set(tmp_path)) == [f'{i:03d}.{ending}' for i in range(3)]
     assert f'no *.jpg files, so 3 *.{ending} are used' in capsys.readouterr().out
 
 
 def test_only_jpg_is_used_if_there_is_any_and_the_rest_is_reported(tmp_path, capsys):
-    write_pictures(tmp_path, count=3, ending='jpg')
-    write_pictures(tmp_path, count=2, ending='png')
+    write_images(tmp_path, count=3, ending='jpg')
+    write_images(tmp_path, count=2, ending='png')
     assert len(open_set(tmp_path)) == 3
     assert 'only *.jpg files are used, not 2 *.png' in capsys.readouterr().out
 
 
 def test_pattern_selects_exactly_the_files_that_match(tmp_path, capsys):
-    write_pictures(tmp_path, count=3, ending='jpg')
-    write_pictures(tmp_path, count=2, ending='png')
+    write_images(tmp_path, count=3, ending='jpg')
+    write_images(tmp_path, count=2, ending='png')
     assert len(open_set(tmp_path, '*.png')) == 2
     assert capsys.readouterr().out == ''
     with pytest.raises(UserError, match=r"no file matches '\*\.PNG'"):
@@ -75,8 +75,8 @@ def test_pattern_selects_exactly_the_files_that_match(tmp_path, capsys):
 
 
 def test_links_and_nested_folders_are_followed(tmp_path):
-    write_pictures(tmp_path / 'elsewhere', count=3)
-    write_pictures(tmp_path / 'set' / 'deep' / 'deeper', count=2)
+    write_images(tmp_path / 'elsewhere', count=3)
+    write_images(tmp_path / 'set' / 'deep' / 'deeper', count=2)
     (tmp_path / 'set' / 'folder').symlink_to(tmp_path / 'elsewhere')
     (tmp_path / 'set' / 'file.png').symlink_to(tmp_path / 'elsewhere' / '000.png')
     dataset = open_set(tmp_path / 'set', '**/*.png')
@@ -84,7 +84,7 @@ def test_links_and_nested_folders_are_followed(tmp_path):
 
 
 def test_folders_are_not_taken_for_images(tmp_path):
-    write_pictures(tmp_path / 'deep', count=3, ending='jpg')
+    write_images(tmp_path / 'deep', count=3, ending='jpg')
     (tmp_path / 'deep' / 'folder.jpg').mkdir()
     for pattern in ('**', '**/*', '**/*.jpg'):
         assert len(open_set(tmp_path, pattern)) == 3
@@ -92,7 +92,7 @@ def test_folders_are_not_taken_for_images(tmp_path):
 
 
 def test_colour_images_can_be_read_in_greyscale(tmp_path):
-    write_pictures(tmp_path, count=4)
+    write_images(tmp_path, count=4)
     images, labels = next(open_set(tmp_path, grayscale=True).batches(4, 1))
     assert images.shape == (4, 8, 8, 1) and labels is None and np.ptp(images) > 9
 
@@ -152,7 +152,7 @@ def test_image_outside_the_class_folders_is_reported(classes):
 
 
 def test_folder_without_class_folders_is_reported(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     with pytest.raises(UserError, match='no class folders; --conditional needs one'):
         open_set(tmp_path, by_class=True)
 
@@ -164,7 +164,7 @@ def test_folder_without_class_folders_is_reported(tmp_path):
 def celeba(request, tmp_path):
     """Three PNG images, and lists of JPEG names beside them or one folder above."""
     folder = tmp_path / 'data' / 'celebA'
-    write_pictures(folder, count=3)
+    write_images(folder, count=3)
     place = folder if request.param == 'beside' else folder.parent
     (place / 'list_eval_partition.txt').write_text(
         '000.jpg 0\n001.jpg 1\n002.jpg 2\n003.jpg 0\n'
@@ -182,7 +182,7 @@ def test_partition_holds_the_images_that_the_list_assigns_to_it(partition, celeb
 
 
 def test_partition_all_needs_no_list(tmp_path):
-    write_pictures(tmp_path, count=3)
+    write_images(tmp_path, count=3)
     assert len(open_set(tmp_path, partition='all')) == 3
 
 
@@ -214,7 +214,7 @@ def test_image_without_a_valid_box_cannot_be_used(row, message, celeba, capsys):
 
 @pytest.mark.parametrize('dataset_options', [{'bbox': True}, {'partition': 'val'}])
 def test_missing_list_is_reported_by_name(dataset_options, tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     message = r'list_\w+\.txt is missing, .*"download.py celebA" downloads it'
     with pytest.raises(UserError, match=message):
         open_set(tmp_path, **dataset_options)
@@ -260,7 +260,7 @@ def test_empty_partition_is_reported(celeba):
 @pytest.fixture
 def damaged(tmp_path):
     """A folder of 200 images. Two of them cannot be decoded."""
-    write_pictures(tmp_path, count=200, size=(9, 9))
+    write_images(tmp_path, count=200, size=(9, 9))
     truncate(tmp_path / '003.png')
     (tmp_path / '100.png').unlink()
     (tmp_path / '100.png').symlink_to('nowhere')
@@ -331,7 +331,7 @@ def test_image_above_the_limit_of_pillow_is_rejected(tmp_path):
 
 @pytest.mark.parametrize('workers', [1, 2, 3])
 def test_number_of_workers_does_not_change_the_batches(workers, tmp_path):
-    write_pictures(tmp_path, count=21)
+    write_images(tmp_path, count=21)
     without_workers = all_batches(open_set(tmp_path))
     assert (
         all_batches(open_set(tmp_path, num_workers=workers)) == without_workers
@@ -339,7 +339,7 @@ def test_number_of_workers_does_not_change_the_batches(workers, tmp_path):
 
 
 def test_decoding_ahead_draws_no_random_numbers(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     before = np.random.get_state()[2]
     list(dataset.batches(4, 5))
@@ -347,7 +347,7 @@ def test_decoding_ahead_draws_no_random_numbers(tmp_path):
 
 
 def test_each_worker_reads_ahead_by_at_most_two_batches(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     dataset, taken = open_set(tmp_path, num_workers=3), []
 
     def chunks():
@@ -363,14 +363,14 @@ def test_each_worker_reads_ahead_by_at_most_two_batches(tmp_path):
 
 
 def test_batches_of_an_abandoned_epoch_do_not_reach_the_next(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     next(dataset.batches(4, 5))
     assert (next(dataset.batches(4, 5))[0] == dataset.take(dataset.order[:4])[0]).all()
 
 
 def test_death_of_a_worker_is_reported(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     dataset = open_set(tmp_path, num_workers=2)
     batches = dataset.batches(4, 5)
     next(batches)
@@ -383,7 +383,7 @@ def test_death_of_a_worker_is_reported(tmp_path):
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     script = (
         'import os, signal\nfrom dcgan.datasets import open_dataset\n'
         f'dataset = open_dataset({str(tmp_path)!r}, None, (8, 8), (8, 8), 0, 0,'
@@ -425,7 +425,7 @@ def cache_files(folder):
 
 
 def test_cache_gives_the_same_batches_and_is_built_once(tmp_path, capsys):
-    write_pictures(tmp_path, count=21)
+    write_images(tmp_path, count=21)
     without = all_batches(open_set(tmp_path))
     for built in (True, False):
         assert (all_batches(open_set(tmp_path, cache=True)) == without).all()
@@ -446,7 +446,7 @@ def add_an_image(folder):
 
 @pytest.mark.parametrize('change', [modify_an_image, add_an_image])
 def test_cache_is_replaced_if_the_image_files_change(change, tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     open_set(tmp_path, cache=True)
     before = cache_files(tmp_path)
     change(tmp_path)
@@ -457,7 +457,7 @@ def test_cache_is_replaced_if_the_image_files_change(change, tmp_path):
 
 @pytest.mark.parametrize('change', [{'size': (9, 8)}, {'grayscale': True}])
 def test_each_setting_has_a_cache_of_its_own(change, tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     open_set(tmp_path, cache=True)
     cached = all_batches(open_set(tmp_path, cache=True, **change))
     assert len(cache_files(tmp_path)) == 2
@@ -466,7 +466,7 @@ def test_each_setting_has_a_cache_of_its_own(change, tmp_path):
 
 @pytest.mark.parametrize('size', [0, 100, -1])
 def test_corrupt_cache_is_rebuilt(size, tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     open_set(tmp_path, cache=True)
     (path,) = cache_files(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
@@ -475,7 +475,7 @@ def test_corrupt_cache_is_rebuilt(size, tmp_path):
 
 
 def test_existing_cache_is_used_without_writing(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     open_set(tmp_path, cache=True)
     (tmp_path / '.cache' / 'lock').unlink()
     (tmp_path / '.cache' / 'lock').mkdir()  # so that it could not be opened
@@ -501,7 +501,7 @@ def children():
 
 
 def test_decoding_processes_end_when_the_cache_is_built(tmp_path, monkeypatch):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     before, during = children(), []
     monkeypatch.setattr(os, 'fsync', lambda _: during.append(children()))
     dataset = open_set(tmp_path, cache=True, num_workers=2)
@@ -509,7 +509,7 @@ def test_decoding_processes_end_when_the_cache_is_built(tmp_path, monkeypatch):
 
 
 def test_decoding_processes_end_with_close_and_start_again_when_needed(tmp_path):
-    write_pictures(tmp_path, count=20)
+    write_images(tmp_path, count=20)
     before, dataset = children(), open_set(tmp_path, num_workers=2)
     for _ in range(2):
         batches = dataset.batches(4, 5)
@@ -524,7 +524,7 @@ def test_decoding_processes_end_with_close_and_start_again_when_needed(tmp_path)
 
 @pytest.mark.parametrize('dataset_options', [{}, {'num_workers': 1}])
 def test_disk_error_is_not_reported_as_an_unusable_image(dataset_options, tmp_path):
-    write_pictures(tmp_path, count=200)
+    write_images(tmp_path, count=200)
     (tmp_path / '003.png').unlink()
     (tmp_path / '003.png').symlink_to('/proc/self/mem')  # reading it is an I/O error
     with pytest.raises(OSError, match=r'Input/output error: .*003\.png'):
@@ -540,7 +540,7 @@ open_dataset(folder, None, size, (8, 8), 0, 0, cache=True)
 
 
 def test_next_run_rebuilds_a_cache_whose_building_was_killed(tmp_path):
-    write_pictures(tmp_path, count=300, size=(200, 200))
+    write_images(tmp_path, count=300, size=(200, 200))
     command = [sys.executable, '-c', BUILD, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT)
     while not list(tmp_path.glob('.cache/.*-*')):
@@ -553,7 +553,7 @@ def test_next_run_rebuilds_a_cache_whose_building_was_killed(tmp_path):
 
 
 def test_two_simultaneous_runs_build_the_cache_once(tmp_path):
-    write_pictures(tmp_path, count=300, size=(200, 200))
+    write_images(tmp_path, count=300, size=(200, 200))
     command = [sys.executable, '-c', BUILD, str(tmp_path)]
     options = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     both = [subprocess.Popen(command, **options) for _ in range(2)]
@@ -566,7 +566,7 @@ def test_two_simultaneous_runs_build_the_cache_once(tmp_path):
 
 
 def test_cache_that_cannot_be_written_is_reported(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     (tmp_path / '.cache').write_text('a file')
     with pytest.raises(UserError, match=r'\.cache: cannot be used .*; leave out --cac'):
         open_set(tmp_path, cache=True)

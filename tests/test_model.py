@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, write_idx_set, write_pictures
+from conftest import ROOT, write_idx_set, write_images
 
 import model
 from dcgan.checkpoints import checkpoint_dims, checkpoints, newest_checkpoint, step_of
@@ -46,16 +46,16 @@ def averages(sess, network):
 
 
 @pytest.mark.parametrize('y_dim', [None, 4])
-def test_sampler_leaves_the_averages_alone(sess, tiny, y_dim):
-    dcgan = tiny(y_dim=y_dim)
+def test_sampler_leaves_the_averages_alone(sess, make_dcgan, y_dim):
+    dcgan = make_dcgan(y_dim=y_dim)
     before = averages(sess, ''), sess.run(dcgan.sampler, feed_for(dcgan))
     after = averages(sess, ''), sess.run(dcgan.sampler, feed_for(dcgan))
     assert (before[0] == after[0]).all() and (before[1] == after[1]).all()
 
 
 @pytest.mark.parametrize('y_dim', [None, 4])
-def test_each_loss_moves_the_averages_of_the_networks_it_runs(sess, tiny, y_dim):
-    dcgan = tiny(y_dim=y_dim)
+def test_each_loss_moves_the_averages_of_the_networks_it_runs(sess, make_dcgan, y_dim):
+    dcgan = make_dcgan(y_dim=y_dim)
     for loss, g_moves, d_moves in (
         (dcgan.d_loss_real, False, True),
         (dcgan.d_loss_fake, True, True),
@@ -67,8 +67,8 @@ def test_each_loss_moves_the_averages_of_the_networks_it_runs(sess, tiny, y_dim)
         assert (averages(sess, 'discriminator') != d).any() == d_moves
 
 
-def test_images_are_in_the_range_of_their_last_layer(sess, tiny):
-    plain, feed = (d := tiny()).G, feed_for(d)
+def test_images_are_in_the_range_of_their_last_layer(sess, make_dcgan):
+    plain, feed = (d := make_dcgan()).G, feed_for(d)
     images = sess.run(plain, feed)
     assert images.min() < 0 and abs(images).max() <= 1
     with tf.Graph().as_default(), tf.Session() as other:
@@ -80,8 +80,8 @@ def test_images_are_in_the_range_of_their_last_layer(sess, tiny):
     assert images.min() >= 0 and images.max() <= 1
 
 
-def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
-    dcgan = tiny()
+def test_losses_are_cross_entropies_of_the_logits(sess, make_dcgan):
+    dcgan = make_dcgan()
     names = ['D_logits', 'D_logits_', 'd_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']
     values = sess.run([getattr(dcgan, name) for name in names], feed_for(dcgan))
     real, fake, d_loss, d_real, d_fake, g_loss = values
@@ -92,13 +92,13 @@ def test_losses_are_cross_entropies_of_the_logits(sess, tiny):
 
 
 @pytest.mark.parametrize('y_dim', [None, 4])
-def test_bfloat16_gives_about_the_losses_of_float32(sess, tiny, y_dim):
+def test_bfloat16_gives_about_the_losses_of_float32(sess, make_dcgan, y_dim):
     if not has_bfloat16():
         pytest.skip('no kernels for bfloat16')
     losses, weights = [], None
     for precision in ('float32', 'bfloat16'):
         with tf.Graph().as_default(), tf.Session() as other:
-            dcgan = tiny(other, y_dim=y_dim, precision=precision)
+            dcgan = make_dcgan(other, y_dim=y_dim, precision=precision)
             weights = weights or other.run(dcgan.variables)
             other.run([v.assign(w) for v, w in zip(dcgan.variables, weights)])
             fetches = [dcgan.d_loss_real, dcgan.d_loss_fake]
@@ -131,9 +131,9 @@ def adam_steps(dcgan, learning_rate):
 @pytest.mark.parametrize('learning_rate, near', [(1e-3, 1e-4), (0.0, 1e-6)])
 @pytest.mark.parametrize('y_dim', [None, 4])
 def test_an_iteration_does_what_the_six_runs_of_the_original_do(
-    y_dim, learning_rate, near, sess, tiny
+    y_dim, learning_rate, near, sess, make_dcgan
 ):
-    dcgan = tiny(y_dim=y_dim)
+    dcgan = make_dcgan(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=learning_rate, beta1=0.5, G_img_sum=True)
     d_step, g_step = adam_steps(dcgan, learning_rate)
     iteration = dcgan.build_iteration(config)
@@ -169,8 +169,8 @@ def needed(fetches):
 
 
 @pytest.mark.parametrize('y_dim', [None, 4])
-def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, tiny):
-    dcgan = tiny(y_dim=y_dim)
+def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, make_dcgan):
+    dcgan = make_dcgan(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=True)
     iteration, users = dcgan.build_iteration(config), {}
     before = needed(iteration)
@@ -185,8 +185,8 @@ def test_in_an_iteration_no_variable_is_read_while_it_is_written(y_dim, tiny):
             assert reads or a in before[b] or b in before[a], (a.name, b.name)
 
 
-def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, tiny):
-    dcgan = tiny()
+def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcgan):
+    dcgan = make_dcgan()
     config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
     iteration = dcgan.build_iteration(config)
     sess.run(tf.global_variables_initializer())
@@ -210,8 +210,8 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, tiny):
     assert np.isclose(shown[0]['d_loss_real'].simple_value, d_loss_real, rtol=1e-3)
 
 
-def test_a_checkpoint_brings_back_weights_and_step(sess, tiny, tmp_path):
-    dcgan = tiny()
+def test_a_checkpoint_brings_back_weights_and_step(sess, make_dcgan, tmp_path):
+    dcgan = make_dcgan()
     dcgan.save(str(tmp_path), 7)
     before = sess.run(dcgan.variables)
     sess.run(tf.global_variables_initializer())
@@ -222,10 +222,10 @@ def test_a_checkpoint_brings_back_weights_and_step(sess, tiny, tmp_path):
 
 
 def test_a_checkpoint_of_the_original_loads_after_its_folder_moved(
-    sess, tiny, tmp_path
+    sess, make_dcgan, tmp_path
 ):
     shutil.copytree(PLAIN / 'checkpoint', tmp_path / 'moved')
-    dcgan = tiny(batch_size=12, output_height=64, output_width=64, z_dim=20)
+    dcgan = make_dcgan(batch_size=12, output_height=64, output_width=64, z_dim=20)
     assert dcgan.load(str(tmp_path / 'moved')) == (True, 1)
     golden = np.load(PLAIN / 'forward.npz')
     feed = {dcgan.z: golden['in/z']}
@@ -233,27 +233,27 @@ def test_a_checkpoint_of_the_original_loads_after_its_folder_moved(
     assert np.abs(sampled - golden['out/sampler']).max() < 1e-4
 
 
-def test_no_checkpoint_is_no_error(tiny, tmp_path):
-    assert tiny().load(str(tmp_path)) == (False, 0)
+def test_no_checkpoint_is_no_error(make_dcgan, tmp_path):
+    assert make_dcgan().load(str(tmp_path)) == (False, 0)
 
 
-def test_a_checkpoint_of_other_sizes_names_variable_and_flags(tiny):
+def test_a_checkpoint_of_other_sizes_names_variable_and_flags(make_dcgan):
     with pytest.raises(UserError, match=r'g_h0_lin/Matrix \[20, 512\].*--z_dim'):
-        tiny(batch_size=12, output_height=64, output_width=64).load(
+        make_dcgan(batch_size=12, output_height=64, output_width=64).load(
             str(PLAIN / 'checkpoint')
         )
 
 
-def test_a_torn_checkpoint_is_named(tiny, tmp_path):
-    dcgan = tiny()
+def test_a_torn_checkpoint_is_named(make_dcgan, tmp_path):
+    dcgan = make_dcgan()
     dcgan.save(str(tmp_path), 1)
     (tmp_path / 'model.b6-1.index').write_bytes(b'torn')
     with pytest.raises(UserError, match=r'model\.b6-1: this checkpoint cannot be read'):
         dcgan.load(str(tmp_path))
 
 
-def test_a_checkpoint_cut_short_is_named_with_the_reason(tiny, tmp_path):
-    dcgan = tiny()
+def test_a_checkpoint_cut_short_is_named_with_the_reason(make_dcgan, tmp_path):
+    dcgan = make_dcgan()
     dcgan.save(str(tmp_path), 1)
     data = tmp_path / 'model.b6-1.data-00000-of-00001'
     data.write_bytes(data.read_bytes()[:100])
@@ -261,15 +261,15 @@ def test_a_checkpoint_cut_short_is_named_with_the_reason(tiny, tmp_path):
         dcgan.load(str(tmp_path))
 
 
-def test_a_checkpoint_that_names_no_step_is_told(tiny, tmp_path):
-    dcgan = tiny()
+def test_a_checkpoint_that_names_no_step_is_told(make_dcgan, tmp_path):
+    dcgan = make_dcgan()
     dcgan.saver.save(dcgan.sess, str(tmp_path / 'weights'))
     with pytest.raises(UserError, match='weights: .* has to end in -ITERATION'):
         dcgan.load(str(tmp_path))
 
 
-def test_checkpoints_beyond_max_to_keep_are_removed(tiny, tmp_path):
-    dcgan = tiny(max_to_keep=2)
+def test_checkpoints_beyond_max_to_keep_are_removed(make_dcgan, tmp_path):
+    dcgan = make_dcgan(max_to_keep=2)
     for step in range(1, 5):
         dcgan.save(f'{tmp_path}/', step)
     dcgan.save(str(tmp_path / 'elsewhere'), 5)
@@ -278,9 +278,9 @@ def test_checkpoints_beyond_max_to_keep_are_removed(tiny, tmp_path):
 
 
 def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
-    tiny, tmp_path
+    make_dcgan, tmp_path
 ):
-    dcgan = tiny(max_to_keep=0)
+    dcgan = make_dcgan(max_to_keep=0)
     for step in (1, 3):
         dcgan.save(str(tmp_path), step)
     state = (tmp_path / 'checkpoint').read_bytes()
@@ -298,9 +298,9 @@ def test_a_checkpoint_that_its_writer_did_not_come_to_name_is_the_newest(
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_weight_or_moving_average_that_is_not_finite_is_reported(
-    value, sess, tiny, cats
+    value, sess, make_dcgan, cats
 ):
-    dcgan, config = tiny(**cats[0]), cats[1]
+    dcgan, config = make_dcgan(**cats[0]), cats[1]
     dcgan.train(config)
     (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
     sess.run(variable.assign(np.full(variable.shape, value)))
@@ -313,8 +313,8 @@ def test_a_weight_or_moving_average_that_is_not_finite_is_reported(
 
 @pytest.fixture
 def cats(tmp_path):
-    """Arguments of a tiny model of pictures, and the flags of a short training."""
-    write_pictures(tmp_path / 'cats', count=19)
+    """Arguments of a make_dcgan model of pictures, and the flags of a short training."""
+    write_images(tmp_path / 'cats', count=19)
     out = str(tmp_path / 'out')
     arguments = dict(
         data_dir=str(tmp_path),
@@ -330,8 +330,8 @@ def cats(tmp_path):
     return arguments, config
 
 
-def test_training_can_be_called_again_and_goes_on(sess, tiny, cats):
-    dcgan, config = tiny(**cats[0]), cats[1]
+def test_training_can_be_called_again_and_goes_on(sess, make_dcgan, cats):
+    dcgan, config = make_dcgan(**cats[0]), cats[1]
     assert dcgan.train(config) == 3
     count = len(tf.global_variables())
     config.epoch, config.learning_rate = 2, 0.0
@@ -339,14 +339,16 @@ def test_training_can_be_called_again_and_goes_on(sess, tiny, cats):
     assert dcgan.train(config) == 6 and len(tf.global_variables()) == count
     assert all((a == b).all() for a, b in zip(before, sess.run(dcgan.g_vars)))
     with tf.Graph().as_default(), tf.Session() as other:
-        assert tiny(other, **cats[0]).train(config) == 6  # nothing is left to do
+        assert make_dcgan(other, **cats[0]).train(config) == 6  # nothing is left to do
     config.beta1 = 0.9
     with pytest.raises(UserError, match="'beta1': 0.5.* build another DCGAN"):
         dcgan.train(config)
 
 
-def test_a_training_that_fails_leaves_the_model_usable(sess, tiny, cats, tmp_path):
-    dcgan, config = tiny(**cats[0]), cats[1]
+def test_a_training_that_fails_leaves_the_model_usable(
+    sess, make_dcgan, cats, tmp_path
+):
+    dcgan, config = make_dcgan(**cats[0]), cats[1]
     config.learning_rate = 1e30
     with pytest.raises(UserError, match='not finite'):
         dcgan.train(config)
@@ -356,23 +358,23 @@ def test_a_training_that_fails_leaves_the_model_usable(sess, tiny, cats, tmp_pat
     assert dcgan.train(config) == 3
 
 
-def test_a_run_that_another_process_trained_meanwhile_goes_on(tiny, cats):
-    dcgan, config = tiny(**cats[0]), cats[1]
+def test_a_run_that_another_process_trained_meanwhile_goes_on(make_dcgan, cats):
+    dcgan, config = make_dcgan(**cats[0]), cats[1]
     checkpoint = dcgan.check(config)
     with tf.Graph().as_default(), tf.Session() as other:
-        tiny(other, **cats[0]).train(config)
+        make_dcgan(other, **cats[0]).train(config)
     config.epoch = 2
     assert dcgan.train(config, checkpoint) == 6
 
 
-def test_a_mistake_in_the_code_is_not_called_a_full_disk(tiny, tmp_path):
+def test_a_mistake_in_the_code_is_not_called_a_full_disk(make_dcgan, tmp_path):
     with pytest.raises(TypeError):
-        tiny(max_to_keep='two').save(str(tmp_path), 1)
+        make_dcgan(max_to_keep='two').save(str(tmp_path), 1)
 
 
 @pytest.mark.parametrize(('epoch', 'few'), [(1, True), (2, False)])
-def test_pictures_are_few_if_all_epochs_see_few(epoch, few, tiny, cats, capsys):
-    dcgan = tiny(**cats[0])
+def test_pictures_are_few_if_all_epochs_see_few(epoch, few, make_dcgan, cats, capsys):
+    dcgan = make_dcgan(**cats[0])
     dcgan.data.files *= 100  # 1900 pictures
     config = SimpleNamespace(train_size=600, epoch=epoch)
     config.__dict__.update(z_dist='normal01', checkpoint_dir=cats[0]['checkpoint_dir'])
@@ -382,7 +384,9 @@ def test_pictures_are_few_if_all_epochs_see_few(epoch, few, tiny, cats, capsys):
     assert ('Only 600 images' in capsys.readouterr().out) == few
 
 
-def test_names_are_on_the_disk_before_old_checkpoints_go(tiny, tmp_path, monkeypatch):
+def test_names_are_on_the_disk_before_old_checkpoints_go(
+    make_dcgan, tmp_path, monkeypatch
+):
     calls, fsync, remove = [], os.fsync, os.remove
 
     def note_sync(descriptor):
@@ -395,7 +399,7 @@ def test_names_are_on_the_disk_before_old_checkpoints_go(tiny, tmp_path, monkeyp
         calls.append(f'remove {os.path.basename(path)}')
         remove(path)
 
-    dcgan = tiny()
+    dcgan = make_dcgan()
     dcgan.save(str(tmp_path / 'c'), 1)
     monkeypatch.setattr(os, 'fsync', note_sync)
     monkeypatch.setattr(os, 'remove', note_remove)
@@ -403,8 +407,8 @@ def test_names_are_on_the_disk_before_old_checkpoints_go(tiny, tmp_path, monkeyp
     assert calls.index('sync c') < calls.index('remove model.b6-1.index')
 
 
-def test_a_saved_model_is_replaced_in_one_step(tiny, tmp_path):
-    dcgan, folder = tiny(), tmp_path / 'saved_model' / '1'
+def test_a_saved_model_is_replaced_in_one_step(make_dcgan, tmp_path):
+    dcgan, folder = make_dcgan(), tmp_path / 'saved_model' / '1'
     dcgan.save_sampler(str(folder))
     dead = subprocess.run([sys.executable, '-c', 'import os; print(os.getpid())'],
                           capture_output=True, text=True).stdout.strip()  # fmt: skip
@@ -449,7 +453,7 @@ def losses(folder, out_dir, **reading):
 
 @pytest.mark.parametrize('reading', [{'num_workers': 2}, {'cache': True}])
 def test_losses_are_the_same_however_pictures_are_read(reading, tmp_path):
-    write_pictures(tmp_path / 'cats', count=19)
+    write_images(tmp_path / 'cats', count=19)
     expected = losses(tmp_path, str(tmp_path / 'a'))
     assert losses(tmp_path, str(tmp_path / 'b'), **reading) == expected
     assert len(expected) == 6 * 2 + 3 * 2
@@ -465,24 +469,24 @@ def test_losses_are_the_same_however_pictures_are_read(reading, tmp_path):
     ],
 )
 def test_what_cannot_be_trained_is_told_first(
-    settings, changes, message, tiny, tmp_path
+    settings, changes, message, make_dcgan, tmp_path
 ):
-    write_pictures(tmp_path / 'cats')
+    write_images(tmp_path / 'cats')
     data = {'data_dir': str(tmp_path), 'input_fname_pattern': '*.png'}
-    dcgan = tiny(dataset_name='cats', **{**data, **settings})
+    dcgan = make_dcgan(dataset_name='cats', **{**data, **settings})
     with pytest.raises(UserError, match=message):
         dcgan.train(SimpleNamespace(**{'epoch': 1, 'train_size': np.inf, **changes}))
 
 
-def test_dimensions_are_told_by_the_checkpoint(tiny, tmp_path):
-    tiny(y_dim=4, c_dim=3).save(str(tmp_path), 1)
+def test_dimensions_are_told_by_the_checkpoint(make_dcgan, tmp_path):
+    make_dcgan(y_dim=4, c_dim=3).save(str(tmp_path), 1)
     assert checkpoint_dims(newest_checkpoint(str(tmp_path))) == (4, 3)
     path = newest_checkpoint(str(PLAIN / 'checkpoint'))
     assert checkpoint_dims(path) == (None, 3)
 
 
-def test_frozen_graph_draws_what_the_sampler_draws(sess, tiny, tmp_path):
-    dcgan = tiny(y_dim=4)
+def test_frozen_graph_draws_what_the_sampler_draws(sess, make_dcgan, tmp_path):
+    dcgan = make_dcgan(y_dim=4)
     dcgan.save(str(tmp_path), 3, ckpt=False, frozen=True)
     feed = feed_for(dcgan)
     expected = sess.run(dcgan.sampler, feed)
@@ -498,15 +502,15 @@ def test_frozen_graph_draws_what_the_sampler_draws(sess, tiny, tmp_path):
     assert np.allclose(frozen, expected, atol=1e-6)
 
 
-def test_conditional_model_needs_multiples_of_four(tiny):
+def test_conditional_model_needs_multiples_of_four(make_dcgan):
     with pytest.raises(UserError, match='18x16.*multiples of 4.*--output_height'):
-        tiny(y_dim=4, output_height=18)
+        make_dcgan(y_dim=4, output_height=18)
 
 
-def test_data_without_labels_cannot_train_a_conditional_model(tiny, tmp_path):
-    write_pictures(tmp_path / 'cats')
+def test_data_without_labels_cannot_train_a_conditional_model(make_dcgan, tmp_path):
+    write_images(tmp_path / 'cats')
     with pytest.raises(UserError, match='cats: has no class folders'):
-        tiny(
+        make_dcgan(
             y_dim=4,
             data_dir=str(tmp_path),
             dataset_name='cats',
@@ -514,21 +518,23 @@ def test_data_without_labels_cannot_train_a_conditional_model(tiny, tmp_path):
         )
 
 
-def test_more_classes_than_the_model_has_are_refused(tiny, tmp_path):
+def test_more_classes_than_the_model_has_are_refused(make_dcgan, tmp_path):
     write_idx_set(tmp_path / 'set', classes=4)
     with pytest.raises(UserError, match='4 classes, the model y_dim 3'):
-        tiny(y_dim=3, data_dir=str(tmp_path), dataset_name='set')
+        make_dcgan(y_dim=3, data_dir=str(tmp_path), dataset_name='set')
 
 
-def test_fewer_pictures_than_a_batch_are_refused(tiny, tmp_path):
-    write_pictures(tmp_path / 'cats', count=5)
+def test_fewer_pictures_than_a_batch_are_refused(make_dcgan, tmp_path):
+    write_images(tmp_path / 'cats', count=5)
     with pytest.raises(UserError, match='5 images do not fill a batch of 6'):
-        tiny(data_dir=str(tmp_path), dataset_name='cats', input_fname_pattern='*.png')
+        make_dcgan(
+            data_dir=str(tmp_path), dataset_name='cats', input_fname_pattern='*.png'
+        )
 
 
-def test_a_labelled_set_sets_the_channels(tiny, tmp_path):
+def test_a_labelled_set_sets_the_channels(make_dcgan, tmp_path):
     write_idx_set(tmp_path / 'set')
-    dcgan = tiny(y_dim=4, data_dir=str(tmp_path), dataset_name='set')
+    dcgan = make_dcgan(y_dim=4, data_dir=str(tmp_path), dataset_name='set')
     assert dcgan.c_dim == 1
     assert (
         dcgan.inputs.shape == [6, 16, 16, 1]

@@ -1,4 +1,4 @@
-"""Runs on the command line: stopped, killed, resumed, refused."""
+"""Runs of main.py: how they are interrupted, killed, resumed and locked."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from conftest import (
     SMALL,
     clean_environment,
     command,
+    read_checkpoint,
     run,
-    run_here,
-    stored,
+    run_in_process,
     write_idx_set,
-    write_pictures,
+    write_images,
 )
 from PIL import Image
 from soak import losses, soak
@@ -30,39 +30,49 @@ from dcgan import runs
 from dcgan.checkpoints import checkpoints, step_of
 from model import DCGAN
 
-PICTURES = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
-TRAIN = ['--train', *PICTURES, '--seed', 5, '--max_to_keep', 2, '--epoch', 3]
-TRAIN += ['--ckpt_freq', 4, '--sample_freq', 4]  # of 15 iterations
+DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
+# flags of a run of 15 iterations: 3 epochs of 5
+TRAIN = ['--train', *DATA, '--seed', 5, '--max_to_keep', 2, '--epoch', 3]
+TRAIN += ['--ckpt_freq', 4, '--sample_freq', 4]
 
 
 @pytest.fixture(scope='module')
-def home(tmp_path_factory):
-    """A user's folder with pictures, and a run on them, `whole`, never stopped."""
-    home = tmp_path_factory.mktemp('home')
-    write_pictures(home / 'data' / 'cats', count=40, size=(12, 12))
-    result = run('main.py', *TRAIN, '--out_name', 'whole', '--gif', cwd=home)
+def workspace(tmp_path_factory):
+    """A working folder with images and with a complete run, `uninterrupted`.
+
+    uninterrupted.txt holds what that run printed.
+    """
+    workspace = tmp_path_factory.mktemp('workspace')
+    write_images(workspace / 'data' / 'cats', count=40, size=(12, 12))
+    args = ['--out_name', 'uninterrupted', '--gif']
+    result = run('main.py', *TRAIN, *args, cwd=workspace)
     assert result.returncode == 0, result.stderr
-    (home / 'whole.txt').write_text(result.stdout)
-    return home
+    (workspace / 'uninterrupted.txt').write_text(result.stdout)
+    return workspace
 
 
 @pytest.fixture
-def copy(home, tmp_path):
-    """A copy of that run, to be spoilt, and its name."""
-    name = tmp_path.name
-    shutil.copytree(home / 'out' / 'whole', home / 'out' / name)
-    return home / 'out' / name / 'checkpoint', name
+def run_copy(workspace, tmp_path):
+    """The folder of a copy of the run `uninterrupted`, which the test may change."""
+    folder = workspace / 'out' / tmp_path.name
+    shutil.copytree(workspace / 'out' / 'uninterrupted', folder)
+    return folder
 
 
-def go_on(home, name, *args):
-    return run('main.py', '--train', '--out_name', name, *args, cwd=home)
+def resume(workspace, name, *args):
+    """Resume the training of a run; returns the completed process."""
+    return run('main.py', '--train', '--out_name', name, *args, cwd=workspace)
 
 
-def start(home, name, until, *args, before=None):
-    """Start a run; returns the process, and what it printed up to an iteration."""
+def start_run(workspace, name, until, *args, before=None):
+    """Start to train a run; returns when it has printed the iteration `until`.
+
+    Returns (process, the text that it printed so far). The function `before` is called
+    in the new process before main.py starts.
+    """
     process = subprocess.Popen(
         command('main.py', *TRAIN, '--out_name', name, *args),
-        cwd=home,
+        cwd=workspace,
         env=clean_environment(),
         preexec_fn=before,
         stdout=subprocess.PIPE,
@@ -76,173 +86,180 @@ def start(home, name, until, *args, before=None):
     return process, ''.join(lines)
 
 
-def expected(home, first=1):
-    shown = losses((home / 'whole.txt').read_text())
-    return {counter: line for counter, line in shown.items() if counter >= first}
+def expected_losses(workspace, first=1):
+    """The losses that the run `uninterrupted` printed, from iteration `first` on."""
+    printed = losses((workspace / 'uninterrupted.txt').read_text())
+    return {n: line for n, line in printed.items() if n >= first}
 
 
-def assert_as_never_stopped(home, name):
-    whole, other = (
-        stored(home / 'out' / run / 'checkpoint') for run in ('whole', name)
+def assert_equals_uninterrupted(workspace, name):
+    """Assert that the newest checkpoint of a run equals that of `uninterrupted`."""
+    reference, resumed = (
+        read_checkpoint(workspace / 'out' / run_name / 'checkpoint')
+        for run_name in ('uninterrupted', name)
     )
-    assert whole.keys() == other.keys()
-    assert all(other[key].tobytes() == array.tobytes() for key, array in whole.items())
+    assert reference.keys() == resumed.keys()
+    assert all(resumed[n].tobytes() == a.tobytes() for n, a in reference.items())
 
 
-def steps(checkpoint_dir, home=''):
-    paths = checkpoints(os.path.join(home, checkpoint_dir))
-    return sorted(step_of(path) for path in paths)
+def saved_steps(run_folder):
+    """The iterations of the checkpoints of a run, in ascending order."""
+    return sorted(map(step_of, checkpoints(f'{run_folder}/checkpoint')))
 
 
-def test_a_checkpoint_holds_the_whole_state(home):
-    state = stored(home / 'out' / 'whole' / 'checkpoint')
+def test_checkpoint_holds_the_state_of_the_training(workspace):
+    state = read_checkpoint(workspace / 'out' / 'uninterrupted' / 'checkpoint')
     assert 'generator/g_h4/w/Adam' in state and 'generator/g_h4/w/Adam_1' in state
     assert {'beta1_power', 'beta2_power', 'beta1_power_1', 'beta2_power_1'} < set(state)
-    assert state['training/counter'] == 15 and state['training/sample_z'].shape == (
-        8,
-        6,
-    )
-    assert state['training/epoch'] == 2 and state['training/batch'] == 5  # done, of 5
+    assert state['training/counter'] == 15
+    assert state['training/sample_z'].shape == (8, 6)
+    # the last epoch of 3, in which all 5 batches are drawn
+    assert state['training/epoch'] == 2 and state['training/batch'] == 5
     assert sorted(state['training/order']) == list(range(40))
     assert state['training/random_key'].shape == (624,)
 
 
-def test_the_graph_beside_a_checkpoint_can_be_differentiated(home):
-    path = home / 'out' / 'whole' / 'checkpoint' / 'model.b8-15.meta'
+def test_meta_graph_of_a_checkpoint_can_be_differentiated(workspace):
+    path = workspace / 'out' / 'uninterrupted' / 'checkpoint' / 'model.b8-15.meta'
     with tf.Graph().as_default() as graph:
         tf.train.import_meta_graph(str(path))
         z, images = map(graph.get_tensor_by_name, ['z:0', 'generator_1/Tanh:0'])
         assert tf.gradients(images, z)[0].shape.as_list() == [None, 6]
-        assert not any(
-            '_gradient_op_type' in op.node_def.attr for op in graph.get_operations()
-        )
+        nodes = [op.node_def for op in graph.get_operations()]
+        assert not any('_gradient_op_type' in node.attr for node in nodes)
 
 
-def test_the_last_checkpoint_is_kept_beside_those_of_max_to_keep(home):
-    assert steps(home / 'out' / 'whole' / 'checkpoint') == [8, 12, 15]
+def test_final_checkpoint_is_kept_besides_max_to_keep_others(workspace):
+    assert saved_steps(workspace / 'out' / 'uninterrupted') == [8, 12, 15]
 
 
-def test_training_can_end_with_an_animation_of_its_sheets(home):
-    with Image.open(home / 'out' / 'whole' / 'samples' / 'progress.gif') as gif:
+def test_gif_flag_makes_an_animation_of_the_training_grids(workspace):
+    folder = workspace / 'out' / 'uninterrupted' / 'samples'
+    with Image.open(folder / 'progress.gif') as gif:
         assert gif.n_frames == 4 and gif.size == (16 * 3, 16 * 3)
 
 
-def test_a_run_of_the_original_goes_on_as_with_the_original(home):
-    folder = home / 'out' / 'original'
+def test_run_of_the_original_is_resumed_as_the_original_does(workspace):
+    folder = workspace / 'out' / 'original'
     shutil.copytree(ROOT / 'tests/golden/rgb_odd/checkpoint', folder / 'checkpoint')
     flags = {'batch_size': 9, 'z_dim': 16, 'gf_dim': 4, 'df_dim': 4, 'dataset': 'cats'}
     flags |= {'output_height': 50, 'output_width': 36, 'input_fname_pattern': '*.png'}
     (folder / 'FLAGS.json').write_text(json.dumps(flags))
     before = (folder / 'checkpoint' / 'model.b9-1.index').read_bytes()
-    result = go_on(home, 'original', '--epoch', 1, '--ckpt_freq', 1)
+    result = resume(workspace, 'original', '--epoch', 1, '--ckpt_freq', 1)
     assert result.returncode == 0, result.stderr
     assert 'It holds weights alone: epochs and Adam start anew' in result.stdout
     assert list(losses(result.stdout)) == [1, 2, 3, 4]
     assert '[       1 Epoch:[ 0/ 1] [   0/   4]' in result.stdout
-    assert steps(folder / 'checkpoint') == [1, 4]  # of max_to_keep 1, and its own
+    # the checkpoint of the original is not deleted; of our own, the newest is kept
+    assert saved_steps(folder) == [1, 4]
     assert (folder / 'checkpoint' / 'model.b9-1.index').read_bytes() == before
 
 
-def test_a_run_interrupted_and_resumed_is_as_one_never_stopped(home):
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
     for number, until in ((signal.SIGINT, 6), (signal.SIGTERM, 10)):
-        process, text = start(home, 'stopped', until)
+        process, text = start_run(workspace, 'stopped', until)
         process.send_signal(number)
         rest, error = process.communicate()
         last = max(losses(text + rest))
         assert process.returncode == 128 + number
         assert error == f'main.py: interrupted; all is saved up to iteration {last}\n'
-        shown = losses(text + rest)
-        assert shown == {n: expected(home)[n] for n in range(min(shown), last + 1)}
-        assert steps(home / 'out' / 'stopped' / 'checkpoint')[-1] == last
-    result = go_on(home, 'stopped')  # its flags are in its folder
+        printed, expected = losses(text + rest), expected_losses(workspace)
+        assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
+        assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
+    result = resume(workspace, 'stopped')  # FLAGS.json holds the other flags
     assert result.returncode == 0, result.stderr
-    assert losses(result.stdout) == expected(home, last + 1)
-    assert_as_never_stopped(home, 'stopped')
+    assert losses(result.stdout) == expected_losses(workspace, last + 1)
+    assert_equals_uninterrupted(workspace, 'stopped')
 
 
-def test_epoch_is_the_total(home):
-    assert (
-        run('main.py', *TRAIN, '--epoch', 2, '--out_name', 'e', cwd=home).stderr == ''
-    )
-    result = go_on(home, 'e', '--epoch', 3)
-    assert losses(result.stdout) == expected(home, 11)
-    assert_as_never_stopped(home, 'e')
-    result = go_on(home, 'e')
+def test_epoch_flag_is_the_total_number_of_epochs(workspace):
+    args = ['--epoch', 2, '--out_name', 'e']
+    assert run('main.py', *TRAIN, *args, cwd=workspace).stderr == ''
+    result = resume(workspace, 'e', '--epoch', 3)
+    assert losses(result.stdout) == expected_losses(workspace, 11)
+    assert_equals_uninterrupted(workspace, 'e')
+    result = resume(workspace, 'e')
     assert result.returncode == 0 and not losses(result.stdout)
-    assert 'All 3 epochs are done: a higher --epoch goes on' in result.stdout
+    assert 'All 3 epochs are done; a higher --epoch resumes training' in result.stdout
 
 
-def test_an_older_checkpoint_can_be_picked(home, copy):
-    result = go_on(home, copy[1], '--resume_step', 8)
-    assert losses(result.stdout) == expected(home, 9)
-    assert_as_never_stopped(home, copy[1])
-    assert steps(copy[0]) == [8, 12, 15]
-    before = stored(copy[0])
-    result = run('main.py', '--out_name', copy[1], '--resume_step', 8, cwd=home)
-    assert f'Run ./out/{copy[1]}, iteration 8' in result.stdout
-    assert stored(copy[0]).keys() == before.keys()
-    result = go_on(home, copy[1], '--resume_step', 9)
+def test_resume_step_chooses_an_older_checkpoint(workspace, run_copy):
+    result = resume(workspace, run_copy.name, '--resume_step', 8)
+    assert losses(result.stdout) == expected_losses(workspace, 9)
+    assert_equals_uninterrupted(workspace, run_copy.name)
+    assert saved_steps(run_copy) == [8, 12, 15]
+    before = read_checkpoint(run_copy / 'checkpoint')
+    args = ['--out_name', run_copy.name, '--resume_step', 8]
+    result = run('main.py', *args, cwd=workspace)
+    assert f'Run ./out/{run_copy.name}, iteration 8' in result.stdout
+    assert read_checkpoint(run_copy / 'checkpoint').keys() == before.keys()
+    result = resume(workspace, run_copy.name, '--resume_step', 9)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
-    assert 'no checkpoint of iteration 9; --resume_step takes one of [8, 12, 15]' in (
-        result.stderr
-    )
+    message = 'no checkpoint of iteration 9; --resume_step takes one of [8, 12, 15]'
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize('ending', ['index', 'data-00000-of-00001'])
-def test_a_torn_checkpoint_is_named_and_the_one_before_used(ending, home, copy):
-    path = copy[0] / f'model.b8-15.{ending}'
+def test_truncated_checkpoint_is_reported_and_the_previous_one_used(
+    ending, workspace, run_copy
+):
+    path = run_copy / 'checkpoint' / f'model.b8-15.{ending}'
     path.write_bytes(path.read_bytes()[:-9])
-    result = go_on(home, copy[1])
+    result = resume(workspace, run_copy.name)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('cannot be read') == 1
-    told = (
-        r' \[!\] .*model\.b8-15: this checkpoint cannot be read \(.+\), model\.b8-12 '
+    message = (
+        r' \[!\] .*model\.b8-15: this checkpoint cannot be read \(.+\); '
+        r'using model\.b8-12\n'
     )
-    assert re.search(told, result.stdout)
-    assert losses(result.stdout) == expected(home, 13)
-    assert_as_never_stopped(home, copy[1])
+    assert re.search(message, result.stdout)
+    assert losses(result.stdout) == expected_losses(workspace, 13)
+    assert_equals_uninterrupted(workspace, run_copy.name)
 
 
-def test_a_checkpoint_half_removed_is_removed_by_the_next_run(home, copy):
-    (copy[0] / 'model.b8-12.data-00000-of-00001').unlink()
-    result = go_on(home, copy[1], '--epoch', 4, '--max_to_keep', 1)
+def test_partly_deleted_checkpoint_is_deleted_by_the_next_process(workspace, run_copy):
+    (run_copy / 'checkpoint' / 'model.b8-12.data-00000-of-00001').unlink()
+    result = resume(workspace, run_copy.name, '--epoch', 4, '--max_to_keep', 1)
     assert result.returncode == 0, result.stderr
-    assert steps(copy[0]) == [20] and not list(copy[0].glob('*-12.*'))
+    assert saved_steps(run_copy) == [20]
+    assert not list(run_copy.glob('checkpoint/*-12.*'))
 
 
-def test_a_run_whose_checkpoints_are_all_torn_is_not_started_anew(home, copy):
-    for path in copy[0].glob('*.data*'):
-        path.write_bytes(b'torn')
-    result = go_on(home, copy[1])
+def test_run_with_only_corrupt_checkpoints_is_not_restarted(workspace, run_copy):
+    for path in run_copy.glob('checkpoint/*.data*'):
+        path.write_bytes(b'corrupt')
+    result = resume(workspace, run_copy.name)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'model.b8-15: this checkpoint cannot be read' in result.stderr
 
 
-def test_a_full_disk_ends_the_run_which_goes_on_later(home, copy):
-    def limit():  # no file larger than this, as if there was no room
+def test_run_can_be_resumed_after_the_disk_was_full(workspace, run_copy):
+    def limit_file_size():  # larger files cannot be written, as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    args = command('main.py', '--train', '--out_name', copy[1], '--resume_step', 8)
+    args = ['--train', '--out_name', run_copy.name, '--resume_step', 8]
     result = subprocess.run(
-        args,
-        cwd=home,
+        command('main.py', *args),
+        cwd=workspace,
         env=clean_environment(),
-        preexec_fn=limit,
+        preexec_fn=limit_file_size,
         capture_output=True,
         text=True,
     )
     assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
     assert 'model.b8-12: cannot be written (' in result.stderr
-    assert steps(copy[0]) == [8, 12, 15] and not list(copy[0].glob('.*'))
-    result = go_on(home, copy[1])
+    assert saved_steps(run_copy) == [8, 12, 15]
+    assert not list(run_copy.glob('checkpoint/.*'))
+    result = resume(workspace, run_copy.name)
     assert result.returncode == 0, result.stderr
-    assert_as_never_stopped(home, copy[1])
+    assert_equals_uninterrupted(workspace, run_copy.name)
 
 
-def test_a_folder_that_cannot_be_written_ends_the_run_which_goes_on_later(home):
-    process, _ = start(home, 'moved', 5, '--ckpt_freq', 3, '--epoch', 200)
-    folder = home / 'out' / 'moved' / 'checkpoint'
+def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
+    process, _ = start_run(workspace, 'moved', 5, '--ckpt_freq', 3, '--epoch', 200)
+    folder = workspace / 'out' / 'moved' / 'checkpoint'
     os.rename(folder, folder.with_suffix('.away'))
     folder.touch()
     _, error = process.communicate()
@@ -250,148 +267,157 @@ def test_a_folder_that_cannot_be_written_ends_the_run_which_goes_on_later(home):
     assert re.search(r'checkpoint/model\.b8-\d+: cannot be written \(', error)
     folder.unlink()
     os.rename(folder.with_suffix('.away'), folder)
-    result = go_on(home, 'moved', '--epoch', 3, '--ckpt_freq', 4)
+    result = resume(workspace, 'moved', '--epoch', 3, '--ckpt_freq', 4)
     assert result.returncode == 0, result.stderr
 
 
-def test_a_run_killed_at_random_instants_is_as_one_never_stopped(tmp_path):
+def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
     soak(str(tmp_path), kills=3, seed=time.time_ns(), iterations=100)
 
 
-def test_losses_that_are_not_finite_keep_the_last_good_checkpoint(home, copy):
+def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
     args = ['--learning_rate', 1e30, '--epoch', 9, '--ckpt_freq', 1]
-    result = go_on(home, copy[1], *args)
+    result = resume(workspace, run_copy.name, *args)
     assert result.returncode == 1
-    message = r'main.py: iteration (\d+): not finite: .*_loss.* training stops, '
-    match = re.match(message + r'.*model\.b8-(\d+) is the last good', result.stderr)
+    message = (
+        r'main.py: iteration (\d+): not finite: .*_loss.*; training stops; '
+        r'the last good checkpoint is .*model\.b8-(\d+); '
+    )
+    match = re.match(message, result.stderr)
     assert match and int(match[1]) == int(match[2]) + 1
-    state = stored(copy[0])
+    state = read_checkpoint(run_copy / 'checkpoint')
     assert state['training/counter'] == int(match[2])
     assert all(np.isfinite(array).all() for array in state.values())
 
 
-def test_runs_started_in_one_second_have_folders_of_their_own(home, monkeypatch):
+def test_runs_started_in_the_same_second_get_different_folders(workspace, monkeypatch):
     monkeypatch.setattr(runs, 'timestamp', lambda: '20200101.000000')
     check = DCGAN.check
 
-    def check_second(*args):  # while another run of that second starts
+    def check_while_another_run_starts(*args):
         monkeypatch.setattr(DCGAN, 'check', check)
-        assert run_here(*TRAIN, '--epoch', 1, cwd=home).returncode == 0
+        assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
         return check(*args)
 
-    assert run_here(*TRAIN, '--epoch', 1, cwd=home).returncode == 0
-    monkeypatch.setattr(DCGAN, 'check', check_second)
-    assert run_here(*TRAIN, '--epoch', 1, cwd=home).returncode == 0
-    names = sorted(path.name for path in (home / 'out').glob('20200101*'))
+    assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
+    monkeypatch.setattr(DCGAN, 'check', check_while_another_run_starts)
+    assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
+    names = sorted(path.name for path in (workspace / 'out').glob('20200101*'))
     assert names == [names[0], f'{names[0]} - 2', f'{names[0]} - 3']
     for name in names:
-        flags = json.loads((home / 'out' / name / 'FLAGS.json').read_text())
-        assert (
-            flags['out_name'] == name and steps(flags['checkpoint_dir'], home)[-1] == 5
-        )
+        flags = json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
+        assert flags['out_name'] == name
+        checkpoint_dir = workspace / flags['checkpoint_dir']
+        assert saved_steps(checkpoint_dir.parent)[-1] == 5
 
 
-def test_a_closed_terminal_saves_the_run_unless_it_is_ignored(home):
-    process, _ = start(home, 'hup', 3, '--epoch', 100)
+def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
+    process, _ = start_run(workspace, 'hup', 3, '--epoch', 100)
     process.send_signal(signal.SIGHUP)
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGHUP and 'all is saved up to' in error
-    process, _ = start(home, 'hup', 20, '--epoch', 8, before=ignore_hangup)
+    process, _ = start_run(workspace, 'hup', 20, '--epoch', 8, before=ignore_hangup)
     process.send_signal(signal.SIGHUP)
     process.communicate()
-    assert process.returncode == 0 and steps(home / 'out/hup/checkpoint')[-1] == 40
+    assert process.returncode == 0
+    assert saved_steps(workspace / 'out' / 'hup')[-1] == 40
 
 
 def ignore_hangup():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
 
 
-def test_a_summary_is_on_the_disk_once_its_checkpoint_is(home):
-    process, _ = start(home, 'flushed', 9, '--epoch', 100)
+def test_summaries_are_flushed_with_each_checkpoint(workspace):
+    process, _ = start_run(workspace, 'flushed', 9, '--epoch', 100)
     process.kill()
     process.communicate()
-    saved = max(steps(home / 'out' / 'flushed' / 'checkpoint'))
-    (events,) = (home / 'out' / 'flushed' / 'logs').iterdir()
+    saved = max(saved_steps(workspace / 'out' / 'flushed'))
+    (events,) = (workspace / 'out' / 'flushed' / 'logs').iterdir()
     assert saved <= max(e.step for e in tf.train.summary_iterator(str(events)))
 
 
-def test_a_second_run_in_a_run_folder_is_refused_until_the_first_is_dead(home):
-    first, _ = start(home, 'locked', 2, '--epoch', 500)
-    flags = (home / 'out' / 'locked' / 'FLAGS.json').read_text()
-    second = go_on(home, 'locked', '--epoch', 3)
+def test_run_folder_is_locked_until_its_process_ends(workspace):
+    first, _ = start_run(workspace, 'locked', 2, '--epoch', 500)
+    flags = (workspace / 'out' / 'locked' / 'FLAGS.json').read_text()
+    second = resume(workspace, 'locked', '--epoch', 3)
     assert second.returncode == 1 and second.stderr.count('\n') == 1
     assert f'out/locked: process {first.pid} on ' in second.stderr
-    assert (home / 'out' / 'locked' / 'FLAGS.json').read_text() == flags
+    assert (workspace / 'out' / 'locked' / 'FLAGS.json').read_text() == flags
     first.kill()
     first.communicate()
-    assert go_on(home, 'locked', '--epoch', 1).returncode == 0
+    assert resume(workspace, 'locked', '--epoch', 1).returncode == 0
 
 
-def test_the_same_seed_gives_the_same_losses_and_another_does_not(home):
-    again = run('main.py', *TRAIN, '--epoch', 1, '--out_name', 'a', cwd=home)
-    other = run('main.py', *TRAIN, '--epoch', 1, '--seed', 6, cwd=home)
-    shown = [losses(text.stdout) for text in (again, other)]
-    assert shown[0] == {n: line for n, line in expected(home).items() if n <= 5}
-    assert shown[1].keys() == shown[0].keys()
-    assert not set(shown[1].values()) & set(shown[0].values())
+def test_same_seed_gives_the_same_losses_and_another_seed_does_not(workspace):
+    again = run('main.py', *TRAIN, '--epoch', 1, '--out_name', 'a', cwd=workspace)
+    other = run('main.py', *TRAIN, '--epoch', 1, '--seed', 6, cwd=workspace)
+    same_seed, other_seed = losses(again.stdout), losses(other.stdout)
+    expected = expected_losses(workspace)
+    assert same_seed == {n: expected[n] for n in range(1, 6)}
+    assert other_seed.keys() == same_seed.keys()
+    assert not set(other_seed.values()) & set(same_seed.values())
 
 
-def test_settings_known_to_fail_get_a_line_of_warning(home):
-    lines = (home / 'whole.txt').read_text().splitlines()
+def test_few_images_and_a_small_batch_are_warned_of(workspace):
+    lines = (workspace / 'uninterrupted.txt').read_text().splitlines()
     warnings = [line for line in lines if line.startswith(' [!]')]
     assert len(warnings) == 2
-    assert '40 pictures are few' in warnings[0] and 'batch of 8' in warnings[1]
+    assert 'Only 40 images' in warnings[0] and 'batch of 8' in warnings[1]
 
 
-def test_another_number_of_pictures_begins_the_epoch_anew(home, tmp_path):
-    write_pictures(tmp_path / 'data' / 'cats', count=41, size=(12, 12))
-    shutil.copytree(home / 'out', tmp_path / 'out')
-    result = go_on(tmp_path, 'whole', '--resume_step', 12)
+def test_resumed_epoch_restarts_if_the_number_of_images_changed(workspace, tmp_path):
+    write_images(tmp_path / 'data' / 'cats', count=41, size=(12, 12))
+    shutil.copytree(workspace / 'out', tmp_path / 'out')
+    result = resume(tmp_path, 'uninterrupted', '--resume_step', 12)
     assert result.returncode == 0, result.stderr
-    assert 'begins anew: other pictures' in result.stdout
-    assert max(losses(result.stdout)) == 12 + 5  # of epoch 2 again
+    assert 'from its beginning: the data set has changed' in result.stdout
+    assert max(losses(result.stdout)) == 12 + 5  # epoch 2 is trained again
 
 
-def test_another_batch_size_begins_the_epoch_anew(home, copy):
+def test_resumed_epoch_restarts_if_the_batch_size_changed(workspace, run_copy):
     args = ['--batch_size', 10, '--resume_step', 12]
-    result = go_on(home, copy[1], *args)
+    result = resume(workspace, run_copy.name, *args)
     assert result.returncode == 0, result.stderr
-    assert 'begins anew: another batch size' in result.stdout
+    assert 'from its beginning: the batch size has changed' in result.stdout
     assert max(losses(result.stdout)) == 12 + 4
 
 
-def test_the_checkpoint_of_the_last_end_stays_until_the_next(home, copy):
+def test_final_checkpoint_is_kept_until_the_next_final_one(workspace, run_copy):
     args = ['--max_to_keep', 1, '--ckpt_freq', 2]
     for until, expected_steps in ((19, {15, 18}), (23, {15, 18, 22})):
-        process, _ = start(home, copy[1], until, *args, '--epoch', 100)
+        process, _ = start_run(workspace, run_copy.name, until, *args, '--epoch', 100)
         process.kill()
         process.communicate()
-        assert {15} < set(steps(copy[0])) and len(steps(copy[0])) <= 4
-        assert expected_steps & set(steps(copy[0]))
-    result = go_on(home, copy[1], *args, '--epoch', 8)
+        steps = set(saved_steps(run_copy))
+        assert {15} < steps and len(steps) <= 4
+        assert expected_steps & steps
+    result = resume(workspace, run_copy.name, *args, '--epoch', 8)
     assert result.returncode == 0, result.stderr
-    assert steps(copy[0]) == [40]
+    assert saved_steps(run_copy) == [40]
 
 
-def test_digits_of_classes_go_on_as_if_never_stopped(tmp_path):
+def test_resumed_conditional_run_equals_an_uninterrupted_one(tmp_path):
     write_idx_set(tmp_path / 'data' / 'set', count=40)
     args = ['--train', '--dataset', 'set', *SMALL, '--epoch', 3, '--ckpt_freq', 4]
     args += ['--sample_freq', 4, '--seed', 5, '--out_dir', tmp_path / 'runs']
-    whole = run('main.py', *args, '--out_name', 'whole', cwd=tmp_path)
-    assert run('main.py', *args, '--epoch', 2, '--out_name', 'x', cwd=tmp_path).stdout
-    rest = go_on(tmp_path, 'x', '--out_dir', tmp_path / 'runs', '--epoch', 3)
-    shown = losses(whole.stdout)
-    assert losses(rest.stdout) == {n: shown[n] for n in range(11, 16)}
-    ends = [stored(tmp_path / 'runs' / name / 'checkpoint') for name in ('whole', 'x')]
-    assert all(ends[1][name].tobytes() == a.tobytes() for name, a in ends[0].items())
+    complete = run('main.py', *args, '--out_name', 'a', cwd=tmp_path)
+    shorter = run('main.py', *args, '--epoch', 2, '--out_name', 'b', cwd=tmp_path)
+    assert shorter.returncode == 0, shorter.stderr
+    resumed = resume(tmp_path, 'b', '--out_dir', tmp_path / 'runs', '--epoch', 3)
+    printed = losses(complete.stdout)
+    assert losses(resumed.stdout) == {n: printed[n] for n in range(11, 16)}
+    a, b = (read_checkpoint(tmp_path / f'runs/{name}/checkpoint') for name in 'ab')
+    assert all(b[name].tobytes() == array.tobytes() for name, array in a.items())
 
 
-def test_what_a_run_was_given_is_taken_up_unless_given_anew(home, copy):
-    result = go_on(home, copy[1], '--epoch', 4, '--sample_freq', 7)
+def test_recorded_flags_apply_unless_the_command_line_overrides_them(
+    workspace, run_copy
+):
+    result = resume(workspace, run_copy.name, '--epoch', 4, '--sample_freq', 7)
     assert result.returncode == 0, result.stderr
-    flags = json.loads((copy[0].parent / 'FLAGS.json').read_text())
+    flags = json.loads((run_copy / 'FLAGS.json').read_text())
     assert flags['batch_size'] == 8 and flags['input_fname_pattern'] == '*.png'
     assert flags['epoch'] == 4 and flags['sample_freq'] == 7 and flags['seed'] == 5
-    sheets = {path.name for path in (copy[0].parent / 'samples').glob('train_*')}
-    assert 'train_00000020.png' in sheets and 'train_00000016.png' not in sheets
-    assert steps(copy[0]) == [16, 20]  # the last two, of which one is the end's
+    grids = {path.name for path in (run_copy / 'samples').glob('train_*')}
+    assert 'train_00000020.png' in grids and 'train_00000016.png' not in grids
+    assert saved_steps(run_copy) == [16, 20]  # max_to_keep is 2

@@ -12,9 +12,9 @@ from conftest import (
     SMALL,
     clean_environment,
     run,
-    run_here,
+    run_in_process,
     write_idx_set,
-    write_pictures,
+    write_images,
 )
 from PIL import Image
 
@@ -29,7 +29,7 @@ def workspace(tmp_path_factory):
     """
     workspace = tmp_path_factory.mktemp('workspace')
     write_idx_set(workspace / 'data' / 'set', count=24)
-    write_pictures(workspace / 'data' / 'cats', count=24, size=(12, 12), ending='jpg')
+    write_images(workspace / 'data' / 'cats', count=24, size=(12, 12), ending='jpg')
     for dataset in ('set', 'cats'):
         args = ['--dataset', dataset, '--out_name', dataset, '--sample_freq', 1]
         result = run('main.py', *TRAIN, *args, cwd=workspace)
@@ -40,7 +40,7 @@ def workspace(tmp_path_factory):
 def run_main(workspace, dataset, *args):
     """Run main.py on a trained model; returns the paths that it printed."""
     return printed_paths(
-        workspace, run_here('--dataset', dataset, *args, cwd=workspace)
+        workspace, run_in_process('--dataset', dataset, *args, cwd=workspace)
     )
 
 
@@ -115,7 +115,7 @@ def test_seed_fixes_the_samples_of_the_chosen_classes(workspace):
     ],
 )
 def test_invalid_flags_end_in_an_error_of_one_line(args, message, workspace):
-    result = run_here('--dataset', *args, cwd=workspace)
+    result = run_in_process('--dataset', *args, cwd=workspace)
     assert result.returncode == 1 and message in result.stderr
     assert result.stderr.startswith('main.py: ') and result.stderr.count('\n') == 1
 
