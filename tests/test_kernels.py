@@ -1,0 +1,155 @@
+"""The fast functions of dcgan/kernels.py against its plain_* ones, in TensorFlow."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from dcgan import kernels
+
+# height, width, channels of the larger and of the smaller image, kernel, stride; the
+# thresholds in kernels.py decide how each one is computed
+SHAPES = [
+    (16, 16, 3, 4, 5, 2),  # few channels, many pixels
+    (12, 10, 17, 3, 5, 2),
+    (8, 8, 17, 3, 5, 2),  # few pixels
+    (7, 6, 3, 17, 5, 2),  # odd height
+    (6, 8, 17, 3, 4, 2),  # even kernel
+    (24, 24, 2, 3, 4, 3),
+    (10, 12, 2, 3, 3, 2),
+    (12, 12, 2, 3, 2, 3),  # stride larger than the kernel
+    (3, 3, 2, 2, 5, 2),  # image smaller than the kernel
+    (3, 2, 2, 2, 9, 2),  # much smaller: some weights meet only padding
+]
+STRIDE_1 = [(12, 12, 2, 3, 3, 1), (4, 3, 2, 3, 3, 1)]
+CASES = [(tf.float32, *shape) for shape in [*SHAPES, *STRIDE_1]]
+CASES += [(tf.bfloat16, *shape) for shape in SHAPES]
+
+
+def compare(sess, fast, plain, x_shape, w_shape, biases_shape, dtype, *args):
+    """Assert that fast(x, w, biases, *args) and its gradients are those of `plain`.
+
+    `fast` computes in dtype, `plain` in float32, with the same values of x.
+    """
+    rng = np.random.RandomState(0)
+    x = tf.constant(rng.randn(*x_shape), dtype)
+    weights = [
+        tf.Variable(rng.randn(*shape).astype(np.float32))
+        for shape in (w_shape, biases_shape)
+    ]
+    exact_x = tf.cast(x, tf.float32)
+    y, expected = fast(x, *weights, *args), plain(exact_x, *weights, *args)
+    assert y.dtype == dtype
+    dy = rng.randn(*expected.shape)
+    gradients = tf.gradients(y, [x, *weights], tf.constant(dy, dtype))
+    plain_gradients = tf.gradients(
+        expected, [exact_x, *weights], tf.constant(dy, tf.float32)
+    )
+    sess.run(tf.global_variables_initializer())
+    tolerance = 1e-5 if dtype == tf.float32 else 2e-2
+    for a, b in zip(*sess.run([[y, *gradients], [expected, *plain_gradients]])):
+        assert a.shape == b.shape and abs(a - b).max() <= tolerance * abs(b).max()
+
+
+def smaller(size, stride):
+    """The height or width of a convolution's result: ceil(size / stride)."""
+    return -(-size // stride)
+
+
+@pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
+def test_conv2d_and_its_gradients_equal_plain_ones(
+    sess, dtype, height, width, c, d, kernel, stride
+):
+    shapes = [5, height, width, c], [kernel, kernel, c, d], [d]
+    strides = [stride, stride]
+    compare(sess, kernels.conv2d, kernels.plain_conv2d, *shapes, dtype, strides)
+
+
+@pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
+def test_conv2d_transpose_and_its_gradients_equal_plain_ones(
+    sess, dtype, height, width, c, d, kernel, stride
+):
+    x_shape = [5, smaller(height, stride), smaller(width, stride), d]
+    shapes = x_shape, [kernel, kernel, c, d], [c]
+    args = [5, height, width, c], [stride, stride]
+    fast, plain = kernels.conv2d_transpose, kernels.plain_conv2d_transpose
+    compare(sess, fast, plain, *shapes, dtype, *args)
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+def test_dense_and_its_gradients_equal_plain_ones(sess, dtype):
+    shapes = [5, 11], [11, 7], [7]
+    compare(sess, kernels.dense, kernels.plain_dense, *shapes, dtype)
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
+def test_height_and_width_can_be_unknown_until_the_graph_runs(sess, dtype):
+    def without_size(x):
+        return tf.placeholder_with_default(x, [None, None, None, x.shape[-1]])
+
+    def conv2d(x, w, biases, strides):
+        return kernels.conv2d(without_size(x), w, biases, strides)
+
+    def conv2d_transpose(x, w, biases, output_shape, strides):
+        height = 2 * tf.shape(x)[1]
+        shape = [5, height, height, 3]
+        return kernels.conv2d_transpose(without_size(x), w, biases, shape, strides)
+
+    shapes, strides = ([5, 8, 8, 3], [5, 5, 3, 4], [4]), [2, 2]
+    compare(sess, conv2d, kernels.plain_conv2d, *shapes, dtype, strides)
+    shapes, args = ([5, 8, 8, 3], [5, 5, 3, 3], [3]), ([5, 16, 16, 3], strides)
+    plain = kernels.plain_conv2d_transpose
+    compare(sess, conv2d_transpose, plain, *shapes, dtype, *args)
+
+
+# (height, width) of the larger image, of the filters and of the strides
+@pytest.mark.parametrize(
+    'size, kernel, strides', [((9, 8), (3, 5), (2, 2)), ((8, 6), (4, 4), (1, 2))]
+)
+def test_filters_and_strides_that_are_not_square_use_tensorflow(
+    sess, size, kernel, strides
+):
+    def conv2d(x, w, biases, strides):
+        return tf.nn.conv2d(x, w, strides, 'SAME') + biases
+
+    def conv2d_transpose(x, w, biases, output_shape, strides):
+        return tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME') + biases
+
+    shapes = [5, *size, 3], [*kernel, 3, 4], [4]
+    compare(sess, kernels.conv2d, conv2d, *shapes, tf.float32, strides)
+    x_shape = [5, *map(smaller, size, strides), 3]
+    shapes, args = (x_shape, [*kernel, 4, 3], [4]), ([5, *size, 4], strides)
+    fast = kernels.conv2d_transpose
+    compare(sess, fast, conv2d_transpose, *shapes, tf.float32, *args)
+
+
+# many channels are more than 16, kernels.MAX_SUBPIXEL_CHANNELS
+@pytest.mark.parametrize('size, channels', [(64, 3), (32, 17), (8, 3)])
+def test_filter_gradients_in_bfloat16_are_not_too_small(sess, size, channels):
+    rng = np.random.RandomState(0)
+    # all terms are positive, so that lost ones cannot cancel out
+    x = rng.rand(64, size, size, channels)
+    dy = rng.rand(64, size // 2, size // 2, 8)
+    w, biases = tf.zeros([5, 5, channels, 8]), tf.zeros([8])
+    gradients = []
+    for dtype in (tf.float32, tf.bfloat16):
+        y = kernels.conv2d(tf.constant(x, dtype), w, biases, [2, 2])
+        gradients += tf.gradients(y, w, tf.constant(dy, dtype))
+    expected, found = sess.run(gradients)
+    assert abs(found / expected - 1).max() < 0.01
+
+
+def test_plain_ops_block_uses_only_tensorflow_functions(sess):
+    def op_types():
+        w, biases, strides = tf.zeros([5, 5, 3, 4]), tf.zeros([4]), [2, 2]
+        x = kernels.conv2d(tf.ones([2, 8, 8, 3]), w, biases, strides)
+        x = kernels.conv2d_transpose(x, w, tf.zeros([3]), [2, 8, 8, 3], strides)
+        kernels.dense(tf.reshape(x, [2, -1]), tf.zeros([192, 5]), tf.zeros([5]))
+        return {op.type for op in tf.get_default_graph().get_operations()}
+
+    with kernels.plain_ops():
+        types = op_types()
+    assert {'Conv2D', 'Conv2DBackpropInput', 'MatMul'} < types
+    assert not types & {'IdentityN', 'GatherV2', 'DepthToSpace'}
+    with tf.Graph().as_default():
+        types = op_types()
+    assert ('DepthToSpace' in types) == (not tf.config.list_physical_devices('GPU'))
