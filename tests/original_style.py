@@ -1,9 +1,11 @@
-"""A small DCGAN as users of the original write theirs, by `from ops import *`.
+"""A small DCGAN in the style of models that were written for the original.
+
+It imports everything from ops.py and utils.py, as those models do. Usage:
 
     python original_style.py CHECKPOINT FORWARD.npz
 
-Restores a recorded checkpoint of the original (tests/golden/rgb64) and prints how far
-its outputs are from the recorded ones.
+This restores a checkpoint of the original, recorded in tests/golden/rgb64, and prints
+the largest difference between each output of the model and the recorded output.
 """
 
 import sys
@@ -16,6 +18,8 @@ from utils import *
 
 
 class SmallDCGAN:
+    """The unconditional model of the original, for 64x64 RGB images."""
+
     def __init__(self, batch_size=12, z_dim=20, gf_dim=4, df_dim=4):
         self.batch_size, self.gf_dim, self.df_dim = batch_size, gf_dim, df_dim
         self.d_bn1 = batch_norm(name='d_bn1')
@@ -79,19 +83,19 @@ class SmallDCGAN:
 
 
 def differences(checkpoint, recording):
-    """{output: largest difference from the recorded one}."""
-    golden = np.load(recording)
+    """Return {name of an output: its largest difference from the recorded one}."""
+    recorded = np.load(recording)
     with tf.Graph().as_default(), tf.Session() as sess:
         dcgan = SmallDCGAN()
         tf.train.Saver().restore(sess, checkpoint)
-        feed = {dcgan.inputs: golden['in/inputs'], dcgan.z: golden['in/z']}
-        # in the order of the recording, in which each run updates moving averages
+        feed = {dcgan.inputs: recorded['in/inputs'], dcgan.z: recorded['in/z']}
+        # in the order of the recording, because each run updates moving averages
         names = ['sampler', 'G', 'D', 'D_logits', 'D_', 'D_logits_']
         outputs = {name: sess.run(getattr(dcgan, name), feed) for name in names}
         g_loss = tf.reduce_mean(tf.nn.softplus(-dcgan.D_logits_))
         assert all(g is not None for g in tf.gradients(g_loss, dcgan.h1_w))
     return {
-        name: float(np.abs(golden[f'out/{name}'] - output).max())
+        name: float(np.abs(recorded[f'out/{name}'] - output).max())
         for name, output in outputs.items()
     }
 

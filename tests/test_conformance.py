@@ -1,4 +1,4 @@
-"""The recordings of the original hold: numbers, sheets, files and names."""
+"""This project reproduces the recordings of the original: numbers, images, files."""
 
 import os
 import runpy
@@ -14,7 +14,8 @@ GOLDEN = ROOT / 'tests' / 'golden'
 CONFORMANCE = ROOT / 'tests' / 'conformance'
 
 
-def drive(tmp_path, script, *args):
+def run_driver(tmp_path, script, *args):
+    """Run a script of tests/conformance in a new process."""
     environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'TMPDIR': str(tmp_path)}
     command = [sys.executable, str(CONFORMANCE / script), *map(str, args)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -23,23 +24,24 @@ def drive(tmp_path, script, *args):
 @pytest.mark.parametrize(
     'case', [pytest.param('cond28', marks=pytest.mark.smoke), 'rgb64', 'rgb_odd']
 )
-def test_recording_of_the_original_holds(case, tmp_path, capsys):
+def test_recording_of_the_original_is_reproduced(case, tmp_path, capsys):
     shutil.copytree(GOLDEN / case / 'checkpoint', tmp_path / 'checkpoint')
     settings = GOLDEN / case / 'case.json'
     args = ['run', '--impl', ROOT, '--case', settings, '--out', tmp_path]
-    drive(tmp_path, 'drive.py', *args)
+    run_driver(tmp_path, 'drive.py', *args)
     compare = runpy.run_path(str(CONFORMANCE / 'compare.py'))['main']
     failed = compare(str(GOLDEN / case), str(tmp_path))
     assert not failed, capsys.readouterr().out
 
 
-def test_pictures_are_read_and_sheets_written_as_by_the_original(tmp_path):
+def test_images_are_read_and_grids_written_as_by_the_original(tmp_path):
     out = tmp_path / 'images.npz'
     images = GOLDEN / 'images'
     args = ['--impl', ROOT, '--images', images, '--out', out]
-    drive(tmp_path, 'drive_images.py', *args)
-    golden, ours = np.load(images / 'images.npz'), np.load(out)
-    for name in golden.files:
-        error = np.abs(golden[name].astype(float) - ours[name]).max()
+    run_driver(tmp_path, 'drive_images.py', *args)
+    recorded, ours = np.load(images / 'images.npz'), np.load(out)
+    for name in recorded.files:
+        error = np.abs(recorded[name].astype(float) - ours[name]).max()
+        # saved grids are uint8; images that are read are floats in [-1, 1]
         limit = 1 if name.startswith('save') else 0.03 if '.jpg' in name else 0.009
         assert error <= limit, (name, error)

@@ -1,4 +1,4 @@
-"""The original's helpers: names, order of arguments, results."""
+"""The helpers of the original in utils.py: names, arguments and results."""
 
 import inspect
 import time
@@ -14,7 +14,7 @@ from dcgan.images import load_image
 
 pytestmark = pytest.mark.smoke
 IMAGES = ROOT / 'tests' / 'golden' / 'images'
-# the original's helpers and their arguments
+# {name of a helper: its arguments in the original}
 SIGNATURES = {
     'get_image': 'image_path input_height input_width resize_height resize_width crop '
     'grayscale',
@@ -38,9 +38,9 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize('name', SIGNATURES)
-def test_helpers_take_the_arguments_of_the_original(name):
+def test_helpers_take_as_many_arguments_as_in_the_original(name):
     helper = getattr(utils, name)
-    # names of positional arguments matter less than their number and order
+    # the names of the arguments may differ, because callers pass them by position
     assert len(inspect.signature(helper).parameters) == len(SIGNATURES[name].split())
     assert name in utils.__all__
 
@@ -53,15 +53,16 @@ def test_data_sets_read_the_pixels_of_get_image(name, crop, grayscale):
     assert (load_image(*args) / 127.5 - 1.0 == utils.get_image(*args)).all()
 
 
-def test_a_crop_of_an_array_is_resized():
+def test_crop_of_an_array_is_resized():
     x = np.zeros((10, 8, 3))
     x[3:7, 2:6] = 255
-    assert (utils.center_crop(x, 4, 4, 6, 5) == 0).all()  # a constant crop becomes 0
+    # the contrast of a crop is stretched, which makes a crop of one colour black
+    assert (utils.center_crop(x, 4, 4, 6, 5) == 0).all()
     assert utils.center_crop(x, 6, None, 6, 5).shape == (6, 5, 3)
     assert utils.transform(x, 99, 99, 10, 8).max() == 1
 
 
-def test_images_of_any_range_are_saved_with_their_contrast_stretched(tmp_path):
+def test_images_of_any_range_are_saved_with_stretched_contrast(tmp_path):
     images = np.random.RandomState(0).uniform(0, 1, (4, 5, 6, 3))
     utils.imsave(images, (2, 2), str(tmp_path / 'a.png'))
     utils.save_images(images * 2 - 1, (2, 2), str(tmp_path / 'b.png'))
@@ -72,7 +73,7 @@ def test_images_of_any_range_are_saved_with_their_contrast_stretched(tmp_path):
 @pytest.mark.parametrize(
     ('true_image', 'low', 'high'), [(True, 0, 255), (False, -1, 1)]
 )
-def test_animations_are_of_images_in_either_range(true_image, low, high, tmp_path):
+def test_make_gif_takes_images_in_both_ranges(true_image, low, high, tmp_path):
     frames = np.stack([np.full((8, 8, 3), low), np.full((8, 8, 3), high)])
     path = str(tmp_path / 'a.gif')
     utils.make_gif(frames.astype(float), path, duration=1, true_image=true_image)
@@ -84,13 +85,16 @@ def test_animations_are_of_images_in_either_range(true_image, low, high, tmp_pat
     assert levels == [0, 255]
 
 
-def test_time_is_written_in_the_format_asked_for():
+def test_timestamp_has_the_given_format():
     assert utils.timestamp('%Y', 86400 * 365) in ('1970', '1971')
     assert utils.timestamp() >= time.strftime('%Y%m%d')
+
+
+def test_merge_images_rescales_to_the_range_0_to_1():
     assert utils.merge_images(np.array([-1.0, 1.0]), None).tolist() == [0, 1]
 
 
-def test_all_variables_are_printed_with_their_sizes(sess, capsys):
+def test_show_all_variables_prints_sizes(sess, capsys):
     tf.get_variable('w', [5, 5, 3, 8])
     tf.get_variable('b', [8])
     utils.show_all_variables()
@@ -99,4 +103,7 @@ def test_all_variables_are_printed_with_their_sizes(sess, capsys):
     assert printed.endswith(
         'Total size of variables: 608\nTotal bytes of variables: 2432\n'
     )
+
+
+def test_get_stddev_depends_on_the_number_of_inputs():
     assert utils.get_stddev(tf.zeros([1, 2, 2, 4]), 2, 2) == 0.25
