@@ -163,7 +163,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
         rest, error = process.communicate()
         last = max(losses(text + rest))
         assert process.returncode == 128 + number
-        assert error == f'main.py: interrupted; all is saved up to iteration {last}\n'
+        assert error == f'main.py: interrupted; saved up to iteration {last}\n'
         printed, expected = losses(text + rest), expected_losses(workspace)
         assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
         assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
@@ -315,7 +315,7 @@ def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
     process, _ = start_run(workspace, 'hup', 3, '--epoch', 100)
     process.send_signal(signal.SIGHUP)
     _, error = process.communicate()
-    assert process.returncode == 128 + signal.SIGHUP and 'all is saved up to' in error
+    assert process.returncode == 128 + signal.SIGHUP and 'saved up to' in error
     process, _ = start_run(workspace, 'hup', 20, '--epoch', 8, before=ignore_hangup)
     process.send_signal(signal.SIGHUP)
     process.communicate()
