@@ -177,6 +177,7 @@ class Training:
         return self
 
     def __exit__(self, kind, error, traceback):
+        self.folder.protected = []
         self.data.close()
         self.summaries.close(ignore_errors=error is not None)
         if isinstance(error, tf.errors.InvalidArgumentError) and nan_loss(error):

@@ -1,0 +1,93 @@
+"""README and docs: links, lengths, flags in commands, and code that runs as pasted."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, clean_environment, run_in_process, write_idx_set
+from PIL import Image
+
+import download
+import main
+
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+COMMAND = re.compile(r'python ((?:main|download)\.py(?: (?:\\\n|[^`\n&<])+)?)')
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r'\]\(([^)\s]+)\)', text):
+        path, _, heading = target.partition('#')
+        if '://' in path:
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        headings = re.findall(r'^#+ (.*)$', linked.read_text(), re.M) if heading else []
+        anchors = [
+            re.sub(r'[^\w -]', '', h.lower()).replace(' ', '-') for h in headings
+        ]
+        assert not heading or heading in anchors, target
+
+
+@pytest.mark.smoke
+def test_readme_is_short():
+    lines = (ROOT / 'README.md').read_text().splitlines()
+    assert len(lines) <= 130
+    assert all(len(line) <= 100 for line in lines if not line.startswith('|'))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_commands_have_flags_that_exist(page):
+    for command in COMMAND.findall(page.read_text()):
+        script, *args = shlex.split(command.replace('\\\n', ' '), comments=True)
+        names = [
+            a[2:].split('=')[0] for a in args if a.startswith('--') and a != '--help'
+        ]
+        if script == 'main.py':
+            assert set(names) <= set(main.OWN_FLAGS), command
+        else:
+            text = (ROOT / 'download.py').read_text()
+            assert all(f"'--{name}'" in text for name in names), command
+            assert download.__doc__
+
+
+@pytest.fixture(scope='module')
+def mnist(tmp_path_factory):
+    """A folder with the run of docs/exports.md, on a stand-in for MNIST, exported."""
+    folder = tmp_path_factory.mktemp('docs')
+    write_idx_set(folder / 'data' / 'mnist', count=64, size=28, classes=10)
+    args = ['--dataset', 'mnist', '--out_name', 'mnist', '--epoch', 1]
+    assert run_in_process(*args, '--train', cwd=folder).returncode == 0
+    exports = ['--export', '--freeze', '--saved_model']
+    assert run_in_process('--out_name', 'mnist', *exports, cwd=folder).returncode == 0
+    return folder
+
+
+def test_code_of_the_exports_page_draws_images(mnist):
+    text = (ROOT / 'docs' / 'exports.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    check = 'images = np.asarray(images); print(images.shape, images.min() >= 0)\n'
+    code = ''.join(block + check for block in blocks)
+    code = code.replace('001000_frz', '000001_frz').replace('model/1000', 'model/1')
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=mnist,
+        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    shapes = [line for line in result.stdout.splitlines() if line.startswith('(')]
+    assert shapes == [f'({n}, 28, 28, 1) True' for n in (5, 64, 5)], result.stderr
+
+
+@pytest.mark.smoke
+def test_pictures_can_be_read_and_are_small():
+    for path in (ROOT / 'assets').iterdir():
+        with Image.open(path) as image:
+            image.load()
+        assert path.stat().st_size < 500_000
