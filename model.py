@@ -373,7 +373,7 @@ class DCGAN:
         state, built, iteration = self._training
         if built != settings:
             raise UserError(
-                f'train was called with {built}, which cannot become {settings}: '
+                f'train() cannot change {built} to {settings} between two calls; '
                 'build another DCGAN'
             )
         return state, iteration

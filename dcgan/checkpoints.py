@@ -284,13 +284,13 @@ def check_shapes(path: str, variables: list[tf.Variable]) -> None:
     """Raise UserError if a checkpoint does not hold these variables in their shapes."""
     stored = checkpoint_shapes(path)
     for variable in variables:
-        shape, has = variable.shape.as_list(), stored.get(variable.op.name)
-        if has != shape:
+        name, shape = variable.op.name, variable.shape.as_list()
+        found = f'has {name} {stored[name]}' if name in stored else f'has no {name}'
+        if stored.get(name) != shape:
             raise UserError(
-                f'{path} has {variable.op.name} {has or "not at all"}, and the flags '
-                f'make it {shape}: look at --dataset, --z_dim, --output_height, '
-                '--output_width, --grayscale, --conditional, --unconditional, '
-                '--gf_dim, --df_dim, --gfc_dim and --dfc_dim'
+                f'{path} {found}, but the flags give {name} {shape}: check --dataset, '
+                '--z_dim, --output_height, --output_width, --grayscale, --conditional, '
+                '--unconditional, --gf_dim, --df_dim, --gfc_dim and --dfc_dim'
             )
 
 

@@ -118,7 +118,9 @@ def plain_dense(x, w, bias):
 def check_precision(precision: str) -> str:
     """Return `precision`; raise UserError if it is invalid or of no use here."""
     if precision not in PRECISIONS:
-        raise UserError(f'precision {precision!r} is none of {", ".join(PRECISIONS)}')
+        raise UserError(
+            f'precision {precision!r} is invalid; use {" or ".join(PRECISIONS)}'
+        )
     if precision == 'bfloat16' and not has_bfloat16():
         raise UserError(
             'precision bfloat16: this processor, or this build of TensorFlow, has no '

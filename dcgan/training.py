@@ -168,7 +168,10 @@ class Training:
         else:  # the original's: resume as it does, at its number, with epoch 0
             restore(self.sess, self.dcgan.saver, checkpoint)
             self.state.counter = step_of(checkpoint) - 1
-            print(' [*] It holds weights alone: epochs and Adam start anew', flush=True)
+            print(
+                ' [*] It holds only weights: epochs and Adam start from the beginning',
+                flush=True,
+            )
         if not os.path.exists(f'{checkpoint}.meta'):  # often left out of copies
             write_meta(checkpoint, self.meta)
         self.dcgan.checkpoint_folder(os.path.dirname(checkpoint)).take_over(checkpoint)

@@ -1,6 +1,7 @@
 """The DCGAN class: graph, moving averages, training, checkpoints and errors."""
 
 import contextlib
+import glob
 import io
 import itertools
 import os
@@ -19,7 +20,13 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_images
 
 import model
-from dcgan.checkpoints import checkpoint_dims, checkpoints, newest_checkpoint, step_of
+from dcgan.checkpoints import (
+    checkpoint_dims,
+    checkpoints,
+    has_training_state,
+    newest_checkpoint,
+    step_of,
+)
 from dcgan.errors import UserError
 from dcgan.kernels import has_bfloat16
 from dcgan.signals import deferred_signals
@@ -353,16 +360,35 @@ def test_train_can_be_called_again_and_resumes(sess, make_dcgan, cats):
         dcgan.train(config)
 
 
-def test_model_can_be_used_after_a_failed_training(sess, make_dcgan, cats, tmp_path):
+def test_model_can_be_saved_after_a_failed_training(make_dcgan, cats):
     arguments, config = cats
     dcgan = make_dcgan(**arguments)
-    config.learning_rate = 1e30
-    with pytest.raises(UserError, match='not finite'):
-        dcgan.train(config)
-    dcgan.save(str(tmp_path / 'saved'), 3)
-    assert (tmp_path / 'saved' / 'model.b6-3.index').exists()
-    config.learning_rate = 1e-3
     assert dcgan.train(config) == 3
+    config.learning_rate, config.epoch = 1e30, 2
+    with pytest.raises(UserError, match='not finite'):
+        dcgan.train(config)  # protects the checkpoint from which it resumed
+    path = f'{config.checkpoint_dir}/model.b6-3'
+    before = os.stat(f'{path}.index').st_mtime_ns
+    dcgan.save(config.checkpoint_dir, 3)
+    assert os.stat(f'{path}.index').st_mtime_ns > before
+    assert not has_training_state(path)
+
+
+def test_summaries_are_on_the_disk_together_with_their_checkpoint(make_dcgan, cats):
+    arguments, config = cats
+    dcgan = make_dcgan(**arguments)
+    batches, steps = dcgan.data.batches, []
+
+    def watched_batches(*args):
+        for number, batch in enumerate(batches(*args), 1):
+            yield batch  # continues when the iteration is completed and saved
+            if number == 2:
+                (events,) = glob.glob(f'{dcgan.out_dir}/logs/*')
+                steps.extend(e.step for e in tf.train.summary_iterator(events))
+
+    dcgan.data.batches, config.ckpt_freq = watched_batches, 2
+    dcgan.train(config)
+    assert steps.count(2) == 3
 
 
 def test_run_trained_by_another_process_in_the_meantime_is_resumed(make_dcgan, cats):
