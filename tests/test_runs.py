@@ -60,8 +60,8 @@ def run_copy(workspace, tmp_path):
 
 
 def resume(workspace, name, *args):
-    """Resume the training of a run; returns the completed process."""
-    return run('main.py', '--train', '--out_name', name, *args, cwd=workspace)
+    """Resume the training of a run, in this process; returns what it printed."""
+    return run_in_process('--train', '--out_name', name, *args, cwd=workspace)
 
 
 def start_run(workspace, name, until, *args, before=None):
@@ -170,7 +170,8 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
         printed, expected = losses(text + rest), expected_losses(workspace)
         assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
         assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
-    result = resume(workspace, 'stopped')  # FLAGS.json holds the other flags
+    # FLAGS.json holds the other flags
+    result = run('main.py', '--train', '--out_name', 'stopped', cwd=workspace)
     assert result.returncode == 0, result.stderr
     assert losses(result.stdout) == expected_losses(workspace, last + 1)
     assert_equals_uninterrupted(workspace, 'stopped')
@@ -178,7 +179,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
 
 def test_epoch_flag_is_the_total_number_of_epochs(workspace):
     args = ['--epoch', 2, '--out_name', 'e']
-    assert run('main.py', *TRAIN, *args, cwd=workspace).stderr == ''
+    assert run_in_process(*TRAIN, *args, cwd=workspace).stderr == ''
     result = resume(workspace, 'e', '--epoch', 3)
     assert losses(result.stdout) == expected_losses(workspace, 11)
     assert_equals_uninterrupted(workspace, 'e')
@@ -194,7 +195,7 @@ def test_resume_step_chooses_an_older_checkpoint(workspace, run_copy):
     assert saved_steps(run_copy) == [8, 12, 15]
     before = read_checkpoint(run_copy / 'checkpoint')
     args = ['--out_name', run_copy.name, '--resume_step', 8]
-    result = run('main.py', *args, cwd=workspace)
+    result = run_in_process(*args, cwd=workspace)
     assert f'Run ./out/{run_copy.name}, iteration 8' in result.stdout
     assert read_checkpoint(run_copy / 'checkpoint').keys() == before.keys()
     result = resume(workspace, run_copy.name, '--resume_step', 9)
@@ -275,7 +276,7 @@ def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
 
 
 def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
-    soak(str(tmp_path), kills=3, seed=time.time_ns(), iterations=100)
+    soak(str(tmp_path), kills=3, seed=time.time_ns(), iterations=60)
 
 
 def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
@@ -353,7 +354,7 @@ def test_run_folder_is_locked_until_its_process_ends(workspace):
 
 def test_same_seed_gives_the_same_losses_and_another_seed_does_not(workspace):
     again = run('main.py', *TRAIN, '--epoch', 1, '--out_name', 'a', cwd=workspace)
-    other = run('main.py', *TRAIN, '--epoch', 1, '--seed', 6, cwd=workspace)
+    other = run_in_process(*TRAIN, '--epoch', 1, '--seed', 6, cwd=workspace)
     same_seed, other_seed = losses(again.stdout), losses(other.stdout)
     expected = expected_losses(workspace)
     assert same_seed == {n: expected[n] for n in range(1, 6)}
@@ -404,7 +405,7 @@ def test_resumed_conditional_run_equals_an_uninterrupted_one(tmp_path):
     args = ['--train', '--dataset', 'set', *SMALL, '--epoch', 3, '--ckpt_freq', 4]
     args += ['--sample_freq', 4, '--seed', 5, '--out_dir', tmp_path / 'runs']
     complete = run('main.py', *args, '--out_name', 'a', cwd=tmp_path)
-    shorter = run('main.py', *args, '--epoch', 2, '--out_name', 'b', cwd=tmp_path)
+    shorter = run_in_process(*args, '--epoch', 2, '--out_name', 'b', cwd=tmp_path)
     assert shorter.returncode == 0, shorter.stderr
     resumed = resume(tmp_path, 'b', '--out_dir', tmp_path / 'runs', '--epoch', 3)
     printed = losses(complete.stdout)
