@@ -71,18 +71,14 @@ flags.DEFINE_integer('batch_size', 64, 'Images in a batch', lower_bound=1)
 flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
 Z_DISTRIBUTIONS = list(samples.Z_DISTRIBUTIONS)
 flags.DEFINE_enum('z_dist', 'uniform_signed', Z_DISTRIBUTIONS, 'Distribution of z')
-flags.DEFINE_integer(
-    'gf_dim', 64, "Filters of the generator's last hidden layer", lower_bound=1
-)
-flags.DEFINE_integer(
-    'df_dim', 64, "Filters of the discriminator's first layer", lower_bound=1
-)
-flags.DEFINE_integer(
-    'gfc_dim', 1024, "Units of a conditional generator's first layer", lower_bound=1
-)
-flags.DEFINE_integer(
-    'dfc_dim', 1024, "Units of a conditional discriminator's dense layer", lower_bound=1
-)
+WIDTHS = {
+    'gf_dim': (64, "Filters of the generator's last hidden layer"),
+    'df_dim': (64, "Filters of the discriminator's first layer"),
+    'gfc_dim': (1024, "Units of a conditional generator's first layer"),
+    'dfc_dim': (1024, "Units of a conditional discriminator's dense layer"),
+}
+for name, (default, text) in WIDTHS.items():
+    flags.DEFINE_integer(name, default, text, lower_bound=1)
 flags.DEFINE_enum(
     'precision',
     'float32',
@@ -107,20 +103,16 @@ flags.DEFINE_string(
     'Glob of the image files, ** for nested folders; without this flag, other image '
     'types are used if there is no *.jpg',
 )
-flags.DEFINE_boolean(
-    'conditional', False, 'Train by class: each folder in the data set is a class'
-)
+flags.DEFINE_boolean('conditional', False, 'Each folder in the data set is a class')
 flags.DEFINE_boolean('unconditional', False, 'Ignore the labels of IDX files')
 flags.DEFINE_boolean('grayscale', False, 'Read images as greyscale')
 flags.DEFINE_enum(
     'partition',
     'all',
     ['all', *PARTITIONS],
-    "CelebA images to use, by CelebA's list_eval_partition.txt",
+    'CelebA images to use, by list_eval_partition.txt',
 )
-flags.DEFINE_boolean(
-    'bbox', False, "Crop CelebA images to the boxes of CelebA's list_bbox_celeba.txt"
-)
+flags.DEFINE_boolean('bbox', False, 'Crop CelebA images by list_bbox_celeba.txt')
 flags.DEFINE_boolean(
     'crop', False, 'Use the centre of each image, --input_height x --input_width'
 )
