@@ -19,12 +19,12 @@ import threading
 import traceback
 import types
 
-from dcgan.startup import import_tensorflow, report_thread_error
+from dcgan.startup import exit_at_once, import_tensorflow, report_thread_error
 
 if __name__ == '__main__':
     # importing TensorFlow takes seconds; nothing is to be saved yet, so end at once
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: os._exit(128 + number))
+        signal.signal(number, exit_at_once)
 
 import_tensorflow()
 
@@ -105,7 +105,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_boolean('conditional', False, 'Each folder in the data set is a class')
 flags.DEFINE_boolean('unconditional', False, 'Ignore the labels of IDX files')
-flags.DEFINE_boolean('grayscale', False, 'Read images as greyscale')
+flags.DEFINE_boolean('grayscale', False, 'Read images as grayscale')
 flags.DEFINE_enum(
     'partition',
     'all',
@@ -114,15 +114,15 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_boolean('bbox', False, 'Crop CelebA images by list_bbox_celeba.txt')
 flags.DEFINE_boolean(
-    'crop', False, 'Use the centre of each image, --input_height x --input_width'
+    'crop', False, 'Use the center of each image, --input_height x --input_width'
 )
 flags.DEFINE_integer(
-    'input_height', 108, 'Height of the centre crop in pixels', lower_bound=1
+    'input_height', 108, 'Height of the center crop in pixels', lower_bound=1
 )
 flags.DEFINE_integer(
     'input_width',
     None,
-    'Width of the centre crop in pixels; default: --input_height',
+    'Width of the center crop in pixels; default: --input_height',
     lower_bound=1,
 )
 flags.DEFINE_integer(
@@ -151,12 +151,14 @@ flags.DEFINE_string(
     'Name of the run folder; default: when training, a new name made of the time and '
     'the settings; otherwise the newest run of --dataset',
 )
-flags.DEFINE_string('checkpoint_dir', 'checkpoint', 'Checkpoints, in the run folder')
-flags.DEFINE_string('sample_dir', 'samples', 'Generated images, in the run folder')
+flags.DEFINE_string(
+    'checkpoint_dir', 'checkpoint', 'Folder of checkpoints, in the run folder'
+)
+flags.DEFINE_string('sample_dir', 'samples', 'Folder of images, in the run folder')
 flags.DEFINE_integer(
     'max_to_keep',
     1,
-    'Checkpoints to keep besides the final one; 0 keeps all',
+    'Checkpoints to keep, besides a final one that is off the schedule; 0 keeps all',
     lower_bound=0,
 )
 flags.DEFINE_integer(
@@ -174,7 +176,7 @@ flags.DEFINE_integer(
 flags.DEFINE_boolean(
     'G_img_sum', False, 'Write generated images to the TensorBoard summaries'
 )
-flags.DEFINE_boolean('debug', False, 'Print the traceback of an error, too')
+flags.DEFINE_boolean('debug', False, 'Print the traceback of an error before it')
 
 flags.DEFINE_boolean('visualize', False, 'Draw what --visualize_option says')
 flags.DEFINE_enum(
@@ -188,7 +190,7 @@ flags.DEFINE_string(
     '0,1,2-3,4,5+6,7,8',
     'For --visualize_option arithmetic: sets of seeds or, with --z_file, of indices',
 )
-flags.DEFINE_string('z_file', '', 'File of --npz, whose z --arithmetic uses')
+flags.DEFINE_string('z_file', '', 'File that --npz wrote, for the z of --arithmetic')
 flags.DEFINE_boolean(
     'export', False, 'Write the weights to export_b{batch_size} in --checkpoint_dir'
 )
@@ -385,7 +387,7 @@ def run(argv=None):
     try:
         tf.app.run(main, arguments)
     except (UserError, OSError, flags.Error, tf.errors.OpError) as error:
-        if '--debug' in arguments:
+        if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()
         is_native = isinstance(error, tf.errors.OpError)
         sys.exit(f'main.py: {short_reason(error) if is_native else error}')

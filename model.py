@@ -103,9 +103,9 @@ class DCGAN:
     ):
         """Open the data set and build the graph.
 
-        Sizes are in pixels. With `crop`, the centre of each image is used, input_height
+        Sizes are in pixels. With `crop`, the center of each image is used, input_height
         by input_width. y_dim, the number of classes, makes the model conditional, and
-        labels images by their folders. c_dim 1 reads images in grey; IDX files bring
+        labels images by their folders. c_dim 1 reads images in gray; IDX files bring
         their own c_dim. input_fname_pattern None allows other image types than *.jpg.
         gf_dim and df_dim are the filters of the outer convolutions, gfc_dim and dfc_dim
         the units of the dense layers. data_dir None opens no data set: such a model
@@ -152,9 +152,8 @@ class DCGAN:
         # of op names, re-entering the object does not.
         self._scopes = {}
         self._folders = {}  # {folder: CheckpointFolder}
-        self._training = (
-            None  # (state, settings, iteration), built by the first train()
-        )
+        # (state, settings, iteration), built by the first call of train()
+        self._training = None
         self.build_model()
 
     def _check_data(self, name):

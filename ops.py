@@ -96,18 +96,24 @@ def lrelu(x, leak=0.2, name='lrelu'):
 
 
 def conv_cond_concat(x, y):
-    """Append y, [B, 1, 1, d], to each pixel of x: [B, h, w, c] -> [B, h, w, c + d]."""
-    planes = tf.tile(y, [1, x.shape[1], x.shape[2], 1])
+    """Append y, [B, 1, 1, d], to each pixel of x: [B, h, w, c] -> [B, h, w, c + d].
+
+    A y of [1, 1, 1, d] is appended to all images.
+    """
+    is_shared = y.shape[0] == 1 and x.shape[0] != 1
+    batch = tf.shape(x)[0] if is_shared else 1
+    planes = tf.tile(y, [batch, x.shape[1], x.shape[2], 1])
     return tf.concat([x, planes], axis=3)
 
 
 class batch_norm:
     """Batch normalization (https://arxiv.org/abs/1502.03167), called as bn(x, train).
 
-    x is [B, h, w, c] or [B, c]. With `train`, it uses the statistics of the batch and,
-    whenever the result is evaluated, updates the moving averages, which keep `momentum`
-    of their values: the original's `updates_collections=None`. The variance that goes
-    into the average is the unbiased one. Without `train`, it uses the moving averages.
+    x is [B, h, w, c] or [B, c]; `train` is True or False, not a tensor. With `train`,
+    it uses the statistics of the batch and, whenever the result is evaluated, updates
+    the moving averages, which keep `momentum` of their values: the original's
+    `updates_collections=None`. The variance that goes into the average is the unbiased
+    one. Without `train`, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
@@ -115,6 +121,8 @@ class batch_norm:
         self.epsilon, self.momentum, self.name = epsilon, momentum, name
 
     def __call__(self, x, train=True):
+        if x.shape.ndims not in (2, 4):
+            raise ValueError(f'batch_norm takes [B, h, w, c] or [B, c], not {x.shape}')
         channels = [x.shape[-1]]
         zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
         with tf.variable_scope(self.name):

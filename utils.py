@@ -1,6 +1,6 @@
-"""The original's helpers, with its names and order of arguments.
+"""The original's helpers, with its names and order of arguments, and a few more.
 
-Images as arrays are [h, w, 3] or, in greyscale, [h, w]. Data sets read their images by
+Images as arrays are [h, w, 3] or, in grayscale, [h, w]. Data sets read their images by
 dcgan.images.load_image, which gives the same pixels and is faster.
 """
 
@@ -10,6 +10,8 @@ import pprint
 import numpy as np
 from PIL import Image
 
+from dcgan.datasets import open_dataset
+from dcgan.errors import Interrupted, UserError
 from dcgan.files import expand_path, timestamp
 from dcgan.images import (
     bytescale,
@@ -23,10 +25,21 @@ from dcgan.images import (
     resize,
     save_images,
 )
-from dcgan.samples import gen_random, visualize
+from dcgan.samples import (
+    VISUALIZE_OPTIONS,
+    draw,
+    gen_random,
+    make_progress_gif,
+    save_samples,
+    visualize,
+)
 
 __all__ = [
+    'VISUALIZE_OPTIONS',
+    'Interrupted',
+    'UserError',
     'center_crop',
+    'draw',
     'expand_path',
     'gen_random',
     'get_image',
@@ -36,10 +49,13 @@ __all__ = [
     'imsave',
     'inverse_transform',
     'make_gif',
+    'make_progress_gif',
     'merge',
     'merge_images',
+    'open_dataset',
     'pp',
     'save_images',
+    'save_samples',
     'show_all_variables',
     'timestamp',
     'transform',
@@ -68,7 +84,7 @@ def get_image(
 def transform(
     image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
 ):
-    """Crop the centre of an image, or take all of it; resize it for the networks.
+    """Crop the center of an image, or take all of it; resize it for the networks.
 
     `image` is in [0, 255]. Returns float64 [resize_height, resize_width(, 3)] in
     [-1, 1]. input_width None means a square crop.
@@ -83,7 +99,7 @@ def transform(
 
 
 def center_crop(x, crop_h, crop_w=None, resize_h=64, resize_w=64):
-    """Crop the centre of an array image and resize it: uint8 [resize_h, resize_w(, 3)].
+    """Crop the center of an array image and resize it: uint8 [resize_h, resize_w(, 3)].
 
     crop_w None means a square. A crop larger than the image keeps the whole image.
     """

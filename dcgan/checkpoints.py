@@ -46,10 +46,10 @@ class CheckpointFolder:
         """
         others = [path for path in checkpoints(self.folder) if path != checkpoint]
         newest_first = [checkpoint, *others]
+        write_state(self.folder, newest_first[::-1])
         self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
         finals = [path for path in newest_first if is_final(path)]
         self.protected = [checkpoint, *finals[:1]]
-        write_state(self.folder, newest_first[::-1])
 
     def write(
         self, sess: tf.Session, saver: tf.train.Saver, name: str, meta: bytes, extra=0

@@ -40,7 +40,7 @@ class Dataset(Protocol):
     c_dim        number of channels of its images
     classes      number of classes; None: the images have no labels
     contents     a line that describes the data set to the user
-    fingerprint  a number to recognise the same images by, when a run resumes
+    fingerprint  a number to recognize the same images by, when a run resumes
     order        int32 [len()], indices of the images in the order of this epoch
     reshuffles   whether shuffle() changes the order
     """
@@ -485,7 +485,7 @@ def open_dataset(
     """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
 
     output_size        (height, width) of the images, in pixels
-    input_size         (height, width) of the centre crop, in pixels, if `crop` is set
+    input_size         (height, width) of the center crop, in pixels, if `crop` is set
     pattern, by_class  see ImageSet
     dataset_options    further arguments of ImageSet: partition, bbox, cache and
                        num_workers

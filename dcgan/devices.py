@@ -32,7 +32,8 @@ def print_device(nvidia: str = '/dev/nvidia[0-9]*') -> None:
     `nvidia` is a glob of the device files that an NVIDIA driver makes.
     """
     gpus = tf.config.list_physical_devices('GPU')
-    name = f'CPU, {usable_cores()} cores'
+    cores = usable_cores()
+    name = f'CPU, {cores} core{"s" if cores > 1 else ""}'
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         name = details.get('device_name', 'GPU')

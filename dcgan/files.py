@@ -57,10 +57,19 @@ def json_digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+def lock_file(file: IO) -> None:
+    """Lock an open file until it is closed or this process ends, even if it is killed.
+
+    Raises BlockingIOError if another process holds the lock, another OSError where the
+    file system has no locks.
+    """
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def lock_or_wait(file: IO, reason: str) -> None:
-    """Lock an open file. If another process holds the lock, print why, and wait."""
+    """`lock_file`, but if another process holds the lock, print why, and wait."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file)
     except BlockingIOError:
         print(f' [*] Waiting: {reason}', flush=True)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -112,7 +121,7 @@ def temporary_path(path: str) -> str:
     """A hidden name in the folder of `path` that only this process uses."""
     folder, name = os.path.split(path)
     owner = f'{os.getpid()}@{socket.gethostname()}'
-    return os.path.join(folder, f'{TEMPORARY_PREFIX}{owner}-{name}')
+    return os.path.join(folder, f'{TEMPORARY_PREFIX}{owner}~{name}')
 
 
 def remove_leftovers(folder: str) -> None:
@@ -123,12 +132,12 @@ def remove_leftovers(folder: str) -> None:
     """
     for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
         name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
-        owner = re.match(r'(\d+)@(.*)', name)
+        owner = re.match(r'(\d+)@([^~]*)~', name)
         if not owner:
             continue
         with contextlib.suppress(FileNotFoundError):
             is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
-            is_of_this_host = owner[2].startswith(f'{socket.gethostname()}-')
+            is_of_this_host = owner[2] == socket.gethostname()
             if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
                 remove(path)
 
@@ -157,6 +166,7 @@ def swap_folders(new: str, old: str) -> None:
         if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
             return
     aside = f'{old}.before'  # not a temporary name: if this process is killed, it stays
+    remove(aside)
     os.rename(old, aside)
     os.rename(new, old)
     os.rename(aside, new)

@@ -191,7 +191,7 @@ def _read_pairs(pairs):
         if shape[2:] not in ((), (1,), (3,)):
             raise UserError(
                 f'{images_path}: its images have {shape[2]} channels; only 1 '
-                '(greyscale) or 3 (RGB) are supported'
+                '(grayscale) or 3 (RGB) are supported'
             )
         if len(images[-1]) != len(labels[-1]):
             raise UserError(

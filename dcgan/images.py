@@ -18,11 +18,11 @@ SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFI
 
 
 def imread(path: str, grayscale: bool = False) -> np.ndarray:
-    """Read an image file: float64 in [0, 255], [h, w, 3] or, in greyscale, [h, w].
+    """Read an image file: float64 in [0, 255], [h, w, 3] or, in grayscale, [h, w].
 
-    Colour images are read as OpenCV does, which the original used: always with three
-    channels (alpha dropped, palettes and greyscale expanded, 16 bits cut to 8), and
-    rotated as EXIF says. Greyscale is that of SciPy, which is Pillow's mode F.
+    Color images are read as OpenCV does, which the original used: always with three
+    channels (alpha dropped, palettes and grayscale expanded, 16 bits cut to 8), and
+    rotated as EXIF says. Grayscale is that of SciPy, which is Pillow's mode F.
 
     Raises UserError for a file that is not a readable image.
     """
@@ -35,7 +35,7 @@ def ignore_pillow_warnings() -> None:
 
 
 def open_image(path: str | BinaryIO, grayscale: bool = False) -> Image.Image:
-    """Read an image as `imread` does, to a Pillow image of mode RGB or, grey, F.
+    """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
 
     Raises UserError for a file that is not a readable image, OSError if the disk fails
     or the process has too many open files, and MemoryError.
@@ -49,9 +49,12 @@ def open_image(path: str | BinaryIO, grayscale: bool = False) -> Image.Image:
                     f'{path}: larger than {limit} pixels, possibly a decompression '
                     'bomb; scale it down or remove it'
                 )
-            if image.mode == 'I' and image.format != 'PNG':
+            # Pillow reads 16 bits of these formats as mode I, too
+            is_16_bit = image.format in ('PNG', 'PPM')
+            is_black = image.mode == 'F' and image.getextrema()[1] <= 1
+            if (image.mode == 'I' and not is_16_bit) or is_black:
                 raise UserError(
-                    f'{path}: 32-bit greyscale is not supported; convert the image to '
+                    f'{path}: 32-bit grayscale is not supported; convert the image to '
                     '8 or 16 bits'
                 )
             if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
@@ -110,7 +113,7 @@ def stretch_contrast(image: Image.Image) -> Image.Image:
 
 
 def center_slice(size: int, crop: int) -> slice:
-    """The `crop` pixels in the centre of `size` pixels; at most all of them."""
+    """The `crop` pixels in the center of `size` pixels; at most all of them."""
     crop = min(crop, size)
     start = int(round((size - crop) / 2.0))
     return slice(start, start + crop)
@@ -150,7 +153,7 @@ def load_image(
     resize_height, resize_width  size of the result, in pixels
     crop                         False: use the whole image
     box                          (x, y, width, height) in pixels: crop to this box
-                                 instead of the centre; (): the image has no box
+                                 instead of the center; (): the image has no box
 
     Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`, without the 3.
     Raises UserError for a file that is not a readable image, and for a missing box or

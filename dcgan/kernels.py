@@ -51,7 +51,9 @@ def plain_ops() -> Iterator[None]:
         _is_plain = before
 
 
-def conv2d(x, w, biases, strides):
+def conv2d(
+    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, strides: list[int]
+) -> tf.Tensor:
     """Convolution with SAME padding, plus biases: [B, h, w, c] -> [B, h', w', d].
 
     h' is ceil(h / strides[0]), w' likewise.
@@ -67,12 +69,16 @@ def conv2d(x, w, biases, strides):
     )
 
 
-def conv2d_transpose(x, w, biases, output_shape, strides):
+def conv2d_transpose(
+    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, output_shape, strides: list[int]
+) -> tf.Tensor:
     """Transposed convolution, plus biases: [B, h', w', d] -> output_shape.
 
     output_shape is [B, h, w, c], ints or tensors, with ceil(h / strides[0]) == h' and
     w likewise.
     """
+    # as TensorFlow 1 has them in the shape of a tensor
+    output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
     if not _is_fast(w, strides):
         return plain_conv2d_transpose(x, w, biases, output_shape, strides)
     stride = strides[0]
@@ -84,7 +90,7 @@ def conv2d_transpose(x, w, biases, output_shape, strides):
     )
 
 
-def dense(x, w, bias):
+def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
     if _is_plain or _has_gpu():
         return plain_dense(x, w, bias)
@@ -97,20 +103,20 @@ def dense(x, w, bias):
     )
 
 
-def plain_conv2d(x, w, biases, strides):
+def plain_conv2d(x, w, biases, strides) -> tf.Tensor:
     """conv2d by TensorFlow's own ops."""
     w, biases = tf.cast(w, x.dtype), tf.cast(biases, x.dtype)
     return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
 
 
-def plain_conv2d_transpose(x, w, biases, output_shape, strides):
+def plain_conv2d_transpose(x, w, biases, output_shape, strides) -> tf.Tensor:
     """conv2d_transpose by TensorFlow's own ops."""
     w, biases = tf.cast(w, x.dtype), tf.cast(biases, x.dtype)
     y = tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME')
     return tf.nn.bias_add(y, biases)
 
 
-def plain_dense(x, w, bias):
+def plain_dense(x, w, bias) -> tf.Tensor:
     """dense by TensorFlow's own ops."""
     return tf.matmul(x, tf.cast(w, x.dtype)) + tf.cast(bias, x.dtype)
 
@@ -162,7 +168,7 @@ def strip_custom_gradients(graph: tf.GraphDef) -> tf.GraphDef:
     return graph
 
 
-def shape_list(x):
+def shape_list(x: tf.Tensor) -> list:
     """The shape of x as a list: ints where they are known, tensors elsewhere.
 
     The batch size is always a tensor.

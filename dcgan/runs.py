@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -12,7 +11,13 @@ import socket
 from typing import Any, TextIO
 
 from dcgan.errors import UserError, printable
-from dcgan.files import expand_path, glob_files, timestamp, write_json
+from dcgan.files import (
+    expand_path,
+    glob_files,
+    lock_file,
+    timestamp,
+    write_json,
+)
 
 
 def lock_run(run_dir: str) -> TextIO:
@@ -25,7 +30,7 @@ def lock_run(run_dir: str) -> TextIO:
     path = os.path.join(run_dir, 'lock')
     file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115, the caller closes it
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file)
     except BlockingIOError:
         file.seek(0)
         owner = printable(file.read()) or 'another process'

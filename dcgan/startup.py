@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 END_OF_SUCCESS = b'\0 imported'  # the parent writes this last if the import succeeds
+_is_held = False  # whether held_stderr holds back messages now
 
 
 def import_tensorflow() -> None:
@@ -31,6 +32,16 @@ def import_tensorflow() -> None:
             del sys.modules[name]
     # no deprecation notes about TF1 graphs; TensorFlow raises its errors as well
     logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
+
+
+def exit_at_once(number: int, frame) -> None:
+    """A signal handler for the time in which nothing is to be saved yet: exit.
+
+    Messages that `held_stderr` holds back are dropped.
+    """
+    if _is_held:
+        os.write(2, END_OF_SUCCESS)
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -65,13 +76,17 @@ def held_stderr() -> Iterator[None]:
     os.close(reader)
     os.dup2(writer, 2)
     os.close(writer)
+    global _is_held
+    _is_held = True
     try:
         yield
         os.write(2, END_OF_SUCCESS)
     finally:
+        _is_held = False
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.waitpid(child, 0)
+        with contextlib.suppress(ChildProcessError):  # a parent may ignore SIGCHLD
+            os.waitpid(child, 0)
 
 
 def report_thread_error(args) -> None:

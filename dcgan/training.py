@@ -145,6 +145,9 @@ class Training:
         )
         logs = os.path.join(dcgan.out_dir, 'logs')
         self.summaries = SummaryLog(logs, self.sess.graph, state.counter)
+        if checkpoint is not None:  # last, because nothing fails after this
+            folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
+            folder.take_over(checkpoint)
         self.started = time.perf_counter()
 
     def _count_batches(self):
@@ -174,17 +177,20 @@ class Training:
             )
         if not os.path.exists(f'{checkpoint}.meta'):  # often left out of copies
             write_meta(checkpoint, self.meta)
-        self.dcgan.checkpoint_folder(os.path.dirname(checkpoint)).take_over(checkpoint)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback):
-        self.folder.protected = []
         self.data.close()
         self.summaries.close(ignore_errors=error is not None)
-        if isinstance(error, tf.errors.InvalidArgumentError) and nan_loss(error):
-            raise self._not_finite([nan_loss(error)]) from error
+        loss = None
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            loss = nan_loss(error)
+        not_finite = self._not_finite([loss]) if loss else None
+        self.folder.protected = []
+        if not_finite:
+            raise not_finite from error
 
     def batches(self) -> Iterator[tuple]:
         """Yield uint8 images, labels or None, and z of each iteration that is left.
@@ -316,7 +322,10 @@ class SummaryLog:
         """Events after `last_step`, by a process that was killed, become void."""
         self.folder = folder
         with self._write_errors():
-            self.writer = tf.summary.FileWriter(folder, graph)
+            # with a suffix, because names hold the time in seconds: a second call of
+            # train() would overwrite the file of the first
+            suffix = f'.{last_step}' if last_step else ''
+            self.writer = tf.summary.FileWriter(folder, graph, filename_suffix=suffix)
         if last_step:
             start = tf.SessionLog(status=tf.SessionLog.START)
             self.writer.add_session_log(start, last_step + 1)
@@ -368,10 +377,11 @@ def check_training(dcgan, config) -> str | None:
     """
     if dcgan.data is None:
         raise UserError('no data to train on: the model was built with data_dir None')
-    if config.epoch < 1 or dcgan.sample_num != dcgan.batch_size:
+    if config.epoch < 1:
+        raise UserError(f'epoch {config.epoch} has to be positive')
+    if dcgan.sample_num != dcgan.batch_size:
         raise UserError(
-            f'epoch ({config.epoch}) has to be positive, and sample_num '
-            f'({dcgan.sample_num}) has to be batch_size ({dcgan.batch_size})'
+            f'sample_num {dcgan.sample_num} has to be batch_size, {dcgan.batch_size}'
         )
     if config.train_size < dcgan.batch_size:
         raise UserError(

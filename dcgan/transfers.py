@@ -22,7 +22,7 @@ DRIVE = 'https://drive.google.com/uc?id='
 MAX_TRIES = 5  # tries in a row that add no bytes, before a download fails
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 TIMEOUT = 30  # seconds to wait for a server to send anything
-HTML_PREFIX = 1 << 12  # bytes at the start of a file in which HTML is recognised
+HTML_PREFIX = 1 << 12  # bytes at the start of a file in which HTML is recognized
 BUSY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another try
 
 

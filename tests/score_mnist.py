@@ -1,11 +1,11 @@
-"""Measure how well a classifier recognises the digits that MNIST runs draw.
+"""Measure how well a classifier recognizes the digits that MNIST runs draw.
 
     python tests/score_mnist.py out/RUN [out/RUN ...] [--data_dir data]
 
 Trains a small convolutional classifier on MNIST's 60,000 training images. Then each run
 draws 1,000 samples of every class, and two figures are printed for it:
 
-- the share of samples that the classifier recognises as the class asked for;
+- the share of samples that the classifier recognizes as the class asked for;
 - the Frechet distance (https://arxiv.org/abs/1706.08500) between the samples and the
   10,000 test images, in the 128 features of the classifier.
 
@@ -110,14 +110,14 @@ def main():
         classify = train_classifier(sess, train_images[..., None] / 255.0, train_labels)
         real_features, logits = classify(test_images[..., None] / 255.0)
         accuracy = (logits.argmax(1) == test_labels).mean()
-        print(f'test images: {accuracy:.1%} recognised')
+        print(f'test images: {accuracy:.1%} recognized')
         for run_dir in args.runs:
             images, labels = draw_digits(run_dir)
             features, logits = classify(images)
             accuracy = (logits.argmax(1) == labels).mean()
             distance = frechet_distance(real_features, features)
             print(
-                f'{run_dir}: {accuracy:.1%} recognised, '
+                f'{run_dir}: {accuracy:.1%} recognized, '
                 f'Frechet distance {distance:.1f}',
                 flush=True,
             )

@@ -1,5 +1,6 @@
 """README and docs: links, lengths, flags in commands, and code that runs as pasted."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -91,3 +92,23 @@ def test_pictures_can_be_read_and_are_small():
         with Image.open(path) as image:
             image.load()
         assert path.stat().st_size < 500_000
+
+
+@pytest.mark.smoke
+def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
+    texts = []
+    for path in [*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('*.py')]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, 'value', '') for part in node.values)
+                texts.append('|'.join(p for p in parts if isinstance(p, str)))
+    table = (ROOT / 'README.md').read_text().split('## Troubleshooting')[1]
+    rows = [
+        line.split('|')[1] for line in table.split('## ')[0].splitlines()[4:] if line
+    ]
+    messages = [m for row in rows for m in re.findall('`([^`]+)`', row)]
+    assert len(rows) == 10
+    for part in (part.strip() for m in messages for part in m.split('...')):
+        assert any(part in text for text in texts), part

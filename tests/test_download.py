@@ -238,7 +238,7 @@ def test_invalid_download_is_reported_and_removed(download_file, tmp_path):
         (b'502', 'dead link or a proxy'),
     ],
 )
-def test_html_page_is_recognised_and_explained(page, reason, tmp_path):
+def test_html_page_is_recognized_and_explained(page, reason, tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
     assert reason in describe_problem(str(path), lambda path: True)

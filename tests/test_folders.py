@@ -91,7 +91,7 @@ def test_folders_are_not_taken_for_images(tmp_path):
     assert len(open_set(tmp_path / 'deep')) == 3
 
 
-def test_colour_images_can_be_read_in_greyscale(tmp_path):
+def test_color_images_can_be_read_in_grayscale(tmp_path):
     write_images(tmp_path, count=4)
     images, labels = next(open_set(tmp_path, grayscale=True).batches(4, 1))
     assert images.shape == (4, 8, 8, 1) and labels is None and np.ptp(images) > 9
@@ -134,8 +134,8 @@ def test_replacement_image_brings_its_own_label(classes):
     (classes / 'cat' / '3.png').write_bytes(b'')
     dataset = open_set(classes, by_class=True)
     images, labels = next(dataset.batches(len(dataset), 1))
-    coloured = images[:, :, 0, 0].any(1)
-    assert (images[coloured, :, 0, 0].argmax(1) == labels[coloured]).all()
+    colored = images[:, :, 0, 0].any(1)
+    assert (images[colored, :, 0, 0].argmax(1) == labels[colored]).all()
     assert np.bincount(labels).sum() == 135 and len(dataset.unusable) == 1
 
 

@@ -1,5 +1,6 @@
 """Reading images, and writing files, image grids and animations."""
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -40,7 +41,7 @@ def test_contrast_of_the_crop_is_stretched_before_resizing(tmp_path):
     assert image.min() == -1 and image.max() == 1
 
 
-def test_colour_images_are_rotated_as_exif_says(tmp_path):
+def test_color_images_are_rotated_as_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees
     path = save(tmp_path / 'a.jpg', np.zeros((4, 6, 3)), exif=exif)
@@ -52,10 +53,10 @@ def test_16_bits_are_cut_to_8(tmp_path):
     assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_32_bit_greyscale_is_rejected(tmp_path):
+def test_32_bit_grayscale_is_rejected(tmp_path):
     levels = np.array([[0, 100, 255]], np.int32)
     Image.fromarray(levels).save(tmp_path / 'a.tif')
-    with pytest.raises(UserError, match=r'a\.tif: 32-bit greyscale is not supported'):
+    with pytest.raises(UserError, match=r'a\.tif: 32-bit grayscale is not supported'):
         utils.imread(str(tmp_path / 'a.tif'))
 
 
@@ -99,13 +100,13 @@ def test_only_temporary_files_of_ended_processes_are_removed(tmp_path):
     kept = {
         '.2024.txt': 9 * day,
         '.dcgan-notes.txt': 9 * day,
-        f'.dcgan-{os.getpid()}@{host}-a.png': 0,
-        f'.dcgan-{ended}@elsewhere-a.png': 0,
+        f'.dcgan-{os.getpid()}@{host}~a.png': 0,
+        f'.dcgan-{ended}@elsewhere~a.png': 0,
     }
     removed = {
-        f'.dcgan-{ended}@{host}-a.png': 0,
-        f'.dcgan-{ended}@elsewhere-b.png': 2 * day,
-        f'.dcgan-{ended}@{host}-folder/a.png': 0,
+        f'.dcgan-{ended}@{host}~a.png': 0,
+        f'.dcgan-{ended}@elsewhere~b.png': 2 * day,
+        f'.dcgan-{ended}@{host}~folder/a.png': 0,
     }
     for name, age in (kept | removed).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -144,3 +145,43 @@ def test_unknown_distribution_is_reported_with_the_three_valid_ones():
     message = 'normal01, uniform_signed, uniform_unsigned'
     with pytest.raises(UserError, match=message):
         utils.gen_random('uniform', (2, 2))
+
+
+def test_16_bit_pgm_is_read(tmp_path):
+    levels = np.array([[0, 256, 65535]], '>u2')
+    (tmp_path / 'a.pgm').write_bytes(b'P5 3 1 65535\n' + levels.tobytes())
+    assert utils.imread(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_floats_from_0_to_1_are_rejected_instead_of_read_as_black(tmp_path):
+    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / 'a.tif')
+    with pytest.raises(UserError, match=r'a\.tif: 32-bit grayscale is not supported'):
+        utils.imread(str(tmp_path / 'a.tif'))
+    Image.fromarray(np.array([[0, 100, 255]], np.float32)).save(tmp_path / 'b.tif')
+    assert utils.imread(str(tmp_path / 'b.tif'))[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize('has_renameat2', [True, False])
+def test_folder_is_replaced_with_and_without_an_atomic_swap(
+    has_renameat2, tmp_path, monkeypatch
+):
+    if not has_renameat2:
+        monkeypatch.setattr(ctypes, 'CDLL', lambda *args, **options: object())
+    (tmp_path / 'a.before').mkdir()  # left by a process that was killed
+    for content in ('old', 'new'):
+        with atomic_path(str(tmp_path / 'a')) as temporary:
+            os.mkdir(temporary)
+            with open(os.path.join(temporary, content), 'w'):
+                pass
+    assert os.listdir(tmp_path / 'a') == ['new']
+    left = {'a'} if not has_renameat2 else {'a', 'a.before'}
+    assert set(os.listdir(tmp_path)) == left
+
+
+def test_usable_cores_are_those_of_the_affinity():
+    script = 'import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); '
+    script += 'from dcgan.devices import usable_cores; print(usable_cores())'
+    result = subprocess.run(
+        [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout == '1\n', result.stderr

@@ -12,6 +12,7 @@ IMPORT_ORDER = [
     *('kernels', 'checkpoints', 'training', 'export', 'devices', 'runs', 'startup'),
     *('usage', 'transfers', 'digits', 'ops', 'utils', 'model', 'download', 'main'),
 ]
+MAX_LINES = {'main.py': 400, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])
 
 
@@ -34,7 +35,7 @@ def test_modules_import_only_modules_before_them(path):
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
 def test_modules_and_functions_are_short(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 560
+    assert len(text.splitlines()) <= MAX_LINES.get(path.name, 560)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             length = node.end_lineno - node.lineno + 1

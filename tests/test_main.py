@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -142,7 +143,7 @@ def test_last_iteration_is_always_saved(workspace, first_runs):
         (['--dataset', 'cats', '--grayscale'], 'g_h4/biases:0 (float32 1)', 'L'),
     ],
 )
-def test_flags_choose_labels_and_colour(args, variable, mode, workspace):
+def test_flags_choose_labels_and_color(args, variable, mode, workspace):
     out = ['--out_dir', f'{args[1]}{args[2]}', '--epoch', 1]
     for name in ('dog', 'cow'):
         write_images(workspace / 'data' / 'pets' / name, count=5, ending='jpg')
@@ -378,6 +379,35 @@ def test_messages_of_a_failed_tensorflow_import_are_printed(end, tmp_path):
     assert result.returncode and 'compiled to use AVX instructions' in result.stderr
 
 
+def test_stopping_during_the_import_prints_nothing(tmp_path):
+    (tmp_path / 'tensorflow').mkdir()
+    lines = 'import os, time\nos.write(2, b"a log")\nprint("importing", flush=True)\n'
+    (tmp_path / 'tensorflow' / '__init__.py').write_text(f'{lines}time.sleep(60)')
+    process = subprocess.Popen(
+        command('main.py'),
+        env={**clean_environment(), 'PYTHONPATH': str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == 'importing\n'
+    process.terminate()
+    _, error = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM and error == ''
+
+
+def test_main_py_works_where_its_parent_ignores_sigchld(workspace):
+    result = subprocess.run(
+        command('main.py', '--dataset', 'none', '--debug=false'),
+        cwd=workspace,
+        env=clean_environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+
+
 def test_sampling_works_with_closed_stderr(workspace):
     shell = f'exec {shlex.join(command("main.py", "--dataset", "set"))} 2>&-'
     status = subprocess.run(shell, shell=True, cwd=workspace, env=clean_environment())
@@ -401,7 +431,7 @@ def test_thread_errors_are_printed_except_in_the_summary_thread(capsys):
 
 
 def test_debug_flag_prints_the_traceback(workspace):
-    result = run_in_process('--dataset', 'none', '--debug', cwd=workspace)
+    result = run_in_process('--dataset', 'none', '--debug=true', cwd=workspace)
     assert result.returncode == 1 and 'Traceback' in result.stderr
     assert result.stderr.splitlines()[-1].startswith('main.py: ./out: no trained run')
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent import futures
 from types import SimpleNamespace
 
@@ -352,6 +353,9 @@ def test_train_can_be_called_again_and_resumes(sess, make_dcgan, cats):
     config.epoch, config.learning_rate = 2, 0.0
     before = sess.run(dcgan.g_vars)
     assert dcgan.train(config) == 6 and len(tf.global_variables()) == count
+    files = glob.glob(f'{dcgan.out_dir}/logs/*')
+    steps = {e.step for file in files for e in tf.train.summary_iterator(file)}
+    assert set(range(1, 7)) <= steps  # also if both calls began in the same second
     assert all((a == b).all() for a, b in zip(before, sess.run(dcgan.g_vars)))
     with tf.Graph().as_default(), tf.Session() as other:
         assert make_dcgan(other, **arguments).train(config) == 6  # it is complete
@@ -372,6 +376,54 @@ def test_model_can_be_saved_after_a_failed_training(make_dcgan, cats):
     dcgan.save(config.checkpoint_dir, 3)
     assert os.stat(f'{path}.index').st_mtime_ns > before
     assert not has_training_state(path)
+
+
+def test_nan_after_a_checkpoint_of_weights_alone_names_that_checkpoint(
+    make_dcgan, cats
+):
+    arguments, config = cats
+    dcgan = make_dcgan(**arguments)
+    dcgan.save(config.checkpoint_dir, 7)
+    config.learning_rate = 1e30
+    with pytest.raises(UserError, match=r'last good checkpoint is .*model\.b6-7;'):
+        dcgan.train(config)
+
+
+def test_training_that_cannot_start_protects_no_checkpoint(make_dcgan, cats):
+    arguments, config = cats
+    dcgan = make_dcgan(**arguments)
+    dcgan.save(config.checkpoint_dir, 7)
+    os.makedirs(dcgan.out_dir, exist_ok=True)
+    with open(f'{dcgan.out_dir}/logs', 'w'), pytest.raises(UserError, match='logs: '):
+        dcgan.train(config)
+    assert dcgan.checkpoint_folder(config.checkpoint_dir).protected == []
+
+
+def test_times_are_right_while_the_clock_is_set_back(
+    make_dcgan, cats, monkeypatch, capsys
+):
+    arguments, config = cats
+    dcgan, clock = make_dcgan(**arguments), itertools.count(10**9, -1000)
+    monkeypatch.setattr(time, 'time', lambda: next(clock))
+    config.sample_freq = 1
+    dcgan.train(config)
+    printed = capsys.readouterr().out
+    assert len(re.findall(r'time: \d', printed)) == 3 and ' -' not in printed
+
+
+def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
+    make_dcgan, tmp_path, monkeypatch
+):
+    dcgan, looked = make_dcgan(), []
+
+    def newest(*args):
+        looked.append(args)
+        return str(tmp_path / f'model.b6-{len(looked)}')
+
+    monkeypatch.setattr(model, 'newest_checkpoint', newest)
+    with pytest.raises(UserError, match='cannot be read'):
+        dcgan.load(str(tmp_path))
+    assert len(looked) == 5
 
 
 def test_summaries_are_on_the_disk_together_with_their_checkpoint(make_dcgan, cats):
@@ -445,7 +497,7 @@ def test_folder_is_synced_before_old_checkpoints_are_deleted(
 def test_saved_model_is_replaced_in_one_step(make_dcgan, tmp_path):
     dcgan, folder = make_dcgan(), tmp_path / 'saved_model' / '1'
     dcgan.save_sampler(str(folder))
-    leftover = f'.dcgan-{pid_of_a_dead_process()}@{socket.gethostname()}-1'
+    leftover = f'.dcgan-{pid_of_a_dead_process()}@{socket.gethostname()}~1'
     (folder.parent / leftover).mkdir()
     graph = folder / 'saved_model.pb'
     time_before = os.stat(graph).st_mtime_ns
@@ -508,8 +560,8 @@ def test_losses_do_not_depend_on_workers_or_cache(dataset_options, tmp_path):
     ('settings', 'changes', 'message'),
     [
         ({'data_dir': None}, {}, 'no data to train on'),
-        ({'sample_num': 5}, {}, r'sample_num \(5\) has to be batch_size \(6\)'),
-        ({}, {'epoch': 0}, r'epoch \(0\) has to be positive'),
+        ({'sample_num': 5}, {}, r'sample_num 5 has to be batch_size, 6'),
+        ({}, {'epoch': 0}, r'epoch 0 has to be positive'),
         ({}, {'train_size': 5}, 'train_size 5 is less than a batch of 6'),
     ],
 )

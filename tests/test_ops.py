@@ -67,7 +67,8 @@ def test_layers_work_with_the_tensor_shapes_of_tensorflow_1(sess):
     try:
         x = ops.conv2d(tf.ones([2, 8, 8, 3]), 4)
         x = ops.conv_cond_concat(x, tf.ones([2, 1, 1, 3]))
-        x = ops.deconv2d(ops.batch_norm()(x), [2, 8, 8, 3])
+        x = ops.deconv2d(x, tf.ones([2, 8, 8, 20]).get_shape(), name='wide')
+        x = ops.deconv2d(ops.batch_norm()(x), [2, 8, 8, 3], d_h=1, d_w=1)
         y = ops.linear(tf.reshape(x, [2, -1]), 5)
         gradients = tf.gradients(y, tf.trainable_variables())
     finally:
@@ -156,3 +157,14 @@ def test_model_written_for_the_original_gives_the_recorded_outputs(in_new_proces
         differences = original_style.differences(*args)
     assert list(differences) == ['sampler', 'G', 'D', 'D_logits', 'D_', 'D_logits_']
     assert all(float(d) < 1e-4 for d in differences.values()), differences
+
+
+def test_a_condition_can_be_shared_by_all_images(sess):
+    y = np.arange(5.0, dtype=np.float32).reshape(1, 1, 1, 5)
+    both = sess.run(ops.conv_cond_concat(tf.zeros([4, 8, 8, 3]), tf.constant(y)))
+    assert both.shape == (4, 8, 8, 8) and (both[..., 3:] == y).all()
+
+
+def test_batch_norm_rejects_other_ranks():
+    with pytest.raises(ValueError, match=r'batch_norm takes \[B, h, w, c\] or'):
+        ops.batch_norm()(tf.zeros([4, 5, 3]))

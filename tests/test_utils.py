@@ -56,7 +56,7 @@ def test_data_sets_read_the_pixels_of_get_image(name, crop, grayscale):
 def test_crop_of_an_array_is_resized():
     x = np.zeros((10, 8, 3))
     x[3:7, 2:6] = 255
-    # the contrast of a crop is stretched, which makes a crop of one colour black
+    # the contrast of a crop is stretched, which makes a crop of one color black
     assert (utils.center_crop(x, 4, 4, 6, 5) == 0).all()
     assert utils.center_crop(x, 6, None, 6, 5).shape == (6, 5, 3)
     assert utils.transform(x, 99, 99, 10, 8).max() == 1
