@@ -12,11 +12,13 @@ from dcgan.errors import Interrupted
 def stop_signals() -> list[int]:
     """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
 
-    Leaves out signals that the process ignores (under nohup, it ignores SIGHUP) and
-    signals whose handler was set by C code, because Python could not restore it.
+    Leaves out SIGHUP if the process ignores it, as under nohup, and signals whose
+    handler was set by C code, because Python could not restore it.
     """
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    return [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return [number for number in numbers if signal.getsignal(number) is not None]
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
