@@ -26,7 +26,7 @@ from conftest import (
 )
 from PIL import Image
 
-from dcgan import runs
+from dcgan import digits, runs
 from dcgan.devices import print_device
 from dcgan.files import write_json
 from dcgan.idx import idx_summary, read_idx
@@ -147,7 +147,7 @@ def test_flags_choose_labels_and_color(args, variable, mode, workspace):
     out = ['--out_dir', f'{args[1]}{args[2]}', '--epoch', 1]
     for name in ('dog', 'cow'):
         write_images(workspace / 'data' / 'pets' / name, count=5, ending='jpg')
-    trained = run('main.py', '--train', *args, *out, *SMALL, cwd=workspace)
+    trained = run_in_process('--train', *args, *out, *SMALL, cwd=workspace)
     assert trained.returncode == 0, trained.stderr
     assert f'generator/{variable}' in trained.stdout
     sampled = run_in_process(*args[:2], *out[:2], cwd=workspace)
@@ -169,7 +169,7 @@ def test_celeba_lists_workers_and_cache_work_together(workspace):
     args = ['--dataset', 'faces', '--bbox', '--partition', 'train', '--epoch', 1]
     args += ['--cache', '--num_workers', 1, '--out_dir', 'faces']
     for builds_cache in (True, False):
-        result = run('main.py', '--train', *args, *SMALL, cwd=workspace)
+        result = run_in_process('--train', *args, *SMALL, cwd=workspace)
         assert result.returncode == 0, result.stderr
         assert ' [*] faces: 9 images\n' in result.stdout
         assert ('cache: 100%' in result.stderr) == builds_cache
@@ -296,7 +296,7 @@ def test_new_process_prints_the_same_error_with_the_same_status(args, workspace)
 
 def test_bfloat16_training_saves_float32_weights(workspace):
     args = ['--dataset', 'set', '--train', *SMALL, '--epoch', 1, '--out_name', 'brief']
-    result = run('main.py', *args, '--precision', 'bfloat16', cwd=workspace)
+    result = run_in_process(*args, '--precision', 'bfloat16', cwd=workspace)
     if not has_bfloat16():
         assert result.returncode == 1 and 'use --precision float32' in result.stderr
         return
@@ -318,7 +318,8 @@ def test_truncated_data_file_is_reported_in_one_line(workspace):
     write_idx_set(workspace / 'data' / 'cut', count=20)
     path = workspace / 'data' / 'cut' / 'train-images-idx3-ubyte'
     path.write_bytes(path.read_bytes()[:-5])
-    result = run('main.py', '--dataset', 'cut', '--train', *SMALL, cwd=workspace)
+    args = ['--dataset', 'cut', '--train', *SMALL]
+    result = run_in_process(*args, cwd=workspace)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'train-images-idx3-ubyte: corrupt or truncated' in result.stderr
 
@@ -482,13 +483,15 @@ def test_run_with_a_checkpoint_of_another_shape_is_not_changed(workspace):
     assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
-def test_missing_digits_are_drawn(tmp_path):
+def test_missing_digits_are_drawn(tmp_path, monkeypatch):
+    assert digits.make_digits.__defaults__ == ((60000, 10000), 0)
+    monkeypatch.setattr(digits.make_digits, '__defaults__', ((600, 100), 0))  # faster
     args = ['--dataset', 'digits', '--train', '--epoch', 1, '--train_size', 16]
-    result = run('main.py', *args, '--batch_size', 8, cwd=tmp_path)
+    result = run_in_process(*args, '--batch_size', 8, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert idx_summary(str(tmp_path / 'data' / 'digits')) == (28, 28, 10)
     images = read_idx(f'{tmp_path}/data/digits/train-images-idx3-ubyte')
-    assert images.shape == (60000, 28, 28) and np.ptp(images) > 200
+    assert images.shape == (600, 28, 28) and np.ptp(images) > 200
 
 
 def test_help_lists_all_flags_in_sections(workspace):

@@ -32,7 +32,7 @@ def workspace(tmp_path_factory):
     write_images(workspace / 'data' / 'cats', count=24, size=(12, 12), ending='jpg')
     for dataset in ('set', 'cats'):
         args = ['--dataset', dataset, '--out_name', dataset, '--sample_freq', 1]
-        result = run('main.py', *TRAIN, *args, cwd=workspace)
+        result = run_in_process(*TRAIN, *args, cwd=workspace)
         assert result.returncode == 0, result.stderr
     return workspace
 
