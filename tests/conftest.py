@@ -27,6 +27,11 @@ SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]
 SMALL += ['--gf_dim', 4, '--df_dim', 4, '--gfc_dim', 8, '--dfc_dim', 8]
 
 
+def pytest_configure():
+    """Compute with one thread for each op: the tests use both cores already."""
+    os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
+
+
 def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
     """Write a labelled set of random images as IDX files; returns images, labels.
 
