@@ -176,7 +176,7 @@ flags.DEFINE_integer(
 flags.DEFINE_boolean(
     'G_img_sum', False, 'Write generated images to the TensorBoard summaries'
 )
-flags.DEFINE_boolean('debug', False, 'Print the traceback of an error before it')
+flags.DEFINE_boolean('debug', False, 'Print the traceback before an error message')
 
 flags.DEFINE_boolean('visualize', False, 'Draw what --visualize_option says')
 flags.DEFINE_enum(
@@ -270,8 +270,8 @@ def read_flags(argv):
     others = [argument for argument in argv[1:] if argument.lower() != 'true']
     if others:
         raise UserError(
-            f'{others[0]!r} is not a flag, see --help; a switch takes no value, it is '
-            'given as --crop or --nocrop'
+            f'{others[0]!r} is not a flag, see --help; quote a value that has spaces; '
+            'a switch takes no value, it is given as --crop or --nocrop'
         )
     config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
     for name in PATHS:
