@@ -276,7 +276,7 @@ def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
 
 
 def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
-    soak(str(tmp_path), kills=3, seed=time.time_ns(), iterations=60)
+    soak(str(tmp_path), kills=2, seed=time.time_ns(), iterations=40)
 
 
 def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
@@ -353,7 +353,7 @@ def test_run_folder_is_locked_until_its_process_ends(workspace):
 
 
 def test_same_seed_gives_the_same_losses_and_another_seed_does_not(workspace):
-    again = run('main.py', *TRAIN, '--epoch', 1, '--out_name', 'a', cwd=workspace)
+    again = run_in_process(*TRAIN, '--epoch', 1, '--out_name', 'a', cwd=workspace)
     other = run_in_process(*TRAIN, '--epoch', 1, '--seed', 6, cwd=workspace)
     same_seed, other_seed = losses(again.stdout), losses(other.stdout)
     expected = expected_losses(workspace)
@@ -404,7 +404,7 @@ def test_resumed_conditional_run_equals_an_uninterrupted_one(tmp_path):
     write_idx_set(tmp_path / 'data' / 'set', count=40)
     args = ['--train', '--dataset', 'set', *SMALL, '--epoch', 3, '--ckpt_freq', 4]
     args += ['--sample_freq', 4, '--seed', 5, '--out_dir', tmp_path / 'runs']
-    complete = run('main.py', *args, '--out_name', 'a', cwd=tmp_path)
+    complete = run_in_process(*args, '--out_name', 'a', cwd=tmp_path)
     shorter = run_in_process(*args, '--epoch', 2, '--out_name', 'b', cwd=tmp_path)
     assert shorter.returncode == 0, shorter.stderr
     resumed = resume(tmp_path, 'b', '--out_dir', tmp_path / 'runs', '--epoch', 3)

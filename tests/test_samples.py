@@ -11,7 +11,6 @@ from conftest import (
     ROOT,
     SMALL,
     clean_environment,
-    run,
     run_in_process,
     write_idx_set,
     write_images,
@@ -53,7 +52,7 @@ def printed_paths(workspace, result):
 
 def test_generate_test_images_samples_are_drawn_whatever_the_batch_size(workspace):
     args = ['--generate_test_images', 11, '--separate_images', '--npz']
-    result = run('main.py', '--dataset', 'cats', *args, cwd=workspace)
+    result = run_in_process('--dataset', 'cats', *args, cwd=workspace)
     grid_path, folder, npz = printed_paths(workspace, result)
     assert 'Newest run of cats: ./out/cats, iteration 3\n' in result.stdout
     assert re.fullmatch(r'.*/out/cats/samples/test_\d{14}\.png', grid_path)
