@@ -13,7 +13,13 @@ import re
 import tensorflow.compat.v1 as tf
 
 from dcgan.errors import UserError, short_reason
-from dcgan.files import atomic_path, sync_to_disk, temporary_path, write_errors
+from dcgan.files import (
+    atomic_path,
+    sync_to_disk,
+    temporary_path,
+    write_bytes,
+    write_errors,
+)
 from dcgan.kernels import strip_custom_gradients
 
 STEP = re.compile(r'-(\d+)$')
@@ -214,13 +220,7 @@ def is_final(path: str) -> bool:
 
 def write_meta(path: str, meta: bytes) -> None:
     """Write the graph, a serialized MetaGraphDef, beside a checkpoint."""
-    path = f'{path}.meta'
-    with (
-        write_errors(path),
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        file.write(meta)
+    write_bytes(f'{path}.meta', meta)
 
 
 def write_state(checkpoint_dir: str, paths: list[str]) -> None:

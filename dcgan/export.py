@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow.compat.v1 as tf
 
 from dcgan.checkpoints import WRITE_ERRORS
-from dcgan.files import atomic_path, remove_leftovers, write_errors
+from dcgan.files import atomic_path, remove_leftovers, write_bytes, write_errors
 from dcgan.kernels import plain_ops
 
 
@@ -22,12 +22,7 @@ def freeze(dcgan, path: str) -> None:
         graph = tf.graph_util.convert_variables_to_constants(
             sess, sess.graph_def, [images.op.name]
         )
-    with (
-        write_errors(path),
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        file.write(graph.SerializeToString())
+    write_bytes(path, graph.SerializeToString())
 
 
 def save_sampler(dcgan, folder: str) -> None:

@@ -200,6 +200,16 @@ def write_errors(
         ) from error
 
 
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file atomically. Raises UserError if that fails."""
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        open(temporary, 'wb') as file,
+    ):
+        file.write(content)
+
+
 def sync_to_disk(path: str) -> None:
     """Wait until a file is stored on the disk; for a folder, its list of names."""
     descriptor = os.open(path, os.O_RDONLY)

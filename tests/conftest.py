@@ -19,6 +19,7 @@ from absl.testing.flagsaver import flagsaver
 from PIL import Image
 
 from dcgan.idx import write_idx
+from dcgan.signals import stop_signals
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +112,7 @@ def run_in_process(*args, cwd):
     """
     stdout, stderr = io.StringIO(), io.StringIO()
     cwd_before, excepthook = os.getcwd(), threading.excepthook
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {n: signal.getsignal(n) for n in stop_signals()}
     os.chdir(cwd)
     try:
         with (
