@@ -32,10 +32,9 @@ import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import kernels, runs, samples, signals
+from dcgan import devices, runs, samples, signals
 from dcgan.checkpoints import checkpoint_dims, newest_checkpoint
 from dcgan.datasets import PARTITIONS, class_names
-from dcgan.devices import print_device, session_config, usable_cores
 from dcgan.errors import Interrupted, UserError, short_reason
 from dcgan.export import write_exports
 from dcgan.files import expand_path
@@ -82,9 +81,12 @@ for name, (default, text) in WIDTHS.items():
 flags.DEFINE_enum(
     'precision',
     'float32',
-    kernels.PRECISIONS,
-    'Type in which layers and gradients are computed during training; bfloat16 is '
-    'faster on processors that have units for it',
+    devices.PRECISIONS,
+    'Type in which layers and gradients are computed during training; tf32 (on a GPU) '
+    'and bfloat16 are faster on devices that have units for them',
+)
+flags.DEFINE_boolean(
+    'xla', None, 'Compile an iteration by XLA; default: where TensorFlow sees a GPU'
 )
 flags.DEFINE_integer(
     'seed',
@@ -136,7 +138,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     'num_workers',
-    min(4, usable_cores()),
+    min(4, devices.usable_cores()),
     'Processes that decode images ahead of training; 0 decodes in the main process',
     lower_bound=0,
 )
@@ -218,11 +220,11 @@ MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
 TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
-TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision']
+TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
 # arguments of DCGAN that are flags of the same name
 ARGUMENTS = [*SIZES, 'crop', 'batch_size', 'z_dim', 'gf_dim', 'df_dim', 'gfc_dim']
 ARGUMENTS += ['dfc_dim', 'max_to_keep', 'checkpoint_dir', 'sample_dir', 'out_dir']
-ARGUMENTS += ['precision', 'partition', 'bbox', 'cache', 'num_workers']
+ARGUMENTS += ['precision', 'xla', 'partition', 'bbox', 'cache', 'num_workers']
 
 
 def main(argv):
@@ -234,11 +236,11 @@ def main(argv):
     if config.seed is not None:
         random.seed(config.seed)
         np.random.seed(config.seed)
-        tf.set_random_seed(config.seed)
+        devices.repeat_results(config.seed)
     lock = None
     if config.train and config.out_name and os.path.isdir(config.out_dir):
         lock = runs.lock_run(config.out_dir)
-    with tf.Session(config=session_config()) as sess:
+    with tf.Session(config=devices.session_config()) as sess:
         dcgan = build_model(sess, config, y_dim, c_dim)
         if config.train:
             checkpoint = dcgan.check(config)
@@ -248,10 +250,8 @@ def main(argv):
         pprint.pprint(vars(config))
         show_all_variables()
         if config.train:
-            print_device()
+            devices.print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
-            if config.precision != 'float32':
-                print(f' [*] Layers and gradients are computed in {config.precision}')
             if config.seed is not None:  # IDX files have seeded NumPy with 547
                 np.random.seed(config.seed)
             step = dcgan.train(config, checkpoint)

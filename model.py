@@ -2,24 +2,23 @@
 
 import contextlib
 import os
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import export
+from dcgan import devices, export
 from dcgan.checkpoints import (
-    TRIES,
     CheckpointFolder,
-    check_shapes,
     meta_graph,
-    newest_checkpoint,
-    restore,
+    restore_newest,
     step_of,
 )
 from dcgan.datasets import open_dataset
 from dcgan.errors import Interrupted, UserError
-from dcgan.kernels import check_precision
+from dcgan.feeding import BatchQueue
+from dcgan.kernels import plain_ops
 from dcgan.samples import one_hot
 from dcgan.signals import deferred_signals
 from dcgan.training import Training, TrainingState, check_training
@@ -48,13 +47,22 @@ class Losses(NamedTuple):
     g: tf.Tensor  # scalar, the loss of G
 
 
-class Iteration(NamedTuple):
-    """What an iteration returns: tensors when it is built, values when it has run."""
+class Inputs(NamedTuple):
+    """What the networks see: tensors of type float32."""
 
-    summaries: list  # serialized, of the D step and of the two G steps
-    d_loss_fake: tf.Tensor
-    d_loss_real: tf.Tensor
-    g_loss: tf.Tensor
+    images: tf.Tensor  # [B, h, w, c]
+    y: tf.Tensor | None  # [B, y_dim], one-hot
+    z: tf.Tensor  # [B, z_dim]
+
+
+class Iteration(NamedTuple):
+    """What an iteration returns: tensors when it is built, arrays when it has run."""
+
+    losses: tf.Tensor  # [3]: d_loss_fake, d_loss_real, g_loss of the final weights
+    # [3, 2]: of D's step d_loss_real, d_loss; of G's two steps d_loss_fake, g_loss
+    step_losses: tf.Tensor
+    probabilities: tf.Tensor  # [3, B, 1]: D in D's step, D_ in G's two steps
+    images: list  # with G_img_sum, one tensor [2, 3, h, w, c]: of G, in G's two steps
     sums: tf.Tensor  # of each variable; NaN or infinite where one of its values is
 
 
@@ -99,6 +107,7 @@ class DCGAN:
         out_dir='./out',
         data_dir='./data',
         precision='float32',
+        xla=None,
         **dataset_options,
     ):
         """Open the data set and build the graph.
@@ -109,10 +118,11 @@ class DCGAN:
         their own c_dim. input_fname_pattern None allows other image types than *.jpg.
         gf_dim and df_dim are the filters of the outer convolutions, gfc_dim and dfc_dim
         the units of the dense layers. data_dir None opens no data set: such a model
-        samples, but does not train. precision, float32 or bfloat16, applies to the
+        samples, but does not train. precision, see devices.PRECISIONS, applies to the
         layers of G, D and D_ and to their gradients; weights, moving averages, losses,
-        optimizers and the sampler are float32. **dataset_options are further arguments
-        of datasets.ImageSet (partition, bbox, cache, num_workers).
+        optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
+        None: where TensorFlow sees a GPU. **dataset_options are further arguments of
+        datasets.ImageSet (partition, bbox, cache, num_workers).
 
         Raises UserError for settings or data that cannot work.
         """
@@ -125,7 +135,8 @@ class DCGAN:
         self.max_to_keep = max_to_keep
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir = out_dir
-        self.dtype = tf.as_dtype(check_precision(precision))
+        self.dtype = devices.use_precision(precision)
+        self.xla = devices.has_gpu() if xla is None else xla
         if y_dim and (output_height % 4 or output_width % 4):
             raise UserError(
                 f'output size {output_height}x{output_width}: the conditional model '
@@ -145,9 +156,10 @@ class DCGAN:
             )
             self.c_dim = self.data.c_dim
             self._check_data(dataset_name)
-        # (offset, scale): a network sees (byte - offset) / scale, in [0, 1] to match
-        # the sigmoid of a conditional G, or in [-1, 1] to match the tanh
-        self._byte_range = (0.0, 255.0) if y_dim else (127.5, 127.5)
+        # what the networks see of each byte: in [0, 1] to match the sigmoid of a
+        # conditional G, or in [-1, 1] to match the tanh
+        offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
+        self._byte_values = (np.arange(256, dtype=np.float32) - offset) / scale
         # Re-entering a variable scope by its name would restart TensorFlow's counters
         # of op names, re-entering the object does not.
         self._scopes = {}
@@ -309,8 +321,12 @@ class DCGAN:
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         self.variables = tf.global_variables()
-        sample = self.losses(self.G)  # both losses in one run, which updates G once
+        # both losses in one run, which updates G once
+        sample = self.losses(Inputs(self.inputs, self.y, self.z), self.G)
         self.sample_losses = sample.d_real + sample.d_fake, sample.g
+        # the sampler's full range as 0 to 255; one byte for each four to be fetched
+        unit = self.sampler if self.y_dim else (self.sampler + 1.0) / 2.0
+        self.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
         self.saver = tf.train.Saver(self.variables, max_to_keep=None)
 
     # Training
@@ -334,15 +350,14 @@ class DCGAN:
         checkpoint = checkpoint or self.check(config)
         state, iteration = self._prepare(config)
         training = Training(self, config, state, checkpoint)
-        pixels = np.empty(self.inputs.shape, np.float32)  # reused for all batches
+        run = self.sess.make_callable(iteration, [self.learning_rate])
         with deferred_signals() as signals, training:
-            for images, labels, z in training.batches():
-                feed = self.feed(images, labels, z, pixels)
-                feed[self.learning_rate] = config.learning_rate
-                result = Iteration(*self.sess.run(iteration, feed))
-                training.log(result)
+            for z in training.batches():
+                with training.compiling():
+                    result = run(config.learning_rate)
                 training.print_losses(result)
                 training.check_finite(result, self.variables)
+                training.log(result, z)
                 if state.counter % config.sample_freq == 0:
                     training.save_samples()
                     training.print_sample_losses()
@@ -383,89 +398,89 @@ class DCGAN:
         Where the original repeats a forward pass with unchanged weights and inputs, one
         pass is made, with the momentum that leaves the moving averages where its passes
         leave them. Reads learning_rate (the default of a placeholder of that name),
-        beta1 and G_img_sum of `config`. Returns an Iteration of tensors.
+        beta1 and G_img_sum of `config`. Returns an Iteration of tensors, which takes
+        its batch from self.batches, a feeding.BatchQueue. With self.xla, it is one
+        program that XLA compiles.
         """
         self.learning_rate = tf.placeholder_with_default(
             np.float32(config.learning_rate), [], 'learning_rate'
         )
-        d_adam, g_adam = (
-            tf.train.AdamOptimizer(self.learning_rate, beta1=config.beta1)
-            for _ in range(2)
+        self.batches = BatchQueue(
+            self.inputs.shape.as_list(), bool(self.y_dim), self.z_dim
         )
+        iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
+        self.xla = self.xla and devices.can_compile()
+        if self.xla:
+            iterate = tf.function(iterate, jit_compile=True, autograph=False)
+            layers = plain_ops()
+        with layers:
+            return iterate(*self.batches.next, self.learning_rate)
+
+    def _iterate(self, config, images, labels, z, learning_rate):
+        """The Iteration on a feeding.Batch of tensors."""
+        d_adam, g_adam = (
+            tf.train.AdamOptimizer(learning_rate, beta1=config.beta1) for _ in range(2)
+        )
+        inputs = self._to_inputs(images, labels, z)
         twice = MOMENTUM**2  # the momentum of two updates with the same batch
 
         # (1) Update D: maximize log D(x) + log(1 - D(G(z)))
-        G = self.generator(self.z, self.y, reuse=True, momentum=twice)
-        d_step, d_summary = self._update_d(d_adam, G)
+        G = self.generator(z, inputs.y, reuse=True, momentum=twice)
+        losses = self.losses(inputs, G)
+        d_loss = losses.d_real + losses.d_fake
+        step = d_adam.minimize(d_loss, var_list=self.d_vars)
+        step_losses, probabilities = [[losses.d_real, d_loss]], [losses.D]
 
         # (2) Update G: maximize log D(G(z)). Twice, unlike the paper: that keeps d_loss
         # from reaching zero. D's step has not changed G.
-        with tf.control_dependencies([d_step]):
-            g_step, g_summary = self._update_g(g_adam, G, config.G_img_sum)
-        with tf.control_dependencies([g_step]):
-            G = self.generator(self.z, self.y, reuse=True)
-            g_step, g_summary_again = self._update_g(g_adam, G, config.G_img_sum)
+        drawn = []
+        for again in (False, True):
+            with tf.control_dependencies([step]):
+                if again:
+                    G = self.generator(z, inputs.y, reuse=True)
+                D_, logits = self.discriminator(G, inputs.y, reuse=True)
+                g_loss = cross_entropy(logits, 1)
+                step = g_adam.minimize(g_loss, var_list=self.g_vars)
+                step_losses.append([cross_entropy(logits, 0), g_loss])
+            probabilities.append(D_)
+            drawn.append(G[:3])
 
         # (3) Report the losses of the weights that result
-        with tf.control_dependencies([g_step]):
-            G = self.generator(self.z, self.y, reuse=True, momentum=twice)
-            losses = self.losses(G, *merged_momenta(MOMENTUM))
+        with tf.control_dependencies([step]):
+            G = self.generator(z, inputs.y, reuse=True, momentum=twice)
+            losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
-        summaries = [d_summary, g_summary, g_summary_again]
-        return Iteration(summaries, losses.d_fake, losses.d_real, losses.g, sums)
+        return Iteration(
+            tf.stack([losses.d_fake, losses.d_real, losses.g]),
+            tf.stack(step_losses),
+            tf.stack(probabilities),
+            [tf.stack(drawn)] if config.G_img_sum else [],
+            sums,
+        )
 
-    def _update_d(self, adam, G):
-        """(operation, summary) of a step of D on the inputs and on images G."""
-        losses = self.losses(G)
-        d_loss = losses.d_real + losses.d_fake
-        step = adam.minimize(d_loss, var_list=self.d_vars)
-        scalars = {'d_loss_real': losses.d_real, 'd_loss': d_loss}
-        return step, self._summary({'d': losses.D}, scalars)
+    def _to_inputs(self, images, labels, z):
+        """Inputs of a feeding.Batch of tensors: the float32 values that `feed` gives.
 
-    def _update_g(self, adam, G, with_images):
-        """(operation, summary) of a step of G, which has drawn images G."""
-        D_, logits = self.discriminator(G, self.y, reuse=True)
-        g_loss = cross_entropy(logits, 1)
-        step = adam.minimize(g_loss, var_list=self.g_vars)
-        scalars = {'d_loss_fake': cross_entropy(logits, 0), 'g_loss': g_loss}
-        return step, self._summary({'d_': D_}, scalars, G if with_images else None)
+        By a table, because XLA would round a division by 127.5 in another way.
+        """
+        images = tf.gather(self._byte_values, tf.cast(images, tf.int32))
+        return Inputs(images, tf.one_hot(labels, self.y_dim) if self.y_dim else None, z)
 
-    def losses(self, G, real_momentum=MOMENTUM, fake_momentum=MOMENTUM):
-        """Losses on the inputs, then on images G. The order is that of D's averages."""
-        D, logits = self.discriminator(self.inputs, self.y, True, real_momentum)
+    def losses(self, inputs, G, real_momentum=MOMENTUM, fake_momentum=MOMENTUM):
+        """Losses on Inputs, then on images G. The order is that of D's averages."""
+        D, logits = self.discriminator(inputs.images, inputs.y, True, real_momentum)
         with tf.control_dependencies([logits]):
-            D_, logits_ = self.discriminator(G, self.y, True, fake_momentum)
+            D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
         return Losses(D, cross_entropy(logits, 1), D_, d_fake, g)
 
-    def _summary(self, histograms, scalars, images=None):
-        """A serialized summary of a step.
+    def feed(self, images, labels, z):
+        """The feed of all public tensors, from uint8 images, labels [B] or None, and z.
 
-        By raw ops, because tf.summary would make the tags unique: `d_1` after `d`.
+        An iteration is fed by `batches`, see build_iteration.
         """
-        histograms = {'z_1': self.z, **histograms}
-        with tf.name_scope('step'):
-            raw = [
-                tf.raw_ops.HistogramSummary(tag=tag, values=values, name=tag)
-                for tag, values in histograms.items()
-            ]
-            raw += [
-                tf.raw_ops.ScalarSummary(tags=tag, values=value, name=tag)
-                for tag, value in scalars.items()
-            ]
-            if images is not None:
-                raw.append(
-                    tf.raw_ops.ImageSummary(tag='G', tensor=images, max_images=3)
-                )
-            return tf.summary.merge(raw)
-
-    def feed(self, images, labels, z, out=None):
-        """The feed of all fetches, from uint8 images, labels [B] or None, and z."""
-        offset, scale = self._byte_range
-        pixels = np.subtract(images, offset, out=out, dtype=np.float32)
-        pixels /= scale
-        feed = {self.inputs: pixels, self.z: z}
+        feed = {self.inputs: self._byte_values[images], self.z: z}
         if self.y_dim:
             feed[self.y] = one_hot(labels, self.y_dim)
         return feed
@@ -506,20 +521,10 @@ class DCGAN:
         Returns (True, its step), or (False, 0) where there is none. Raises UserError
         where it cannot be read or is of another model.
         """
-        for _ in range(TRIES):
-            path = path or newest_checkpoint(checkpoint_dir, step)
-            if path is None:
-                print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
-                return False, 0
-            try:
-                check_shapes(path, self.variables)
-                restore(self.sess, self.saver, path)
-                return True, step_of(path)
-            except UserError as error:
-                if os.path.exists(f'{path}.index'):
-                    raise
-                failure, path = error, None  # a run that is training has replaced it
-        raise failure
+        path = restore_newest(
+            self.sess, self.saver, self.variables, checkpoint_dir, step, path
+        )
+        return (False, 0) if path is None else (True, step_of(path))
 
 
 def merged_momenta(m):

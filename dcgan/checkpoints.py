@@ -313,3 +313,32 @@ def meta_graph(saver: tf.train.Saver) -> bytes:
 def unreadable(path: str, error: Exception) -> UserError:
     """The error for a checkpoint that TensorFlow could not read."""
     return UserError(f'{path}: this checkpoint cannot be read ({short_reason(error)})')
+
+
+def restore_newest(
+    sess: tf.Session,
+    saver: tf.train.Saver,
+    variables: list[tf.Variable],
+    checkpoint_dir: str,
+    step: int | None = None,
+    path: str | None = None,
+) -> str | None:
+    """Restore a checkpoint by a saver of these variables; returns its path prefix.
+
+    `path`, or what newest_checkpoint finds; None, which is printed, where there is
+    none. Raises UserError where it cannot be read or is of another model.
+    """
+    for _ in range(TRIES):
+        path = path or newest_checkpoint(checkpoint_dir, step)
+        if path is None:
+            print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
+            return None
+        try:
+            check_shapes(path, variables)
+            restore(sess, saver, path)
+            return path
+        except UserError as error:
+            if os.path.exists(f'{path}.index'):
+                raise
+            failure, path = error, None  # a run that is training has replaced it
+    raise failure

@@ -41,7 +41,8 @@ class Dataset(Protocol):
     classes      number of classes; None: the images have no labels
     contents     a line that describes the data set to the user
     fingerprint  a number to recognize the same images by, when a run resumes
-    order        int32 [len()], indices of the images in the order of this epoch
+    order        int32 [len()], indices of the images in the order of this epoch; may
+                 be set, to an order that shuffle() has made before
     reshuffles   whether shuffle() changes the order
     """
 
@@ -166,8 +167,9 @@ class ImageSet:
 
     def shuffle(self) -> None:
         """Start an epoch: draw a new order from NumPy's global random numbers."""
-        self.order.sort()
-        np.random.shuffle(self.order)
+        order = np.sort(self.order)  # a new array: the state of a run holds the old one
+        np.random.shuffle(order)
+        self.order = order
 
     def first_usable(self, count: int) -> np.ndarray:
         """Indices of the first `count` images of the epoch, unusable ones replaced."""

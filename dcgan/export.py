@@ -60,6 +60,7 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
         if dcgan.y_dim:
             inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
+        tf.set_random_seed(0)  # of weights that are replaced; determinism asks for one
         graph.unique_name('generator')  # taken by G, so that nodes are generator_1/...
         images = dcgan.generator(inputs['z'], inputs.get('y'), train=False)
         for variable in tf.global_variables():

@@ -17,19 +17,16 @@ works in the type of `x`, float32 or bfloat16.
 """
 
 import contextlib
-import functools
 import itertools
 import math
 import os
-import timeit
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.errors import UserError
+from dcgan.devices import has_gpu
 
-PRECISIONS = ('float32', 'bfloat16')
 # at most this many output channels: transposed convolution as a convolution
 MAX_SUBPIXEL_CHANNELS = 16
 # at most this many pixels in the smaller image: matrix multiplications
@@ -92,7 +89,7 @@ def conv2d_transpose(
 
 def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
-    if _is_plain or _has_gpu():
+    if _is_plain or has_gpu():
         return plain_dense(x, w, bias)
     return _with_gradients(
         tf.matmul,
@@ -121,48 +118,14 @@ def plain_dense(x, w, bias) -> tf.Tensor:
     return tf.matmul(x, tf.cast(w, x.dtype)) + tf.cast(bias, x.dtype)
 
 
-def check_precision(precision: str) -> str:
-    """Return `precision`; raise UserError if it is invalid or of no use here."""
-    if precision not in PRECISIONS:
-        raise UserError(
-            f'precision {precision!r} is invalid; use {" or ".join(PRECISIONS)}'
-        )
-    if precision == 'bfloat16' and not has_bfloat16():
-        raise UserError(
-            'precision bfloat16: this processor, or this build of TensorFlow, has no '
-            'fast kernels for it; use --precision float32'
-        )
-    return precision
-
-
-def has_bfloat16() -> bool:
-    """True if a bfloat16 matmul takes less than 80% of the float32 time on this CPU.
-
-    Measured, in a third of a second: processors with units for bfloat16 take about half
-    the time, others emulate it, and some builds of TensorFlow have only a slow loop.
-    The median of long multiplications, in turns, is right on busy cores as well.
-    """
-    with tf.Graph().as_default(), tf.Session() as sess:
-        multiplications = []
-        for dtype in (tf.bfloat16, tf.float32):
-            x = tf.placeholder(dtype, [1536, 1536])
-            run = sess.make_callable(tf.matmul(x, x).op, [x])
-            ones = np.ones(x.shape, dtype.as_numpy_dtype)
-            multiplications.append(functools.partial(run, ones))
-        turns = [
-            [timeit.timeit(run, number=1) for run in multiplications] for _ in range(8)
-        ]
-    bfloat16, float32 = np.median(turns, axis=0)
-    return bool(bfloat16 < 0.8 * float32)
-
-
 def strip_custom_gradients(graph: tf.GraphDef) -> tf.GraphDef:
     """Remove the layers' own gradients from a GraphDef, in place, and return it.
 
     Their names are known to this process only. Without them, any process can
     differentiate the graph, by TensorFlow's own gradients.
     """
-    for node in graph.node:
+    functions = [function.node_def for function in graph.library.function]
+    for node in itertools.chain(graph.node, *functions):
         if node.op == 'IdentityN':
             node.attr.pop('_gradient_op_type', None)
     return graph
@@ -177,16 +140,11 @@ def shape_list(x: tf.Tensor) -> list:
     return [tf.shape(x)[i] if n is None else n for i, n in enumerate(static)]
 
 
-@functools.cache
-def _has_gpu():
-    return bool(tf.config.list_physical_devices('GPU'))
-
-
 def _is_fast(w, strides):
     """Whether the fast ways apply to these filters and strides."""
     k_h, k_w = w.shape.as_list()[:2]
     is_square = k_h == k_w and strides[0] == strides[1]
-    return is_square and not _is_plain and not _has_gpu()
+    return is_square and not _is_plain and not has_gpu()
 
 
 def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):

@@ -100,9 +100,11 @@ def draw(sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None) -> np.nda
 
 
 def draw_batches(
-    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None
+    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
 ) -> Iterator[np.ndarray]:
     """Yield the images of `draw` batch by batch, so that few of them are in memory.
+
+    as_bytes  as uint8, with 0 to 255 for the sampler's full range
 
     A batch has MAX_SAMPLES_PER_CALL images, or fewer if the images are large, but
     always at least dcgan.batch_size.
@@ -115,13 +117,7 @@ def draw_batches(
         feed = {dcgan.z: z[batch]}
         if dcgan.y is not None:
             feed[dcgan.sampler_y] = one_hot(labels[batch], dcgan.y_dim)
-        yield sess.run(dcgan.sampler, feed)
-
-
-def to_uint8(dcgan, images: np.ndarray) -> np.ndarray:
-    """Convert the sampler's images to uint8; its full range becomes 0 to 255."""
-    pixels = (images if dcgan.y_dim else inverse_transform(images)) * 255
-    return np.rint(pixels, out=pixels).astype(np.uint8)
+        yield sess.run(dcgan.sampler_bytes if as_bytes else dcgan.sampler, feed)
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
@@ -166,8 +162,8 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     z = gen_random(config.z_dist, (count, dcgan.z_dim)).astype(np.float32)
     images = np.empty((count, *dcgan.sampler.shape[1:]), np.uint8)
     with progress_bar('samples', count, ' images', delay=2) as bar:
-        for batch in draw_batches(sess, dcgan, z, labels):
-            images[bar.n : bar.n + len(batch)] = to_uint8(dcgan, batch)
+        for batch in draw_batches(sess, dcgan, z, labels, as_bytes=True):
+            images[bar.n : bar.n + len(batch)] = batch
             bar.update(len(batch))
     name = f'test_{utc_timestamp()}'
     save_test_grid(images, f'{name}.png', sample_dir)
@@ -365,7 +361,8 @@ def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -
     cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
     for row_of_cells, z in zip(cells, rows):
         labels = None if classes is None else np.full(len(z), classes[0])
-        row_of_cells[: len(z)] = to_uint8(dcgan, draw(sess, dcgan, z, labels))
+        images = draw_batches(sess, dcgan, z, labels, as_bytes=True)
+        row_of_cells[: len(z)] = np.concatenate(list(images))
     images = cells.reshape(-1, *cells.shape[2:])
     name = f'test_arithmetic_{utc_timestamp()}.png'
     save_test_grid(images, name, sample_dir, columns)

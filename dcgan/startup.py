@@ -1,12 +1,18 @@
 """Import TensorFlow quickly and without its log messages."""
 
 import contextlib
+import glob
+import importlib.metadata
+import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+
+from dcgan.files import json_digest
 
 END_OF_SUCCESS = b'\0 imported'  # the parent writes this last if the import succeeds
 _is_held = False  # whether held_stderr holds back messages now
@@ -20,6 +26,7 @@ def import_tensorflow() -> None:
     and saves 36 MB of memory.
     """
     os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
+    keep_compiled_programs()
     skipped = [name for name in ('h5py', 'scipy.sparse') if name not in sys.modules]
     sys.modules.update(dict.fromkeys(skipped))  # None makes their import fail
     is_quiet = 'TF_CPP_MIN_LOG_LEVEL' not in os.environ
@@ -32,6 +39,38 @@ def import_tensorflow() -> None:
             del sys.modules[name]
     # no deprecation notes about TF1 graphs; TensorFlow raises its errors as well
     logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
+
+
+def keep_compiled_programs() -> None:
+    """Let XLA keep compiled programs in the user's cache folder, by TF_XLA_FLAGS.
+
+    To be called before the import, with which TensorFlow reads these flags. Each
+    version of TensorFlow and each kind of processor and GPU gets a folder of its own,
+    because XLA would load the programs of another one.
+    """
+    flags = os.environ.get('TF_XLA_FLAGS', '')
+    base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    folder = existing = os.path.join(base, 'dcgan', f'xla-{describe_machine()}')
+    if 'persistent_cache_directory' in flags or "'" in folder:
+        return
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    if os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK):
+        # where XLA cannot write, it does not compile either
+        flags += f" --tf_xla_persistent_cache_directory='{folder}'"
+        os.environ['TF_XLA_FLAGS'] = flags.strip()
+
+
+def describe_machine() -> str:
+    """A digest of the version of TensorFlow, the processor and the NVIDIA GPUs."""
+    lines = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        lines.append(importlib.metadata.version('tensorflow'))
+    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
+        with contextlib.suppress(OSError), open(path) as file:
+            kinds = (line for line in file if re.match('model name|flags|Model:', line))
+            lines += dict.fromkeys(itertools.islice(kinds, 2))
+    return json_digest(lines)
 
 
 def exit_at_once(number: int, frame) -> None:

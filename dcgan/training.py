@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -20,11 +20,26 @@ from dcgan.checkpoints import (
     write_meta,
 )
 from dcgan.errors import UserError, short_reason
-from dcgan.files import remove_leftovers, write_errors
+from dcgan.feeding import Batch, Feeder
+from dcgan.files import remove_leftovers
 from dcgan.images import image_manifold_size, save_images
 from dcgan.samples import gen_random
+from dcgan.summaries import SummaryLog
 
+LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of model.Iteration
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
+
+
+class Position(NamedTuple):
+    """Where training is when an iteration is done: fields of TrainingState, and z."""
+
+    counter: int
+    epoch: int
+    batch: int
+    is_last: bool
+    order: np.ndarray
+    random_state: tuple
+    z: np.ndarray  # float32 [B, z_dim], of this iteration
 
 
 class TrainingState:
@@ -35,11 +50,11 @@ class TrainingState:
     sample_z       [sample_num, z_dim] float64, z of the sample grids
     sample_files   [sample_num], indices of the images for the losses of samples
     is_last        whether the iteration is the last one of all
+    order          the data set's order in this epoch
+    random_state   NumPy's global random state after z of this iteration was drawn
     finishing      whether training ends with the next checkpoint
 
-    The order of the epoch is the data set's, the random state NumPy's global one; a
-    checkpoint holds both. `saver` saves all of it, and each variable that exists when
-    this object is made.
+    `saver` saves all of it, and each variable that exists when this object is made.
     """
 
     def __init__(self, data):
@@ -64,16 +79,27 @@ class TrainingState:
         self.sample_z = sample_z
         self.sample_files = self.data.first_usable(len(sample_z))
         self.is_last = self.finishing = False
+        self.order, self.random_state = self.data.order, np.random.get_state()
+
+    def advance(self, position: Position) -> None:
+        """Go on to an iteration. The next batches may have been drawn already."""
+        self.counter, self.epoch, self.batch = position[:3]
+        self.is_last, self.order, self.random_state = position[3:6]
+
+    def rewind(self) -> None:
+        """Undo what was drawn for later iterations."""
+        self.data.order = self.order
+        np.random.set_state(self.random_state)
 
     def _arrays(self):
-        _, key, position, has_gauss, gauss = np.random.get_state()
+        _, key, position, has_gauss, gauss = self.random_state
         return {
             'counter': np.int64(self.counter),
             'epoch': np.int64(self.epoch),
             'batch': np.int64(self.batch),
             'ended': np.int64(self.finishing),
             'files': np.int64(self.data.fingerprint),
-            'order': self.data.order,
+            'order': self.order,
             'sample_files': self.sample_files,
             'sample_z': self.sample_z,
             'random_key': key.astype(np.int64),
@@ -93,21 +119,19 @@ class TrainingState:
         """Resume from the state that the variables were restored to; print where."""
         stored = sess.run(self.variables)
         has_gauss, gauss = stored['random_gauss']
-        np.random.set_state(
-            (
-                'MT19937',
-                stored['random_key'].astype(np.uint32),
-                int(stored['random_position']),
-                int(has_gauss),
-                gauss,
-            )
+        self.random_state = (
+            'MT19937',
+            stored['random_key'].astype(np.uint32),
+            int(stored['random_position']),
+            int(has_gauss),
+            gauss,
         )
         self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
         where = f'after iteration {self.counter}, in epoch {self.epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
             self.batch = int(stored['batch'])
-            self.data.order[:] = stored['order']
+            self.order = stored['order']
             self.sample_z = stored['sample_z']
             self.sample_files = stored['sample_files']
             print(f' [*] Resuming {where}, batch {self.batch}', flush=True)
@@ -117,6 +141,7 @@ class TrainingState:
                 f' [!] Resuming {where}, from its beginning: {change} has changed',
                 flush=True,
             )
+        self.rewind()
 
 
 class Training:
@@ -134,6 +159,7 @@ class Training:
         self.epoch_batches = self._count_batches()
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
         self.folder.protected = []
+        self.feeder = None  # made by batches()
         sample_shape = dcgan.sample_num, dcgan.z_dim
         state.restart(gen_random(config.z_dist, sample_shape))
         for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
@@ -144,11 +170,14 @@ class Training:
             *self.data.take(state.sample_files), state.sample_z
         )
         logs = os.path.join(dcgan.out_dir, 'logs')
-        self.summaries = SummaryLog(logs, self.sess.graph, state.counter)
+        graph, with_images = self.sess.graph, config.G_img_sum
+        self.summaries = SummaryLog(logs, graph, state.counter, with_images)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
         self.started = time.perf_counter()
+        # (iteration, time) from which the pace is measured: without compilation
+        self.pace_from = self.first, self.started
 
     def _count_batches(self):
         """The number of batches in an epoch. Warns of settings known to fail."""
@@ -182,62 +211,85 @@ class Training:
         return self
 
     def __exit__(self, kind, error, traceback):
+        if self.feeder is not None:
+            self.feeder.close()
+            self.state.rewind()
         self.data.close()
-        self.summaries.close(ignore_errors=error is not None)
-        loss = None
-        if isinstance(error, tf.errors.InvalidArgumentError):
-            loss = nan_loss(error)
-        not_finite = self._not_finite([loss]) if loss else None
         self.folder.protected = []
-        if not_finite:
-            raise not_finite from error
+        self.summaries.close(ignore_errors=error is not None)
 
-    def batches(self) -> Iterator[tuple]:
-        """Yield uint8 images, labels or None, and z of each iteration that is left.
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield z of each iteration that is left, when its batch is in the queue.
 
-        Keeps the state. Draws random numbers in the original's order.
+        Keeps the state.
         """
-        state, size, epochs = self.state, self.dcgan.batch_size, self.config.epoch
-        while state.epoch < epochs:
-            if state.batch == 0:
-                self.data.shuffle()
-            data = self.data.batches(size, self.epoch_batches, state.batch)
-            for images, labels in data:
-                z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
-                state.counter, state.batch = state.counter + 1, state.batch + 1
-                state.is_last = (state.epoch + 1, state.batch) == (
-                    epochs,
-                    self.epoch_batches,
-                )
-                yield images, labels, z
-            state.epoch, state.batch = state.epoch + 1, 0
+        self.feeder = Feeder(self.sess, self.dcgan.batches, self._draw())
+        for position in self.feeder:
+            self.state.advance(position)
+            yield position.z
 
-    def log(self, result) -> None:
-        """Write the summaries of an iteration, a model.Iteration of values."""
-        self.summaries.add(result.summaries, self.state.counter)
+    def _draw(self):
+        """Yield (feeding.Batch, Position) of each iteration that is left.
+
+        Draws random numbers in the original's order.
+        """
+        size, epochs = self.dcgan.batch_size, self.config.epoch
+        counter, first = self.state.counter, self.state.batch
+        for epoch in range(self.state.epoch, epochs):
+            if first == 0:
+                self.data.shuffle()
+            data = self.data.batches(size, self.epoch_batches, first)
+            for batch, (images, labels) in enumerate(data, first + 1):
+                z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
+                z, counter = z.astype(np.float32), counter + 1
+                is_last = (epoch + 1, batch) == (epochs, self.epoch_batches)
+                position = Position(
+                    *(counter, epoch, batch, is_last),
+                    *(self.data.order, np.random.get_state(), z),
+                )
+                yield Batch(images, labels, z), position
+            first = 0
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Around each iteration: XLA compiles it in the first one; print how long."""
+        if not self.dcgan.xla or self.pace_from[0] > self.first:
+            yield
+            return
+        print(' [*] XLA compiles the iteration', flush=True)
+        start = time.perf_counter()
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise UserError(
+                f'the first iteration failed under XLA ({short_reason(error)}); '
+                '--noxla trains without XLA'
+            ) from error
+        end = time.perf_counter()
+        self.pace_from = self.state.counter, end
+        print(f' [*] XLA has compiled it, in {end - start:.1f} s', flush=True)
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
+        d_loss_fake, d_loss_real, g_loss = result.losses
         state, seconds = self.state, time.perf_counter() - self.started
         print(
             f'[{state.counter:8d} Epoch:[{state.epoch:2d}/{self.config.epoch:2d}] '
             f'[{state.batch - 1:4d}/{self.epoch_batches:4d}] time: {seconds:4.4f}, '
-            f'd_loss: {result.d_loss_fake + result.d_loss_real:.8f}, '
-            f'g_loss: {result.g_loss:.8f}',
+            f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}',
             flush=True,
         )
 
     def check_finite(self, result, variables: list) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
-        losses = ('d_loss_fake', 'd_loss_real', 'g_loss')
-        names = [name for name in losses if not np.isfinite(getattr(result, name))]
-        names = names or [
-            variable.op.name
-            for variable, total in zip(variables, result.sums)
-            if not np.isfinite(total)
-        ]
+        names = not_finite(LOSSES, result.losses)
+        names = names or not_finite([v.op.name for v in variables], result.sums)
         if names:
             raise self._not_finite(names)
+
+    def log(self, result, z: np.ndarray) -> None:
+        """Log the summaries of an iteration, a model.Iteration of arrays."""
+        self.summaries.add(result, z, self.state.counter)
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
@@ -252,15 +304,17 @@ class Training:
         """Print the original's line of losses on the sample batch."""
         d_loss, g_loss = self.sess.run(self.dcgan.sample_losses, self.sample_feed)
         print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
-        losses = {'d_loss': d_loss, 'g_loss': g_loss}
-        names = [name for name, loss in losses.items() if not np.isfinite(loss)]
+        names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
         if names:
             raise self._not_finite(names)
 
     def print_pace(self) -> None:
         """Print iterations a second and the time that the remaining ones will take."""
-        state, seconds = self.state, time.perf_counter() - self.started
-        done = state.counter - self.first
+        first, started = self.pace_from
+        state, seconds = self.state, time.perf_counter() - started
+        done = state.counter - first
+        if not done:  # the only iteration has been compiled, too
+            return
         remaining = (self.config.epoch - state.epoch) * self.epoch_batches - state.batch
         left = timedelta(seconds=round(remaining * seconds / done))
         print(f' [*] {done / seconds:.2f} iterations/s, {left} left', flush=True)
@@ -287,7 +341,7 @@ class Training:
     def finish(self) -> None:
         """Leave a grid of samples of the last iteration of all; print where it is."""
         state, config = self.state, self.config
-        if state.counter == self.first and state.epoch >= config.epoch:
+        if state.counter == self.first:
             print(
                 f' [*] All {config.epoch} epochs are done; a higher --epoch resumes '
                 'training'
@@ -312,48 +366,9 @@ class Training:
         )
 
 
-class SummaryLog:
-    """Summaries of a training run for TensorBoard, in a folder.
-
-    Raises UserError where the folder cannot be written.
-    """
-
-    def __init__(self, folder: str, graph: tf.Graph, last_step: int):
-        """Events after `last_step`, by a process that was killed, become void."""
-        self.folder = folder
-        with self._write_errors():
-            # with a suffix, because names hold the time in seconds: a second call of
-            # train() would overwrite the file of the first
-            suffix = f'.{last_step}' if last_step else ''
-            self.writer = tf.summary.FileWriter(folder, graph, filename_suffix=suffix)
-        if last_step:
-            start = tf.SessionLog(status=tf.SessionLog.START)
-            self.writer.add_session_log(start, last_step + 1)
-
-    def add(self, summaries: list[bytes], step: int) -> None:
-        """Log serialized summaries of an iteration."""
-        with self._write_errors():
-            for summary in summaries:
-                self.writer.add_summary(summary, step)
-
-    def flush(self) -> None:
-        """Wait until the file holds all that was logged."""
-        with self._write_errors():
-            self.writer.flush()
-
-    def close(self, ignore_errors=False) -> None:
-        """Close the file. Errors are ignored where another one matters more."""
-        with contextlib.suppress(Exception) if ignore_errors else self._write_errors():
-            self.writer.close()
-
-    def _write_errors(self):
-        return write_errors(self.folder, Exception)  # its thread may fail with any
-
-
-def nan_loss(error: Exception) -> str | None:
-    """The loss that is NaN, where TensorFlow's histogram summary met the NaN first."""
-    match = re.match('Nan in summary histogram for: .*/(d_?)$', short_reason(error))
-    return {'d': 'd_loss_real', 'd_': 'd_loss_fake'}[match[1]] if match else None
+def not_finite(names: list[str], values: np.ndarray) -> list[str]:
+    """The names of the values that are NaN or infinite."""
+    return [names[i] for i in np.flatnonzero(~np.isfinite(values))]
 
 
 def warn_of_settings(images: int, batch_size: int) -> None:

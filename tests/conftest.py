@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+
+CACHE = tempfile.TemporaryDirectory()  # of compiled programs, for this test run
+os.environ['XDG_CACHE_HOME'] = CACHE.name
 
 import main  # comes first, because it silences the log of TensorFlow
 
@@ -17,6 +21,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
 from PIL import Image
+from tensorflow.python.framework.config import disable_op_determinism
 
 from dcgan.idx import write_idx
 from dcgan.signals import stop_signals
@@ -125,6 +130,7 @@ def run_in_process(*args, cwd):
     except SystemExit as error:
         status = error.code or 0
     finally:
+        disable_op_determinism()  # that of --seed
         os.chdir(cwd_before)
         threading.excepthook = excepthook
         for number, handler in handlers.items():

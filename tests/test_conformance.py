@@ -1,5 +1,6 @@
 """This project reproduces the recordings of the original: numbers, images, files."""
 
+import json
 import os
 import runpy
 import shutil
@@ -22,11 +23,18 @@ def run_driver(tmp_path, script, *args):
 
 
 @pytest.mark.parametrize(
-    'case', [pytest.param('cond28', marks=pytest.mark.smoke), 'rgb64', 'rgb_odd']
+    'case, xla',
+    [
+        pytest.param('cond28', False, marks=pytest.mark.smoke),
+        *(('rgb64', False), ('rgb_odd', False), ('cond28', True), ('rgb64', True)),
+    ],
 )
-def test_recording_of_the_original_is_reproduced(case, tmp_path, capsys):
+def test_recording_of_the_original_is_reproduced(case, xla, tmp_path, capsys):
     shutil.copytree(GOLDEN / case / 'checkpoint', tmp_path / 'checkpoint')
-    settings = GOLDEN / case / 'case.json'
+    recorded = json.loads((GOLDEN / case / 'case.json').read_text())
+    recorded['dcgan']['xla'] = xla
+    settings = tmp_path / 'case.json'
+    settings.write_text(json.dumps(recorded))
     args = ['run', '--impl', ROOT, '--case', settings, '--out', tmp_path]
     run_driver(tmp_path, 'drive.py', *args)
     compare = runpy.run_path(str(CONFORMANCE / 'compare.py'))['main']

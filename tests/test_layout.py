@@ -9,8 +9,9 @@ pytestmark = pytest.mark.smoke
 # a module may import those before it
 IMPORT_ORDER = [
     *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'datasets', 'samples'),
-    *('kernels', 'checkpoints', 'training', 'export', 'devices', 'runs', 'startup'),
-    *('usage', 'transfers', 'digits', 'ops', 'utils', 'model', 'download', 'main'),
+    *('devices', 'kernels', 'checkpoints', 'feeding', 'summaries', 'training'),
+    *('export', 'runs', 'startup', 'usage', 'transfers', 'digits', 'ops', 'utils'),
+    *('model', 'download', 'main'),
 ]
 MAX_LINES = {'main.py': 400, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])

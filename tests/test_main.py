@@ -12,7 +12,6 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from conftest import (
     ROOT,
     SMALL,
@@ -27,10 +26,9 @@ from conftest import (
 from PIL import Image
 
 from dcgan import digits, runs
-from dcgan.devices import print_device
+from dcgan.devices import has_bfloat16, has_gpu, print_device
 from dcgan.files import write_json
 from dcgan.idx import idx_summary, read_idx
-from dcgan.kernels import has_bfloat16
 from dcgan.startup import report_thread_error
 
 # the line of an iteration: (iteration, epoch, batch)
@@ -362,13 +360,12 @@ def test_infinity_in_flags_json_of_the_original_is_read(workspace):
 def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(
     first_runs, capsys, tmp_path
 ):
-    has_gpu = bool(tf.config.list_physical_devices('GPU'))
     assert re.search(r'^ \[\*\] Device: \S', first_runs['set'].stdout, re.MULTILINE)
-    print_device(str(tmp_path / 'nvidia*'))
-    assert has_gpu or 'GPU' not in capsys.readouterr().out
+    print_device('float32', str(tmp_path / 'nvidia*'))
+    assert has_gpu() or 'GPU' not in capsys.readouterr().out
     (tmp_path / 'nvidia0').touch()
-    print_device(str(tmp_path / 'nvidia*'))
-    assert has_gpu or 'does not see the NVIDIA GPU' in capsys.readouterr().out
+    print_device('float32', str(tmp_path / 'nvidia*'))
+    assert has_gpu() or 'does not see the NVIDIA GPU' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('end', ['os.abort()', 'raise ImportError("no libfoo")'])

@@ -21,6 +21,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_images
 
 import model
+from dcgan import devices
 from dcgan.checkpoints import (
     checkpoint_dims,
     checkpoints,
@@ -28,10 +29,12 @@ from dcgan.checkpoints import (
     newest_checkpoint,
     step_of,
 )
+from dcgan.devices import has_bfloat16
 from dcgan.errors import UserError
-from dcgan.kernels import has_bfloat16
+from dcgan.feeding import Batch
 from dcgan.signals import deferred_signals
-from dcgan.training import Training, TrainingState
+from dcgan.summaries import summary_maker
+from dcgan.training import LOSSES, Training, TrainingState
 
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
 
@@ -43,6 +46,15 @@ def random_feed(dcgan):
     labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
     z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim))
     return dcgan.feed(images, labels, z)
+
+
+def random_batch(dcgan):
+    """The feed of an iteration: the images, labels and z of random_feed."""
+    feed = random_feed(dcgan)
+    values = dcgan._byte_values
+    images = np.searchsorted(values, feed[dcgan.inputs]).astype(np.uint8)
+    labels = feed[dcgan.y].argmax(1) if dcgan.y_dim else None
+    return dcgan.batches.feed(Batch(images, labels, feed[dcgan.z]))
 
 
 def moving_averages(sess, network=''):
@@ -137,7 +149,8 @@ def layer_types(graph, networks):
 
 def original_steps(dcgan, learning_rate):
     """[step of D, step of G], each with its own Adam optimizer, as in the original."""
-    losses = dcgan.losses(dcgan.G)  # runs the passes of D in the order of the original
+    inputs = model.Inputs(dcgan.inputs, dcgan.y, dcgan.z)
+    losses = dcgan.losses(inputs, dcgan.G)  # passes of D in the order of the original
     d_loss = losses.d_real + losses.d_fake
     return [
         tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(loss, var_list=v)
@@ -167,10 +180,10 @@ def test_iteration_equals_the_six_session_runs_of_the_original(
     for step in (d_step, g_step, g_step):
         sess.run(step, feed)
     losses = [dcgan.d_loss_fake, dcgan.d_loss_real, dcgan.g_loss]
-    expected = [sess.run(loss, feed) for loss in losses] + sess.run(dcgan.variables)
+    expected = [sess.run(loss, feed) for loss in losses], *sess.run(dcgan.variables)
     start_again()
-    _, *losses, _ = sess.run(iteration, feed)
-    for a, b in zip(expected, losses + sess.run(dcgan.variables)):
+    losses = sess.run(iteration, random_batch(dcgan)).losses
+    for a, b in zip(expected, [losses, *sess.run(dcgan.variables)]):
         assert np.allclose(a, b, rtol=10 * tolerance, atol=tolerance)
 
 
@@ -211,21 +224,22 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcga
     sess.run(tf.global_variables_initializer())
     # a bias of -3 makes logits and probabilities differ clearly
     sess.run(dcgan.d_vars[-1].assign([-3.0]))
-    result = sess.run(iteration, random_feed(dcgan))
+    result, z = sess.run(iteration, random_batch(dcgan)), random_feed(dcgan)[dcgan.z]
     steps = [
         {value.tag: value for value in tf.Summary.FromString(summary).value}
-        for summary in result.summaries
+        for summary in summary_maker(with_images=False)(result, z)
     ]
     d_tags = {'z_1', 'd', 'd_loss_real', 'd_loss'}
     g_tags = {'z_1', 'd_', 'd_loss_fake', 'g_loss'}
     assert [set(step) for step in steps] == [d_tags, g_tags, g_tags]
     for step, tag in zip(steps, ('d', 'd_', 'd_')):
         assert 0 < step[tag].histo.min <= step[tag].histo.max < 0.2
-    losses = (['d_loss_real'], ['d_loss_fake', 'g_loss'], ['d_loss_fake', 'g_loss'])
-    for step, tags in zip(steps, losses):
-        for tag in tags:
-            loss = getattr(result, tag)
-            assert np.isclose(step[tag].simple_value, loss, rtol=1e-3)
+    losses = dict(zip(LOSSES, result.losses))
+    losses['d_loss'] = losses['d_loss_fake'] + losses['d_loss_real']
+    for step in steps:
+        assert np.isclose(step['z_1'].histo.sum, z.sum(), rtol=1e-3)
+        for tag in step.keys() & losses.keys():
+            assert np.isclose(step[tag].simple_value, losses[tag], rtol=1e-3)
 
 
 def test_checkpoint_restores_weights_and_step(sess, make_dcgan, tmp_path):
@@ -420,25 +434,28 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
         looked.append(args)
         return str(tmp_path / f'model.b6-{len(looked)}')
 
-    monkeypatch.setattr(model, 'newest_checkpoint', newest)
+    monkeypatch.setattr('dcgan.checkpoints.newest_checkpoint', newest)
     with pytest.raises(UserError, match='cannot be read'):
         dcgan.load(str(tmp_path))
     assert len(looked) == 5
 
 
-def test_summaries_are_on_the_disk_together_with_their_checkpoint(make_dcgan, cats):
+def test_summaries_are_on_the_disk_together_with_their_checkpoint(
+    make_dcgan, cats, monkeypatch
+):
     arguments, config = cats
-    dcgan = make_dcgan(**arguments)
-    batches, steps = dcgan.data.batches, []
+    dcgan, steps = make_dcgan(**arguments), []
 
-    def watched_batches(*args):
-        for number, batch in enumerate(batches(*args), 1):
-            yield batch  # continues when the iteration is completed and saved
-            if number == 2:
+    class WatchedTraining(Training):
+        def save(self, stop):
+            is_last = super().save(stop)
+            if self.state.counter == 2:
                 (events,) = glob.glob(f'{dcgan.out_dir}/logs/*')
                 steps.extend(e.step for e in tf.train.summary_iterator(events))
+            return is_last
 
-    dcgan.data.batches, config.ckpt_freq = watched_batches, 2
+    monkeypatch.setattr(model, 'Training', WatchedTraining)
+    config.ckpt_freq = 2
     dcgan.train(config)
     assert steps.count(2) == 3
 
@@ -631,3 +648,76 @@ def test_idx_images_set_c_dim_to_1(make_dcgan, tmp_path):
     assert dcgan.c_dim == 1 and dcgan.inputs.shape == [6, 16, 16, 1]
     images, _ = next(dcgan.data.batches(6, 1))
     assert images.max() > 9
+
+
+@pytest.mark.parametrize('xla', [False, True])
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_iteration_sees_the_same_float32_values_as_the_public_placeholders(
+    y_dim, xla, sess, make_dcgan
+):
+    dcgan = make_dcgan(y_dim=y_dim)
+    images = np.resize(np.arange(256), dcgan.inputs.shape).astype(np.uint8)
+    labels = np.arange(6) % 4
+    function = tf.function(dcgan._to_inputs, jit_compile=xla, autograph=False)
+    inputs = function(tf.constant(images), tf.constant(labels), tf.zeros([6, 5]))
+    feed = dcgan.feed(images, labels, np.zeros([6, 5]))
+    scaled = images / np.float32(255) if y_dim else (images - np.float32(127.5)) / 127.5
+    assert (sess.run(inputs.images) == feed[dcgan.inputs]).all()
+    assert (scaled.astype(np.float32) == feed[dcgan.inputs]).all()
+    if y_dim:
+        assert (sess.run(inputs.y) == feed[dcgan.y]).all()
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_samples_become_bytes_as_their_floats_would(y_dim, sess, make_dcgan):
+    dcgan = make_dcgan(y_dim=y_dim)
+    sess.run([v.assign(v * 40) for v in dcgan.g_vars])  # for all shades of gray
+    images, pixels = sess.run([dcgan.sampler, dcgan.sampler_bytes], random_feed(dcgan))
+    unit = images if y_dim else (images + 1) / 2
+    assert (pixels == np.rint(unit * 255)).all() and np.ptp(pixels) > 100
+
+
+def test_training_under_xla_has_the_variables_of_one_without(make_dcgan):
+    config, names = SimpleNamespace(learning_rate=0.1, beta1=0.5, G_img_sum=False), []
+    for xla in (False, True):
+        with tf.Graph().as_default() as graph, tf.Session() as other:
+            dcgan = make_dcgan(other, xla=xla)
+            dcgan.build_iteration(config)
+            names.append([v.op.name for v in tf.global_variables()])
+            types = {op.type for op in graph.get_operations()}
+            assert dcgan.xla == xla == ('StatefulPartitionedCall' in types)
+    assert names[0] == names[1]
+
+
+def test_training_goes_on_without_xla_where_it_cannot_compile(
+    make_dcgan, cats, monkeypatch, capsys
+):
+    arguments, config = cats
+    dcgan = make_dcgan(**arguments, xla=True)
+    # a function for which XLA has no kernels
+    monkeypatch.setattr(devices.can_compile, '__defaults__', (tf.strings.as_string,))
+    assert dcgan.train(config) == 3 and not dcgan.xla
+    printed = capsys.readouterr().out
+    assert 'XLA cannot compile here (' in printed and 'compiles the' not in printed
+
+
+def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
+    arguments, config = cats
+    dcgan = make_dcgan(**arguments)
+    draws = []
+    for interrupted_after in (None, 2):
+        np.random.seed(3)
+
+        class StoppedTraining(Training):
+            def save(self, stop, last=interrupted_after):
+                return super().save(stop or self.state.counter == last)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, 'Training', StoppedTraining)
+            shutil.rmtree(dcgan.out_dir, ignore_errors=True)
+            dcgan.train(config)
+        draws.append((dcgan.data.order.tolist(), np.random.get_state()[2]))
+    (order, position), (order_of_two, position_of_two) = draws
+    assert order == order_of_two
+    # normal01 takes random numbers of two words, for a batch of 6 and z of 5 dimensions
+    assert position_of_two < position

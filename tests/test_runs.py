@@ -94,9 +94,13 @@ def expected_losses(workspace, first=1):
 
 def assert_equals_uninterrupted(workspace, name):
     """Assert that the newest checkpoint of a run equals that of `uninterrupted`."""
+    assert_equals(workspace, 'uninterrupted', name)
+
+
+def assert_equals(workspace, *names):
+    """Assert that the newest checkpoints of two runs are equal."""
     reference, resumed = (
-        read_checkpoint(workspace / 'out' / run_name / 'checkpoint')
-        for run_name in ('uninterrupted', name)
+        read_checkpoint(workspace / 'out' / name / 'checkpoint') for name in names
     )
     assert reference.keys() == resumed.keys()
     assert all(resumed[n].tobytes() == a.tobytes() for n, a in reference.items())
@@ -175,6 +179,19 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
     assert result.returncode == 0, result.stderr
     assert losses(result.stdout) == expected_losses(workspace, last + 1)
     assert_equals_uninterrupted(workspace, 'stopped')
+
+
+def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
+    cache = workspace / 'cache with spaces'
+    for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
+        args = ['--out_name', name, '--epoch', epoch, '--xla']
+        environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+        result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
+    assert_equals(workspace, 'xla', 'xla_resumed')
+    # what one process compiles, the next one loads: the iteration and the trial
+    assert len(list(cache.glob('dcgan/*/*'))) == 2
 
 
 def test_epoch_flag_is_the_total_number_of_epochs(workspace):

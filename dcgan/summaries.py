@@ -1,0 +1,125 @@
+"""TensorBoard's summaries of a training run, made and written beside the training."""
+
+import contextlib
+import queue
+import threading
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.files import write_errors
+
+MAX_WAITING = 64  # iterations whose summaries are not written yet
+# of the D step and of the two G steps: the tags of its histogram and of its losses
+STEP_TAGS = [('d', 'd_loss_real', 'd_loss'), *2 * [('d_', 'd_loss_fake', 'g_loss')]]
+
+
+class SummaryLog:
+    """Summaries of a training run, in a folder. A thread makes and writes them.
+
+    Errors of the thread are raised by the next call: UserError where the folder cannot
+    be written.
+    """
+
+    def __init__(
+        self, folder: str, graph: tf.Graph, last_step: int, with_images: bool = False
+    ):
+        """Events after `last_step`, by a process that was killed, become void.
+
+        with_images  also log images of G
+        """
+        self.folder = folder
+        with self._write_errors():
+            # with a suffix, because names hold the time in seconds: a second call of
+            # train() would overwrite the file of the first
+            suffix = f'.{last_step}' if last_step else ''
+            self.writer = tf.summary.FileWriter(folder, graph, filename_suffix=suffix)
+        if last_step:
+            start = tf.SessionLog(status=tf.SessionLog.START)
+            self.writer.add_session_log(start, last_step + 1)
+        self._make_summaries = summary_maker(with_images)
+        self._waiting = queue.Queue(MAX_WAITING)
+        self._error = None
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def add(self, result, z: np.ndarray, step: int) -> None:
+        """Log an iteration, a model.Iteration of arrays that has trained on z."""
+        self._raise_error()
+        self._waiting.put((result, z, step))
+
+    def flush(self) -> None:
+        """Wait until the file holds all that was logged."""
+        self._waiting.join()
+        self._raise_error()
+        with self._write_errors():
+            self.writer.flush()
+
+    def close(self, ignore_errors=False) -> None:
+        """Close the file. Errors are ignored where another one matters more."""
+        self._waiting.put(None)
+        self._thread.join()
+        with contextlib.suppress(Exception) if ignore_errors else self._write_errors():
+            self.writer.close()
+        if not ignore_errors:
+            self._raise_error()
+
+    def _write(self):
+        """Write what is waiting, until None comes. After an error, drop it."""
+        for result, z, step in iter(self._waiting.get, None):
+            if self._error is None:
+                try:
+                    for summary in self._make_summaries(result, z):
+                        self.writer.add_summary(summary, step)
+                except Exception as error:
+                    self._error = error
+            self._waiting.task_done()
+
+    def _raise_error(self):
+        if self._error is not None:
+            error, self._error = self._error, None
+            with self._write_errors():
+                raise error
+
+    def _write_errors(self):
+        return write_errors(self.folder, Exception)  # its thread may fail with any
+
+
+def summary_maker(with_images: bool):
+    """A function from (model.Iteration, z) to the serialized summaries of its steps.
+
+    Three of them: of the D step and of the two G steps. It runs on the CPU, in a graph
+    and a session of its own, so that no op of the host stands in the iteration. By raw
+    ops, because tf.summary would make the tags unique: `d_1` after `d`.
+    """
+    raw = tf.raw_ops
+    with tf.Graph().as_default(), tf.device('/cpu:0'):
+        z, losses, probabilities, images = inputs = [
+            tf.placeholder(tf.float32, shape)
+            for shape in (None, [3, 2], [3, None, 1], [2, None, None, None, None])
+        ]
+        z_summary = raw.HistogramSummary(tag='z_1', values=z)
+        summaries = []
+        for step, tags in enumerate(STEP_TAGS):
+            values = probabilities[step]
+            of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
+            for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
+                of_step.append(raw.ScalarSummary(tags=tag, values=loss))
+            if with_images and step > 0:
+                of_step.append(
+                    raw.ImageSummary(tag='G', tensor=images[step - 1], max_images=3)
+                )
+            summaries.append(tf.summary.merge(of_step))
+        config = tf.ConfigProto(device_count={'GPU': 0})
+        run = tf.Session(config=config).make_callable(summaries, inputs)
+    no_images = np.zeros((2, 0, 1, 1, 1), np.float32)
+
+    def make(result, z):
+        return run(
+            z,
+            result.step_losses,
+            result.probabilities,
+            result.images[0] if with_images else no_images,
+        )
+
+    return make

@@ -1,0 +1,84 @@
+"""Batches on their way to the device."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from dcgan.feeding import BATCHES_AHEAD, Batch, BatchQueue, Feeder
+
+pytestmark = pytest.mark.smoke
+
+
+def batch(number):
+    return Batch(np.full((2, 1, 1, 1), number, np.uint8), None, np.zeros((2, 3)))
+
+
+def test_batches_come_in_order_each_with_its_note(sess):
+    batches = BatchQueue([2, 1, 1, 1], False, 3)
+    feeder = Feeder(sess, batches, ((batch(i), f'note {i}') for i in range(9)))
+    for number, note in enumerate(feeder):
+        images = sess.run(batches.next.images)
+        assert note == f'note {number}' and (images == number).all()
+    assert number == 8
+    feeder.close()
+
+
+def test_labels_are_sent_as_numbers(sess):
+    batches = BatchQueue([2, 1, 1, 1], True, 3)
+    labels = np.array([0, 300])
+    feeder = Feeder(sess, batches, iter([(batch(1)._replace(labels=labels), 'note')]))
+    assert next(feeder) == 'note'
+    assert sess.run(batches.next.labels).tolist() == [0, 300]
+    feeder.close()
+
+
+def test_only_a_few_batches_are_drawn_ahead(sess):
+    drawn, is_blocked = [], threading.Event()
+
+    def source():
+        for i in range(9):
+            drawn.append(i)
+            if len(drawn) > BATCHES_AHEAD:
+                is_blocked.set()
+            yield batch(i), i
+
+    batches = BatchQueue([2, 1, 1, 1], False, 3)
+    feeder = Feeder(sess, batches, source())
+    assert not is_blocked.wait(0.3) and len(drawn) == BATCHES_AHEAD
+    assert next(feeder) == 0
+    assert is_blocked.wait(9)
+    feeder.close()
+    assert len(drawn) <= BATCHES_AHEAD + 2
+
+
+def test_error_of_the_source_is_raised_after_the_batches_before_it(sess):
+    def source():
+        yield batch(0), 0
+        raise ValueError('no more')
+
+    feeder = Feeder(sess, BatchQueue([2, 1, 1, 1], False, 3), source())
+    assert next(feeder) == 0
+    for _ in range(2):
+        with pytest.raises(ValueError, match='no more'):
+            next(feeder)
+    feeder.close()
+
+
+def test_batches_of_a_feeder_that_was_closed_early_are_dropped(sess):
+    batches = BatchQueue([2, 1, 1, 1], False, 3)
+    feeder = Feeder(sess, batches, ((batch(i), i) for i in range(9)))
+    assert next(feeder) == 0
+    feeder.close()
+    feeder = Feeder(sess, batches, ((batch(i), i) for i in range(50, 59)))
+    assert next(feeder) == 50
+    assert (sess.run(batches.next.images) == 50).all()
+    feeder.close()
+
+
+def test_a_batch_can_be_fed_in_place_of_those_in_the_queue(sess):
+    batches = BatchQueue([2, 1, 1, 1], False, 3)
+    images = tf.cast(batches.next.images, tf.int32) + 0
+    fed = sess.run([images, batches.next.z], batches.feed(batch(7)))
+    assert (fed[0] == 7).all() and fed[1].shape == (2, 3)
