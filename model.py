@@ -18,7 +18,7 @@ from dcgan.checkpoints import (
 from dcgan.datasets import open_dataset
 from dcgan.errors import Interrupted, UserError
 from dcgan.feeding import BatchQueue
-from dcgan.kernels import plain_ops
+from dcgan.kernels import plain_ops, shared_casts
 from dcgan.samples import one_hot
 from dcgan.signals import deferred_signals
 from dcgan.training import Training, TrainingState, check_training
@@ -426,29 +426,31 @@ class DCGAN:
 
         # (1) Update D: maximize log D(x) + log(1 - D(G(z)))
         G = self.generator(z, inputs.y, reuse=True, momentum=twice)
-        losses = self.losses(inputs, G)
+        with shared_casts(self.d_vars):
+            losses = self.losses(inputs, G)
         d_loss = losses.d_real + losses.d_fake
         step = d_adam.minimize(d_loss, var_list=self.d_vars)
         step_losses, probabilities = [[losses.d_real, d_loss]], [losses.D]
 
-        # (2) Update G: maximize log D(G(z)). Twice, unlike the paper: that keeps d_loss
-        # from reaching zero. D's step has not changed G.
         drawn = []
-        for again in (False, True):
-            with tf.control_dependencies([step]):
-                if again:
-                    G = self.generator(z, inputs.y, reuse=True)
-                D_, logits = self.discriminator(G, inputs.y, reuse=True)
-                g_loss = cross_entropy(logits, 1)
-                step = g_adam.minimize(g_loss, var_list=self.g_vars)
-                step_losses.append([cross_entropy(logits, 0), g_loss])
-            probabilities.append(D_)
-            drawn.append(G[:3])
+        with shared_casts(self.d_vars):  # D keeps its weights from here on
+            # (2) Update G: maximize log D(G(z)). Twice, unlike the paper: that keeps
+            # d_loss from reaching zero. D's step has not changed G.
+            for again in (False, True):
+                with tf.control_dependencies([step]):
+                    if again:
+                        G = self.generator(z, inputs.y, reuse=True)
+                    D_, logits = self.discriminator(G, inputs.y, reuse=True)
+                    g_loss = cross_entropy(logits, 1)
+                    step = g_adam.minimize(g_loss, var_list=self.g_vars)
+                    step_losses.append([cross_entropy(logits, 0), g_loss])
+                probabilities.append(D_)
+                drawn.append(G[:3])
 
-        # (3) Report the losses of the weights that result
-        with tf.control_dependencies([step]):
-            G = self.generator(z, inputs.y, reuse=True, momentum=twice)
-            losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
+            # (3) Report the losses of the weights that result
+            with tf.control_dependencies([step]):
+                G = self.generator(z, inputs.y, reuse=True, momentum=twice)
+                losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
         return Iteration(

@@ -100,10 +100,7 @@ def conv_cond_concat(x, y):
 
     A y of [1, 1, 1, d] is appended to all images.
     """
-    is_shared = y.shape[0] == 1 and x.shape[0] != 1
-    batch = tf.shape(x)[0] if is_shared else 1
-    planes = tf.tile(y, [batch, x.shape[1], x.shape[2], 1])
-    return tf.concat([x, planes], axis=3)
+    return kernels.append_labels(x, y)
 
 
 class batch_norm:

@@ -97,6 +97,9 @@ def session_config() -> tf.ConfigProto:
     # zeros that Adam starts from in memory.
     rewrites = config.graph_options.rewrite_options
     rewrites.optimizers.extend(['pruning', 'dependency', 'layout', 'remap'])
+    # in a second pass, the remapper fuses a convolution with a LeakyRelu whose gradient
+    # needs what lies between them, and fails
+    rewrites.meta_optimizer_iterations = type(rewrites).ONE
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     return config
 

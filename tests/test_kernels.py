@@ -5,6 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dcgan import kernels
+from dcgan.devices import has_gpu
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
 # thresholds in kernels.py decide how each one is computed
@@ -101,6 +102,48 @@ def test_height_and_width_can_be_unknown_until_the_graph_runs(sess, dtype):
     compare(sess, conv2d_transpose, plain, *shapes, dtype, *args)
 
 
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize('labels, is_apart', [(3, True), (17, False)])
+@pytest.mark.parametrize('is_transposed', [False, True])
+def test_labels_that_are_taken_apart_give_the_same_result(
+    is_transposed, labels, is_apart, dtype, sess
+):
+    y = np.random.RandomState(1).randn(5, 1, 1, labels)  # need not be one-hot
+
+    def fast(x, w, biases):
+        with tf.variable_scope('layer', reuse=True):
+            x = kernels.append_labels(x, tf.constant(y, x.dtype))
+            if is_transposed:
+                return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+            return kernels.conv2d(x, w, biases, [2, 2])
+
+    def plain(x, w, biases):
+        x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
+        if is_transposed:
+            return kernels.plain_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return kernels.plain_conv2d(x, w, biases, [2, 2])
+
+    if is_transposed:
+        shapes = [5, 4, 4, 6], [5, 5, 2, 6 + labels], [2]
+    else:
+        shapes = [5, 8, 8, 6], [5, 5, 6 + labels, 2], [2]
+    compare(sess, fast, plain, *shapes, dtype)
+    types = {op.type for op in sess.graph.get_operations()}
+    assert ('SplitV' in types) == (is_apart and not has_gpu())
+
+
+def test_shared_casts_end_with_their_block(sess):
+    w = tf.Variable(tf.zeros([2, 3]))
+    with kernels.shared_casts([w]):
+        first = kernels.cast(w, tf.bfloat16)
+        assert kernels.cast(w, tf.bfloat16) is first
+        with kernels.shared_casts([]):
+            assert kernels.cast(w, tf.bfloat16) is not first
+        assert kernels.cast(w, tf.bfloat16) is first
+        assert kernels.cast(w, tf.float32).dtype == tf.float32
+    assert kernels.cast(w, tf.bfloat16) is not first
+
+
 # (height, width) of the larger image, of the filters and of the strides
 @pytest.mark.parametrize(
     'size, kernel, strides', [((9, 8), (3, 5), (2, 2)), ((8, 6), (4, 4), (1, 2))]
@@ -152,4 +195,4 @@ def test_plain_ops_block_uses_only_tensorflow_functions(sess):
     assert not types & {'IdentityN', 'GatherV2', 'DepthToSpace'}
     with tf.Graph().as_default():
         types = op_types()
-    assert ('DepthToSpace' in types) == (not tf.config.list_physical_devices('GPU'))
+    assert ('DepthToSpace' in types) == (not has_gpu())

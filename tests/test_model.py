@@ -1,5 +1,6 @@
 """The DCGAN class: graph, moving averages, training, checkpoints and errors."""
 
+import collections
 import contextlib
 import glob
 import io
@@ -215,6 +216,23 @@ def test_iteration_never_reads_a_variable_while_it_is_written(y_dim, make_dcgan)
         for a, b in itertools.combinations(operations, 2):
             are_reads = {a.type, b.type} == {'ReadVariableOp'}
             assert are_reads or a in before[b] or b in before[a], (a.name, b.name)
+
+
+@pytest.mark.parametrize('y_dim', [None, 4])
+def test_iteration_in_bfloat16_casts_each_weight_once_for_each_of_its_values(
+    y_dim, make_dcgan
+):
+    dcgan = make_dcgan(y_dim=y_dim)
+    dcgan.dtype = tf.bfloat16  # as in a model with precision bfloat16
+    config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=False)
+    casts = collections.Counter(
+        op.inputs[0].op.inputs[0].op.name
+        for op in predecessors(dcgan.build_iteration(config))
+        if op.type == 'Cast' and op.inputs[0].op.type == 'ReadVariableOp'
+    )
+    weights = [v.op.name for v in dcgan.d_vars + dcgan.g_vars if 'bn' not in v.name]
+    # D changes once in an iteration, G twice
+    assert casts == {name: 2 if name.startswith('d') else 3 for name in weights}
 
 
 def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcgan):
