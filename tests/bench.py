@@ -1,17 +1,18 @@
 """Measure how fast DCGAN trains: python tests/bench.py, 8 to 12 minutes on 2 cores.
 
-Compares three ways to make one iteration: as the original does (six runs of its
-session, plain layers), and as this project does in float32 and, where the processor has
-fast kernels for it, in bfloat16. All are timed in one process, in turns. The table
-shows medians:
+Compares ways to make one iteration: as the original does (six runs of its session,
+plain layers, float32), and as this project does, in each precision of which the device
+is capable. On a GPU, each precision is measured without and with XLA; on a CPU, with
+XLA only if --xla is given. All are timed in one process, in turns. The first line names
+the device. The table shows medians:
 
-ms, images/s          an iteration whose batch is already in memory
+ms, images/s          an iteration whose batch is already in the memory of the device
 share of the          the time of this iteration, divided by that of the original's six
 original's time       runs
 GFLOP/s               of the convolutions and matrix multiplications of an iteration,
                       counted with their padding
 share of the peak     these GFLOP/s, divided by those of a multiplication of large
-                      matrices of the same type, which is timed between the turns
+                      matrices in the same precision, timed between the turns
 samples/s             samples drawn as main.py draws them, as uint8; in brackets, by the
                       sampler node in a loop, one batch at a time
 main.py, ms           an iteration of a real run of main.py on random data. It includes
@@ -19,13 +20,19 @@ main.py, ms           an iteration of a real run of main.py on random data. It i
                       image grid, the losses on the sample batch and a checkpoint. In
                       brackets, the overhead: how much longer this is than the iteration
                       alone. Both processes take turns: while one runs, the other waits.
-                      The median of the turns counts
-start, s              the time of that run until its first iteration is complete
+                      The median of the turns counts. On a GPU, image models are
+                      measured twice: with JPEGs that are decoded, then with --cache
+start, s              the time of that run until its first iteration is complete. With
+                      XLA twice: with an empty cache of compiled programs, then with
+                      what that run has left there
 peak memory, MB       the peak memory of that run, without the processes that decode
                       images
+GPU memory, MB        by how much the memory in use on the GPU has grown in that run, by
+                      nvidia-smi. TensorFlow takes more memory in growing steps
 
     python tests/bench.py --size 64 --batch 8 32 64 128      how the cost grows
     python tests/bench.py --size 32 64 128 --bare            without the runs of main.py
+    python tests/bench.py --batch 64 256 1024                a GPU, at all its sizes
 """
 
 import argparse
@@ -40,8 +47,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
@@ -57,15 +66,17 @@ import tensorflow.compat.v1 as tf
 from bench_data import make_jpegs
 
 import model
-from dcgan import kernels
+from dcgan import devices, kernels
 from dcgan.devices import session_config
+from dcgan.feeding import Batch
 from dcgan.idx import write_idx
-from dcgan.samples import draw_batches, to_uint8
+from dcgan.samples import draw_batches
 
 MATRIX_SIZE = 4096  # height and width of the large matrices
 SAMPLES = 1024  # drawn in each turn
 SECONDS = 30  # for all turns of one size and batch
-RUN_ITERATIONS = 401  # of main.py, if they take no more than MAX_RUN_SECONDS
+RUN_ITERATIONS = 401  # of main.py at least, if they take at most MAX_RUN_SECONDS
+RUN_SECONDS = 20  # if 401 take less, as many iterations as fit into this
 MAX_RUN_SECONDS = 90
 SHORT_RUN_SECONDS = 60  # if they take more, as many iterations as fit into this
 SAVE_EVERY = 200  # iterations between two grids and checkpoints, as by default
@@ -74,8 +85,28 @@ CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
 HEADER = (
     "| model, batch | iteration | ms | images/s | share of the original's time "
     '| GFLOP/s | share of the peak | samples/s | main.py, ms | start, s '
-    '| peak memory, MB |'
+    '| peak memory, MB | GPU memory, MB |'
 )
+
+
+class Step(NamedTuple):
+    """Something to be timed: run(), each time after prepare()."""
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+class Kind(NamedTuple):
+    """A kind of iteration: of this project, in a precision, or the original's."""
+
+    precision: str = 'float32'
+    xla: bool = False
+    is_original: bool = False
+
+    def __str__(self):
+        if self.is_original:
+            return "the original's six runs, float32"
+        return f'this project, {self.precision}' + (', XLA' if self.xla else '')
 
 
 def main():
@@ -98,6 +129,9 @@ def main():
     parser.add_argument(
         '--json', action='store_true', help='print JSON instead of the table'
     )
+    parser.add_argument(
+        '--xla', action='store_true', help='measure XLA on a CPU as well'
+    )
     args = parser.parse_args()
     if not all(1 <= batch <= SAMPLES for batch in args.batch):
         parser.error(f'--batch takes numbers from 1 to {SAMPLES}')
@@ -108,19 +142,37 @@ def main():
         if not args.bare:
             make_data(folder, args.size)
         if not args.json:
+            print(f'{device_name()}, TensorFlow {tf.__version__}\n')
             print(HEADER + '\n|' + '---|' * HEADER.count(' | ') + '---|')
         for size in args.size:
             for batch in args.batch:
-                new_rows = measure(size, batch)
-                if not args.bare:
-                    measure_runs(new_rows, size, batch, folder)
-                for row in new_rows:
-                    row.pop('step')
+                for row in measure(size, batch, args.xla):
+                    step = row.pop('step')
+                    if not args.bare and not row['kind'].is_original:
+                        measure_runs(row, step, folder)
+                    row['kind'] = str(row['kind'])
                     if not args.json:
                         print(as_line(row), flush=True)
-                rows += new_rows
+                    rows.append(row)
+                tf.reset_default_graph()
     if args.json:
         print(json.dumps(rows, indent=4))
+
+
+def device_name():
+    cores = f'{devices.usable_cores()} CPU cores'
+    gpu = devices.gpu_details().get('device_name')
+    return f'{gpu}, {cores}' if gpu else cores
+
+
+def kinds(with_xla):
+    """The kinds of iteration that this device is to be measured with."""
+    has_gpu = devices.has_gpu()
+    precisions = ['float32']
+    precisions += ['tf32'] if devices.has_tensor_units() else []
+    precisions += ['bfloat16'] if devices.has_bfloat16() else []
+    xla = [False, True] if has_gpu or with_xla else [False]
+    return [Kind(p, x) for p in precisions for x in xla]
 
 
 def model_size(size):
@@ -130,41 +182,36 @@ def model_size(size):
     return {'output_height': int(size), 'output_width': int(size)}
 
 
-def measure(size, batch):
-    """Return a row of results for each kind of iteration: original, float32, bfloat16.
+def measure(size, batch, with_xla):
+    """Return a row of results for each kind of iteration.
 
-    `step` in a row is a function that makes one such iteration.
+    `step` in a row is a Step that makes one such iteration.
     """
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    iterations = {
-        'original': build_original(arguments),
-        'float32': build_ours(arguments, 'float32'),
-    }
-    if kernels.has_bfloat16():
-        iterations['bfloat16'] = build_ours(arguments, 'bfloat16')
-    steps = {name: step for name, (step, _, _) in iterations.items()}
-    multiplications = {
-        ('multiplication', dtype): matrix_multiplication(dtype)
-        for dtype in iterations
-        if dtype != 'original'
-    }
-    in_loop, as_main = samplers(*iterations['float32'][1:])
+    original, _, original_model = build_original(arguments)
+    steps = {Kind(is_original=True): original}
+    multiplications = {}
+    for kind in kinds(with_xla):
+        steps[kind], sess, dcgan = build_ours(arguments, kind)
+        if len(steps) == 2:
+            in_loop, as_main = samplers(sess, dcgan)
+        multiplications.setdefault(kind.precision, multiplication(kind.precision))
     samplings = {'sampler in a loop': in_loop, 'samples': as_main}
     times = median_times({**steps, **multiplications, **samplings})
-    flops = count_flops(iterations['original'][2])
+    flops = count_flops(original_model)
     rows = []
-    for name, step in steps.items():
-        dtype = 'float32' if name == 'original' else name
-        rate = flops / times[name]
-        peak = 2 * MATRIX_SIZE**3 / times['multiplication', dtype]
+    for kind, step in steps.items():
+        rate = flops / times[kind]
+        peak = 2 * MATRIX_SIZE**3 / times[kind.precision]
         rows.append(
             {
+                'device': device_name(),
                 'size': size,
                 'batch': batch,
-                'iteration': name,
-                'ms': times[name] * 1e3,
-                'pictures/s': batch / times[name],
-                'ratio': times[name] / times['original'],
+                'kind': kind,
+                'ms': times[kind] * 1e3,
+                'images/s': batch / times[kind],
+                'ratio': times[kind] / times[Kind(is_original=True)],
                 'gflops': rate / 1e9,
                 'matrix_gflops': peak / 1e9,
                 'matrix_share': rate / peak,
@@ -177,13 +224,13 @@ def measure(size, batch):
 
 
 def median_times(steps):
-    """Call all functions in turns; returns {name: median time in seconds}.
+    """Run all Steps in turns; returns {name: median time in seconds}.
 
-    Each function is called twice before, to warm up.
+    Each Step runs twice before, to warm up.
     """
     times = {name: [] for name in steps}
     for step in [*steps.values()] * 2:
-        step()
+        timed(step)
     start = time.perf_counter()
     while min(map(len, times.values())) < 5 or time.perf_counter() - start < SECONDS:
         for name, step in steps.items():
@@ -192,13 +239,19 @@ def median_times(steps):
 
 
 def timed(step):
-    """Call a function; returns how long it took, in seconds."""
+    """Run a Step; returns how long it took, in seconds."""
+    step.prepare()
     start = time.perf_counter()
-    step()
+    step.run()
     return time.perf_counter() - start
 
 
-# What is compared. The build_ functions return (step, session, model).
+# What is compared. The build_ functions return (Step, session, model).
+
+
+def use_tf32(is_used):
+    """Let float32 be computed in TF32 where a GPU can, in the steps that follow."""
+    tf.config.experimental.enable_tensor_float_32_execution(is_used)
 
 
 def build_original(arguments):
@@ -230,30 +283,43 @@ def build_original(arguments):
         for fetches in (d_run, g_run, g_run, *losses):
             sess.run(fetches, feed)
 
-    return step, sess, dcgan
+    return Step(step, lambda: use_tf32(False)), sess, dcgan
 
 
-def build_ours(arguments, precision):
+def build_ours(arguments, kind):
     """An iteration of this project: one run of the session."""
     with tf.Graph().as_default():
         sess = tf.Session(config=session_config())
-        dcgan = model.DCGAN(sess, data_dir=None, precision=precision, **arguments)
+        dcgan = model.DCGAN(
+            sess, data_dir=None, precision=kind.precision, xla=kind.xla, **arguments
+        )
         iteration = dcgan.build_iteration(CONFIG)
         sess.run(tf.global_variables_initializer())
-    feed = random_feed(dcgan)
-    return lambda: sess.run(iteration, feed), sess, dcgan
+    run = sess.make_callable(iteration, [dcgan.learning_rate])
+    put, batch = dcgan.batches.putter(sess), Batch(*random_batch(dcgan))
+
+    def prepare():
+        use_tf32(kind.precision == 'tf32')
+        put(batch)
+
+    return Step(lambda: run(CONFIG.learning_rate), prepare), sess, dcgan
 
 
 def random_feed(dcgan):
+    return dcgan.feed(*random_batch(dcgan))
+
+
+def random_batch(dcgan):
+    """Random images, labels (without classes all 0) and z."""
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
     labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
     z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim)).astype(np.float32)
-    return dcgan.feed(images, labels, z)
+    return images, labels, z
 
 
 def samplers(sess, dcgan):
-    """Two functions that draw SAMPLES: the sampler node in a loop, and as main.py."""
+    """Two Steps that draw SAMPLES: the sampler node in a loop, and as main.py."""
     feed = random_feed(dcgan)
     feed.pop(dcgan.inputs)
     z = np.resize(feed[dcgan.z], (SAMPLES, dcgan.z_dim))
@@ -264,21 +330,25 @@ def samplers(sess, dcgan):
             sess.run(dcgan.sampler, feed)
 
     def as_main():
-        for images in draw_batches(sess, dcgan, z, labels):
-            to_uint8(dcgan, images)
+        for _ in draw_batches(sess, dcgan, z, labels, as_bytes=True):
+            pass
 
-    return in_loop, as_main
+    def prepare():
+        use_tf32(False)
+
+    return Step(in_loop, prepare), Step(as_main, prepare)
 
 
-def matrix_multiplication(dtype):
-    """A function that multiplies two large matrices of a type."""
+def multiplication(precision):
+    """A Step that multiplies two large matrices in a precision."""
+    dtype = tf.bfloat16 if precision == 'bfloat16' else tf.float32
     with tf.Graph().as_default():
         sess = tf.Session(config=session_config())
         values = (tf.random_normal([MATRIX_SIZE, MATRIX_SIZE]) for _ in range(2))
         a, b = (tf.Variable(tf.cast(value, dtype)) for value in values)
         run = tf.matmul(a, b).op
         sess.run([a.initializer, b.initializer])
-    return lambda: sess.run(run)
+    return Step(lambda: sess.run(run), lambda: use_tf32(precision == 'tf32'))
 
 
 def count_flops(dcgan):
@@ -345,38 +415,55 @@ def make_data(folder, sizes):
         make_jpegs(os.path.join(folder, 'data', 'jpegs'))
 
 
-def measure_runs(rows, size, batch, folder):
-    """Add the results of real runs of main.py to the rows, one run per precision."""
+def measure_runs(row, step, folder):
+    """Add the results of real runs of main.py to the row of a kind, made by `step`."""
+    size, batch, kind = row['size'], row['batch'], row['kind']
     if size == 'mnist':
         data, images = ['--dataset', 'mnist'], MNIST_IMAGES
     else:
         data = ['--dataset', 'jpegs', '--crop', '--output_height', size]
         images = len(os.listdir(f'{folder}/data/jpegs'))
-    for row in rows[1:]:
-        seconds = row['ms'] / 1e3
-        count = RUN_ITERATIONS
-        if count * seconds >= MAX_RUN_SECONDS:
-            count = max(5, int(SHORT_RUN_SECONDS / seconds))
-        batches = min(count, images // batch)
-        args = [*data, '--precision', row['iteration'], '--batch_size', batch]
-        args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
-        start, pace, overhead, peak = run_main(args, folder, row['step'], count)
-        row['main_ms'], row['main_overhead'] = pace * 1e3, overhead
-        row['start_s'], row['peak_mb'] = start, peak
+    seconds = row['ms'] / 1e3
+    count = max(RUN_ITERATIONS, int(RUN_SECONDS / seconds))
+    if count * seconds >= MAX_RUN_SECONDS:
+        count = max(5, int(SHORT_RUN_SECONDS / seconds))
+    batches = min(count, images // batch)
+    args = [*data, '--precision', kind.precision, '--batch_size', batch]
+    args += ['--xla' if kind.xla else '--noxla']
+    args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
+    # a folder for compiled programs that is empty at first
+    environment = {**os.environ, 'XDG_CACHE_HOME': tempfile.mkdtemp(dir=folder)}
+    for name in ('TF_XLA_FLAGS', 'TF_CPP_MIN_LOG_LEVEL'):  # set by import_tensorflow
+        environment.pop(name, None)
+    if kind.xla:
+        row['cold_start_s'] = time_to_first_iteration(args, folder, environment)
+    start, pace, overhead, peak, gpu = run_main(args, folder, environment, step, count)
+    row['main_ms'], row['main_overhead'] = pace * 1e3, overhead
+    row['start_s'], row['peak_mb'] = start, peak
+    if devices.has_gpu():
+        row['gpu_mb'] = gpu
+        if size != 'mnist':
+            args = [*args, '--cache']
+            _, pace, overhead, *_ = run_main(args, folder, environment, step, count)
+            row['cached_ms'], row['cached_overhead'] = pace * 1e3, overhead
 
 
-def run_main(args, folder, step, count):
-    """Train with main.py; after each turn of its iterations, stop it for bare steps.
+def time_to_first_iteration(args, folder, environment):
+    """The seconds until main.py has printed its first iteration. Kills it then."""
+    start = time.perf_counter()
+    with start_main(args, folder, environment) as process:
+        for line in process.stdout:
+            if ' Epoch:[' in line:
+                seconds = time.perf_counter() - start
+                os.killpg(process.pid, signal.SIGKILL)
+                return seconds
+    sys.exit('bench.py: main.py failed, see above')
 
-    A turn of bare steps is half as long as a turn of main.py. Returns the seconds until
-    the first iteration is complete, the seconds of a later one, how much longer that
-    one is than a bare step (0.01 for 1%), and the peak memory of main.py in MB.
-    """
-    turn, save_every = max(2, count // 40), min(SAVE_EVERY, count // 2)
-    args = [*args, '--sample_freq', save_every, '--ckpt_freq', save_every]
+
+@contextlib.contextmanager
+def start_main(args, folder, environment):
+    """A process that trains with main.py; it is killed where the block fails."""
     command = [sys.executable, ROOT / 'main.py', '--train', *args]
-    environment = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
-    main_times, bare_times, peak, start = [], [], 0, time.perf_counter()
     with subprocess.Popen(
         list(map(str, command)),
         cwd=folder,
@@ -386,27 +473,45 @@ def run_main(args, folder, step, count):
         text=True,
     ) as process:
         try:
-            for line in process.stdout:
-                if ' Trained: ' in line:  # the work is done, but the process is alive
-                    peak = max(peak, peak_memory(process.pid))
-                if ' Epoch:[' not in line:
-                    continue
-                main_times.append(time.perf_counter() - start)
-                if len(main_times) % turn == 1:
-                    os.killpg(process.pid, signal.SIGSTOP)
-                    steps = [timed(step) for _ in range(-(-turn // 2))]
-                    bare_times.append(statistics.mean(steps))
-                    peak = max(peak, peak_memory(process.pid))
-                    os.killpg(process.pid, signal.SIGCONT)
-                start = time.perf_counter()
+            yield process
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def run_main(args, folder, environment, step, count):
+    """Train with main.py; after each turn of its iterations, stop it for bare steps.
+
+    A turn of bare steps is half as long as a turn of main.py. Returns the seconds until
+    the first iteration is complete, the seconds of a later one, how much longer that
+    one is than a bare step (0.01 for 1%), the peak memory of main.py in MB, and what
+    the GPU's memory in use has grown by, in MB.
+    """
+    turn, save_every = max(2, count // 40), min(SAVE_EVERY, count // 2)
+    args = [*args, '--sample_freq', save_every, '--ckpt_freq', save_every]
+    main_times, bare_times, peak, gpu, start = [], [], 0, 0, time.perf_counter()
+    gpu_before = gpu_memory()
+    with start_main(args, folder, environment) as process:
+        for line in process.stdout:
+            if ' Trained: ' in line:  # the work is done, but the process is alive
+                peak = max(peak, peak_memory(process.pid))
+                gpu = gpu_memory() - gpu_before
+            if ' Epoch:[' not in line:
+                continue
+            main_times.append(time.perf_counter() - start)
+            if len(main_times) % turn == 1:
+                os.killpg(process.pid, signal.SIGSTOP)
+                steps = [timed(step) for _ in range(-(-turn // 2))]
+                bare_times.append(statistics.mean(steps))
+                peak = max(peak, peak_memory(process.pid))
+                os.killpg(process.pid, signal.SIGCONT)
+            start = time.perf_counter()
     if process.returncode:
-        sys.exit(f'bench.py: {" ".join(map(str, command))} failed, see above')
+        sys.exit(f'bench.py: main.py {" ".join(map(str, args))} failed, see above')
     first, *main_times = main_times
-    return first, *compare_times(main_times, bare_times, turn, save_every), peak
+    times = compare_times(main_times, bare_times, turn, save_every)
+    return first, *times, peak, gpu
 
 
 def compare_times(main_times, bare_times, turn, save_every):
@@ -442,26 +547,35 @@ def peak_memory(pid):
     return int(match[1]) / 1000 if match else 0
 
 
+def gpu_memory():
+    """The memory in use on the first GPU in MB; 0 without a GPU."""
+    if not devices.has_gpu():
+        return 0
+    command = ['nvidia-smi', '--query-gpu=memory.used', '--format=csv,noheader,nounits']
+    return float(subprocess.check_output(command, text=True).splitlines()[0])
+
+
 def as_line(row):
     """A row of results as a line of the table."""
 
     def cell(key, form, scale=1):
         return format(row[key] * scale, form) if key in row else ''
 
+    def pair(first, second, form='{} ({})'):
+        return form.format(first, second) if first and second else first
+
     name = 'MNIST 28x28' if row['size'] == 'mnist' else f'{row["size"]}x{row["size"]}'
-    iteration = f'this project, {row["iteration"]}'
-    if row['iteration'] == 'original':
-        iteration = "the original's six runs, float32"
-    samples = cell('samples/s', ',.0f')
-    if samples:
-        samples += f' ({cell("loop_samples/s", ",.0f")})'
-    main_py = cell('main_ms', ',.0f')
-    if main_py:
-        main_py += f' ({row["main_overhead"]:+.1%})'
-    cells = [f'{name}, {row["batch"]}', iteration, cell('ms', ',.0f')]
-    cells += [cell('pictures/s', ',.0f'), cell('ratio', '.2f'), cell('gflops', ',.0f')]
-    cells += [cell('matrix_share', '.0%'), samples, main_py]
-    cells += [cell('start_s', '.1f'), cell('peak_mb', ',.0f')]
+    digits = ',.0f' if row['ms'] >= 100 else ',.2f'
+    main_py = pair(cell('main_ms', digits), cell('main_overhead', '+.1%'))
+    cached = pair(cell('cached_ms', digits), cell('cached_overhead', '+.1%'))
+    cells = [f'{name}, {row["batch"]}', row['kind'], cell('ms', digits)]
+    cells += [cell('images/s', ',.0f'), cell('ratio', '.2f'), cell('gflops', ',.0f')]
+    cells += [cell('matrix_share', '.0%')]
+    cells += [pair(cell('samples/s', ',.0f'), cell('loop_samples/s', ',.0f'))]
+    cells += [pair(main_py, cached, '{}; {}')]
+    starts = cell('cold_start_s', '.1f'), cell('start_s', '.1f')
+    cells += [pair(*starts, '{}; {}') or starts[1]]
+    cells += [cell('peak_mb', ',.0f'), cell('gpu_mb', ',.0f')]
     return '| ' + ' | '.join(cells) + ' |'
 
 

@@ -156,8 +156,14 @@ def report(rates):
 
 def train(data_dir, options):
     """Mean (seconds of an iteration, seconds of them spent waiting for data)."""
-    from main import session_config, tf  # first: it silences TensorFlow's log
-    from model import DCGAN
+    from main import DCGAN, tf  # isort: skip, silences TensorFlow's log
+    import model
+    from dcgan.devices import session_config
+    from dcgan.training import Training
+
+    class TimedTraining(Training):
+        def batches(self):
+            return timed(super().batches(), waits)
 
     with (
         tempfile.TemporaryDirectory() as out,
@@ -170,9 +176,8 @@ def train(data_dir, options):
         config.__dict__.update(sample_freq=1000, ckpt_freq=1000, G_img_sum=False)
         config.__dict__.update(sample_dir=out, checkpoint_dir=out)
         paths = {'data_dir': data_dir, 'dataset_name': 'jpegs', 'out_dir': out}
-        dcgan = DCGAN(sess, **paths, checkpoint_dir=out, **options)
-        waits, batches = [], dcgan.data.batches
-        dcgan.data.batches = lambda *args: timed(batches(*args), waits)
+        dcgan, waits = DCGAN(sess, **paths, checkpoint_dir=out, **options), []
+        model.Training = TimedTraining
         stdout, sys.stdout = sys.stdout, null
         start = time.perf_counter()
         dcgan.train(config)

@@ -1,6 +1,6 @@
 """Kill a training run again and again; compare it with one that is never stopped.
 
-    python tests/soak.py [--kills 25] [--seed 0]
+    python tests/soak.py [--kills 25] [--seed 0] [-- further flags of main.py]
 
 Both runs train a small model on images in random order, with a checkpoint every third
 iteration. One run is never stopped. The other is trained by many processes, one after
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -46,16 +47,16 @@ def losses(text: str) -> dict[int, str]:
     return printed
 
 
-def train(folder, name, epochs, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
-    """Train the run `name` in a new process; returns its output and its exit status.
+def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
+    """Train a run with these flags in a new process; returns its output and its exit status.
 
     The process gets `kill_signal` `delay` seconds after it prints iteration `kill_at`.
     """
     args = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
-    args += ['--epoch', epochs, '--ckpt_freq', 3, '--sample_freq', 10, '--seed', 1]
+    args += ['--ckpt_freq', 3, '--sample_freq', 10, '--seed', 1]
     lines = []
     with subprocess.Popen(
-        command('main.py', '--train', '--out_name', name, *args),
+        command('main.py', '--train', *args, *flags),
         cwd=folder,
         env=clean_environment(),
         stdout=subprocess.PIPE,
@@ -72,11 +73,18 @@ def train(folder, name, epochs, kill_at=None, kill_signal=signal.SIGKILL, delay=
     return ''.join(lines), process.returncode
 
 
-def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) -> None:
+def soak(
+    folder: str,
+    kills: int,
+    seed: int = 0,
+    iterations: int | None = None,
+    flags: Sequence[str] = (),
+) -> None:
     """Run the comparison in `folder`, printing the seed and one line for each process.
 
     Each run has `iterations` iterations (by default 40 for each kill), rounded up to
     whole epochs. `seed` decides when the processes are killed, and by which signals.
+    `flags` are further flags of main.py.
     Raises AssertionError if the runs differ.
     """
     print(f'soak: seed {seed}', flush=True)
@@ -84,7 +92,8 @@ def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) 
     epochs = -(-(iterations or 40 * kills) // BATCHES_PER_EPOCH)
     image_count = BATCHES_PER_EPOCH * BATCH_SIZE
     write_images(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
-    text, status = train(folder, 'never_stopped', epochs)
+    flags = ['--epoch', epochs, *flags, '--out_name']
+    text, status = train(folder, [*flags, 'never_stopped'])
     expected = losses(text)
     assert status == 0 and len(expected) == epochs * BATCHES_PER_EPOCH, text
     done = 0  # the last iteration that the killed run has printed
@@ -93,7 +102,7 @@ def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) 
         kill_at = done + rng.randint(1, max(1, share))
         number = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
         delay = rng.uniform(0, 0.05)
-        text, status = train(folder, 'killed', epochs, kill_at, number, delay)
+        text, status = train(folder, [*flags, 'killed'], kill_at, number, delay)
         done = check_process(text, expected, done)
         statuses = {-number if number == signal.SIGKILL else 128 + number}
         if done == len(expected):  # the process may have been ending by itself
@@ -101,7 +110,7 @@ def soak(folder: str, kills: int, seed: int = 0, iterations: int | None = None) 
         assert status in statuses, text
         warnings = re.findall(r' \[!\] .*(?:cannot be read).*', text)
         print(f'{i + 1:4d}: {number.name} in {done}', *warnings, flush=True)
-    text, status = train(folder, 'killed', epochs)
+    text, status = train(folder, [*flags, 'killed'])
     assert status == 0 and check_process(text, expected, done) == len(expected), text
     reference, resumed = (
         read_checkpoint(f'{folder}/out/{name}/checkpoint')
@@ -133,9 +142,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=25)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('flags', nargs='*', help='further flags of main.py, after --')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        soak(folder, args.kills, args.seed)
+        soak(folder, args.kills, args.seed, flags=args.flags)
     print(f'{args.kills} kills: losses, weights and state are the same')
 
 
