@@ -411,8 +411,7 @@ class DCGAN:
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
         self.xla = self.xla and devices.can_compile()
         if self.xla:
-            iterate = tf.function(iterate, jit_compile=True, autograph=False)
-            layers = plain_ops()
+            iterate, layers = devices.xla_function(iterate), plain_ops()
         with layers:
             return iterate(*self.batches.next, self.learning_rate)
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from dcgan.devices import has_gpu
+
 BATCHES_AHEAD = 2  # one would do if each batch took the same time to read
 
 
@@ -37,9 +39,11 @@ class BatchQueue:
         self._placeholders = [tf.placeholder(dtype, shape) for dtype, shape in kinds]
         dtypes = [dtype for dtype, _ in kinds]
         name = tf.get_default_graph().unique_name('batches')
-        self._put = tf.raw_ops.Stage(values=self._placeholders, shared_name=name)
-        self._clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
-        tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
+        # on one device, because each has queues of its own
+        with tf.device('/gpu:0' if has_gpu() else '/cpu:0'):
+            self._put = tf.raw_ops.Stage(values=self._placeholders, shared_name=name)
+            self._clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
+            tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
         for tensor, (_, shape) in zip(tensors, kinds):
             tensor.set_shape(shape)
         images, *labels, z = tensors

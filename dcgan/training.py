@@ -282,10 +282,11 @@ class Training:
 
     def check_finite(self, result, variables: list) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
+        if np.isfinite(result.losses).all() and np.isfinite(result.sums).all():
+            return
         names = not_finite(LOSSES, result.losses)
         names = names or not_finite([v.op.name for v in variables], result.sums)
-        if names:
-            raise self._not_finite(names)
+        raise self._not_finite(names)
 
     def log(self, result, z: np.ndarray) -> None:
         """Log the summaries of an iteration, a model.Iteration of arrays."""

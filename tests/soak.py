@@ -48,7 +48,7 @@ def losses(text: str) -> dict[int, str]:
 
 
 def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
-    """Train a run with these flags in a new process; returns its output and its exit status.
+    """Train a run with these flags in a new process; returns its output and status.
 
     The process gets `kill_signal` `delay` seconds after it prints iteration `kill_at`.
     """
