@@ -24,9 +24,20 @@ from conftest import (
     write_images,
 )
 from PIL import Image
+from tensorflow.python.framework.config import (
+    disable_op_determinism,
+    is_op_determinism_enabled,
+)
 
 from dcgan import digits, runs
-from dcgan.devices import has_bfloat16, has_gpu, print_device
+from dcgan.devices import (
+    has_bfloat16,
+    has_gpu,
+    has_tensor_units,
+    print_device,
+    repeat_results,
+    xla_function,
+)
 from dcgan.files import write_json
 from dcgan.idx import idx_summary, read_idx
 from dcgan.startup import report_thread_error
@@ -310,6 +321,28 @@ def test_bfloat16_is_rejected_without_fast_kernels(workspace):
     result = run('main.py', *args, cwd=workspace, ONEDNN_MAX_CPU_ISA='AVX512_CORE')
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'no fast kernels for it; use --precision float32' in result.stderr
+
+
+def test_tf32_is_rejected_without_a_gpu_that_has_it(workspace):
+    args = ['--dataset', 'set', '--train', *SMALL, '--precision', 'tf32', '--epoch', 1]
+    result = run_in_process(*args, '--out_name', 'tf32', cwd=workspace)
+    if has_tensor_units():
+        assert result.returncode == 0 and ' are computed in tf32' in result.stdout
+        return
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+    assert 'compute capability 8.0 or higher; use --precision float32' in result.stderr
+    assert not (workspace / 'out' / 'tf32').exists()
+
+
+def test_seed_makes_operations_deterministic_and_gives_programs_another_name():
+    try:
+        names = [xla_function(abs).__name__]
+        repeat_results(3)
+        assert is_op_determinism_enabled()
+        names.append(xla_function(abs).__name__)
+    finally:
+        disable_op_determinism()
+    assert names == ['compiled', 'repeatable']
 
 
 def test_truncated_data_file_is_reported_in_one_line(workspace):
