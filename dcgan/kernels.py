@@ -87,15 +87,10 @@ def conv2d(
     if parts := _separate_labels(x):
         x, y = parts
         w, w_labels = _split(w, x, y, axis=2)
-        of_labels = conv2d(_label_planes(x, y), w_labels, None, strides)
-        return conv2d(x, w, None, strides) + _spread(y, of_labels, biases)
-    stride = strides[0]
-    return _with_gradients(
-        lambda x, w: _conv2d(x, w, stride),
-        lambda x, w, dy: _conv2d_transpose(dy, w, shape_list(x), stride),
-        lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
-        *(x, w, biases),
-    )
+        of_labels = _fast_conv2d(_label_planes(x, y), w_labels, None, strides[0])
+        images = _fast_conv2d(x, w, None, strides[0])
+        return images + _spread(y, of_labels, biases)
+    return _fast_conv2d(x, w, biases, strides[0])
 
 
 def conv2d_transpose(
@@ -110,20 +105,15 @@ def conv2d_transpose(
     output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
     if not _is_fast(w, strides):
         return plain_conv2d_transpose(x, w, biases, output_shape, strides)
+    stride = strides[0]
     if parts := _separate_labels(x):
         x, y = parts
         w, w_labels = _split(w, x, y, axis=3)
         planes, shape = _label_planes(x, y), [y.shape[-1], *output_shape[1:]]
-        of_labels = conv2d_transpose(planes, w_labels, None, shape, strides)
-        images = conv2d_transpose(x, w, None, output_shape, strides)
+        of_labels = _fast_conv2d_transpose(planes, w_labels, None, shape, stride)
+        images = _fast_conv2d_transpose(x, w, None, output_shape, stride)
         return images + _spread(y, of_labels, biases)
-    stride = strides[0]
-    return _with_gradients(
-        lambda x, w: _conv2d_transpose(x, w, output_shape, stride),
-        lambda x, w, dy: _conv2d(dy, w, stride),
-        lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
-        *(x, w, biases),
-    )
+    return _fast_conv2d_transpose(x, w, biases, output_shape, stride)
 
 
 def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
@@ -257,10 +247,30 @@ def _is_fast(w, strides):
     return is_square and not _is_plain and not has_gpu()
 
 
-def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
-    """forward(x, weights) + biases; the gradients are functions of (x, weights, dy).
+def _fast_conv2d(x, w, biases, stride):
+    """conv2d with gradients of its own; biases may be None."""
+    return _with_gradients(
+        lambda x, w: _conv2d(x, w, stride),
+        lambda x, w, dy: _conv2d_transpose(dy, w, shape_list(x), stride),
+        lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
+        *(x, w, biases),
+    )
 
-    biases may be None.
+
+def _fast_conv2d_transpose(x, w, biases, output_shape, stride):
+    """conv2d_transpose with gradients of its own; biases may be None."""
+    return _with_gradients(
+        lambda x, w: _conv2d_transpose(x, w, output_shape, stride),
+        lambda x, w, dy: _conv2d(dy, w, stride),
+        lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
+        *(x, w, biases),
+    )
+
+
+def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
+    """forward(x, weights), plus biases where there are any.
+
+    The gradients are functions of (x, weights, dy).
     """
 
     @tf.custom_gradient
