@@ -333,15 +333,17 @@ def test_runs_started_in_the_same_second_get_different_folders(workspace, monkey
 
 
 def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
-    process, _ = start_run(workspace, 'hup', 3, '--epoch', 100)
+    process, _ = start_run(workspace, 'hup', 3, '--epoch', 9999)
     process.send_signal(signal.SIGHUP)
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGHUP and 'saved up to' in error
-    process, _ = start_run(workspace, 'hup', 20, '--epoch', 8, before=ignore_hangup)
+    last = saved_steps(workspace / 'out' / 'hup')[-1]
+    args = ['--epoch', last // 5 + 20]
+    process, _ = start_run(workspace, 'hup', last + 1, *args, before=ignore_hangup)
     process.send_signal(signal.SIGHUP)
     process.communicate()
     assert process.returncode == 0
-    assert saved_steps(workspace / 'out' / 'hup')[-1] == 40
+    assert saved_steps(workspace / 'out' / 'hup')[-1] == 5 * (last // 5 + 20)
 
 
 def ignore_hangup():
@@ -349,7 +351,7 @@ def ignore_hangup():
 
 
 def test_summaries_are_flushed_with_each_checkpoint(workspace):
-    process, _ = start_run(workspace, 'flushed', 9, '--epoch', 100)
+    process, _ = start_run(workspace, 'flushed', 9, '--epoch', 9999)
     process.kill()
     process.communicate()
     saved = max(saved_steps(workspace / 'out' / 'flushed'))
@@ -358,7 +360,7 @@ def test_summaries_are_flushed_with_each_checkpoint(workspace):
 
 
 def test_run_folder_is_locked_until_its_process_ends(workspace):
-    first, _ = start_run(workspace, 'locked', 2, '--epoch', 500)
+    first, _ = start_run(workspace, 'locked', 2, '--epoch', 9999)
     flags = (workspace / 'out' / 'locked' / 'FLAGS.json').read_text()
     second = resume(workspace, 'locked', '--epoch', 3)
     assert second.returncode == 1 and second.stderr.count('\n') == 1
