@@ -23,6 +23,7 @@ from dcgan.files import (
     glob_files,
     json_digest,
     lock_or_wait,
+    print_line,
     progress_bar,
     relative_path,
     stem,
@@ -30,6 +31,8 @@ from dcgan.files import (
 from dcgan.idx import IdxSet, idx_pairs
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+# files and folders that no one means as images: hidden ones, and those of systems
+JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
 
 
@@ -239,7 +242,7 @@ class ImageSet:
             return
         self.unusable[path] = reason
         count = len(self.unusable)
-        print(f' [!] Image left out, {count} so far: {printable(reason)}', flush=True)
+        print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
         if count > len(self) / 100:
             paths = printable(', '.join(sorted(self.unusable)))
             raise UserError(
@@ -336,12 +339,34 @@ def find_images(
     else:
         if classes and '/' not in pattern:
             pattern = f'*/{pattern}'
-        files = glob_files(folder, pattern)
+        files = without_junk(folder, glob_files(folder, any_case(pattern)))
     if not files:
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
     return sorted(files)
+
+
+def any_case(pattern: str) -> str:
+    """A glob that also matches its extension in other cases: *.JPG for *.jpg."""
+
+    def both_cases(match):
+        return ''.join(f'[{c.lower()}{c.upper()}]' for c in match[0])
+
+    return re.sub(r'(?<=\.)[a-zA-Z]+$', both_cases, pattern)
+
+
+def without_junk(folder: str, files: Sequence[str]) -> list[str]:
+    """The files, without those that systems leave in folders; prints how many."""
+    kept = [
+        path
+        for path in files
+        if not JUNK.search(relative_path(path, folder).replace(os.sep, '/'))
+    ]
+    if len(kept) < len(files):
+        count = len(files) - len(kept)
+        print(f' [*] {folder}: {count} files of the system are left out', flush=True)
+    return kept
 
 
 def default_images(folder: str) -> list[str]:
@@ -354,8 +379,9 @@ def default_images(folder: str) -> list[str]:
         for path in glob_files(folder, '*')
         if path.lower().endswith(IMAGE_EXTENSIONS)
     ]
-    files = [path for path in images if path.endswith('.jpg')] or images
-    others = count_extensions(path for path in images if not path.endswith('.jpg'))
+    others = [path for path in images if not path.lower().endswith('.jpg')]
+    files = images if len(others) == len(images) else sorted({*images} - {*others})
+    others = count_extensions(others)
     if others and files is images:
         print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
     elif others:
@@ -392,9 +418,8 @@ def class_names(folder: str) -> list[str]:
     """Sorted names of the folders in a folder. Raises UserError if there are none."""
     require_folder(folder)
     with os.scandir(folder) as entries:
-        names = sorted(
-            e.name for e in entries if e.is_dir() and not e.name.startswith('.')
-        )
+        names = sorted(e.name for e in entries if e.is_dir())
+    names = [name for name in names if not JUNK.search(name)]
     if not names:
         raise UserError(
             f'{folder}: has no class folders; --conditional needs one for each class'

@@ -1,5 +1,6 @@
 """IDX, the file format of MNIST, and data sets of IDX files."""
 
+import glob
 import gzip
 import math
 import os
@@ -71,11 +72,15 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
     the images or the labels are missing, or if the folder holds several data sets.
     """
     paths = {}  # prefix: {'images' or 'labels': path}
-    for name in sorted(os.listdir(folder)):  # 'x' precedes 'x.gz', and is preferred
-        match = IDX_FILE_NAME.fullmatch(name)
-        if match:
-            pair = paths.setdefault(match[1], {})
-            pair.setdefault(match[2], os.path.join(folder, name))
+    # 'x' precedes 'x.gz', and is preferred; files precede folders
+    for path in sorted(
+        glob.glob(os.path.join(glob.escape(folder), '*')),
+        key=lambda path: (os.path.isdir(path), path),
+    ):
+        match = IDX_FILE_NAME.fullmatch(os.path.basename(path))
+        path = file_inside(path) if match else None
+        if path:
+            paths.setdefault(match[1], {}).setdefault(match[2], path)
     for pair in paths.values():
         for kind in {'images', 'labels'} - pair.keys():
             raise UserError(
@@ -92,6 +97,18 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
         prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
         for prefix in sorted(paths, key=lambda prefix: 'train' not in prefix)
     }
+
+
+def file_inside(path: str) -> str | None:
+    """`path`, or for a folder of that name, which some programs unpack to, its file.
+
+    None for a folder without an IDX file.
+    """
+    if not os.path.isdir(path):
+        return path
+    names = sorted(filter(IDX_FILE_NAME.fullmatch, os.listdir(path)))
+    files = [os.path.join(path, name) for name in names]
+    return next(filter(os.path.isfile, files), None)
 
 
 def idx_summary(folder: str) -> tuple[int, int, int] | None:

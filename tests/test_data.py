@@ -41,6 +41,22 @@ def test_compressed_idx_files_are_read_like_plain_ones(tmp_path):
     assert (raw.images == packed.images).all() and (raw.labels == packed.labels).all()
 
 
+@pytest.mark.parametrize('has_good_files', [False, True])
+def test_idx_files_in_folders_of_their_own_names_are_found(has_good_files, tmp_path):
+    write_idx_set(tmp_path / 'good')
+    for path in (tmp_path / 'good').iterdir():
+        (tmp_path / 'set' / path.name).mkdir(parents=True)
+        copy = tmp_path / 'set' / path.name / path.name
+        copy.write_bytes(b'corrupt' if has_good_files else path.read_bytes())
+        if has_good_files:  # compressed beside the folders
+            packed = gzip.compress(path.read_bytes())
+            (tmp_path / 'set' / f'{path.name}.gz').write_bytes(packed)
+    (tmp_path / 'set' / 't10k-images-idx3-ubyte').mkdir()  # empty
+    assert (
+        open_set(tmp_path / 'set').images == open_set(tmp_path / 'good').images
+    ).all()
+
+
 def test_training_split_comes_first_and_seed_547_shuffles_the_set(tmp_path):
     train = write_idx_set(tmp_path, count=30, prefix='train')
     test = write_idx_set(tmp_path, count=10, prefix='t10k')

@@ -50,7 +50,7 @@ def truncate(path):
 # Finding images
 
 
-@pytest.mark.parametrize('ending', ['JPG', 'jpeg', 'png', 'PNG', 'webp', 'bmp'])
+@pytest.mark.parametrize('ending', ['jpeg', 'png', 'PNG', 'webp', 'bmp'])
 def test_other_types_are_used_and_reported_if_there_is_no_jpg(ending, tmp_path, capsys):
     write_images(tmp_path, count=3, ending=ending)
     (tmp_path / 'notes.txt').write_text('')
@@ -69,9 +69,37 @@ def test_pattern_selects_exactly_the_files_that_match(tmp_path, capsys):
     write_images(tmp_path, count=3, ending='jpg')
     write_images(tmp_path, count=2, ending='png')
     assert len(open_set(tmp_path, '*.png')) == 2
+    assert len(open_set(tmp_path, '*.PNG')) == 2  # in any case
     assert capsys.readouterr().out == ''
-    with pytest.raises(UserError, match=r"no file matches '\*\.PNG'"):
-        open_set(tmp_path, '*.PNG')
+    with pytest.raises(UserError, match=r"no file matches '\*\.bmp'"):
+        open_set(tmp_path, '*.bmp')
+
+
+def test_jpg_in_capitals_is_the_same_type(tmp_path, capsys):
+    write_images(tmp_path, count=3, ending='JPG')
+    write_images(tmp_path / 'small', count=1, ending='jpg')
+    (tmp_path / 'small' / '000.jpg').rename(tmp_path / 'a.jpg')
+    assert len(open_set(tmp_path)) == 4
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('is_by_class', [False, True])
+def test_files_of_systems_are_left_out_and_counted(is_by_class, tmp_path, capsys):
+    for name in ('a', 'b', '__MACOSX/a', '.ipynb_checkpoints'):
+        write_images(tmp_path / name, count=3)
+    for name in (
+        'Thumbs.db',
+        'desktop.ini',
+        'a/Thumbs.db',
+        'b/._000.png',
+        'b/.DS_Store',
+    ):
+        (tmp_path / name).write_text('not an image')
+    pattern = '*' if is_by_class else '**/*'
+    dataset = open_set(tmp_path, pattern, by_class=is_by_class)
+    assert len(dataset) == 6 and dataset.classes == (2 if is_by_class else None)
+    count = 1 if is_by_class else 6
+    assert f'{count} files of the system are left out' in capsys.readouterr().out
 
 
 def test_links_and_nested_folders_are_followed(tmp_path):
