@@ -19,25 +19,25 @@ import threading
 import traceback
 import types
 
-from dcgan.startup import exit_at_once, import_tensorflow, report_thread_error
+from dcgan import startup
 
 if __name__ == '__main__':
     # importing TensorFlow takes seconds; nothing is to be saved yet, so end at once
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, exit_at_once)
+        signal.signal(number, startup.exit_at_once)
 
-import_tensorflow()
+startup.import_tensorflow()
 
 # ruff: noqa: E402
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan import devices, runs, samples, signals
-from dcgan.checkpoints import checkpoint_dims, newest_checkpoint
+from dcgan.checkpoints import checkpoint_dims, newest_checkpoint, no_checkpoint
 from dcgan.datasets import PARTITIONS, class_names
-from dcgan.errors import Interrupted, UserError, short_reason
+from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
-from dcgan.files import expand_path
+from dcgan.files import error_line, expand_path
 from dcgan.idx import idx_summary
 from dcgan.images import ignore_pillow_warnings
 from dcgan.usage import help_text
@@ -276,8 +276,7 @@ def read_flags(argv):
     config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
     for name in PATHS:
         setattr(config, name, expand_path(getattr(config, name)))
-    if os.path.isfile(config.out_dir):
-        raise UserError(f'{config.out_dir}: is a file; choose another --out_dir')
+    runs.check_names(config)
     return config
 
 
@@ -319,14 +318,11 @@ def find_run(config):
     """Settle which run to use; returns (y_dim or None, c_dim, path of a checkpoint)."""
     run_dir = os.path.join(config.out_dir, config.out_name)
     if not config.out_name:
-        run_dir = runs.newest_run(config.out_dir, config.dataset, config.checkpoint_dir)
+        run_dir = runs.newest_run(config)
     runs.set_folders(config, FLAGS, run_dir)
     path = newest_checkpoint(config.checkpoint_dir, config.resume_step)
     if path is None:
-        raise UserError(
-            f'{config.checkpoint_dir}: no checkpoint found; add --train to train this '
-            'run, or choose another with --out_name'
-        )
+        raise no_checkpoint(config.checkpoint_dir)
     y_dim, c_dim = checkpoint_dims(path)
     recorded = runs.recorded_flags(run_dir)
     defaults = same_sizes(28, 28) if y_dim else {}
@@ -382,15 +378,15 @@ def run(argv=None):
         sys.exit()
     for number in signals.stop_signals():
         signal.signal(number, signals.interrupt)
-    threading.excepthook = report_thread_error
+    threading.excepthook = startup.report_thread_error
+    startup.escape_output()
     ignore_pillow_warnings()
     try:
         tf.app.run(main, arguments)
     except (UserError, OSError, flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()
-        is_native = isinstance(error, tf.errors.OpError)
-        sys.exit(f'main.py: {short_reason(error) if is_native else error}')
+        sys.exit(f'main.py: {error_line(error)}')
     except Interrupted as interrupted:
         print(f'main.py: {interrupted}', file=sys.stderr)
         sys.exit(128 + interrupted.number)

@@ -9,6 +9,7 @@ import contextlib
 import glob
 import os
 import re
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
@@ -17,6 +18,7 @@ from dcgan.files import (
     atomic_path,
     sync_to_disk,
     temporary_path,
+    without_wildcards,
     write_bytes,
     write_errors,
 )
@@ -179,6 +181,21 @@ def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | Non
     return None
 
 
+def no_checkpoint(checkpoint_dir: str) -> UserError:
+    """The error for a folder without a checkpoint. It tells what is there instead."""
+    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*.index'))
+    if indices:
+        names = ', '.join(sorted(map(os.path.basename, indices)))
+        return UserError(
+            f'{checkpoint_dir}: has {names}, but the name of a checkpoint has to end '
+            'in -ITERATION, such as DCGAN.model-1000.index; rename all of its files'
+        )
+    return UserError(
+        f'{checkpoint_dir}: no checkpoint found; add --train to train this run, or '
+        'choose another with --out_name'
+    )
+
+
 def _of_iteration(step, paths, checkpoint_dir):
     steps = [step_of(path) for path in paths]
     if step not in steps:
@@ -189,12 +206,19 @@ def _of_iteration(step, paths, checkpoint_dir):
     return [path for path in paths if step_of(path) == step]
 
 
+@contextlib.contextmanager
+def reader_of(path: str) -> Iterator:
+    """TensorFlow's reader of a checkpoint. It opens files when they are needed."""
+    with without_wildcards(path) as plain:
+        yield tf.train.load_checkpoint(plain)
+
+
 def check_complete(path: str) -> None:
     """Raise UserError if a checkpoint is not complete, by the checksums in it."""
     try:
-        reader = tf.train.load_checkpoint(path)
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
+        with reader_of(path) as reader:
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)
     except UNREADABLE as error:
         raise unreadable(path, error) from error
 
@@ -213,7 +237,8 @@ def is_final(path: str) -> bool:
     False for the original's checkpoints and for partly deleted ones.
     """
     try:
-        return bool(tf.train.load_checkpoint(path).get_tensor('training/ended'))
+        with reader_of(path) as reader:
+            return bool(reader.get_tensor('training/ended'))
     except UNREADABLE:
         return False
 
@@ -261,7 +286,8 @@ def step_of(path: str) -> int:
 def checkpoint_shapes(path: str) -> dict[str, list[int]]:
     """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
     try:
-        return tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        with reader_of(path) as reader:
+            return reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError) as error:
         raise unreadable(path, error) from error
 
@@ -297,7 +323,8 @@ def check_shapes(path: str, variables: list[tf.Variable]) -> None:
 def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
     """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
     try:
-        saver.restore(sess, path)
+        with without_wildcards(path) as plain:
+            saver.restore(sess, plain)
     except tf.errors.OpError as error:
         raise unreadable(path, error) from error
     print(f' [*] Read {path}', flush=True)

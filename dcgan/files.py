@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import glob
 import hashlib
@@ -11,6 +12,8 @@ import os
 import re
 import shutil
 import socket
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -117,6 +120,24 @@ def atomic_path(path: str) -> Iterator[str]:
         remove(temporary)
 
 
+@contextlib.contextmanager
+def without_wildcards(path: str) -> Iterator[str]:
+    """Yield a path to the same file for code that takes *, ?, [ or \\ for a pattern.
+
+    Where the folder of `path` has one of them, or is not in UTF-8, through a link to
+    the folder.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    is_utf8 = not re.search('[\ud800-\udfff]', folder)
+    if is_utf8 and not set(folder) & set('*?[\\'):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        link = os.path.join(parent, 'folder')
+        os.symlink(folder, link)
+        yield os.path.join(link, name)
+
+
 def temporary_path(path: str) -> str:
     """A hidden name in the folder of `path` that only this process uses."""
     folder, name = os.path.split(path)
@@ -198,6 +219,36 @@ def write_errors(
             f'{path}: cannot be written ({short_reason(error)}); everything saved '
             'before is kept'
         ) from error
+
+
+def print_line(text: str) -> None:
+    """Print a line at once. Raises UserError where standard output has gone away."""
+    try:
+        with write_errors('standard output'):
+            print(text, flush=True)
+    except UserError:
+        abandon_output()
+        raise
+
+
+def abandon_output() -> None:
+    """Drop what Python holds back for standard output: it would fail at the end."""
+    with contextlib.suppress(OSError), open(os.devnull, 'wb') as devnull:
+        os.dup2(devnull.fileno(), sys.stdout.fileno())
+
+
+def error_line(error: Exception) -> str:
+    """The one line that tells a user of an error."""
+    of_streams = errno.EPIPE, errno.ENOSPC, errno.EIO
+    if (
+        isinstance(error, OSError)
+        and error.filename is None
+        and error.errno in of_streams
+    ):
+        abandon_output()
+        return f'standard output: cannot be written ({error.strerror})'
+    is_native = hasattr(error, 'error_code')  # of TensorFlow
+    return short_reason(error) if is_native else str(error)
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from dcgan.errors import UserError, printable
@@ -69,45 +70,107 @@ def recorded_flags(run_dir: str) -> dict[str, Any]:
     return flags
 
 
-def recorded_folder(recorded: dict[str, Any], name: str, default: str) -> str:
-    """Return where a folder of a run is, as a path relative to the run folder.
+def recorded_folder(
+    recorded: dict[str, Any], run_dir: str, name: str, default: str
+) -> str:
+    """Return where a folder of the run that lies at run_dir is.
 
     `name` is the flag of that folder, such as checkpoint_dir. The recorded flags hold
-    its path and that of the run folder at the time of the training; only the path from
-    one to the other still holds when the run folder has been moved. Returns `default`
-    if the flags lack them.
+    its path and that of the run folder at the time of the training. The way from one to
+    the other still holds when the run folder has been moved or renamed, also to another
+    system. `default` is the name of the folder where the flags lead to none.
     """
-    try:
-        return os.path.relpath(recorded[name], recorded['out_dir'])
-    except (KeyError, TypeError, ValueError):
+    default = os.path.join(run_dir, default)
+    paths = recorded.get(name), recorded.get('out_dir')
+    if not all(isinstance(path, str) for path in paths):
         return default
+    moved = moved_folder(*paths, run_dir)
+    from_windows = moved_folder(*(p.replace('\\', '/') for p in paths), run_dir)
+    candidates = [moved, from_windows, default]
+    return next(filter(os.path.isdir, candidates), from_windows)
 
 
-def newest_run(out_dir: str, dataset: str, checkpoint_dir: str) -> str:
-    """Return the run folder under out_dir that has the newest checkpoint.
+def moved_folder(folder: str, out_dir: str, run_dir: str) -> str:
+    """Where a folder is, now that the run folder out_dir is at run_dir."""
+    if os.path.isabs(folder) != os.path.isabs(out_dir):
+        return os.path.join(run_dir, folder)
+    relative = os.path.relpath(folder, out_dir)
+    if os.path.isabs(folder) and relative.startswith(os.pardir):
+        return folder  # elsewhere, so it has not moved with the run
+    return os.path.join(run_dir, relative)
 
-    Only runs that were trained on `dataset` are considered. `checkpoint_dir` is the
-    name of the checkpoint folder in a run folder that has no record of it.
-    Raises UserError if there is no such run.
+
+def newest_run(config) -> str:
+    """Return the run folder under config.out_dir that has the newest checkpoint.
+
+    Only runs that were trained on config.dataset are considered. Raises UserError,
+    which names the data sets that have runs, if there is none.
     """
-    runs = []
-    for name in os.listdir(out_dir) if os.path.isdir(out_dir) else []:
-        run_dir = os.path.join(out_dir, name)
+    runs = list(trained_runs(config.out_dir, config.checkpoint_dir))
+    wanted = data_folder(config.data_dir, config.dataset)
+    of_folder, of_name = [], []  # runs on the same folder; on one of the same name
+    for time, run_dir, recorded in runs:
+        name = recorded.get('dataset', '')
+        if data_folder(recorded.get('data_dir', config.data_dir), name) == wanted:
+            of_folder.append((time, run_dir))
+        if os.path.normpath(name) == os.path.normpath(config.dataset):
+            of_name.append((time, run_dir))
+    if of_folder or of_name:
+        return max(of_folder or of_name)[1]
+    names = sorted({recorded.get('dataset', '') for _, _, recorded in runs})
+    there = f'there are runs of {printable(", ".join(names))}; ' if names else ''
+    raise UserError(
+        f'{config.out_dir}: no trained run of dataset {config.dataset} found; {there}'
+        'train one with --train, or choose one with --out_dir and --out_name'
+    )
+
+
+def trained_runs(out_dir: str, checkpoint_dir: str) -> Iterator[tuple[int, str, dict]]:
+    """Yield (time of the newest checkpoint in ns, run folder, its recorded flags).
+
+    Of all runs under out_dir, in nested folders too. `checkpoint_dir` is the name of
+    the checkpoint folder in a run folder that has no record of it.
+    """
+    for run_dir, _, names in os.walk(out_dir):
+        if 'FLAGS.json' not in names:
+            continue
         # a run with a corrupt FLAGS.json is skipped
         with contextlib.suppress(UserError):
             recorded = recorded_flags(run_dir)
-            if recorded.get('dataset') == dataset:
-                folder = recorded_folder(recorded, 'checkpoint_dir', checkpoint_dir)
-                for index in glob_files(os.path.join(run_dir, folder), '*.index'):
-                    # another process may prune this checkpoint now
-                    with contextlib.suppress(FileNotFoundError):
-                        runs.append((os.stat(index).st_mtime_ns, run_dir))
-    if not runs:
-        raise UserError(
-            f'{out_dir}: no trained run of dataset {dataset} found; '
-            'train one with --train, or choose one with --out_dir and --out_name'
-        )
-    return max(runs)[1]
+            folder = recorded_folder(
+                recorded, run_dir, 'checkpoint_dir', checkpoint_dir
+            )
+            times = [0]
+            for index in glob_files(folder, '*.index'):
+                # another process may prune this checkpoint now
+                with contextlib.suppress(FileNotFoundError):
+                    times.append(os.stat(index).st_mtime_ns)
+            if max(times):
+                yield max(times), run_dir, recorded
+
+
+def data_folder(data_dir: str, dataset: str) -> str:
+    """The one path of a data set, however it is spelled and linked."""
+    return os.path.realpath(os.path.join(data_dir, dataset))
+
+
+def check_names(config) -> None:
+    """Reduce config.out_name to a path in config.out_dir; UserError if that is a file.
+
+    It may be given as a path to the run, such as the shell completes: out/NAME/.
+    """
+    if os.path.isfile(config.out_dir):
+        raise UserError(f'{config.out_dir}: is a file; choose another --out_dir')
+    config.out_name = _name_in(config.out_dir, config.out_name)
+
+
+def _name_in(out_dir, out_name):
+    name = os.path.normpath(out_name) if out_name else ''
+    is_path = name != os.path.basename(name) and os.path.isdir(name)
+    if is_path and not os.path.isdir(os.path.join(out_dir, name)):
+        relative = os.path.relpath(name, out_dir)
+        return name if relative.startswith(os.pardir) else relative
+    return name
 
 
 def run_name(config) -> str:
@@ -135,9 +198,11 @@ def set_folders(config, flags, run_dir: str) -> None:
     recorded = recorded_flags(run_dir)
     for name in ('checkpoint_dir', 'sample_dir'):
         folder = expand_path(flags[name].value)
-        if not flags[name].present:
-            folder = recorded_folder(recorded, name, folder)
-        setattr(config, name, os.path.join(run_dir, folder))
+        if flags[name].present:
+            folder = os.path.join(run_dir, folder)
+        else:
+            folder = recorded_folder(recorded, run_dir, name, folder)
+        setattr(config, name, folder)
     config.out_dir = run_dir
 
 
@@ -158,6 +223,8 @@ def apply_recorded(config, flags, settings: dict[str, Any], names: list[str]) ->
 def _parse_recorded(flag, value):
     if value is None and flag.default is None:
         return None
+    if flag.name == 'data_dir' and not os.path.exists(str(value)):
+        value = str(value).replace('\\', '/')  # from Windows
     try:
         return flag.parser.parse(value)
     except (TypeError, ValueError) as error:

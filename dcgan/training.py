@@ -21,7 +21,7 @@ from dcgan.checkpoints import (
 )
 from dcgan.errors import UserError, short_reason
 from dcgan.feeding import Batch, Feeder
-from dcgan.files import remove_leftovers
+from dcgan.files import print_line, remove_leftovers
 from dcgan.images import image_manifold_size, save_images
 from dcgan.samples import gen_random
 from dcgan.summaries import SummaryLog
@@ -36,6 +36,7 @@ class Position(NamedTuple):
     counter: int
     epoch: int
     batch: int
+    ends_epoch: bool
     is_last: bool
     order: np.ndarray
     random_state: tuple
@@ -49,6 +50,8 @@ class TrainingState:
     epoch, batch   the epoch that runs, from 0, and how many of its batches were drawn
     sample_z       [sample_num, z_dim] float64, z of the sample grids
     sample_files   [sample_num], indices of the images for the losses of samples
+    ends_epoch     whether the iteration is the last one of its epoch; a checkpoint
+                   then holds the beginning of the next epoch
     is_last        whether the iteration is the last one of all
     order          the data set's order in this epoch
     random_state   NumPy's global random state after z of this iteration was drawn
@@ -78,13 +81,13 @@ class TrainingState:
         self.counter = self.epoch = self.batch = 0
         self.sample_z = sample_z
         self.sample_files = self.data.first_usable(len(sample_z))
-        self.is_last = self.finishing = False
+        self.ends_epoch = self.is_last = self.finishing = False
         self.order, self.random_state = self.data.order, np.random.get_state()
 
     def advance(self, position: Position) -> None:
         """Go on to an iteration. The next batches may have been drawn already."""
-        self.counter, self.epoch, self.batch = position[:3]
-        self.is_last, self.order, self.random_state = position[3:6]
+        self.counter, self.epoch, self.batch, self.ends_epoch = position[:4]
+        self.is_last, self.order, self.random_state = position[4:7]
 
     def rewind(self) -> None:
         """Undo what was drawn for later iterations."""
@@ -95,8 +98,8 @@ class TrainingState:
         _, key, position, has_gauss, gauss = self.random_state
         return {
             'counter': np.int64(self.counter),
-            'epoch': np.int64(self.epoch),
-            'batch': np.int64(self.batch),
+            'epoch': np.int64(self.epoch + self.ends_epoch),
+            'batch': np.int64(0 if self.ends_epoch else self.batch),
             'ended': np.int64(self.finishing),
             'files': np.int64(self.data.fingerprint),
             'order': self.order,
@@ -115,8 +118,11 @@ class TrainingState:
         }
         sess.run([v.initializer for v in self.variables.values()], feed)
 
-    def read(self, sess: tf.Session) -> None:
-        """Resume from the state that the variables were restored to; print where."""
+    def read(self, sess: tf.Session, train_size: float) -> None:
+        """Resume from the state that the variables were restored to; print where.
+
+        train_size is the limit of images in an epoch.
+        """
         stored = sess.run(self.variables)
         has_gauss, gauss = stored['random_gauss']
         self.random_state = (
@@ -127,6 +133,10 @@ class TrainingState:
             gauss,
         )
         self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
+        # older versions left the end of an epoch as it is
+        images, size = min(stored['order'].size, train_size), len(stored['sample_z'])
+        if stored['batch'] >= images // max(1, size):
+            self.epoch, stored['batch'] = self.epoch + 1, 0
         where = f'after iteration {self.counter}, in epoch {self.epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
@@ -160,6 +170,7 @@ class Training:
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
         self.folder.protected = []
         self.feeder = None  # made by batches()
+        self.unsaved = None  # the model.Iteration that is completed but not saved
         sample_shape = dcgan.sample_num, dcgan.z_dim
         state.restart(gen_random(config.z_dist, sample_shape))
         for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
@@ -196,7 +207,7 @@ class Training:
             return
         if is_ours:
             restore(self.sess, self.state.saver, checkpoint)
-            self.state.read(self.sess)
+            self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             restore(self.sess, self.dcgan.saver, checkpoint)
             self.state.counter = step_of(checkpoint) - 1
@@ -215,8 +226,23 @@ class Training:
             self.feeder.close()
             self.state.rewind()
         self.data.close()
+        note = self._save_before(error) if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
+        if note and isinstance(error, UserError):
+            raise UserError(f'{error}; {note}') from error
+
+    def _save_before(self, error):
+        """Save what was completed before an error ends training; returns a note of it.
+
+        Not where it is not finite, and not where the disk is the reason.
+        """
+        if self.unsaved is None or not is_finite(self.unsaved):
+            return ''
+        with contextlib.suppress(UserError):
+            self.save(stop=True)
+        is_saved = self.unsaved is None
+        return f'saved up to iteration {self.state.counter}' if is_saved else ''
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield z of each iteration that is left, when its batch is in the queue.
@@ -242,9 +268,10 @@ class Training:
             for batch, (images, labels) in enumerate(data, first + 1):
                 z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
                 z, counter = z.astype(np.float32), counter + 1
-                is_last = (epoch + 1, batch) == (epochs, self.epoch_batches)
+                ends_epoch = batch == self.epoch_batches
+                is_last = ends_epoch and epoch + 1 == epochs
                 position = Position(
-                    *(counter, epoch, batch, is_last),
+                    *(counter, epoch, batch, ends_epoch, is_last),
                     *(self.data.order, np.random.get_state(), z),
                 )
                 yield Batch(images, labels, z), position
@@ -253,6 +280,7 @@ class Training:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """Around each iteration: XLA compiles it in the first one; print how long."""
+        self.unsaved = None  # until it is completed, the weights belong to no iteration
         if not self.dcgan.xla or self.pace_from[0] > self.first:
             yield
             return
@@ -271,18 +299,18 @@ class Training:
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
+        self.unsaved = result
         d_loss_fake, d_loss_real, g_loss = result.losses
         state, seconds = self.state, time.perf_counter() - self.started
-        print(
+        print_line(
             f'[{state.counter:8d} Epoch:[{state.epoch:2d}/{self.config.epoch:2d}] '
             f'[{state.batch - 1:4d}/{self.epoch_batches:4d}] time: {seconds:4.4f}, '
-            f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}',
-            flush=True,
+            f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}'
         )
 
     def check_finite(self, result, variables: list) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
-        if np.isfinite(result.losses).all() and np.isfinite(result.sums).all():
+        if is_finite(result):
             return
         names = not_finite(LOSSES, result.losses)
         names = names or not_finite([v.op.name for v in variables], result.sums)
@@ -304,7 +332,7 @@ class Training:
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
         d_loss, g_loss = self.sess.run(self.dcgan.sample_losses, self.sample_feed)
-        print(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}', flush=True)
+        print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
         if names:
             raise self._not_finite(names)
@@ -318,7 +346,7 @@ class Training:
             return
         remaining = (self.config.epoch - state.epoch) * self.epoch_batches - state.batch
         left = timedelta(seconds=round(remaining * seconds / done))
-        print(f' [*] {done / seconds:.2f} iterations/s, {left} left', flush=True)
+        print_line(f' [*] {done / seconds:.2f} iterations/s, {left} left')
 
     def save(self, stop: bool) -> bool:
         """Save if a checkpoint is due or training ends. Returns whether it ends.
@@ -336,6 +364,7 @@ class Training:
             # a final checkpoint off the schedule is one more than max_to_keep
             extra = int(not is_due)
             self.folder.write(self.sess, state.saver, name, self.meta, extra)
+            self.unsaved = None
             self.summaries.flush()
         return state.finishing
 
@@ -365,6 +394,11 @@ class Training:
             f'iteration {self.state.counter}: not finite: {", ".join(names)}; training '
             f'stops; {advice}; try a lower --learning_rate'
         )
+
+
+def is_finite(result) -> bool:
+    """Whether the losses and the weights of a model.Iteration of arrays are finite."""
+    return bool(np.isfinite(result.losses).all() and np.isfinite(result.sums).all())
 
 
 def not_finite(names: list[str], values: np.ndarray) -> list[str]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -481,7 +482,13 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(tmp_path, monkeypatch
         return paths
 
     monkeypatch.setattr(runs, 'glob_files', glob_and_delete)
-    assert runs.newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
+    assert runs.newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
+
+
+def flags_of(out_dir):
+    """What newest_run reads of the flags, for the data set `set`."""
+    folders = {'out_dir': str(out_dir), 'data_dir': 'data', 'dataset': 'set'}
+    return SimpleNamespace(**folders, checkpoint_dir='checkpoint')
 
 
 def test_newest_run_is_the_one_saved_last(tmp_path):
@@ -493,7 +500,7 @@ def test_newest_run_is_the_one_saved_last(tmp_path):
         dataset = {'a': 'set', 'b': 'other', 'c': 'set'}[name]
         write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
     (tmp_path / 'c' / 'FLAGS.json').write_text('[1]')
-    assert runs.newest_run(str(tmp_path), 'set', 'checkpoint') == f'{tmp_path}/a'
+    assert runs.newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
 
 
 def test_home_and_variables_in_paths_are_expanded(workspace):
@@ -532,3 +539,120 @@ def test_help_lists_all_flags_in_sections(workspace):
     assert names[:3] == ['train', 'epoch', 'learning_rate'] and set(names) == set(flags)
     assert 'Data:\n  --dataset <string>\n' in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 88
+
+
+def test_data_set_is_the_same_however_it_is_spelled(workspace, tmp_path):
+    (workspace / 'data' / 'link').unlink(missing_ok=True)
+    (workspace / 'data' / 'link').symlink_to('set')
+    spellings = ['set/', './set', str(workspace / 'data' / 'set'), 'link']
+    for dataset in spellings:
+        args = ['--dataset', dataset, '--generate_test_images', 1]
+        result = run_in_process(*args, cwd=workspace)
+        assert result.returncode == 0, result.stderr
+        assert f'Newest run of {dataset}: ./out/' in result.stdout
+
+
+def test_missing_run_is_reported_with_the_data_sets_that_have_runs(workspace):
+    result = run_in_process('--dataset', 'sets', cwd=workspace)
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+    assert 'no trained run of dataset sets found; there are runs of ' in result.stderr
+    assert 'set; train one with --train' in result.stderr
+
+
+@pytest.fixture
+def run_copy(workspace, first_runs, tmp_path):
+    """The folder of a copy of a trained run, which the test may change."""
+    (source,) = (workspace / 'out').glob('* - set - *')
+    shutil.copytree(source, tmp_path / 'out' / 'copy')
+    return tmp_path / 'out' / 'copy'
+
+
+def windows_flags(folder, **paths):
+    """Write paths to FLAGS.json of a run as the original does on Windows."""
+    flags = json.loads((folder / 'FLAGS.json').read_text())
+    flags |= {'out_dir': '.\\out\\old', 'checkpoint_dir': './out\\old\\checkpoint'}
+    flags |= {'sample_dir': './out\\old\\samples', **paths}
+    (folder / 'FLAGS.json').write_text(json.dumps(flags))
+
+
+@pytest.mark.parametrize(
+    'paths',
+    [
+        {},
+        {
+            'out_dir': 'C:\\runs\\old',
+            'checkpoint_dir': 'C:\\runs\\old\\checkpoint',
+            'sample_dir': 'C:\\runs\\old\\samples',
+        },
+        {'out_dir': '/home/a/out/old', 'checkpoint_dir': '/home/a/out/old/checkpoint'},
+        {'checkpoint_dir': None},
+    ],
+)
+def test_run_lies_where_it_is_whatever_its_flags_say(paths, workspace, run_copy):
+    windows_flags(run_copy, **paths)
+    steps = len(list((run_copy / 'checkpoint').glob('*.index')))
+    args = ['--out_dir', run_copy.parent, '--generate_test_images', 1]
+    result = run_in_process('--dataset', 'set', *args, cwd=workspace)
+    assert result.returncode == 0 and f'{run_copy}, iteration 4' in result.stdout
+    assert list((run_copy / 'samples').glob('test_*.png'))
+    args = ['--out_dir', run_copy.parent, '--out_name', 'copy', '--epoch', 3, '--train']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert '[       5 Epoch:[ 2/ 3]' in result.stdout
+    assert len(list((run_copy / 'checkpoint').glob('*.index'))) == steps
+    assert sorted(os.listdir(run_copy.parent)) == ['copy']
+
+
+def test_run_can_be_named_by_its_path(workspace, run_copy):
+    nested = run_copy.parent / 'a' / 'b'
+    run_copy.rename(nested.parent.mkdir() or nested)
+    for name in (f'{nested}/', 'a/b', 'a/b/'):
+        args = ['--out_dir', nested.parent.parent, '--out_name', name]
+        result = run_in_process(*args, '--generate_test_images', 1, cwd=workspace)
+        assert result.returncode == 0, result.stderr
+        assert f'Run {nested}, iteration 4' in result.stdout
+    args = ['--out_dir', nested.parent.parent, '--dataset', 'set']
+    assert f'{nested}, iteration 4' in run_in_process(*args, cwd=workspace).stdout
+
+
+@pytest.mark.parametrize('name', ['v2 [1]', 'a*b?', 'back\\slash', '\xe9'])
+def test_run_folders_may_have_names_that_tensorflow_takes_for_patterns(name, tmp_path):
+    write_idx_set(tmp_path / f'data {name}' / f'set {name}', count=20)
+    args = ['--data_dir', f'data {name}', '--dataset', f'set {name}', *SMALL]
+    args = [*args, '--out_dir', f'out {name}', '--out_name', name]
+    for task in (
+        ['--train', '--epoch', 1],
+        ['--train', '--epoch', 2],
+        ['--generate_test_images', 1, '--export', '--freeze', '--saved_model'],
+    ):
+        result = run_in_process(*args, *task, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert f'out {name}/{name}, iteration 4' in result.stdout
+
+
+def test_checkpoint_without_an_iteration_in_its_name_is_named(workspace, run_copy):
+    shutil.rmtree(run_copy / 'samples')
+    folder = run_copy / 'checkpoint'
+    for path in folder.glob('model.b8-4.*'):
+        path.rename(folder / path.name.replace('model.b8-4', 'DCGAN.model'))
+    (folder / 'checkpoint').unlink()
+    args = ['--out_dir', run_copy.parent, '--out_name', 'copy']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+    assert 'checkpoint: has DCGAN.model.index, but the name of a' in result.stderr
+    assert 'has to end in -ITERATION' in result.stderr
+
+
+@pytest.mark.parametrize('encoding', ['utf-8:strict', 'latin-1:strict'])
+def test_names_that_a_terminal_cannot_show_are_escaped(encoding, workspace, run_copy):
+    name = os.fsdecode(b'caf\xe9 \xe2\x9c\x93')
+    run_copy.rename(run_copy.parent / name)
+    args = ['--out_dir', run_copy.parent, '--out_name', name]
+    result = subprocess.run(
+        command('main.py', *args),
+        cwd=workspace,
+        env={**clean_environment(), 'PYTHONIOENCODING': encoding},
+        capture_output=True,
+    )
+    assert result.returncode == 0 and result.stderr == b''
+    assert rb'Run ' in result.stdout and rb'\udce9' in result.stdout

@@ -117,8 +117,8 @@ def test_checkpoint_holds_the_state_of_the_training(workspace):
     assert {'beta1_power', 'beta2_power', 'beta1_power_1', 'beta2_power_1'} < set(state)
     assert state['training/counter'] == 15
     assert state['training/sample_z'].shape == (8, 6)
-    # the last epoch of 3, in which all 5 batches are drawn
-    assert state['training/epoch'] == 2 and state['training/batch'] == 5
+    # after the last of 3 epochs
+    assert state['training/epoch'] == 3 and state['training/batch'] == 0
     assert sorted(state['training/order']) == list(range(40))
     assert state['training/random_key'].shape == (624,)
 
@@ -179,6 +179,50 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
     assert result.returncode == 0, result.stderr
     assert losses(result.stdout) == expected_losses(workspace, last + 1)
     assert_equals_uninterrupted(workspace, 'stopped')
+
+
+def test_run_whose_output_goes_away_saves_what_it_has_done(workspace):
+    process, _ = start_run(workspace, 'piped', 2, '--ckpt_freq', 99)
+    process.stdout.close()  # as `| head -2` does
+    error = process.stderr.read()
+    assert process.wait() == 1
+    match = re.fullmatch(
+        r'main.py: standard output: cannot be written \(Broken pipe\); .*; '
+        r'saved up to iteration (\d+)\n',
+        error,
+    )
+    step = int(match[1])
+    assert step >= 3 and saved_steps(workspace / 'out' / 'piped') == [step]
+    result = resume(workspace, 'piped')
+    assert losses(result.stdout) == expected_losses(workspace, step + 1)
+    assert_equals_uninterrupted(workspace, 'piped')
+
+
+def test_run_whose_data_goes_away_saves_what_it_has_done(workspace, run_copy):
+    data = run_copy / 'data' / 'cats'
+    shutil.copytree(workspace / 'data' / 'cats', data)
+    args = ['--data_dir', data.parent, '--ckpt_freq', 99, '--num_workers', 0]
+    process, _ = start_run(workspace, 'no_data', 2, *args, '--epoch', 300)
+    data.rename(data.parent / 'elsewhere')
+    _, error = process.communicate()
+    match = re.search(r'; saved up to iteration (\d+)\n$', error)
+    assert process.returncode == 1 and 'images cannot be used' in error
+    assert saved_steps(workspace / 'out' / 'no_data') == [int(match[1])]
+
+
+def test_full_disk_under_the_output_is_named(workspace):
+    with open('/dev/full', 'w') as full:
+        result = subprocess.run(
+            command('main.py', *TRAIN, '--out_name', 'full'),
+            cwd=workspace,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert result.returncode == 1
+    message = 'main.py: standard output: cannot be written (No space left on device)'
+    assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
 
 
 def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
@@ -403,6 +447,37 @@ def test_resumed_epoch_restarts_if_the_batch_size_changed(workspace, run_copy):
     assert result.returncode == 0, result.stderr
     assert 'from its beginning: the batch size has changed' in result.stdout
     assert max(losses(result.stdout)) == 12 + 4
+
+
+@pytest.mark.parametrize('change', ['batch size', 'one image more'])
+@pytest.mark.parametrize('is_old', [False, True])
+def test_completed_epoch_is_not_trained_again(is_old, change, workspace, run_copy):
+    args = ['--epoch', 4, '--seed', 6]
+    if change == 'batch size':
+        args += ['--batch_size', 10]
+    else:
+        shutil.copytree(workspace / 'data' / 'cats', run_copy / 'cats')
+        write_images(run_copy / 'more', count=1, size=(12, 12))
+        (run_copy / 'more' / '000.png').rename(run_copy / 'cats' / 'more.png')
+        args += ['--data_dir', run_copy]
+    if is_old:
+        with_state_of_older_versions(run_copy / 'checkpoint' / 'model.b8-15')
+    result = resume(workspace, run_copy.name, *args)
+    assert result.returncode == 0, result.stderr
+    assert 'after iteration 15, in epoch 3, from its beginning' in result.stdout
+    batches = 4 if change == 'batch size' else 5
+    assert list(losses(result.stdout)) == list(range(16, 16 + batches))
+
+
+def with_state_of_older_versions(path):
+    """Change the checkpoint at the end of 3 epochs of 5 batches as they wrote it."""
+    values = read_checkpoint(path)
+    values['training/epoch'] -= 1
+    values['training/batch'] += 5
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variables = [tf.Variable(v, name=n, dtype=v.dtype) for n, v in values.items()]
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(sess, str(path), write_meta_graph=False)
 
 
 def test_final_checkpoint_is_kept_until_the_next_final_one(workspace, run_copy):
