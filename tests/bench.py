@@ -6,7 +6,10 @@ is capable. On a GPU, each precision is measured without and with XLA; on a CPU,
 XLA only if --xla is given. All are timed in one process, in turns. The first line names
 the device. The table shows medians:
 
-ms, images/s          an iteration whose batch is already in the memory of the device
+ms, images/s          an iteration whose batch is already in the memory of the device.
+                      Without XLA, TensorFlow chooses the algorithm of a convolution
+                      once a process, for float32 and tf32 alike: the time of tf32 is
+                      that of main.py, which has a process of its own
 share of the          the time of this iteration, divided by that of the original's six
 original's time       runs
 GFLOP/s               of the convolutions and matrix multiplications of an iteration,
@@ -27,8 +30,8 @@ start, s              the time of that run until its first iteration is complete
                       what that run has left there
 peak memory, MB       the peak memory of that run, without the processes that decode
                       images
-GPU memory, MB        by how much the memory in use on the GPU has grown in that run, by
-                      nvidia-smi. TensorFlow takes more memory in growing steps
+GPU memory, MB        the peak memory on the GPU that the model and an iteration alone
+                      take, from TensorFlow's allocator
 
     python tests/bench.py --size 64 --batch 8 32 64 128      how the cost grows
     python tests/bench.py --size 32 64 128 --bare            without the runs of main.py
@@ -37,6 +40,7 @@ GPU memory, MB        by how much the memory in use on the GPU has grown in that
 
 import argparse
 import contextlib
+import gc
 import json
 import math
 import os
@@ -63,7 +67,7 @@ import_tensorflow()  # comes first, because it silences the log of TensorFlow
 # isort: split
 import numpy as np
 import tensorflow.compat.v1 as tf
-from bench_data import make_jpegs
+from bench_data import IMAGES, make_jpegs
 
 import model
 from dcgan import devices, kernels
@@ -80,8 +84,15 @@ RUN_SECONDS = 20  # if 401 take less, as many iterations as fit into this
 MAX_RUN_SECONDS = 90
 SHORT_RUN_SECONDS = 60  # if they take more, as many iterations as fit into this
 SAVE_EVERY = 200  # iterations between two grids and checkpoints, as by default
+TURN_SECONDS = 1  # of main.py at least
 MNIST_IMAGES = 70000
+EPOCH_BATCHES = 31  # of JPEGs at least, because none are decoded beyond an epoch
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
+SWITCHES = {
+    'bare': 'leave out the runs of main.py',
+    'json': 'print JSON instead of the table',
+    'xla': 'measure XLA on a CPU as well',
+}
 HEADER = (
     "| model, batch | iteration | ms | images/s | share of the original's time "
     '| GFLOP/s | share of the peak | samples/s | main.py, ms | start, s '
@@ -123,40 +134,43 @@ def main():
     parser.add_argument(
         '--batch', nargs='+', type=int, default=[64], help='batch sizes; default: 64'
     )
-    parser.add_argument(
-        '--bare', action='store_true', help='leave out the runs of main.py'
-    )
-    parser.add_argument(
-        '--json', action='store_true', help='print JSON instead of the table'
-    )
-    parser.add_argument(
-        '--xla', action='store_true', help='measure XLA on a CPU as well'
-    )
+    for name, text in SWITCHES.items():
+        parser.add_argument(f'--{name}', action='store_true', help=text)
     args = parser.parse_args()
     if not all(1 <= batch <= SAMPLES for batch in args.batch):
         parser.error(f'--batch takes numbers from 1 to {SAMPLES}')
     # raise SystemExit, so that run_main kills its main.py, which may be stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for gpu in tf.config.list_physical_devices('GPU'):
+        tf.config.experimental.set_memory_growth(gpu, True)  # for gpu_memory
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        if not args.bare:
-            make_data(folder, args.size)
         if not args.json:
-            print(f'{device_name()}, TensorFlow {tf.__version__}\n')
-            print(HEADER + '\n|' + '---|' * HEADER.count(' | ') + '---|')
+            print(f'{device_name()}, TensorFlow {tf.__version__}\n', flush=True)
+        if not args.bare:
+            make_data(folder, args.size, max(args.batch))
+        if not args.json:
+            print(HEADER + '\n|' + '---|' * HEADER.count(' | ') + '---|', flush=True)
         for size in args.size:
             for batch in args.batch:
-                for row in measure(size, batch, args.xla):
-                    step = row.pop('step')
-                    if not args.bare and not row['kind'].is_original:
-                        measure_runs(row, step, folder)
-                    row['kind'] = str(row['kind'])
-                    if not args.json:
-                        print(as_line(row), flush=True)
-                    rows.append(row)
-                tf.reset_default_graph()
+                rows += measure_group(size, batch, args, folder)
+                gc.collect()  # memory of a closed session is free when it is deleted
     if args.json:
         print(json.dumps(rows, indent=4))
+
+
+def measure_group(size, batch, args, folder):
+    """Measure a model with one batch size; returns its rows, and prints the table's."""
+    with contextlib.ExitStack() as sessions:
+        rows = measure(size, batch, args.xla, sessions)
+        for row in rows:
+            step = row.pop('step')
+            if not args.bare and not row['kind'].is_original:
+                measure_runs(row, step, folder)
+            row['kind'] = str(row['kind'])
+            if not args.json:
+                print(as_line(row), flush=True)
+    return rows
 
 
 def device_name():
@@ -182,23 +196,28 @@ def model_size(size):
     return {'output_height': int(size), 'output_width': int(size)}
 
 
-def measure(size, batch, with_xla):
+def measure(size, batch, with_xla, sessions):
     """Return a row of results for each kind of iteration.
 
-    `step` in a row is a Step that makes one such iteration.
+    `step` in a row is a Step that makes one such iteration. Closing the ExitStack
+    `sessions` closes what the steps need.
     """
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    original, _, original_model = build_original(arguments)
-    steps = {Kind(is_original=True): original}
-    multiplications = {}
-    for kind in kinds(with_xla):
-        steps[kind], sess, dcgan = build_ours(arguments, kind)
-        if len(steps) == 2:
-            in_loop, as_main = samplers(sess, dcgan)
-        multiplications.setdefault(kind.precision, multiplication(kind.precision))
+    steps, models, memory, multiplications = {}, [], {}, {}
+    for kind in [Kind(is_original=True), *kinds(with_xla)]:
+        before = gpu_memory('current')
+        build = build_original if kind.is_original else build_ours
+        steps[kind], dcgan = build(arguments, kind, sessions)
+        memory[kind] = peak_gpu_memory(steps[kind]) - before
+        models.append(dcgan)
+    for kind in steps:
+        if kind.precision not in multiplications:
+            step = multiplication(kind.precision, sessions)
+            multiplications[kind.precision] = step
+    in_loop, as_main = samplers(models[1])
     samplings = {'sampler in a loop': in_loop, 'samples': as_main}
     times = median_times({**steps, **multiplications, **samplings})
-    flops = count_flops(original_model)
+    flops = count_flops(models[0])
     rows = []
     for kind, step in steps.items():
         rate = flops / times[kind]
@@ -206,6 +225,7 @@ def measure(size, batch, with_xla):
         rows.append(
             {
                 'device': device_name(),
+                'tensorflow': tf.__version__,
                 'size': size,
                 'batch': batch,
                 'kind': kind,
@@ -216,6 +236,7 @@ def measure(size, batch, with_xla):
                 'matrix_gflops': peak / 1e9,
                 'matrix_share': rate / peak,
                 'step': step,
+                **({'gpu_mb': memory[kind] / 1e6} if devices.has_gpu() else {}),
             }
         )
     rows[1]['samples/s'] = SAMPLES / times['samples']
@@ -246,7 +267,29 @@ def timed(step):
     return time.perf_counter() - start
 
 
-# What is compared. The build_ functions return (Step, session, model).
+def gpu_memory(kind):
+    """The bytes of the first GPU that this process uses: 'current', or the 'peak'."""
+    if not devices.has_gpu():
+        return 0
+    return tf.config.experimental.get_memory_info('GPU:0')[kind]
+
+
+def peak_gpu_memory(step):
+    """The peak of gpu_memory while a Step runs, after a first run that prepares it."""
+    if not devices.has_gpu():
+        return 0
+    timed(step)
+    tf.config.experimental.reset_memory_stats('GPU:0')
+    timed(step)
+    return gpu_memory('peak')
+
+
+# What is compared. The build_ functions return (Step, model).
+
+
+def open_session(config, sessions):
+    """A session of the current graph that is closed with the ExitStack `sessions`."""
+    return sessions.enter_context(contextlib.closing(tf.Session(config=config)))
 
 
 def use_tf32(is_used):
@@ -254,12 +297,12 @@ def use_tf32(is_used):
     tf.config.experimental.enable_tensor_float_32_execution(is_used)
 
 
-def build_original(arguments):
+def build_original(arguments, kind, sessions):
     """An iteration of the original: six runs of its session, which share nothing."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
     with tf.Graph().as_default():
-        sess = tf.Session(config=config)
+        sess = open_session(config, sessions)
         with kernels.plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
             dcgan = model.DCGAN(sess, data_dir=None, **arguments)
         d_step, g_step = (
@@ -283,13 +326,13 @@ def build_original(arguments):
         for fetches in (d_run, g_run, g_run, *losses):
             sess.run(fetches, feed)
 
-    return Step(step, lambda: use_tf32(False)), sess, dcgan
+    return Step(step, lambda: use_tf32(False)), dcgan
 
 
-def build_ours(arguments, kind):
+def build_ours(arguments, kind, sessions):
     """An iteration of this project: one run of the session."""
     with tf.Graph().as_default():
-        sess = tf.Session(config=session_config())
+        sess = open_session(session_config(), sessions)
         dcgan = model.DCGAN(
             sess, data_dir=None, precision=kind.precision, xla=kind.xla, **arguments
         )
@@ -302,7 +345,7 @@ def build_ours(arguments, kind):
         use_tf32(kind.precision == 'tf32')
         put(batch)
 
-    return Step(lambda: run(CONFIG.learning_rate), prepare), sess, dcgan
+    return Step(lambda: run(CONFIG.learning_rate), prepare), dcgan
 
 
 def random_feed(dcgan):
@@ -318,7 +361,7 @@ def random_batch(dcgan):
     return images, labels, z
 
 
-def samplers(sess, dcgan):
+def samplers(dcgan):
     """Two Steps that draw SAMPLES: the sampler node in a loop, and as main.py."""
     feed = random_feed(dcgan)
     feed.pop(dcgan.inputs)
@@ -327,10 +370,10 @@ def samplers(sess, dcgan):
 
     def in_loop():
         for _ in range(SAMPLES // dcgan.batch_size):
-            sess.run(dcgan.sampler, feed)
+            dcgan.sess.run(dcgan.sampler, feed)
 
     def as_main():
-        for _ in draw_batches(sess, dcgan, z, labels, as_bytes=True):
+        for _ in draw_batches(dcgan.sess, dcgan, z, labels, as_bytes=True):
             pass
 
     def prepare():
@@ -339,11 +382,11 @@ def samplers(sess, dcgan):
     return Step(in_loop, prepare), Step(as_main, prepare)
 
 
-def multiplication(precision):
+def multiplication(precision, sessions):
     """A Step that multiplies two large matrices in a precision."""
     dtype = tf.bfloat16 if precision == 'bfloat16' else tf.float32
     with tf.Graph().as_default():
-        sess = tf.Session(config=session_config())
+        sess = open_session(session_config(), sessions)
         values = (tf.random_normal([MATRIX_SIZE, MATRIX_SIZE]) for _ in range(2))
         a, b = (tf.Variable(tf.cast(value, dtype)) for value in values)
         run = tf.matmul(a, b).op
@@ -401,8 +444,11 @@ ORIGINAL_LAYERS = {
 # Real runs
 
 
-def make_data(folder, sizes):
-    """Write the random data sets that the sizes need to folder/data."""
+def make_data(folder, sizes, batch):
+    """Write the random data sets that the sizes need to folder/data.
+
+    The JPEGs fill EPOCH_BATCHES batches, if need be by links to the same files.
+    """
     rng = np.random.RandomState(0)
     if 'mnist' in sizes:
         mnist = os.path.join(folder, 'data', 'mnist')
@@ -412,7 +458,10 @@ def make_data(folder, sizes):
         labels = rng.randint(0, 10, MNIST_IMAGES).astype(np.uint8)
         write_idx(f'{mnist}/train-labels-idx1-ubyte', labels)
     if set(sizes) - {'mnist'}:
-        make_jpegs(os.path.join(folder, 'data', 'jpegs'))
+        jpegs = os.path.join(folder, 'data', 'jpegs')
+        make_jpegs(jpegs)
+        for i in range(IMAGES, EPOCH_BATCHES * batch):
+            os.symlink(f'{i % IMAGES:06d}.jpg', f'{jpegs}/{i:06d}.jpg')
 
 
 def measure_runs(row, step, folder):
@@ -422,7 +471,7 @@ def measure_runs(row, step, folder):
         data, images = ['--dataset', 'mnist'], MNIST_IMAGES
     else:
         data = ['--dataset', 'jpegs', '--crop', '--output_height', size]
-        images = len(os.listdir(f'{folder}/data/jpegs'))
+        images = len(list(Path(folder, 'data', 'jpegs').glob('*.jpg')))
     seconds = row['ms'] / 1e3
     count = max(RUN_ITERATIONS, int(RUN_SECONDS / seconds))
     if count * seconds >= MAX_RUN_SECONDS:
@@ -437,15 +486,14 @@ def measure_runs(row, step, folder):
         environment.pop(name, None)
     if kind.xla:
         row['cold_start_s'] = time_to_first_iteration(args, folder, environment)
-    start, pace, overhead, peak, gpu = run_main(args, folder, environment, step, count)
+    turn = max(2, count // 40, math.ceil(TURN_SECONDS / seconds))
+    settings = folder, environment, step, count, turn
+    start, pace, overhead, peak = run_main(args, *settings)
     row['main_ms'], row['main_overhead'] = pace * 1e3, overhead
     row['start_s'], row['peak_mb'] = start, peak
-    if devices.has_gpu():
-        row['gpu_mb'] = gpu
-        if size != 'mnist':
-            args = [*args, '--cache']
-            _, pace, overhead, *_ = run_main(args, folder, environment, step, count)
-            row['cached_ms'], row['cached_overhead'] = pace * 1e3, overhead
+    if devices.has_gpu() and size != 'mnist':
+        _, pace, overhead, _ = run_main([*args, '--cache'], *settings)
+        row['cached_ms'], row['cached_overhead'] = pace * 1e3, overhead
 
 
 def time_to_first_iteration(args, folder, environment):
@@ -480,23 +528,21 @@ def start_main(args, folder, environment):
             raise
 
 
-def run_main(args, folder, environment, step, count):
-    """Train with main.py; after each turn of its iterations, stop it for bare steps.
+def run_main(args, folder, environment, step, count, turn):
+    """Train `count` iterations by main.py; stop it after each turn, for bare steps.
 
-    A turn of bare steps is half as long as a turn of main.py. Returns the seconds until
-    the first iteration is complete, the seconds of a later one, how much longer that
-    one is than a bare step (0.01 for 1%), the peak memory of main.py in MB, and what
-    the GPU's memory in use has grown by, in MB.
+    `turn` is the number of iterations in a turn of main.py; one of bare steps is half
+    as long. Returns the seconds until the first iteration is complete, the seconds of a
+    later one, how much longer that one is than a bare step (0.01 for 1%), and the peak
+    memory of main.py in MB.
     """
-    turn, save_every = max(2, count // 40), min(SAVE_EVERY, count // 2)
+    save_every = min(SAVE_EVERY, count // 2)
     args = [*args, '--sample_freq', save_every, '--ckpt_freq', save_every]
-    main_times, bare_times, peak, gpu, start = [], [], 0, 0, time.perf_counter()
-    gpu_before = gpu_memory()
+    main_times, bare_times, peak, start = [], [], 0, time.perf_counter()
     with start_main(args, folder, environment) as process:
         for line in process.stdout:
             if ' Trained: ' in line:  # the work is done, but the process is alive
                 peak = max(peak, peak_memory(process.pid))
-                gpu = gpu_memory() - gpu_before
             if ' Epoch:[' not in line:
                 continue
             main_times.append(time.perf_counter() - start)
@@ -511,7 +557,7 @@ def run_main(args, folder, environment, step, count):
         sys.exit(f'bench.py: main.py {" ".join(map(str, args))} failed, see above')
     first, *main_times = main_times
     times = compare_times(main_times, bare_times, turn, save_every)
-    return first, *times, peak, gpu
+    return first, *times, peak
 
 
 def compare_times(main_times, bare_times, turn, save_every):
@@ -545,14 +591,6 @@ def peak_memory(pid):
     """
     match = re.search(r'VmHWM:\s*(\d+) kB', Path(f'/proc/{pid}/status').read_text())
     return int(match[1]) / 1000 if match else 0
-
-
-def gpu_memory():
-    """The memory in use on the first GPU in MB; 0 without a GPU."""
-    if not devices.has_gpu():
-        return 0
-    command = ['nvidia-smi', '--query-gpu=memory.used', '--format=csv,noheader,nounits']
-    return float(subprocess.check_output(command, text=True).splitlines()[0])
 
 
 def as_line(row):

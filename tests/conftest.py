@@ -12,6 +12,8 @@ from pathlib import Path
 
 CACHE = tempfile.TemporaryDirectory()  # of compiled programs, for this test run
 os.environ['XDG_CACHE_HOME'] = CACHE.name
+# several processes share a GPU
+os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 
 import main  # comes first, because it silences the log of TensorFlow
 

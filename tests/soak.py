@@ -26,7 +26,6 @@ from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import main as _  # noqa: F401, I001, comes first: it silences TensorFlow's log
 from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
 
 BATCHES_PER_EPOCH = 20
