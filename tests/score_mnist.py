@@ -33,8 +33,8 @@ def classifier(x):
     with tf.variable_scope('classifier'):
         h = lrelu(conv2d(x, 32, stddev=0.1, name='h0'))
         h = lrelu(conv2d(h, 64, stddev=0.05, name='h1'))
-        features = relu(linear(flatten(h), 128, name='h2'))
-        return features, linear(features, 10, name='h3')
+        features = relu(linear(flatten(h), 128, 'h2'))
+        return features, linear(features, 10, 'h3')
 
 
 def train_classifier(sess, images, labels, epochs=3, batch_size=100):

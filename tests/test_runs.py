@@ -377,7 +377,8 @@ def test_runs_started_in_the_same_second_get_different_folders(workspace, monkey
 
 
 def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
-    process, _ = start_run(workspace, 'hup', 3, '--epoch', 9999)
+    args = ['--epoch', 9999]
+    process, _ = start_run(workspace, 'hup', 3, *args, before=handle_hangup)
     process.send_signal(signal.SIGHUP)
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGHUP and 'saved up to' in error
@@ -388,6 +389,10 @@ def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
     process.communicate()
     assert process.returncode == 0
     assert saved_steps(workspace / 'out' / 'hup')[-1] == 5 * (last // 5 + 20)
+
+
+def handle_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
 
 def ignore_hangup():
