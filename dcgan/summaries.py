@@ -37,7 +37,7 @@ class SummaryLog:
         if last_step:
             start = tf.SessionLog(status=tf.SessionLog.START)
             self.writer.add_session_log(start, last_step + 1)
-        self._make_summaries = summary_maker(with_images)
+        self._make_summaries = SummaryMaker(with_images)
         self._waiting = queue.Queue(MAX_WAITING)
         self._error = None
         self._thread = threading.Thread(target=self._write, daemon=True)
@@ -59,6 +59,7 @@ class SummaryLog:
         """Close the file. Errors are ignored where another one matters more."""
         self._waiting.put(None)
         self._thread.join()
+        self._make_summaries.close()
         with contextlib.suppress(Exception) if ignore_errors else self._write_errors():
             self.writer.close()
         if not ignore_errors:
@@ -85,41 +86,42 @@ class SummaryLog:
         return write_errors(self.folder, Exception)  # its thread may fail with any
 
 
-def summary_maker(with_images: bool):
-    """A function from (model.Iteration, z) to the serialized summaries of its steps.
+class SummaryMaker:
+    """Makes the serialized summaries of an iteration: of the D step and two G steps.
 
-    Three of them: of the D step and of the two G steps. It runs on the CPU, in a graph
-    and a session of its own, so that no op of the host stands in the iteration. By raw
-    ops, because tf.summary would make the tags unique: `d_1` after `d`.
+    It runs on the CPU, in a graph and a session of its own, so that no op of the host
+    stands in the iteration. By raw ops, because tf.summary would make the tags unique:
+    `d_1` after `d`.
     """
-    raw = tf.raw_ops
-    with tf.Graph().as_default(), tf.device('/cpu:0'):
-        z, losses, probabilities, images = inputs = [
-            tf.placeholder(tf.float32, shape)
-            for shape in (None, [3, 2], [3, None, 1], [2, None, None, None, None])
-        ]
-        z_summary = raw.HistogramSummary(tag='z_1', values=z)
-        summaries = []
-        for step, tags in enumerate(STEP_TAGS):
-            values = probabilities[step]
-            of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
-            for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
-                of_step.append(raw.ScalarSummary(tags=tag, values=loss))
-            if with_images and step > 0:
-                of_step.append(
-                    raw.ImageSummary(tag='G', tensor=images[step - 1], max_images=3)
-                )
-            summaries.append(tf.summary.merge(of_step))
-        config = tf.ConfigProto(device_count={'GPU': 0})
-        run = tf.Session(config=config).make_callable(summaries, inputs)
-    no_images = np.zeros((2, 0, 1, 1, 1), np.float32)
 
-    def make(result, z):
-        return run(
-            z,
-            result.step_losses,
-            result.probabilities,
-            result.images[0] if with_images else no_images,
-        )
+    def __init__(self, with_images: bool):
+        raw = tf.raw_ops
+        with tf.Graph().as_default(), tf.device('/cpu:0'):
+            z, losses, probabilities = inputs = [
+                tf.placeholder(tf.float32, shape)
+                for shape in (None, [3, 2], [3, None, 1])
+            ]
+            images = tf.placeholder(tf.float32, [2, None, None, None, None])
+            z_summary = raw.HistogramSummary(tag='z_1', values=z)
+            summaries = []
+            for step, tags in enumerate(STEP_TAGS):
+                values = probabilities[step]
+                of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
+                for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
+                    of_step.append(raw.ScalarSummary(tags=tag, values=loss))
+                if with_images and step > 0:
+                    drawn = images[step - 1]
+                    of_step.append(
+                        raw.ImageSummary(tag='G', tensor=drawn, max_images=3)
+                    )
+                summaries.append(tf.summary.merge(of_step))
+            self.sess = tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
+        inputs += [images] if with_images else []
+        self._run = self.sess.make_callable(summaries, inputs)
 
-    return make
+    def __call__(self, result, z: np.ndarray) -> list[bytes]:
+        """The summaries of a model.Iteration of arrays that has trained on z."""
+        return self._run(z, result.step_losses, result.probabilities, *result.images)
+
+    def close(self) -> None:
+        self.sess.close()

@@ -34,7 +34,7 @@ from dcgan.devices import has_bfloat16
 from dcgan.errors import UserError
 from dcgan.feeding import Batch
 from dcgan.signals import deferred_signals
-from dcgan.summaries import summary_maker
+from dcgan.summaries import SummaryMaker
 from dcgan.training import LOSSES, Training, TrainingState
 
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
@@ -245,7 +245,7 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcga
     result, z = sess.run(iteration, random_batch(dcgan)), random_feed(dcgan)[dcgan.z]
     steps = [
         {value.tag: value for value in tf.Summary.FromString(summary).value}
-        for summary in summary_maker(with_images=False)(result, z)
+        for summary in SummaryMaker(with_images=False)(result, z)
     ]
     d_tags = {'z_1', 'd', 'd_loss_real', 'd_loss'}
     g_tags = {'z_1', 'd_', 'd_loss_fake', 'g_loss'}
