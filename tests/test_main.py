@@ -582,10 +582,8 @@ def windows_flags(folder, **paths):
         {
             'out_dir': 'C:\\runs\\old',
             'checkpoint_dir': 'C:\\runs\\old\\checkpoint',
-            'sample_dir': 'C:\\runs\\old\\samples',
+            'sample_dir': None,
         },
-        {'out_dir': '/home/a/out/old', 'checkpoint_dir': '/home/a/out/old/checkpoint'},
-        {'checkpoint_dir': None},
     ],
 )
 def test_run_lies_where_it_is_whatever_its_flags_say(paths, workspace, run_copy):
@@ -615,7 +613,7 @@ def test_run_can_be_named_by_its_path(workspace, run_copy):
     assert f'{nested}, iteration 4' in run_in_process(*args, cwd=workspace).stdout
 
 
-@pytest.mark.parametrize('name', ['v2 [1]', 'a*b?', 'back\\slash', '\xe9'])
+@pytest.mark.parametrize('name', ['v2 [1] a*b?', 'back\\slash \xe9'])
 def test_run_folders_may_have_names_that_tensorflow_takes_for_patterns(name, tmp_path):
     write_idx_set(tmp_path / f'data {name}' / f'set {name}', count=20)
     args = ['--data_dir', f'data {name}', '--dataset', f'set {name}', *SMALL]
@@ -643,15 +641,14 @@ def test_checkpoint_without_an_iteration_in_its_name_is_named(workspace, run_cop
     assert 'has to end in -ITERATION' in result.stderr
 
 
-@pytest.mark.parametrize('encoding', ['utf-8:strict', 'latin-1:strict'])
-def test_names_that_a_terminal_cannot_show_are_escaped(encoding, workspace, run_copy):
+def test_names_that_a_terminal_cannot_show_are_escaped(workspace, run_copy):
     name = os.fsdecode(b'caf\xe9 \xe2\x9c\x93')
     run_copy.rename(run_copy.parent / name)
     args = ['--out_dir', run_copy.parent, '--out_name', name]
     result = subprocess.run(
         command('main.py', *args),
         cwd=workspace,
-        env={**clean_environment(), 'PYTHONIOENCODING': encoding},
+        env={**clean_environment(), 'PYTHONIOENCODING': 'latin-1:strict'},
         capture_output=True,
     )
     assert result.returncode == 0 and result.stderr == b''

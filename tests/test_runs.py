@@ -454,8 +454,9 @@ def test_resumed_epoch_restarts_if_the_batch_size_changed(workspace, run_copy):
     assert max(losses(result.stdout)) == 12 + 4
 
 
-@pytest.mark.parametrize('change', ['batch size', 'one image more'])
-@pytest.mark.parametrize('is_old', [False, True])
+@pytest.mark.parametrize(
+    ('is_old', 'change'), [(False, 'one image more'), (True, 'batch size')]
+)
 def test_completed_epoch_is_not_trained_again(is_old, change, workspace, run_copy):
     args = ['--epoch', 4, '--seed', 6]
     if change == 'batch size':
