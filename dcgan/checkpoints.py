@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.errors import UserError, short_reason
 from dcgan.files import (
     atomic_path,
+    glob_files,
     sync_to_disk,
     temporary_path,
     without_wildcards,
@@ -183,7 +184,7 @@ def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | Non
 
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
-    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*.index'))
+    indices = glob_files(checkpoint_dir, '*.index')
     if indices:
         names = ', '.join(sorted(map(os.path.basename, indices)))
         return UserError(

@@ -379,9 +379,8 @@ def default_images(folder: str) -> list[str]:
         for path in glob_files(folder, '*')
         if path.lower().endswith(IMAGE_EXTENSIONS)
     ]
-    others = [path for path in images if not path.lower().endswith('.jpg')]
-    files = images if len(others) == len(images) else sorted({*images} - {*others})
-    others = count_extensions(others)
+    files = [path for path in images if path.lower().endswith('.jpg')] or images
+    others = count_extensions(p for p in images if not p.lower().endswith('.jpg'))
     if others and files is images:
         print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
     elif others:

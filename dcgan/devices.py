@@ -137,8 +137,8 @@ def xla_function(function: Callable) -> Callable:
     def compiled(*args):
         return function(*args)
 
-    name = 'repeatable' if is_op_determinism_enabled() else 'compiled'
-    compiled.__name__ = name
+    if is_op_determinism_enabled():
+        compiled.__name__ = 'repeatable'
     return tf.function(compiled, jit_compile=True, autograph=False)
 
 

@@ -110,14 +110,15 @@ def newest_run(config) -> str:
     wanted = data_folder(config.data_dir, config.dataset)
     of_folder, of_name = [], []  # runs on the same folder; on one of the same name
     for time, run_dir, recorded in runs:
-        name = recorded.get('dataset', '')
-        if data_folder(recorded.get('data_dir', config.data_dir), name) == wanted:
+        name = recorded['dataset']
+        data_dir = str(recorded.get('data_dir', config.data_dir))
+        if data_folder(data_dir, name) == wanted:
             of_folder.append((time, run_dir))
         if os.path.normpath(name) == os.path.normpath(config.dataset):
             of_name.append((time, run_dir))
     if of_folder or of_name:
         return max(of_folder or of_name)[1]
-    names = sorted({recorded.get('dataset', '') for _, _, recorded in runs})
+    names = sorted({recorded['dataset'] for _, _, recorded in runs})
     there = f'there are runs of {printable(", ".join(names))}; ' if names else ''
     raise UserError(
         f'{config.out_dir}: no trained run of dataset {config.dataset} found; {there}'
@@ -137,6 +138,8 @@ def trained_runs(out_dir: str, checkpoint_dir: str) -> Iterator[tuple[int, str, 
         # a run with a corrupt FLAGS.json is skipped
         with contextlib.suppress(UserError):
             recorded = recorded_flags(run_dir)
+            if not isinstance(recorded.get('dataset'), str):
+                continue
             folder = recorded_folder(
                 recorded, run_dir, 'checkpoint_dir', checkpoint_dir
             )

@@ -50,9 +50,11 @@ def keep_compiled_programs() -> None:
     because XLA would load the programs of another one.
     """
     flags = os.environ.get('TF_XLA_FLAGS', '')
+    if 'persistent_cache_directory' in flags:
+        return
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = existing = os.path.join(base, 'dcgan', f'xla-{describe_machine()}')
-    if 'persistent_cache_directory' in flags or "'" in folder:
+    if "'" in folder:
         return
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
@@ -70,7 +72,7 @@ def describe_machine() -> str:
     for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
         with contextlib.suppress(OSError), open(path) as file:
             kinds = (line for line in file if re.match('model name|flags|Model:', line))
-            lines += dict.fromkeys(itertools.islice(kinds, 2))
+            lines += itertools.islice(kinds, 2)
     return json_digest(lines)
 
 

@@ -86,8 +86,9 @@ class TrainingState:
 
     def advance(self, position: Position) -> None:
         """Go on to an iteration. The next batches may have been drawn already."""
-        self.counter, self.epoch, self.batch, self.ends_epoch = position[:4]
-        self.is_last, self.order, self.random_state = position[4:7]
+        self.counter, self.epoch, self.batch = position[:3]
+        self.ends_epoch, self.is_last = position.ends_epoch, position.is_last
+        self.order, self.random_state = position.order, position.random_state
 
     def rewind(self) -> None:
         """Undo what was drawn for later iterations."""
@@ -226,13 +227,13 @@ class Training:
             self.feeder.close()
             self.state.rewind()
         self.data.close()
-        note = self._save_before(error) if isinstance(error, Exception) else ''
+        note = self._save_completed() if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
         if note and isinstance(error, UserError):
             raise UserError(f'{error}; {note}') from error
 
-    def _save_before(self, error):
+    def _save_completed(self):
         """Save what was completed before an error ends training; returns a note of it.
 
         Not where it is not finite, and not where the disk is the reason.
@@ -251,6 +252,7 @@ class Training:
         """
         self.feeder = Feeder(self.sess, self.dcgan.batches, self._draw())
         for position in self.feeder:
+            self.unsaved = None  # until this one is completed
             self.state.advance(position)
             yield position.z
 
@@ -280,7 +282,6 @@ class Training:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """Around each iteration: XLA compiles it in the first one; print how long."""
-        self.unsaved = None  # until it is completed, the weights belong to no iteration
         if not self.dcgan.xla or self.pace_from[0] > self.first:
             yield
             return
