@@ -32,14 +32,12 @@ startup.import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import devices, runs, samples, signals
-from dcgan.checkpoints import checkpoint_dims, newest_checkpoint, no_checkpoint
-from dcgan.datasets import PARTITIONS, class_names
+from dcgan import devices, runs, samples, settings, signals
 from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
 from dcgan.files import error_line, expand_path
-from dcgan.idx import idx_summary
 from dcgan.images import ignore_pillow_warnings
+from dcgan.labels import PARTITIONS
 from dcgan.usage import help_text
 from model import DCGAN
 from utils import show_all_variables, visualize
@@ -213,16 +211,16 @@ OWN_FLAGS = [
     flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
 ]
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
-SIZES = ['input_height', 'input_width', 'output_height', 'output_width']
-# recorded flags that define the model, and those that resume its training as well
-MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
-MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
-TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
-TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
-TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
-TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
 # arguments of DCGAN that are flags of the same name
-ARGUMENTS = [*SIZES, 'crop', 'batch_size', 'z_dim', 'gf_dim', 'df_dim', 'gfc_dim']
+ARGUMENTS = [
+    *settings.SIZES,
+    'crop',
+    'batch_size',
+    'z_dim',
+    'gf_dim',
+    'df_dim',
+    'gfc_dim',
+]
 ARGUMENTS += ['dfc_dim', 'max_to_keep', 'checkpoint_dir', 'sample_dir', 'out_dir']
 ARGUMENTS += ['precision', 'xla', 'partition', 'bbox', 'cache', 'num_workers']
 
@@ -230,9 +228,9 @@ ARGUMENTS += ['precision', 'xla', 'partition', 'bbox', 'cache', 'num_workers']
 def main(argv):
     config, path = read_flags(argv), None
     if config.train:
-        y_dim, c_dim = prepare_training(config)
+        y_dim, c_dim = settings.prepare_training(config, FLAGS)
     else:
-        y_dim, c_dim, path = find_run(config)
+        y_dim, c_dim, path = settings.find_run(config, FLAGS)
     if config.seed is not None:
         random.seed(config.seed)
         np.random.seed(config.seed)
@@ -278,61 +276,6 @@ def read_flags(argv):
         setattr(config, name, expand_path(getattr(config, name)))
     runs.check_names(config)
     return config
-
-
-def prepare_training(config):
-    """Settle data, sizes and run folder in config; returns (y_dim or None, c_dim)."""
-    recorded = {}
-    if config.out_name:
-        recorded = runs.recorded_flags(os.path.join(config.out_dir, config.out_name))
-        runs.apply_recorded(config, FLAGS, recorded, MODEL_FLAGS + TRAINING_FLAGS)
-    folder = os.path.join(config.data_dir, config.dataset)
-    if config.dataset == 'digits' and not os.path.exists(folder):
-        from dcgan.digits import make_digits  # SciPy takes time and memory
-
-        make_digits(config.data_dir)
-    labelled = idx_summary(folder)  # (height, width, classes), or None for images
-    data_sizes = same_sizes(*labelled[:2]) if labelled else {}
-    runs.apply_recorded(config, FLAGS, {**data_sizes, **recorded}, SIZES)
-    y_dim = count_classes(config, folder, labelled)
-    run_dir = os.path.join(config.out_dir, config.out_name or runs.run_name(config))
-    if not config.out_name:
-        run_dir = runs.free_folder(run_dir)
-    runs.set_folders(config, FLAGS, run_dir)
-    return y_dim, 1 if config.grayscale else 3
-
-
-def count_classes(config, folder, labelled):
-    """y_dim: the classes to learn, or None. UserError for flags that do not fit."""
-    if config.conditional and config.unconditional:
-        raise UserError('--conditional and --unconditional exclude each other')
-    if not labelled:
-        return len(class_names(folder)) if config.conditional else None
-    for name in ('bbox', 'grayscale', 'partition'):
-        if getattr(config, name) not in (False, 'all'):
-            raise UserError(f'--{name} is for images, and {folder} has IDX files')
-    return None if config.unconditional else labelled[2]
-
-
-def find_run(config):
-    """Settle which run to use; returns (y_dim or None, c_dim, path of a checkpoint)."""
-    run_dir = os.path.join(config.out_dir, config.out_name)
-    if not config.out_name:
-        run_dir = runs.newest_run(config)
-    runs.set_folders(config, FLAGS, run_dir)
-    path = newest_checkpoint(config.checkpoint_dir, config.resume_step)
-    if path is None:
-        raise no_checkpoint(config.checkpoint_dir)
-    y_dim, c_dim = checkpoint_dims(path)
-    recorded = runs.recorded_flags(run_dir)
-    defaults = same_sizes(28, 28) if y_dim else {}
-    runs.apply_recorded(config, FLAGS, {**defaults, **recorded}, MODEL_FLAGS)
-    return y_dim, c_dim, path
-
-
-def same_sizes(height, width):
-    """Settings for images that are read and generated in one size."""
-    return dict(zip(SIZES, (height, width, height, width)))
 
 
 def build_model(sess, config, y_dim, c_dim):

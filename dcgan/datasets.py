@@ -1,26 +1,22 @@
 """Data sets: what they offer, and those of image folders with labels and a cache."""
 
-import collections
 import contextlib
 import itertools
 import json
 import math
 import os
-import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from dcgan.decoding import Workers, decode_images, image_shape
 from dcgan.errors import UserError, printable
 from dcgan.files import (
     atomic_path,
     file_signature,
-    glob_files,
     json_digest,
     lock_or_wait,
     print_line,
@@ -29,11 +25,8 @@ from dcgan.files import (
     stem,
 )
 from dcgan.idx import IdxSet, idx_pairs
-
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-# files and folders that no one means as images: hidden ones, and those of systems
-JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
-PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
+from dcgan.labels import in_partition, read_list
+from dcgan.listing import class_names, find_images, require_folder
 
 
 @runtime_checkable
@@ -321,181 +314,6 @@ def read_cache(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, set] | No
         return np.memmap(path, np.uint8, 'r', shape=shape), failed
     except (FileNotFoundError, ValueError):
         return None
-
-
-def find_images(
-    folder: str, pattern: str | None, classes: Iterable[str] | None = None
-) -> list[str]:
-    """Sorted paths of the image files of a data set; prints what it had to choose.
-
-    pattern  a glob in the folder; None: the default_images of the folder
-    classes  names of class folders, to search instead of the folder itself
-
-    Raises UserError if there is no such file.
-    """
-    if not pattern:
-        folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
-        files = [path for parent in folders for path in default_images(parent)]
-    else:
-        if classes and '/' not in pattern:
-            pattern = f'*/{pattern}'
-        files = without_junk(folder, glob_files(folder, any_case(pattern)))
-    if not files:
-        raise UserError(
-            f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
-        )
-    return sorted(files)
-
-
-def any_case(pattern: str) -> str:
-    """A glob that also matches its extension in other cases: *.JPG for *.jpg."""
-
-    def both_cases(match):
-        return ''.join(f'[{c.lower()}{c.upper()}]' for c in match[0])
-
-    return re.sub(r'(?<=\.)[a-zA-Z]+$', both_cases, pattern)
-
-
-def without_junk(folder: str, files: Sequence[str]) -> list[str]:
-    """The files, without those that systems leave in folders; prints how many."""
-    kept = [
-        path
-        for path in files
-        if not JUNK.search(relative_path(path, folder).replace(os.sep, '/'))
-    ]
-    if len(kept) < len(files):
-        count = len(files) - len(kept)
-        print(f' [*] {folder}: {count} files of the system are left out', flush=True)
-    return kept
-
-
-def default_images(folder: str) -> list[str]:
-    """The *.jpg files of a folder or, if there are none, all with IMAGE_EXTENSIONS.
-
-    Prints which other images it uses or ignores.
-    """
-    images = [
-        path
-        for path in glob_files(folder, '*')
-        if path.lower().endswith(IMAGE_EXTENSIONS)
-    ]
-    files = [path for path in images if path.lower().endswith('.jpg')] or images
-    others = count_extensions(p for p in images if not p.lower().endswith('.jpg'))
-    if others and files is images:
-        print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
-    elif others:
-        print(
-            f' [!] {folder}: only *.jpg files are used, not {others}; for all files, '
-            "set --input_fname_pattern '*'",
-            flush=True,
-        )
-    return files
-
-
-def count_extensions(paths: Iterable[str]) -> str:
-    """How many files have each extension, for example '3 *.png, 1 *.bmp'."""
-    counts = collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
-    return ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
-
-
-def suggest_pattern(folder: str) -> str:
-    """The end of an error message: the images in a folder, and a pattern for them."""
-    counts, known = collections.Counter(), Image.registered_extensions()
-    for path, _, names in os.walk(folder):
-        extensions = [os.path.splitext(name)[1] for name in names]
-        nested = '' if path == folder else '**/'
-        counts.update(f'{nested}*{e}' for e in extensions if e.lower() in known)
-    if not counts:
-        return ', and the folder holds no other images'
-    found = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
-    most = counts.most_common(1)[0][0]
-    classes = ' or, if the folders are classes, --conditional' if '/' in most else ''
-    return f"; the folder holds {found}: try --input_fname_pattern '{most}'{classes}"
-
-
-def class_names(folder: str) -> list[str]:
-    """Sorted names of the folders in a folder. Raises UserError if there are none."""
-    require_folder(folder)
-    with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.is_dir())
-    names = [name for name in names if not JUNK.search(name)]
-    if not names:
-        raise UserError(
-            f'{folder}: has no class folders; --conditional needs one for each class'
-        )
-    return names
-
-
-def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
-    """The files that belong to a partition of CelebA, by its list.
-
-    Prints how many files are not in the list. Raises UserError if no file belongs to
-    the partition, or if the list is missing or invalid.
-    """
-    list_name = 'list_eval_partition.txt'
-    rows = read_list(list_name, folder, 1)
-    row = (PARTITIONS.index(partition),)
-    unlisted = [path for path in files if stem(path) not in rows]
-    if unlisted:
-        print(
-            f' [!] {len(unlisted)} images are left out: they are not in {list_name}',
-            flush=True,
-        )
-    files = [path for path in files if rows.get(stem(path)) == row]
-    if not files:
-        raise UserError(
-            f'{folder}: has no images of partition {partition}; choose another '
-            '--partition'
-        )
-    return files
-
-
-def read_list(name: str, folder: str, columns: int) -> dict[str, tuple[int, ...]]:
-    """Read one of CelebA's lists: {name of an image, without extension: its numbers}.
-
-    name     file name of the list, which is in the folder or in its parent folder
-    folder   the folder of the images
-    columns  how many numbers each row holds, separated by spaces or commas
-
-    Raises UserError if the list is missing, invalid or truncated.
-    """
-    paths = [os.path.join(parent, name) for parent in (folder, os.path.dirname(folder))]
-    path = next(filter(os.path.isfile, paths), None)
-    if path is None:
-        raise UserError(
-            f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
-            '"download.py celebA" downloads it'
-        )
-    with open(path, encoding='utf-8', errors='replace') as file:
-        lines = [line.replace(',', ' ').split() for line in file if line.strip()]
-    expected, rows = 1, {}
-    for i, row in enumerate(lines):
-        numbers = [int(x) for x in row[1:] if re.fullmatch(r'-?\d+', x)]
-        if len(numbers) == len(row) - 1 == columns:
-            rows[stem(row[0])] = tuple(numbers)
-        elif i == 0 and len(row) == 1 and row[0].isdigit():  # some begin with the count
-            expected = int(row[0])
-        elif i > 1 or numbers or len(row) == 1:  # not the column names, either
-            text = ' '.join(row)[:60]
-            raise UserError(
-                f"{path}: not one of CelebA's lists: invalid row {text!r}; download it "
-                'again'
-            )
-    if len(rows) < expected:
-        raise UserError(
-            f'{path}: truncated: {len(rows)} rows instead of {expected}; download it '
-            'again'
-        )
-    return rows
-
-
-def require_folder(folder: str) -> None:
-    """Raise UserError if a folder of data does not exist."""
-    if not os.path.isdir(folder):
-        raise UserError(
-            f'{folder}: no such data folder; download.py makes those of mnist, celebA, '
-            'lsun and digits; --data_dir sets the folder that they are in'
-        )
 
 
 def open_dataset(

@@ -8,10 +8,10 @@ from conftest import ROOT
 pytestmark = pytest.mark.smoke
 # a module may import those before it
 IMPORT_ORDER = [
-    *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'datasets', 'samples'),
-    *('devices', 'kernels', 'checkpoints', 'feeding', 'summaries', 'training'),
-    *('export', 'runs', 'startup', 'usage', 'transfers', 'digits', 'ops', 'utils'),
-    *('model', 'download', 'main'),
+    *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'listing', 'labels'),
+    *('datasets', 'samples', 'devices', 'kernels', 'checkpoints', 'feeding'),
+    *('summaries', 'training', 'export', 'digits', 'runs', 'settings', 'startup'),
+    *('usage', 'transfers', 'ops', 'utils', 'model', 'download', 'main'),
 ]
 MAX_LINES = {'main.py': 400, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])
