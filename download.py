@@ -23,7 +23,13 @@ from collections.abc import Iterable
 from dcgan import transfers
 from dcgan.digits import make_digits
 from dcgan.errors import UserError
-from dcgan.files import atomic_path, expand_path, progress_bar, write_json
+from dcgan.files import (
+    atomic_path,
+    expand_path,
+    progress_bar,
+    require_writable,
+    write_json,
+)
 from dcgan.images import ignore_pillow_warnings, open_image
 from dcgan.transfers import (
     find_or_download,
@@ -120,6 +126,7 @@ def main(args: list[str] | None = None) -> None:
             'https://'
         )
     data_dir = expand_path(args.data_dir)
+    require_writable(data_dir, 'choose another --data_dir')
     for name in args.datasets:
         if name == 'mnist':
             fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)

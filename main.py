@@ -10,6 +10,7 @@
 A run is a folder under --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
+import contextlib
 import os
 import pprint
 import random
@@ -226,7 +227,13 @@ ARGUMENTS += ['precision', 'xla', 'partition', 'bbox', 'cache', 'num_workers']
 
 
 def main(argv):
-    config, path = read_flags(argv), None
+    with tf.Graph().as_default():  # main() may run again in one interpreter
+        use(read_flags(argv))
+
+
+def use(config):
+    """Train, or use a trained model, as config says."""
+    path = None
     if config.train:
         y_dim, c_dim = settings.prepare_training(config, FLAGS)
     else:
@@ -235,16 +242,18 @@ def main(argv):
         random.seed(config.seed)
         np.random.seed(config.seed)
         devices.repeat_results(config.seed)
-    lock = None
-    if config.train and config.out_name and os.path.isdir(config.out_dir):
-        lock = runs.lock_run(config.out_dir)
-    with tf.Session(config=devices.session_config()) as sess:
+    with (
+        contextlib.closing(runs.RunLocks()) as locks,
+        tf.Session(config=devices.session_config()) as sess,
+    ):
+        if config.train:
+            runs.lock_run(config, locks)
         dcgan = build_model(sess, config, y_dim, c_dim)
         if config.train:
             checkpoint = dcgan.check(config)
-            if not config.out_name:
+            if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
                 checkpoint = None  # the run gets a folder of its own
-            lock = runs.start_run(config, FLAGS, dcgan, lock)
+            runs.start_run(config, FLAGS, dcgan, locks)
         pprint.pprint(vars(config))
         show_all_variables()
         if config.train:
@@ -253,11 +262,10 @@ def main(argv):
             if config.seed is not None:  # IDX files have seeded NumPy with 547
                 np.random.seed(config.seed)
             step = dcgan.train(config, checkpoint)
-            lock.close()
+            locks.close()
         else:
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step, path)
-            is_named = FLAGS['out_name'].value
-            which = 'Run' if is_named else f'Newest run of {config.dataset}:'
+            which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
             print(f' [*] {which} {config.out_dir}, iteration {step}', flush=True)
         write_outputs(sess, dcgan, config, step)
 
@@ -296,16 +304,11 @@ def build_model(sess, config, y_dim, c_dim):
 def write_outputs(sess, dcgan, config, step):
     """Write what the flags ask for; samples if that is nothing and none was trained."""
     write_exports(dcgan, config, step)
-    is_visualizing = config.visualize or FLAGS['visualize_option'].present
-    if is_visualizing:
+    if settings.visualizes(config, FLAGS):
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
     if config.gif:
         samples.make_progress_gif(config.sample_dir)
-    sample_flags = ('generate_test_images', 'separate_images', 'npz')
-    is_sampling = any(FLAGS[name].present for name in sample_flags)
-    output_flags = ('train', 'export', 'freeze', 'saved_model', 'gif')
-    has_output = is_visualizing or any(getattr(config, name) for name in output_flags)
-    if is_sampling or not has_output:
+    if settings.samples_wanted(config, FLAGS):
         samples.save_samples(sess, dcgan, config, config.sample_dir)
 
 

@@ -7,10 +7,12 @@ checkpoints of a folder.
 
 import contextlib
 import glob
+import math
 import os
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.errors import UserError, short_reason
@@ -182,6 +184,14 @@ def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | Non
     return None
 
 
+def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
+    """What newest_checkpoint finds. Raises UserError where it finds none."""
+    path = newest_checkpoint(checkpoint_dir, step)
+    if path is None:
+        raise no_checkpoint(checkpoint_dir)
+    return path
+
+
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
     indices = glob_files(checkpoint_dir, '*.index')
@@ -242,6 +252,33 @@ def is_final(path: str) -> bool:
             return bool(reader.get_tensor('training/ended'))
     except UNREADABLE:
         return False
+
+
+def completed_epochs(path: str, train_size: float) -> int | None:
+    """How many epochs the training of a checkpoint has completed.
+
+    None for the original's checkpoints and for partly deleted ones. train_size is the
+    limit of images in an epoch.
+    """
+    names = ('epoch', 'batch', 'order', 'sample_z')
+    try:
+        with reader_of(path) as reader:
+            stored = {name: reader.get_tensor(f'training/{name}') for name in names}
+    except UNREADABLE:
+        return None
+    return next_batch(stored, train_size)[0]
+
+
+def next_batch(stored: dict[str, np.ndarray], train_size: float) -> tuple[int, int]:
+    """(epoch, batch in it) with which a training resumes whose state is stored.
+
+    Older versions stored the end of an epoch, not the beginning of the next one.
+    """
+    epoch, batch = int(stored['epoch']), int(stored['batch'])
+    images = min(stored['order'].size, train_size)
+    if batch >= images // max(1, len(stored['sample_z'])):
+        return epoch + 1, 0
+    return epoch, batch
 
 
 def write_meta(path: str, meta: bytes) -> None:
@@ -305,6 +342,32 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
         raise UserError(
             f'{path}: not a checkpoint of a DCGAN, it has no {error}'
         ) from error
+
+
+def model_settings(path: str) -> dict[str, int]:
+    """The flags of the model in a checkpoint that the shapes of its variables tell.
+
+    Height and width are told only of square images: as the largest that have these
+    shapes. Raises UserError for a checkpoint that is not of a DCGAN.
+    """
+    y_dim, _ = checkpoint_dims(path)
+    shapes, y, cells = checkpoint_shapes(path), y_dim or 0, 4 if y_dim else 16
+    inputs, units = shapes['generator/g_h0_lin/Matrix']
+    settings = {'z_dim': inputs - y}
+    if y_dim:
+        settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
+        settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
+        settings['gfc_dim'] = units
+        settings['dfc_dim'] = shapes['discriminator/d_h2_lin/bias'][0]
+        units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
+    else:
+        settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
+        settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
+        units //= 8 * settings['gf_dim']
+    side = math.isqrt(units)
+    if side**2 == units:
+        settings['output_height'] = settings['output_width'] = cells * side
+    return settings
 
 
 def check_shapes(path: str, variables: list[tf.Variable]) -> None:

@@ -18,7 +18,7 @@ from dcgan.files import (
     atomic_path,
     file_signature,
     json_digest,
-    lock_or_wait,
+    lock_folder,
     print_line,
     progress_bar,
     relative_path,
@@ -261,8 +261,9 @@ class ImageSet:
             cache = read_cache(path, shape)
             if not cache:
                 os.makedirs(cache_dir, exist_ok=True)
-                with open(os.path.join(cache_dir, 'lock'), 'w') as lock:
-                    lock_or_wait(lock, 'another process is building this cache')
+                reason = 'another process is building this cache'
+                with contextlib.ExitStack() as stack:
+                    stack.callback(lock_folder(cache_dir, reason))
                     cache = read_cache(path, shape)
                     if not cache:
                         self._build_cache(path, settings_digest)

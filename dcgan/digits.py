@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from dcgan.errors import UserError
-from dcgan.files import progress_bar
+from dcgan.files import progress_bar, require_writable
 from dcgan.idx import idx_summary, write_idx
 
 
@@ -30,6 +30,7 @@ def make_digits(
             f'{folder}: holds something other than digits; move it away, or choose '
             'another --data_dir'
         )
+    require_writable(data_dir, 'choose another --data_dir')
     os.makedirs(data_dir, exist_ok=True)
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)

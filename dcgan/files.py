@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -15,9 +14,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
 
+import filelock
 from tqdm import tqdm
 
 from dcgan.errors import UserError, short_reason
@@ -60,22 +59,24 @@ def json_digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def lock_file(file: IO) -> None:
-    """Lock an open file until it is closed or this process ends, even if it is killed.
+def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
+    """Lock a folder by its file `lock`; returns the function that unlocks it.
 
-    Raises BlockingIOError if another process holds the lock, another OSError where the
-    file system has no locks.
+    The system unlocks it when this process ends, even if it is killed. Where another
+    process holds the lock: print `reason` and wait, or, without one, raise
+    filelock.Timeout. Raises another OSError where the file system has no locks.
     """
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def lock_or_wait(file: IO, reason: str) -> None:
-    """`lock_file`, but if another process holds the lock, print why, and wait."""
+    lock = filelock.FileLock(os.path.join(folder, 'lock'))
     try:
-        lock_file(file)
-    except BlockingIOError:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not reason:
+            raise
         print(f' [*] Waiting: {reason}', flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock.acquire()
+    except NotImplementedError as error:  # of older versions of filelock
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
+    return lock.release
 
 
 def progress_bar(
@@ -129,7 +130,7 @@ def without_wildcards(path: str) -> Iterator[str]:
     """
     folder, name = os.path.split(os.path.abspath(path))
     is_utf8 = not re.search('[\ud800-\udfff]', folder)
-    if is_utf8 and not set(folder) & set('*?[\\'):
+    if is_utf8 and not set(folder) & set('*?[\\') - {os.sep}:
         yield path
         return
     with tempfile.TemporaryDirectory() as parent:
@@ -164,7 +165,9 @@ def remove_leftovers(folder: str) -> None:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether a process with this id exists on this host."""
+    """Whether a process with this id exists on this host; True where none can tell."""
+    if os.name != 'posix':  # there, signal 0 would be sent
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -180,7 +183,8 @@ def swap_folders(new: str, old: str) -> None:
     This is one atomic step if the operating system offers one. If not, it takes three
     steps, and for an instant no folder is at the path of `old`.
     """
-    with contextlib.suppress(AttributeError, OSError):  # the C library has no renameat2
+    # where the C library has no renameat2, or cannot be opened by None
+    with contextlib.suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None, use_errno=True)
         at_fdcwd, rename_exchange = -100, 2  # constants of fcntl.h and stdio.h
         paths = os.fsencode(new), os.fsencode(old)
@@ -251,6 +255,22 @@ def error_line(error: Exception) -> str:
     return short_reason(error) if is_native else str(error)
 
 
+def require_writable(folder: str, way_out: str) -> None:
+    """Raise UserError, which ends in `way_out`, where nothing can be put in a folder.
+
+    The folder need not exist. Leaves nothing behind.
+    """
+    existing = os.path.abspath(folder)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
+    except OSError as error:
+        raise UserError(
+            f'{folder}: cannot be written ({error.strerror}); {way_out}'
+        ) from error
+
+
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file atomically. Raises UserError if that fails."""
     with (
@@ -263,6 +283,8 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def sync_to_disk(path: str) -> None:
     """Wait until a file is stored on the disk; for a folder, its list of names."""
+    if os.name != 'posix' and os.path.isdir(path):  # Windows cannot open folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

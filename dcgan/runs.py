@@ -9,47 +9,65 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
+
+import filelock
 
 from dcgan.errors import UserError, printable
 from dcgan.files import (
     expand_path,
     glob_files,
-    lock_file,
+    lock_folder,
     timestamp,
     write_json,
 )
 
 
-def lock_run(run_dir: str) -> TextIO:
-    """Lock a run folder for as long as the returned file is open.
+class RunLocks:
+    """Locks of the folders of a run, until close() or the end of this process.
 
-    When the process ends, even if it is killed, the system releases the lock. Where the
-    file system has no locks, a warning is printed and the run continues without one.
-    Raises UserError, which names the owner of the lock, if another process holds it.
+    When the process ends, even if it is killed, the system releases them. Where a file
+    system has no locks, a warning is printed and the run continues without one.
     """
-    path = os.path.join(run_dir, 'lock')
-    file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115, the caller closes it
-    try:
-        lock_file(file)
-    except BlockingIOError:
-        file.seek(0)
-        owner = printable(file.read()) or 'another process'
-        file.close()
-        raise UserError(
-            f'{run_dir}: {owner} is training this run; wait for it to end, stop it, or '
-            'choose another --out_name'
-        ) from None
-    except OSError as error:
-        print(
-            f' [!] {run_dir}: cannot be locked ({error.strerror}); do not train this '
-            'run in two processes at once',
-            flush=True,
-        )
-    file.truncate(0)
-    file.write(f'process {os.getpid()} on {socket.gethostname()}')
-    file.flush()
-    return file
+
+    def __init__(self):
+        self._stack, self._locked = contextlib.ExitStack(), set()
+
+    def add(self, folder: str, flag: str) -> None:
+        """Lock a folder, if it exists. `flag` is the flag that chooses another.
+
+        Raises UserError, which names the owner of the lock, if another process holds
+        it.
+        """
+        path = os.path.realpath(folder)
+        if path in self._locked or not os.path.isdir(path):
+            return
+        owner_path = os.path.join(path, 'lock.owner')
+        try:
+            self._stack.callback(lock_folder(path))
+        except filelock.Timeout:
+            owner = 'another process'
+            with contextlib.suppress(OSError), open(owner_path) as file:
+                owner = printable(file.read()) or owner
+            raise UserError(
+                f'{folder}: {owner} is training this run; wait for it to end, stop it, '
+                f'or choose another {flag}'
+            ) from None
+        except OSError as error:
+            print(
+                f' [!] {folder}: cannot be locked ({error.strerror}); do not train '
+                'this run in two processes at once',
+                flush=True,
+            )
+        self._locked.add(path)
+        with contextlib.suppress(OSError), open(owner_path, 'w') as file:
+            file.write(f'process {os.getpid()} on {socket.gethostname()}')
+
+    def close(self) -> None:
+        """Release the locks."""
+        self._stack.close()
+        self._locked.clear()
 
 
 def recorded_flags(run_dir: str) -> dict[str, Any]:
@@ -61,7 +79,7 @@ def recorded_flags(run_dir: str) -> dict[str, Any]:
     try:
         with open(path, encoding='utf-8') as file:
             flags = json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError):
         flags = None
@@ -100,6 +118,98 @@ def moved_folder(folder: str, out_dir: str, run_dir: str) -> str:
     return os.path.join(run_dir, relative)
 
 
+def own_checkpoints(config, flags) -> str:
+    """The path of --checkpoint_dir where it is a folder of its own; '' if it is none.
+
+    It is one if it holds checkpoints and is absolute, or lies in the run of --out_name,
+    or where a model is used without --out_name. Otherwise it is a name in the run.
+    """
+    folder = expand_path(flags['checkpoint_dir'].value)
+    if not flags['checkpoint_dir'].present or not glob_files(folder, '*.index'):
+        return ''
+    run_dir = os.path.join(config.out_dir, config.out_name)
+    is_in_run = config.out_name and is_inside(folder, run_dir)
+    is_used = not config.train and not config.out_name
+    is_own = os.path.isabs(folder) or is_in_run or is_used
+    return os.path.abspath(folder) if is_own else ''
+
+
+def run_of(folder: str) -> tuple[str, dict[str, Any]]:
+    """(run folder, its recorded flags) of a folder that holds checkpoints.
+
+    The run is that whose FLAGS.json leads to this folder: the folder above, or the one
+    that left a copy of its FLAGS.json here. Otherwise the folder itself is the run.
+    """
+    recorded = recorded_flags(folder)
+    for run_dir in (os.path.dirname(folder), recorded.get('out_dir')):
+        flags = recorded_flags(run_dir) if isinstance(run_dir, str) else {}
+        path = recorded_folder(flags, run_dir or '', 'checkpoint_dir', 'checkpoint')
+        if flags and same_folder(path, folder):
+            return run_dir, recorded or flags
+    return folder, recorded
+
+
+def given_run(config, flags) -> tuple[str, dict[str, Any]]:
+    """(run folder, its recorded flags) that the command line names; ('', {}) if none.
+
+    By --out_name or by own_checkpoints. Raises UserError where training would continue
+    the model of another run.
+    """
+    folder, of_named = own_checkpoints(config, flags), {}
+    owner, recorded = run_of(folder) if folder else ('', {})
+    run_dir, has_run = owner, bool(recorded) and owner != folder
+    if config.out_name:
+        named = os.path.join(config.out_dir, config.out_name)
+        of_named = recorded_flags(named)
+        # the same command, given from another working folder
+        is_owner = os.path.basename(owner) == os.path.basename(named) and has_run
+        run_dir = owner if is_owner and not of_named else named
+    elif config.train and not recorded:
+        return '', {}  # a new run, from these checkpoints
+    is_other = has_run and not same_folder(run_dir, owner)
+    if not of_named and flags['dataset'].present and recorded:
+        is_other = is_other or not is_of_dataset(config, recorded)
+    if config.train and is_other:
+        raise UserError(
+            f'{folder}: holds checkpoints of the run {printable(owner)}, of dataset '
+            f'{printable(recorded.get("dataset"))}; choose another --checkpoint_dir'
+        )
+    return run_dir, of_named or recorded
+
+
+def same_folder(folder: str, other: str) -> bool:
+    """Whether two paths, which need not exist, are one folder."""
+    return os.path.realpath(folder) == os.path.realpath(other)
+
+
+def is_inside(folder: str, parent: str) -> bool:
+    """Whether a folder is another one, or lies in it."""
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(parent))
+
+
+def is_of_dataset(config, recorded: dict[str, Any]) -> bool:
+    """Whether recorded flags are those of a run on config's data set.
+
+    That is the same folder or, where config's does not exist here, the same name.
+    """
+    data_dir, name = recorded.get('data_dir', config.data_dir), str(recorded['dataset'])
+    wanted = data_folder(config.data_dir, config.dataset)
+    is_name = os.path.normpath(name) == os.path.normpath(config.dataset)
+    is_folder = data_folder(str(data_dir), name) == wanted
+    return is_folder or (is_name and not os.path.exists(wanted))
+
+
+def is_locked(run_dir: str) -> bool:
+    """Whether another process is training a run."""
+    try:
+        lock_folder(run_dir)()
+    except filelock.Timeout:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def newest_run(config) -> str:
     """Return the run folder under config.out_dir that has the newest checkpoint.
 
@@ -107,14 +217,11 @@ def newest_run(config) -> str:
     which names the data sets that have runs, if there is none.
     """
     runs = list(trained_runs(config.out_dir, config.checkpoint_dir))
-    wanted = data_folder(config.data_dir, config.dataset)
     of_folder, of_name = [], []  # runs on the same folder; on one of the same name
     for time, run_dir, recorded in runs:
-        name = recorded['dataset']
-        data_dir = str(recorded.get('data_dir', config.data_dir))
-        if data_folder(data_dir, name) == wanted:
+        if is_of_dataset(config, recorded):
             of_folder.append((time, run_dir))
-        if os.path.normpath(name) == os.path.normpath(config.dataset):
+        if os.path.normpath(recorded['dataset']) == os.path.normpath(config.dataset):
             of_name.append((time, run_dir))
     if of_folder or of_name:
         return max(of_folder or of_name)[1]
@@ -143,6 +250,8 @@ def trained_runs(out_dir: str, checkpoint_dir: str) -> Iterator[tuple[int, str, 
             folder = recorded_folder(
                 recorded, run_dir, 'checkpoint_dir', checkpoint_dir
             )
+            if same_folder(folder, run_dir):  # a copy for a folder of its own
+                continue
             times = [0]
             for index in glob_files(folder, '*.index'):
                 # another process may prune this checkpoint now
@@ -198,7 +307,9 @@ def free_folder(path: str) -> str:
 
 def set_folders(config, flags, run_dir: str) -> None:
     """Set the folders of a run in config: under run_dir, or where they already are."""
-    recorded = recorded_flags(run_dir)
+    recorded, own = recorded_flags(run_dir), own_checkpoints(config, flags)
+    if own and same_folder(own, run_dir):
+        recorded = {}  # copied here: its folders are those of another run
     for name in ('checkpoint_dir', 'sample_dir'):
         folder = expand_path(flags[name].value)
         if flags[name].present:
@@ -206,6 +317,7 @@ def set_folders(config, flags, run_dir: str) -> None:
         else:
             folder = recorded_folder(recorded, run_dir, name, folder)
         setattr(config, name, folder)
+    config.checkpoint_dir = own or config.checkpoint_dir
     config.out_dir = run_dir
 
 
@@ -223,6 +335,17 @@ def apply_recorded(config, flags, settings: dict[str, Any], names: list[str]) ->
     config.output_width = config.output_width or config.output_height
 
 
+def has_settings(config, flags, recorded: dict[str, Any], names: list[str]) -> bool:
+    """Whether the recorded flags of a run, or their defaults, are those of config."""
+    with contextlib.suppress(UserError):
+        values = [
+            _parse_recorded(flags[name], recorded.get(name, flags[name].default))
+            for name in names
+        ]
+        return values == [getattr(config, name) for name in names]
+    return False
+
+
 def _parse_recorded(flag, value):
     if value is None and flag.default is None:
         return None
@@ -236,12 +359,13 @@ def _parse_recorded(flag, value):
         ) from error
 
 
-def start_run(config, flags, dcgan, lock: TextIO | None) -> TextIO:
-    """Make the folders and FLAGS.json of a run; returns its lock, made if it is None.
+def start_run(config, flags, dcgan, locks: RunLocks) -> None:
+    """Make the folders and FLAGS.json of a run, and lock them.
 
     A run without a name of its own gets a new folder, even if another run starts in
-    the same second. Raises UserError where the folders cannot be written, or if another
-    process is training the run.
+    the same second. A checkpoint folder elsewhere gets a copy of FLAGS.json. Raises
+    UserError where the folders cannot be written, or if another process is training
+    the run.
     """
     try:
         while not config.out_name:
@@ -257,11 +381,24 @@ def start_run(config, flags, dcgan, lock: TextIO | None) -> TextIO:
         dcgan.sample_dir = config.sample_dir
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
-        lock = lock or lock_run(config.out_dir)
+        lock_run(config, locks)
         write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
-        return lock
+        if not is_inside(config.checkpoint_dir, config.out_dir):
+            paths = {
+                name: os.path.abspath(getattr(config, name))
+                for name in ('out_dir', 'checkpoint_dir', 'sample_dir', 'data_dir')
+            }
+            path = os.path.join(config.checkpoint_dir, 'FLAGS.json')
+            write_json(path, {**vars(config), **paths})
     except OSError as error:
         raise UserError(
-            f'{config.out_dir}: cannot be written ({error.strerror}); '
-            'choose another --out_dir'
+            f'{error.filename or config.out_dir}: cannot be written '
+            f'({error.strerror}); choose another --out_dir'
         ) from error
+
+
+def lock_run(config, locks: RunLocks) -> None:
+    """Lock the folder of a run, and one of its checkpoints elsewhere, if they exist."""
+    locks.add(config.out_dir, '--out_name')
+    if not is_inside(config.checkpoint_dir, config.out_dir):
+        locks.add(config.checkpoint_dir, '--checkpoint_dir')

@@ -4,21 +4,38 @@
 """
 
 import os
+import shlex
 
-from dcgan.checkpoints import checkpoint_dims, newest_checkpoint, no_checkpoint
+from dcgan.checkpoints import (
+    checkpoint_dims,
+    checkpoints,
+    completed_epochs,
+    model_settings,
+    no_checkpoint,
+    usable_checkpoint,
+)
 from dcgan.errors import UserError
+from dcgan.files import require_writable
 from dcgan.idx import idx_summary
 from dcgan.listing import class_names
 from dcgan.runs import (
     apply_recorded,
     free_folder,
+    given_run,
+    has_settings,
+    is_locked,
+    is_of_dataset,
     newest_run,
+    own_checkpoints,
     recorded_flags,
+    recorded_folder,
     run_name,
     set_folders,
+    trained_runs,
 )
 
 SIZES = ['input_height', 'input_width', 'output_height', 'output_width']
+EXPORT_FLAGS = ['export', 'freeze', 'saved_model']
 # recorded flags that define the model, and those that resume its training as well
 MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
 MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
@@ -26,14 +43,20 @@ TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
 TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
 TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
+# those that make a difference to what is learned
+RESULT_FLAGS = [name for name in MODEL_FLAGS if name != 'dataset']
+RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pattern']
+RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
+RESULT_FLAGS += ['crop', 'precision']
 
 
 def prepare_training(config, flags):
     """Settle data, sizes and run folder in config; returns (y_dim or None, c_dim)."""
-    recorded = {}
-    if config.out_name:
-        recorded = recorded_flags(os.path.join(config.out_dir, config.out_name))
-        apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
+    run_dir, recorded = given_run(config, flags)
+    own = own_checkpoints(config, flags)
+    if own and not recorded:
+        recorded = model_settings(usable_checkpoint(own, config.resume_step))
+    apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
         from dcgan.digits import make_digits  # SciPy takes time and memory
@@ -43,11 +66,42 @@ def prepare_training(config, flags):
     data_sizes = same_sizes(*labelled[:2]) if labelled else {}
     apply_recorded(config, flags, {**data_sizes, **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
-    run_dir = os.path.join(config.out_dir, config.out_name or run_name(config))
-    if not config.out_name:
-        run_dir = free_folder(run_dir)
-    set_folders(config, flags, run_dir)
+    if run_dir:
+        set_folders(config, flags, run_dir)
+        config.out_name = config.out_name or os.path.basename(run_dir)
+    else:
+        name_unfinished_run(config, flags)
+        run_dir = free_folder(os.path.join(config.out_dir, run_name(config)))
+        set_folders(config, flags, run_dir)
+    advice = {'out_dir': 'choose another --out_dir'}
+    if os.path.exists(run_dir):
+        advice['out_dir'] = 'copy the run to another folder, and give that --out_dir'
+    for name in ('out_dir', 'checkpoint_dir', 'sample_dir'):
+        way_out = advice.get(name, f'choose another --{name}')
+        require_writable(getattr(config, name), way_out)
     return y_dim, 1 if config.grayscale else 3
+
+
+def name_unfinished_run(config, flags):
+    """Print a line where a run of these settings was not trained to its end."""
+    found = sorted(trained_runs(config.out_dir, config.checkpoint_dir))
+    for _, run_dir, recorded in reversed(found):
+        if not is_of_dataset(config, recorded):
+            continue
+        if not has_settings(config, flags, recorded, RESULT_FLAGS):
+            continue
+        folder = recorded_folder(recorded, run_dir, 'checkpoint_dir', 'checkpoint')
+        path = next(iter(checkpoints(folder)), '')
+        epochs = completed_epochs(path, config.train_size)
+        if epochs is None or epochs >= config.epoch or is_locked(run_dir):
+            continue
+        name = shlex.quote(os.path.relpath(run_dir, config.out_dir))
+        print(
+            f' [*] A new run begins; one of the same settings is unfinished, after '
+            f'{epochs} of {config.epoch} epochs: --out_name {name} continues it',
+            flush=True,
+        )
+        return
 
 
 def count_classes(config, folder, labelled):
@@ -64,18 +118,45 @@ def count_classes(config, folder, labelled):
 
 def find_run(config, flags):
     """Settle which run to use; returns (y_dim or None, c_dim, path of a checkpoint)."""
-    run_dir = os.path.join(config.out_dir, config.out_name)
-    if not config.out_name:
-        run_dir = newest_run(config)
-    set_folders(config, flags, run_dir)
-    path = newest_checkpoint(config.checkpoint_dir, config.resume_step)
-    if path is None:
+    run_dir, recorded = given_run(config, flags)
+    is_given, is_folder = bool(run_dir), os.path.isabs(config.checkpoint_dir)
+    if is_folder and flags['checkpoint_dir'].present and not is_given:
         raise no_checkpoint(config.checkpoint_dir)
+    run_dir = run_dir or newest_run(config)
+    set_folders(config, flags, run_dir)
+    if is_given:
+        config.out_name = config.out_name or os.path.basename(run_dir)
+    path = usable_checkpoint(config.checkpoint_dir, config.resume_step)
     y_dim, c_dim = checkpoint_dims(path)
-    recorded = recorded_flags(run_dir)
-    defaults = same_sizes(28, 28) if y_dim else {}
-    apply_recorded(config, flags, {**defaults, **recorded}, MODEL_FLAGS)
+    recorded = recorded or recorded_flags(run_dir) or model_settings(path)
+    apply_recorded(config, flags, recorded, MODEL_FLAGS)
+    if draws(config, flags):
+        require_writable(config.sample_dir, 'choose another --sample_dir')
+    if any(getattr(config, name) for name in EXPORT_FLAGS):
+        require_writable(
+            config.checkpoint_dir,
+            'copy the run to another folder, and give that --out_dir',
+        )
     return y_dim, c_dim, path
+
+
+def draws(config, flags):
+    """Whether pictures are to be written by a trained model."""
+    return samples_wanted(config, flags) or config.gif or visualizes(config, flags)
+
+
+def visualizes(config, flags):
+    """Whether --visualize_option is to be drawn."""
+    return config.visualize or flags['visualize_option'].present
+
+
+def samples_wanted(config, flags):
+    """Whether samples are to be drawn: asked for, or nothing else is."""
+    asked = ('generate_test_images', 'separate_images', 'npz')
+    is_asked = any(flags[name].present for name in asked)
+    others = (*EXPORT_FLAGS, 'train', 'gif')
+    has_other = visualizes(config, flags) or any(getattr(config, n) for n in others)
+    return is_asked or not has_other
 
 
 def same_sizes(height, width):

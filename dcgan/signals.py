@@ -12,12 +12,13 @@ from dcgan.errors import Interrupted
 def stop_signals() -> list[int]:
     """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
 
-    Leaves out SIGHUP if the process ignores it, as under nohup, and signals whose
-    handler was set by C code, because Python could not restore it.
+    Leaves out SIGHUP if the process ignores it, as under nohup, or the system has none,
+    and signals whose handler was set by C code, because Python could not restore it.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
+    hangup = getattr(signal, 'SIGHUP', None)
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
     return [number for number in numbers if signal.getsignal(number) is not None]
 
 

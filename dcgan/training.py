@@ -15,6 +15,7 @@ from dcgan.checkpoints import (
     has_training_state,
     meta_graph,
     newest_checkpoint,
+    next_batch,
     restore,
     step_of,
     write_meta,
@@ -133,15 +134,12 @@ class TrainingState:
             int(has_gauss),
             gauss,
         )
-        self.counter, self.epoch = int(stored['counter']), int(stored['epoch'])
-        # older versions left the end of an epoch as it is
-        images, size = min(stored['order'].size, train_size), len(stored['sample_z'])
-        if stored['batch'] >= images // max(1, size):
-            self.epoch, stored['batch'] = self.epoch + 1, 0
+        self.counter = int(stored['counter'])
+        self.epoch, batch = next_batch(stored, train_size)
         where = f'after iteration {self.counter}, in epoch {self.epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
-            self.batch = int(stored['batch'])
+            self.batch = batch
             self.order = stored['order']
             self.sample_z = stored['sample_z']
             self.sample_files = stored['sample_files']

@@ -1,0 +1,190 @@
+"""Which run a command line means: checkpoint folders of their own, unfinished runs."""
+
+import json
+import os
+import shutil
+
+import pytest
+from conftest import ROOT, SMALL, run_in_process, write_images
+
+from dcgan.files import lock_folder
+
+TRAIN = ['--train', *SMALL, '--epoch', 1]
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder with two data sets, p and q, and the run out/a on p."""
+    workspace = tmp_path_factory.mktemp('workspace')
+    for name in 'pq':
+        write_images(workspace / 'data' / name, count=16)
+    passed(run_in_process(*TRAIN, '--dataset', 'p', '--out_name', 'a', cwd=workspace))
+    return workspace
+
+
+@pytest.fixture
+def checkpoints(workspace, tmp_path):
+    """A folder that holds the checkpoint of the run a, and nothing else."""
+    for path in (workspace / 'out' / 'a' / 'checkpoint').glob('model*'):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def elsewhere(workspace, tmp_path):
+    """The flags of a run on p whose checkpoints and samples lie elsewhere."""
+    flags = ['--checkpoint_dir', tmp_path / 'ckpt', '--sample_dir', tmp_path / 'grids']
+    args = [*TRAIN, '--dataset', 'p', *flags, '--out_name', tmp_path.name]
+    passed(run_in_process(*args, cwd=workspace))
+    return flags
+
+
+def passed(result):
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def failed(result):
+    """The one line of an error."""
+    assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
+    assert result.stderr.startswith('main.py: ')
+    return result.stderr
+
+
+# --checkpoint_dir as a run of its own
+
+
+@pytest.mark.parametrize('is_relative', [False, True])
+def test_folder_with_a_checkpoint_is_the_run(is_relative, workspace, checkpoints):
+    folder = os.path.relpath(checkpoints, workspace) if is_relative else checkpoints
+    result = passed(run_in_process('--checkpoint_dir', folder, cwd=workspace))
+    assert f'Run {checkpoints}, iteration 2' in result.stdout
+    assert len(list((checkpoints / 'samples').glob('test_*.png'))) == 1
+    assert not list((workspace / 'out' / 'a' / 'samples').glob('test_*.png'))
+
+
+def test_samples_of_such_a_run_go_to_sample_dir(workspace, checkpoints):
+    folder = checkpoints / 'pictures'
+    args = ['--checkpoint_dir', checkpoints, '--sample_dir', folder]
+    passed(run_in_process(*args, cwd=workspace))
+    assert len(list(folder.glob('test_*.png'))) == 1
+
+
+def test_flags_beside_the_checkpoint_are_used(workspace, checkpoints):
+    flags = json.loads((workspace / 'out' / 'a' / 'FLAGS.json').read_text())
+    flags['z_dist'] = 'normal01'
+    (checkpoints / 'FLAGS.json').write_text(json.dumps(flags))
+    result = passed(run_in_process('--checkpoint_dir', checkpoints, cwd=workspace))
+    assert "'z_dist': 'normal01'" in result.stdout
+    assert len(list((checkpoints / 'samples').glob('test_*.png'))) == 1
+
+
+def test_checkpoint_folder_of_a_run_means_that_run(workspace):
+    folder = workspace / 'out' / 'a' / 'checkpoint'
+    result = passed(run_in_process('--checkpoint_dir', folder, '--gif', cwd=workspace))
+    assert f'Run {workspace}/out/a, iteration 2' in result.stdout
+
+
+@pytest.mark.parametrize('case', ['cond28', 'rgb64'])
+def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case, tmp_path):
+    shutil.copytree(ROOT / 'tests' / 'golden' / case / 'checkpoint', tmp_path / 'c')
+    result = passed(run_in_process('--checkpoint_dir', tmp_path / 'c', cwd=tmp_path))
+    sizes = {'cond28': ("'z_dim': 20", 28), 'rgb64': ("'z_dim': 20", 64)}[case]
+    assert sizes[0] in result.stdout
+    assert f"'output_height': {sizes[1]}" in result.stdout
+
+
+def test_empty_absolute_folder_is_named(workspace, tmp_path):
+    result = run_in_process('--checkpoint_dir', tmp_path, cwd=workspace)
+    assert f'{tmp_path}: no checkpoint found' in failed(result)
+
+
+# Checkpoints and samples elsewhere
+
+
+def test_run_with_folders_elsewhere_goes_on_from_anywhere(workspace, elsewhere):
+    folder, grids = elsewhere[1], elsewhere[3]
+    (grids.parent / 'cwd').mkdir()
+    cwd = grids.parent / 'cwd'
+    result = passed(run_in_process('--dataset', 'p', *elsewhere, cwd=cwd))
+    assert f'Run {workspace}/out/{grids.parent.name}, iteration 2' in result.stdout
+    args = [*TRAIN, '--dataset', 'p', *elsewhere, '--epoch', 2]
+    result = passed(run_in_process(*args, cwd=cwd))
+    assert 'Resuming after iteration 2, in epoch 1, batch 0' in result.stdout
+    names = {path.name for path in grids.iterdir()}
+    assert {'train_00000002.png', 'train_00000004.png'} <= names
+    assert (folder / 'model.b8-4.index').exists() and not list(cwd.iterdir())
+
+
+@pytest.mark.parametrize('other', [['--out_name', 'new'], ['--dataset', 'q']])
+def test_checkpoints_of_another_run_are_not_continued(other, workspace, elsewhere):
+    before = {path: path.read_bytes() for path in elsewhere[1].iterdir()}
+    result = run_in_process(*TRAIN, '--dataset', 'p', *elsewhere, *other, cwd=workspace)
+    message = failed(result)
+    assert f'{elsewhere[1]}: holds checkpoints of the run ' in message
+    assert 'of dataset p; choose another --checkpoint_dir' in message
+    assert {path: path.read_bytes() for path in elsewhere[1].iterdir()} == before
+    assert not (workspace / 'out' / 'new').exists()
+
+
+def test_checkpoints_of_another_model_are_not_continued(workspace, elsewhere):
+    args = [*TRAIN, '--dataset', 'p', *elsewhere, '--output_height', 32]
+    message = failed(run_in_process(*args, cwd=workspace))
+    assert f'{elsewhere[1]}/model.b8-2 has ' in message and '--output_height' in message
+
+
+def test_checkpoint_folder_elsewhere_is_locked(workspace, elsewhere):
+    unlock = lock_folder(str(elsewhere[1]))
+    try:
+        args = [*TRAIN, '--dataset', 'p', *elsewhere]
+        message = failed(run_in_process(*args, cwd=workspace))
+    finally:
+        unlock()
+    assert f'main.py: {elsewhere[1]}: ' in message and 'is training this run' in message
+
+
+# Unfinished runs
+
+
+def test_unfinished_run_of_these_settings_is_named(workspace, tmp_path):
+    args = [*TRAIN, '--dataset', 'p', '--out_dir', tmp_path, '--learning_rate', 0.001]
+    passed(run_in_process(*args, '--out_name', 'my run', cwd=workspace))
+    result = passed(run_in_process(*args, '--epoch', 2, cwd=workspace))
+    line = "unfinished, after 1 of 2 epochs: --out_name 'my run' continues it"
+    assert line in result.stdout
+    unlike = [['--dataset', 'q'], ['--z_dim', 7], ['--learning_rate', 0.1]]
+    for changes in [*unlike, ['--epoch', 1]]:
+        result = passed(run_in_process(*args, '--epoch', 2, *changes, cwd=workspace))
+        assert 'is unfinished' not in result.stdout, changes
+
+
+def test_run_that_is_being_trained_is_not_named(workspace, tmp_path):
+    args = [*TRAIN, '--dataset', 'p', '--out_dir', tmp_path]
+    passed(run_in_process(*args, '--out_name', 'busy', cwd=workspace))
+    unlock = lock_folder(str(tmp_path / 'busy'))
+    try:
+        result = passed(run_in_process(*args, '--epoch', 2, cwd=workspace))
+    finally:
+        unlock()
+    assert 'is unfinished' not in result.stdout
+
+
+# Folders that cannot be written
+
+
+UNWRITABLE = [  # arguments, and the flag that chooses another folder
+    (['--train', '--dataset', 'p', '--out_dir', 'file/out'], '--out_dir'),
+    (['--train', '--dataset', 'p', '--sample_dir', 'PATH/file'], '--sample_dir'),
+    (['--train', '--dataset', 'p', '--checkpoint_dir', 'PATH/file'], '--checkpoint'),
+    (['--train', '--dataset', 'digits', '--data_dir', 'file'], '--data_dir'),
+    (['--dataset', 'p', '--sample_dir', 'PATH/file/samples'], '--sample_dir'),
+    (['--out_name', 'a', '--visualize', '--sample_dir', 'PATH/file'], '--sample_dir'),
+]
+
+
+@pytest.mark.parametrize('args, flag', UNWRITABLE)
+def test_folder_that_cannot_be_written_names_its_flag(args, flag, workspace):
+    (workspace / 'file').write_text('')
+    args = [str(arg).replace('PATH', str(workspace)) for arg in args]
+    message = failed(run_in_process(*args, cwd=workspace))
+    assert 'cannot be written (' in message and f'choose another {flag}' in message
