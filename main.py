@@ -22,10 +22,11 @@ import types
 
 from dcgan import startup
 
+HANDLERS = {}  # of signals, from before
 if __name__ == '__main__':
     # importing TensorFlow takes seconds; nothing is to be saved yet, so end at once
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, startup.exit_at_once)
+        HANDLERS[number] = signal.signal(number, startup.exit_at_once)
 
 startup.import_tensorflow()
 
@@ -33,19 +34,20 @@ startup.import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import devices, runs, samples, settings, signals
+from dcgan import devices, runs, samples, settings, signals, usage
 from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
 from dcgan.files import error_line, expand_path
 from dcgan.images import ignore_pillow_warnings
 from dcgan.labels import PARTITIONS
-from dcgan.usage import help_text
 from model import DCGAN
 from utils import show_all_variables, visualize
 
 tf.disable_eager_execution()
 flags = tf.app.flags
 FLAGS = flags.FLAGS
+if __name__ == '__main__':
+    usage.forget_flags(FLAGS)  # of an earlier run in this interpreter, by %run
 
 # sections of --help, each by its first flag
 GROUPS = {
@@ -208,9 +210,7 @@ flags.DEFINE_string(
 flags.DEFINE_boolean('separate_images', False, 'Also write a file for each sample')
 flags.DEFINE_boolean('npz', False, 'Also write samples, labels and z as arrays')
 
-OWN_FLAGS = [
-    flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])
-]
+OWN_FLAGS = usage.own_flags(FLAGS, sys.modules[__name__])
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
 # arguments of DCGAN that are flags of the same name
 ARGUMENTS = [
@@ -238,10 +238,10 @@ def use(config):
         y_dim, c_dim = settings.prepare_training(config, FLAGS)
     else:
         y_dim, c_dim, path = settings.find_run(config, FLAGS)
+    devices.repeat_results(config.seed)
     if config.seed is not None:
         random.seed(config.seed)
         np.random.seed(config.seed)
-        devices.repeat_results(config.seed)
     with (
         contextlib.closing(runs.RunLocks()) as locks,
         tf.Session(config=devices.session_config()) as sess,
@@ -320,15 +320,16 @@ def run(argv=None):
     """
     arguments = sys.argv if argv is None else argv
     if {'-h', '-help', '--help', '--helpshort'} & set(arguments[1:]):
-        print(help_text(__doc__, FLAGS, OWN_FLAGS, GROUPS))
+        print(usage.help_text(__doc__, FLAGS, OWN_FLAGS, GROUPS))
         sys.exit()
-    for number in signals.stop_signals():
+    handlers = {n: signal.getsignal(n) for n in signals.stop_signals()}
+    for number in handlers:
         signal.signal(number, signals.interrupt)
     threading.excepthook = startup.report_thread_error
     startup.escape_output()
     ignore_pillow_warnings()
     try:
-        tf.app.run(main, arguments)
+        tf.app.run(main, usage.todays_arguments(arguments, FLAGS))
     except (UserError, OSError, flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()
@@ -336,6 +337,9 @@ def run(argv=None):
     except Interrupted as interrupted:
         print(f'main.py: {interrupted}', file=sys.stderr)
         sys.exit(128 + interrupted.number)
+    finally:  # a notebook goes on
+        for number, handler in {**handlers, **HANDLERS}.items():
+            signal.signal(number, handler)
 
 
 if __name__ == '__main__':

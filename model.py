@@ -30,6 +30,7 @@ from ops import (
     deconv2d,
     linear,
     lrelu,
+    merged_momenta,
     relu,
     to_float32,
 )
@@ -124,9 +125,11 @@ class DCGAN:
         None: where TensorFlow sees a GPU. **dataset_options are further arguments of
         datasets.ImageSet (partition, bbox, cache, num_workers).
 
-        Raises UserError for settings or data that cannot work.
+        Raises UserError for settings or data that cannot work, and in a graph that has
+        a DCGAN already.
         """
         self.sess = sess
+        self._check_graph()
         self.batch_size, self.sample_num = batch_size, sample_num
         self.output_height, self.output_width = output_height, output_width
         self.y_dim, self.z_dim, self.c_dim = y_dim, z_dim, c_dim
@@ -167,6 +170,14 @@ class DCGAN:
         # (state, settings, iteration), built by the first call of train()
         self._training = None
         self.build_model()
+
+    def _check_graph(self):
+        names = ('generator/', 'discriminator/')
+        if any(v.name.startswith(names) for v in tf.global_variables()):
+            raise UserError(
+                'this graph has a DCGAN already; build each one in a tf.Graph() of its '
+                'own'
+            )
 
     def _check_data(self, name):
         if len(self.data) < self.batch_size:
@@ -526,18 +537,6 @@ class DCGAN:
             self.sess, self.saver, self.variables, checkpoint_dir, step, path
         )
         return (False, 0) if path is None else (True, step_of(path))
-
-
-def merged_momenta(m):
-    """Momenta of two updates, real and fake, that equal three: fake, real, fake.
-
-    Three updates of an average a, with the statistics r of real and f of fake images,
-    leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f.  Two, with momenta p and q,
-    leave  p q a + (1 - p) q r + (1 - q) f.  Hence q = 1 - (1 - m) (1 + m^2) and
-    p = m^3 / q.
-    """
-    q = 1 - (1 - m) * (1 + m**2)
-    return m**3 / q, q
 
 
 def conv_out_size_same(size, stride):

@@ -165,6 +165,18 @@ class batch_norm:
             return tf.identity(images)
 
 
+def merged_momenta(m):
+    """Momenta of two updates, real and fake, that equal three: fake, real, fake.
+
+    Three updates of an average a, with the statistics r of real and f of fake images,
+    leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f.  Two, with momenta p and q,
+    leave  p q a + (1 - p) q r + (1 - q) f.  Hence q = 1 - (1 - m) (1 + m^2) and
+    p = m^3 / q.
+    """
+    q = 1 - (1 - m) * (1 + m**2)
+    return m**3 / q, q
+
+
 def to_float32(x):
     """x as float32, of any shape."""
     return tf.cast(x, tf.float32)

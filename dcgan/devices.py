@@ -9,7 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled
+from tensorflow.python.framework.config import (
+    disable_op_determinism,
+    is_op_determinism_enabled,
+)
 
 from dcgan.errors import UserError, short_reason
 
@@ -142,13 +145,17 @@ def xla_function(function: Callable) -> Callable:
     return tf.function(compiled, jit_compile=True, autograph=False)
 
 
-def repeat_results(seed: int) -> None:
+def repeat_results(seed: int | None) -> None:
     """Let every op of this process give the same result each time; seed TensorFlow.
 
-    Some kernels of GPUs add up in a different order each time, and are faster so.
+    Some kernels of GPUs add up in a different order each time, and are faster so. Seed
+    None: give up what an earlier call in this process has set.
     """
-    tf.set_random_seed(seed)
-    tensorflow.config.experimental.enable_op_determinism()
+    if seed is not None:
+        tf.set_random_seed(seed)
+        tensorflow.config.experimental.enable_op_determinism()
+    elif is_op_determinism_enabled():
+        disable_op_determinism()
 
 
 def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:

@@ -1,8 +1,75 @@
-"""The text of main.py --help."""
+"""The flags of main.py as a whole: their help, and what becomes of them."""
 
+import itertools
+import shlex
 import textwrap
 
+from dcgan.errors import UserError, printable
+
 WIDTH, INDENT = 88, 6
+# flags of older versions of the original, and what they are called today
+OLD_SWITCHES = {'is_train': 'train', 'is_crop': 'crop'}
+OLD_VALUES = {
+    'image_size': 'input_height',
+    'output_size': 'output_height',
+    'options': 'visualize_option',
+    'c_dim': 'grayscale',
+}
+BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+_defined: list[str] = []  # names of flags that main.py has defined as a script
+
+
+def own_flags(flags, module) -> list[str]:
+    """The names of the flags that a module has defined, in their order."""
+    names = [flag.name for flag in flags.get_key_flags_for_module(module)]
+    if module.__name__ == '__main__':
+        _defined.extend(names)
+    return names
+
+
+def forget_flags(flags) -> None:
+    """Forget the flags of main.py, so that it can run again in one interpreter."""
+    while _defined:
+        delattr(flags, _defined.pop())
+
+
+def todays_arguments(arguments: list[str], flags) -> list[str]:
+    """Arguments in which flags of older versions of the original have today's names.
+
+    If there are any, prints the whole command in today's words. Raises UserError for a
+    value that such a flag cannot have, and for `False` after one of today's switches.
+    """
+    for switch, value in itertools.pairwise(arguments):
+        name = switch.lstrip('-')
+        if value.lower() == 'false' and name in flags and flags[name].boolean:
+            raise UserError(
+                f'{switch} {value}: a switch takes no value, give --no{name}'
+            )
+    todays, rest, is_mnist = [], list(arguments), 'mnist' in ' '.join(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, has_value, value = argument.lstrip('-').partition('=')
+        is_negated = name.startswith('no') and name[2:] in OLD_SWITCHES
+        name = name[2:] if is_negated else name
+        if not argument.startswith('-') or name not in {*OLD_SWITCHES, *OLD_VALUES}:
+            todays.append(argument)
+            continue
+        is_switch = name in OLD_SWITCHES
+        if not has_value and rest and (not is_switch or rest[0].lower() in BOOLEANS):
+            value = rest.pop(0)
+        if is_switch:
+            is_on = BOOLEANS.get(value.lower(), True) and not is_negated
+            todays.append(f'--{"" if is_on else "no"}{OLD_SWITCHES[name]}')
+        elif name != 'c_dim':
+            todays.append(f'--{OLD_VALUES[name]}={value}')
+        elif value not in ('1', '3'):
+            raise UserError(f'--c_dim {value}: images have 3 channels or, gray, 1')
+        elif value == '1' and not is_mnist:
+            todays.append('--grayscale')
+    if todays != list(arguments):
+        command = shlex.join(['main.py', *todays[1:]])
+        print(f' [*] Flags have other names today: {printable(command)}', flush=True)
+    return todays
 
 
 def help_text(doc: str, flags, names: list[str], groups: dict[str, str]) -> str:

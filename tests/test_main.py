@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ from tensorflow.python.framework.config import (
     is_op_determinism_enabled,
 )
 
+import main
 from dcgan import digits, runs
 from dcgan.devices import (
     has_bfloat16,
@@ -42,6 +44,7 @@ from dcgan.devices import (
 from dcgan.files import write_json
 from dcgan.idx import idx_summary, read_idx
 from dcgan.startup import report_thread_error
+from dcgan.usage import todays_arguments
 
 # the line of an iteration: (iteration, epoch, batch)
 LINE = re.compile(
@@ -284,7 +287,9 @@ def test_output_height_resizes_idx_images(workspace):
         (['--z_dist', 'uniform'], 'normal01|uniform_signed|uniform_unsigned'),
         (['--batch_size', 0], '--batch_size=0'),
         (['--output_height', '-4'], '--output_height=-4'),
-        (['--crop', 'False'], "'False' is not a flag"),
+        (['--crop', 'False'], '--crop False: a switch takes no value, give --nocrop'),
+        (['--dataset', 'set', 'False'], "'False' is not a flag"),
+        (['--c_dim', '4'], '--c_dim 4: images have 3 channels or, gray, 1'),
         (['--datset', 'mnist'], "'--datset' is not a flag"),
     ],
 )
@@ -653,3 +658,68 @@ def test_names_that_a_terminal_cannot_show_are_escaped(workspace, run_copy):
     )
     assert result.returncode == 0 and result.stderr == b''
     assert rb'Run ' in result.stdout and rb'\udce9' in result.stdout
+
+
+# Flags of older versions of the original
+
+
+@pytest.mark.parametrize(
+    'old, todays',
+    [
+        ('--is_train True --is_crop=False', '--train --nocrop'),
+        ('--is_train --is_crop --dataset x', '--train --crop --dataset x'),
+        ('--nois_train --is_crop False', '--notrain --nocrop'),
+        ('--image_size 96 --output_size=48', '--input_height=96 --output_height=48'),
+        ('--c_dim 3 --options 1', '--visualize_option=1'),
+        ('--c_dim=1 --dataset x', '--grayscale --dataset x'),
+        ('--c_dim=1 --dataset mnist', '--dataset mnist'),
+        ('--train True --dataset is_train', '--train True --dataset is_train'),
+    ],
+)
+def test_old_flags_have_names_of_today(old, todays, capsys):
+    arguments = todays_arguments(['main.py', *old.split()], main.FLAGS)
+    assert arguments == ['main.py', *todays.split()]
+    line = f'[*] Flags have other names today: main.py {todays}\n'
+    assert (line in capsys.readouterr().out) == (old != todays)
+
+
+def test_commands_of_old_tutorials_work(workspace):
+    folder = ['--dataset', 'set', '--out_name', 'tutorial']
+    train = ['--is_train', 'True', '--epoch', '1', *map(str, SMALL[:4]), *folder]
+    result = run_in_process(*train, '--output_size', 16, cwd=workspace)
+    assert result.returncode == 0 and '[*] Trained: ' in result.stdout
+    use = ['--is_train', 'False', '--is_crop', 'True', '--visualize', 'True']
+    result = run_in_process(*use, '--options', 0, *folder, cwd=workspace)
+    assert result.returncode == 0 and 'tutorial/samples/test_' in result.stdout
+
+
+# More than once in an interpreter
+
+TWICE = """
+import runpy, sys
+for args in {runs!r}:
+    sys.argv = ['main.py', *args]
+    try:
+        runpy.run_path({script!r}, run_name='__main__')
+    except SystemExit as end:
+        assert not end.code, end.code
+import signal
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_main_works_twice_in_one_interpreter(workspace):
+    train = ['--train', '--dataset', 'set', *map(str, SMALL), '--epoch', '1']
+    runs = [[*train, '--seed', '1', '--out_name', 'first'], train]
+    runs.append(['--dataset', 'set', '--out_name', 'first'])
+    code = TWICE.format(runs=runs, script=str(ROOT / 'main.py'))
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=workspace,
+        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('[*] Trained: ') == 2
+    assert '[*] Run ./out/first, iteration ' in result.stdout

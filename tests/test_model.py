@@ -739,3 +739,9 @@ def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
     assert order == order_of_two
     # normal01 takes random numbers of two words, for a batch of 6 and z of 5 dimensions
     assert position_of_two < position
+
+
+def test_a_graph_holds_one_dcgan(make_dcgan):
+    make_dcgan()
+    with pytest.raises(UserError, match=r'this graph has a DCGAN already.*tf\.Graph\('):
+        make_dcgan()
