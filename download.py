@@ -4,6 +4,7 @@ python download.py mnist      28x28 digits (LeCun, Cortes, Burges), to data/mnis
 python download.py celebA     202,599 faces (Liu et al., 2015), to data/celebA
 python download.py lsun       rooms and outdoors (Yu et al., 2015), to data/lsun
 python download.py digits     70,000 drawn digits in place of MNIST; no network needed
+python download.py check NAME   decode all images of data/NAME; name those that fail
 
 An interrupted download continues where it stopped when the command is run again.
 """
@@ -21,6 +22,8 @@ import zlib
 from collections.abc import Iterable
 
 from dcgan import transfers
+from dcgan.datasets import open_dataset
+from dcgan.decoding import usable_cores
 from dcgan.digits import make_digits
 from dcgan.errors import UserError
 from dcgan.files import (
@@ -30,7 +33,9 @@ from dcgan.files import (
     require_writable,
     write_json,
 )
+from dcgan.idx import idx_summary
 from dcgan.images import ignore_pillow_warnings, open_image
+from dcgan.listing import class_folders, has_images, require_folder
 from dcgan.transfers import (
     find_or_download,
     is_complete_zip,
@@ -83,18 +88,39 @@ LSUN_CATEGORIES = (
     'restaurant',
     'tower',
 )
+DATASETS = ('mnist', 'celebA', 'lsun', 'digits')
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; `args` defaults to that of the process."""
+    args = parse_arguments(args)
+    data_dir = expand_path(args.data_dir)
+    if args.datasets[0] == 'check':
+        check_sets(data_dir, args.datasets[1:], args.input_fname_pattern)
+        return
+    require_writable(data_dir, 'choose another --data_dir')
+    for name in args.datasets:
+        if name == 'mnist':
+            fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
+        elif name == 'celebA':
+            fetch_celeba(data_dir, args.mirror)
+        elif name == 'lsun':
+            fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
+        else:
+            make_digits(data_dir)
+
+
+def parse_arguments(args: list[str] | None) -> argparse.Namespace:
+    """The arguments of the command line. Ends the process where they do not fit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         'datasets',
         nargs='+',
-        choices=['mnist', 'celebA', 'lsun', 'digits'],
-        help='data sets to download or, for digits, to draw',
+        metavar='NAME',
+        help='mnist, celebA, lsun: data sets to download; digits: to draw; or "check" '
+        'and the names of folders in the data folder',
     )
     parser.add_argument(
         '--data_dir',
@@ -117,7 +143,17 @@ def main(args: list[str] | None = None) -> None:
         type=int,
         help='maximum number of lsun images to export (default: all)',
     )
+    parser.add_argument(
+        '--input_fname_pattern',
+        help='for "check": only the files that match this glob, such as **/*.png',
+    )
     args = parser.parse_args(args)
+    is_check = args.datasets[0] == 'check'
+    unknown = [name for name in args.datasets if name not in DATASETS]
+    if unknown and not is_check:
+        parser.error(f'{unknown[0]!r} is none of {", ".join(DATASETS)}')
+    if is_check and len(args.datasets) == 1:
+        parser.error('check: which data set? Give the name of its folder')
     if args.limit is not None and args.limit < 1:
         parser.error('--limit must be positive')
     if args.mirror and '://' not in args.mirror:
@@ -125,20 +161,7 @@ def main(args: list[str] | None = None) -> None:
             f'--mirror {args.mirror} is not a URL: it must begin with http:// or '
             'https://'
         )
-    data_dir = expand_path(args.data_dir)
-    require_writable(data_dir, 'choose another --data_dir')
-    for name in args.datasets:
-        if name == 'mnist':
-            fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
-        elif name == 'celebA':
-            fetch_celeba(data_dir, args.mirror)
-        elif name == 'lsun':
-            fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
-        else:
-            make_digits(data_dir)
-
-
-# Folders
+    return args
 
 
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
@@ -178,6 +201,42 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
 
 
 # MNIST
+
+
+def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
+    """Decode all images of data sets; print for each which ones cannot be used.
+
+    Images in class folders are found without a pattern. Those above ten are named in
+    the file NAME.unusable.txt in data_dir. Raises UserError at the end if a set has
+    more of them than training leaves out.
+    """
+    bad_sets = []
+    for name in names:
+        folder = os.path.normpath(os.path.join(data_dir, name))
+        sizes = idx_summary(folder)
+        if sizes:
+            contents = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
+            print(f' [*] {folder}: {contents.contents}, all can be used', flush=True)
+            continue
+        require_folder(folder)
+        is_flat = pattern or has_images(folder)
+        data = open_dataset(
+            *(folder, pattern, (8, 8), (8, 8), False, False),
+            by_class=not is_flat and bool(class_folders(folder)),
+            num_workers=usable_cores(),
+        )
+        data.find_unusable()
+        line = f'all {len(data)} images can be used'
+        if data.unusable:
+            line = data.name_unusable(f'{folder}.unusable.txt')
+        print(f' [{"!" if data.unusable else "*"}] {folder}: {line}', flush=True)
+        if len(data.unusable) > data.tolerated:
+            bad_sets.append(name)
+    if bad_sets:
+        raise UserError(
+            f'training would end on {", ".join(bad_sets)}: more than 1% of the images '
+            'cannot be used; fix or remove them'
+        )
 
 
 def fetch_mnist(

@@ -35,6 +35,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan import devices, runs, samples, settings, signals, usage
+from dcgan.datasets import UnusableImages
+from dcgan.decoding import usable_cores
 from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
 from dcgan.files import error_line, expand_path
@@ -116,6 +118,12 @@ flags.DEFINE_enum(
     'CelebA images to use, by list_eval_partition.txt',
 )
 flags.DEFINE_boolean('bbox', False, 'Crop CelebA images by list_bbox_celeba.txt')
+flags.DEFINE_string(
+    'background',
+    '',
+    'Color under transparent pixels, such as white or #20a0ff; default: alpha is '
+    'dropped, so that they show what lies under them',
+)
 flags.DEFINE_boolean(
     'crop', False, 'Use the center of each image, --input_height x --input_width'
 )
@@ -139,7 +147,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     'num_workers',
-    min(4, devices.usable_cores()),
+    min(4, usable_cores()),
     'Processes that decode images ahead of training; 0 decodes in the main process',
     lower_bound=0,
 )
@@ -223,12 +231,24 @@ ARGUMENTS = [
     'gfc_dim',
 ]
 ARGUMENTS += ['dfc_dim', 'max_to_keep', 'checkpoint_dir', 'sample_dir', 'out_dir']
-ARGUMENTS += ['precision', 'xla', 'partition', 'bbox', 'cache', 'num_workers']
+ARGUMENTS += [
+    'precision',
+    'xla',
+    'partition',
+    'bbox',
+    'cache',
+    'num_workers',
+    'background',
+]
 
 
 def main(argv):
-    with tf.Graph().as_default():  # main() may run again in one interpreter
-        use(read_flags(argv))
+    config = read_flags(argv)
+    try:
+        with tf.Graph().as_default():  # main() may run again in one interpreter
+            use(config)
+    except UnusableImages as error:
+        raise error.name_all(config.out_dir) from error
 
 
 def use(config):

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import PIL
 
-from dcgan.decoding import Workers, decode_images, image_shape
+from dcgan.decoding import Decoded, Workers, decode_images, image_shape
 from dcgan.errors import UserError, printable
 from dcgan.files import (
     atomic_path,
@@ -23,10 +23,14 @@ from dcgan.files import (
     progress_bar,
     relative_path,
     stem,
+    write_bytes,
 )
 from dcgan.idx import IdxSet, idx_pairs
+from dcgan.images import parse_color
 from dcgan.labels import in_partition, read_list
 from dcgan.listing import class_names, find_images, require_folder
+
+MAX_NAMED = 10  # images that are named in an error message; more are named in a file
 
 
 @runtime_checkable
@@ -74,6 +78,34 @@ class Dataset(Protocol):
         """End the processes that decode images, if there are any."""
 
 
+class UnusableImages(UserError):
+    """More than 1% of the images of a data set, an ImageSet, cannot be used."""
+
+    def __init__(self, data: 'ImageSet'):
+        names = sorted(data.unusable)[:MAX_NAMED]
+        super().__init__(
+            f'{len(data.unusable)} of {len(data)} images cannot be used, which is more '
+            f'than 1%; fix or remove them, such as {printable(", ".join(names))}'
+        )
+        self.data = data
+
+    def name_all(self, folder: str) -> UserError:
+        """Look through the rest of the set; the error that names all such images.
+
+        Those above ten are in the file unusable.txt in `folder`.
+        """
+        note = self.note and f'; {self.note}'
+        print_line(
+            ' [!] More than 1% of the images cannot be used'
+            f'{note}; looking through the rest'
+        )
+        self.data.find_unusable()
+        path = os.path.join(folder, 'unusable.txt')
+        error = UserError(self.data.name_unusable(path))
+        error.note = self.note
+        return error
+
+
 class ImageSet:
     """Images of a folder, decoded when they are needed, or ahead of time. A Dataset.
 
@@ -84,6 +116,7 @@ class ImageSet:
     bbox         crop to the bounding boxes in CelebA's list
     cache        keep the decoded images in a file in the folder, also for other runs
     num_workers  processes that decode the next batches; 0: decode in this process
+    background   color under transparent pixels, such as white; '': alpha is dropped
     options      keyword arguments of `load_image` for all images
 
     The order is shuffled on construction and for each epoch, each time from the sorted
@@ -92,8 +125,8 @@ class ImageSet:
     An image that cannot be used is reported once, and replaced by a later one of the
     same epoch. The choice does not depend on `cache` and `num_workers`.
 
-    Raises UserError if more than 1% of the images cannot be used, or if no file
-    matches.
+    Raises UnusableImages if more than 1% of the images cannot be used, UserError if no
+    file matches.
     """
 
     reshuffles = True
@@ -107,8 +140,11 @@ class ImageSet:
         bbox: bool = False,
         cache: bool = False,
         num_workers: int = 0,
+        background: str = '',
         **options,
     ):
+        if background:
+            options['background'] = parse_color(background)
         self.options = options
         self.c_dim = image_shape(options)[2]
         names = class_names(folder) if by_class else None
@@ -122,6 +158,7 @@ class ImageSet:
         self.contents = f'{len(self)} images'
         if by_class:
             self._assign_labels(folder, names)
+        self.name, self.noted = os.path.basename(folder), set()
         self.unusable = {}  # path: reason
         self.workers = Workers(num_workers, options)
         self.cache = None
@@ -170,11 +207,11 @@ class ImageSet:
     def first_usable(self, count: int) -> np.ndarray:
         """Indices of the first `count` images of the epoch, unusable ones replaced."""
         indices = self.order[:count]
-        return self._replace(count, indices, *self._decode(indices))[1]
+        return self._replace(count, indices, self._decode(indices))[1]
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Images, uint8 [count, h, w, c_dim], and labels [count], if there are any."""
-        return self._with_labels(*self._replace(0, indices, *self._decode(indices)))
+        return self._with_labels(*self._replace(0, indices, self._decode(indices)))
 
     def batches(
         self, size: int, number: int, first: int = 0
@@ -183,24 +220,23 @@ class ImageSet:
         ends = range((first + 1) * size, (number + 1) * size, size)
         chunks = [self.order[end - size : end] for end in ends]
         for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
-            yield self._with_labels(*self._replace(end, indices, *decoded))
+            yield self._with_labels(*self._replace(end, indices, decoded))
 
     def _with_labels(self, images, indices):
         return images, None if self.labels is None else self.labels[indices]
 
     def _decode(self, indices):
-        """Images of these files, and {position: reason} of those that failed."""
+        """The images of these files, Decoded."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
         images, failures = pixels[indices], {}
         for position, index in enumerate(indices) if failed else ():
             if index in failed:  # try again: the file may be readable now
-                (images[position],), failure = decode_images(
-                    self._jobs([index]), self.options
-                )
-                failures.update({position: failure[0]} if failure else {})
-        return images, failures
+                again = decode_images(self._jobs([index]), self.options)
+                images[position] = again.images[0]
+                failures.update(zip([position], again.failures.values()))
+        return Decoded(images, failures, set())
 
     def _decode_ahead(self, chunks):
         """An iterator of what `_decode` returns for each of these arrays of indices."""
@@ -211,22 +247,29 @@ class ImageSet:
     def _jobs(self, indices):
         return [(self.files[i], self.boxes[i]) for i in indices]
 
-    def _replace(self, end, indices, images, failures):
+    def _replace(self, end, indices, decoded):
         """Replace failures by the usable images that follow `end` in the epoch.
 
         Returns (images, indices).
         """
-        indices = indices.copy()
-        following = itertools.cycle(np.roll(self.order, -end)) if failures else ()
-        for position, reason in failures.items():
+        images, indices = decoded.images, indices.copy()
+        self._report_notes(decoded.notes)
+        following = itertools.cycle(np.roll(self.order, -end))
+        for position, reason in decoded.failures.items():
             self._report_unusable(indices[position], reason)
             for index in following:
-                image, failed = self._decode([index])
-                if not failed:
-                    images[position], indices[position] = image[0], index
+                other = self._decode([index])
+                if not other.failures:
+                    images[position], indices[position] = other.images[0], index
                     break
-                self._report_unusable(index, failed[0])
+                self._report_unusable(index, other.failures[0])
         return images, indices
+
+    def _report_notes(self, notes):
+        """Print each note once for the set."""
+        for note in sorted(notes - self.noted):
+            print_line(f' [*] {self.name}: {note}')
+        self.noted |= notes
 
     def _report_unusable(self, index, reason):
         """Print why an image is left out. Raises UserError if there are too many."""
@@ -236,12 +279,40 @@ class ImageSet:
         self.unusable[path] = reason
         count = len(self.unusable)
         print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
-        if count > len(self) / 100:
-            paths = printable(', '.join(sorted(self.unusable)))
-            raise UserError(
-                f'{count} of {len(self)} images cannot be used, which is more than 1%; '
-                f'fix or remove them: {paths}'
-            )
+        if count > self.tolerated:
+            raise UnusableImages(self)
+
+    @property
+    def tolerated(self) -> int:
+        """How many images may be left out: 1%."""
+        return len(self) // 100
+
+    def find_unusable(self) -> None:
+        """Decode all images, with a progress bar; `unusable` then has all reasons."""
+        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
+        with (
+            contextlib.closing(self.workers),
+            progress_bar('check', len(self), ' images') as bar,
+        ):
+            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+                for position, reason in decoded.failures.items():
+                    self.unusable[self.files[indices[position]]] = reason
+                bar.update(len(indices))
+
+    def name_unusable(self, path: str) -> str:
+        """A line that names the images that cannot be used: above ten, in a file."""
+        names = sorted(self.unusable)
+        line = f'{len(names)} of {len(self)} images cannot be used'
+        if len(names) > self.tolerated:
+            line += ', which is more than 1%'
+        if len(names) <= MAX_NAMED:
+            return f'{line}; fix or remove them: {printable(", ".join(names))}'
+        rows = []
+        for name in names:
+            reason = self.unusable[name].removeprefix(f'{name}: ')
+            rows.append(f'{name}\t{printable(reason)}\n')
+        write_bytes(path, os.fsencode(''.join(rows)))
+        return f'{line}; fix or remove those in {printable(path)}'
 
     def _open_cache(self, folder, settings):
         """Open the cache file, and build it first if there is none.
@@ -289,12 +360,12 @@ class ImageSet:
             progress_bar('cache', len(self), ' images') as bar,
         ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
-                images, failures = decoded
-                for position, reason in failures.items():
+                self._report_notes(decoded.notes)
+                for position, reason in decoded.failures.items():
                     self._report_unusable(indices[position], reason)
                     all_failed.append(int(indices[position]))
-                file.write(images.data)
-                bar.update(len(images))
+                file.write(decoded.images.data)
+                bar.update(len(indices))
             file.write(json.dumps(all_failed).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -332,8 +403,8 @@ def open_dataset(
     output_size        (height, width) of the images, in pixels
     input_size         (height, width) of the center crop, in pixels, if `crop` is set
     pattern, by_class  see ImageSet
-    dataset_options    further arguments of ImageSet: partition, bbox, cache and
-                       num_workers
+    dataset_options    further arguments of ImageSet: partition, bbox, cache,
+                       num_workers and background
 
     Only the output size applies to IDX files. Raises UserError if the folder is missing
     or holds no usable data.

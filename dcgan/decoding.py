@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,26 +36,39 @@ def image_shape(options: dict) -> tuple[int, int, int]:
     return options['resize_height'], options['resize_width'], channels
 
 
+def usable_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # this system does not have the call
+        return os.cpu_count() or 1
+
+
+class Decoded(NamedTuple):
+    """What `decode_images` returns."""
+
+    images: np.ndarray  # uint8 [n, h, w, c]; 0 where an image cannot be used
+    failures: dict[int, str]  # {position: reason} of images that cannot be used
+    notes: set[str]  # lines on what the user may not expect of these images
+
+
 def decode_images(
     jobs: Sequence[tuple[str, Sequence[int] | None]], options: dict
-) -> tuple[np.ndarray, dict[int, str]]:
+) -> Decoded:
     """Load images.
 
     jobs     (path, box) pairs; `load_image` explains the box
     options  keyword arguments of `load_image` for all of them
-
-    Returns the images, uint8 [n, h, w, c], and {position: reason} of those that cannot
-    be used, which are 0 in the array.
     """
     images = np.empty((len(jobs), *image_shape(options)), np.uint8)
-    failures = {}
+    failures, notes = {}, set()
     for position, (path, box) in enumerate(jobs):
         try:
-            image = load_image(path, box=box, **options)
+            image = load_image(path, box=box, notes=notes, **options)
             images[position] = image.reshape(images.shape[1:])
         except UserError as error:
             images[position], failures[position] = 0, str(error)
-    return images, failures
+    return Decoded(images, failures, notes)
 
 
 class Workers:
@@ -72,7 +86,7 @@ class Workers:
         self.count, self.options = count, options
         self.processes = []
 
-    def map(self, batches: Iterable[Sequence]) -> Iterator[tuple]:
+    def map(self, batches: Iterable[Sequence]) -> Iterator[Decoded]:
         """Yield decode_images(jobs, options) for each batch of jobs, in order.
 
         Starts the processes if they are not running. Reads ahead by at most two batches

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import os
 import timeit
 from collections.abc import Callable
 
@@ -14,19 +13,12 @@ from tensorflow.python.framework.config import (
     is_op_determinism_enabled,
 )
 
+from dcgan.decoding import usable_cores
 from dcgan.errors import UserError, short_reason
 
 PRECISIONS = ('float32', 'tf32', 'bfloat16')
 # the compute capability of the first GPUs with matrix units for tf32 and bfloat16
 FAST_CAPABILITY = (8, 0)
-
-
-def usable_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # this system does not have the call
-        return os.cpu_count() or 1
 
 
 def has_gpu() -> bool:

@@ -2,7 +2,15 @@
 
 
 class UserError(ValueError):
-    """An error that the user can fix. Its text is one line that says how."""
+    """An error that the user can fix. Its text is one line that says how.
+
+    note  what else the user has to know, added to the text: what was saved
+    """
+
+    note: str = ''
+
+    def __str__(self) -> str:
+        return '; '.join(filter(None, [super().__str__(), self.note]))
 
 
 class Interrupted(KeyboardInterrupt):

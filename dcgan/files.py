@@ -29,10 +29,48 @@ SECONDS_PER_DAY = 24 * 60 * 60
 def glob_files(folder: str, pattern: str) -> list[str]:
     """Paths of the files, but not the folders, in `folder` that match a glob pattern.
 
-    The pattern may contain **, which also searches subfolders.
+    The pattern may contain **, which also searches subfolders: each folder once,
+    whatever links lead to it.
     """
-    found = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
-    return [path for path in found if not os.path.isdir(path)]
+    head, stars, tail = (f'/{pattern}/').partition('/**/')
+    if not stars:
+        found = glob.glob(os.path.join(glob.escape(folder), pattern))
+        return [path for path in found if not os.path.isdir(path)]
+    roots = glob.glob(os.path.join(glob.escape(folder), head[1:]))
+    found = {}
+    for path in all_folders(sorted(roots, key=os.path.islink)):
+        found.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
+    return list(found)
+
+
+def all_folders(roots: list[str]) -> Iterator[str]:
+    """Yield folders and all folders in them, each once, but not hidden ones.
+
+    Where links lead to a folder, too, its shortest path is yielded.
+    """
+    seen, level = set(), [path for path in roots if os.path.isdir(path)]
+    while level:
+        new = {}
+        for path in level:
+            new.setdefault(os.path.realpath(path), path)
+        new = {real: path for real, path in new.items() if real not in seen}
+        seen.update(new)
+        yield from new.values()
+        level = [
+            os.path.join(path, name)
+            for path in new.values()
+            for name in _visible_folders(path)
+        ]
+
+
+def _visible_folders(folder):
+    """Sorted names of the folders in a folder, links last."""
+    try:
+        with os.scandir(folder) as entries:
+            folders = [e for e in entries if e.is_dir() and not e.name.startswith('.')]
+    except OSError:  # it cannot be read
+        return []
+    return [e.name for e in sorted(folders, key=lambda e: (e.is_symlink(), e.name))]
 
 
 def stem(path: str) -> str:

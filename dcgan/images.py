@@ -8,13 +8,18 @@ from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from dcgan.errors import UserError
 from dcgan.files import atomic_path, write_errors
 
 # errors of the disk, or a lack of memory or file descriptors: the file may be good
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+
+TRANSPARENT = (
+    'images with transparent pixels show what lies under them, as in the original; '
+    '--background white lays them on a color'
+)
 
 
 def imread(path: str, grayscale: bool = False) -> np.ndarray:
@@ -34,12 +39,22 @@ def ignore_pillow_warnings() -> None:
     warnings.filterwarnings('ignore', module='PIL')
 
 
-def open_image(path: str | BinaryIO, grayscale: bool = False) -> Image.Image:
+def open_image(
+    path: str | BinaryIO,
+    grayscale: bool = False,
+    background: tuple[int, int, int] | None = None,
+    notes: set[str] | None = None,
+) -> Image.Image:
     """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
+
+    background  color under transparent pixels, as (red, green, blue) in 0 to 255;
+                None: alpha is dropped, so that they show what lies under them
+    notes       a set that gets lines on what the user may not expect of this image
 
     Raises UserError for a file that is not a readable image, OSError if the disk fails
     or the process has too many open files, and MemoryError.
     """
+    notes = set() if notes is None else notes
     try:
         with Image.open(path) as image:
             # Pillow itself only warns at this limit, and refuses at twice the limit
@@ -49,29 +64,79 @@ def open_image(path: str | BinaryIO, grayscale: bool = False) -> Image.Image:
                     f'{path}: larger than {limit} pixels, possibly a decompression '
                     'bomb; scale it down or remove it'
                 )
-            # Pillow reads 16 bits of these formats as mode I, too
-            is_16_bit = image.format in ('PNG', 'PPM')
-            is_black = image.mode == 'F' and image.getextrema()[1] <= 1
-            if (image.mode == 'I' and not is_16_bit) or is_black:
-                raise UserError(
-                    f'{path}: 32-bit grayscale is not supported; convert the image to '
-                    '8 or 16 bits'
-                )
-            if image.mode.startswith('I'):  # 16 bits, which Pillow would clip at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if grayscale:
-                return image.convert('RGB').convert('F')
-            if image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}:
+            if image.mode == 'F' or image.mode.startswith('I'):
+                image = to_bytes(image, notes)
+            has_metadata = image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}
+            if has_metadata and not grayscale:
                 # skipped for a JPEG without metadata: it is slow even with no effect
                 ImageOps.exif_transpose(image, in_place=True)
             image.load()  # before the file is closed
-            return image if image.mode == 'RGB' else image.convert('RGB')
+            if image.mode not in ('RGB', 'L') or 'transparency' in image.info:
+                image = on_background(image, background, notes)
+            image = image if image.mode == 'RGB' else image.convert('RGB')
+            return image.convert('F') if grayscale else image
     except (UserError, MemoryError):
         raise
     except Exception as error:  # Pillow raises nearly anything for a corrupt file
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
             raise OSError(error.errno, error.strerror, path) from error
         raise UserError(f'{path}: not a readable image ({error})') from error
+
+
+def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
+    """Convert gray of 16 or 32 bits to 8 bits, mode L, by what its values span.
+
+    Integers keep their 8 upper bits, of the 8, 10, 12, 14 or 16 that they need; floats
+    from 0 to 1 are multiplied by 255, those up to 255 are cut. Other values are scaled
+    so that the lowest becomes 0 and the highest 255. Raises ValueError for values that
+    are not finite.
+    """
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError('it holds values that are not finite')
+    low, high = values.min(), values.max()
+    is_float = image.mode == 'F'
+    if low < 0 or high > (255 if is_float else 65535):
+        notes.add(
+            'gray images of other ranges are scaled, each from its own, to 8 bits'
+        )
+        return Image.fromarray(bytescale(values.astype(np.float64)))
+    if is_float and high <= 1:
+        notes.add('gray images of floats from 0 to 1 are scaled to 8 bits')
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if is_float:
+        return image
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+    if bits < 16:
+        notes.add(f'gray images of {bits} bits in a wider type are read as such')
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def on_background(
+    image: Image.Image, background: tuple[int, int, int] | None, notes: set[str]
+) -> Image.Image:
+    """Lay an image that has transparent pixels on a color, or note that it has them."""
+    if not image.has_transparency_data or (not background and TRANSPARENT in notes):
+        return image
+    rgba = image.convert('RGBA')
+    if rgba.getchannel('A').getextrema()[0] == 255:
+        return image
+    if not background:
+        notes.add(TRANSPARENT)
+        return image
+    base = Image.new('RGBA', image.size, background)
+    base.alpha_composite(rgba)
+    return base
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """(red, green, blue) of a color, such as white or #20a0ff. UserError if unknown."""
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UserError(
+            f'--background {text!r}: not a color; give one such as white or #20a0ff'
+        ) from error
 
 
 def bytescale(x: np.ndarray) -> np.ndarray:
@@ -146,6 +211,8 @@ def load_image(
     crop: bool = True,
     grayscale: bool = False,
     box: Sequence[int] | None = None,
+    background: tuple[int, int, int] | None = None,
+    notes: set[str] | None = None,
 ) -> np.ndarray:
     """Read an image, crop it, stretch its contrast and resize it.
 
@@ -154,12 +221,13 @@ def load_image(
     crop                         False: use the whole image
     box                          (x, y, width, height) in pixels: crop to this box
                                  instead of the center; (): the image has no box
+    background, notes            see `open_image`
 
     Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`, without the 3.
     Raises UserError for a file that is not a readable image, and for a missing box or
     one outside the image.
     """
-    image = open_image(path, grayscale)
+    image = open_image(path, grayscale, background, notes)
     if box is not None:
         image = box_crop(image, box) if box else None
         if image is None:

@@ -11,6 +11,17 @@ from dcgan.errors import UserError
 from dcgan.files import glob_files, relative_path
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+CONVERSIONS = {  # of files that Pillow cannot read, by their endings
+    '.heic': 'convert them to JPEG, as by "magick mogrify -format jpg *.heic"',
+    '.heif': 'convert them to JPEG, as by "magick mogrify -format jpg *.heif"',
+    '.avif': 'install Pillow 11.3 or newer, which reads AVIF',
+    '.svg': 'draw them as PNG, as by "magick mogrify -format png *.svg"',
+    '.npy': 'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")',
+    '.npz': 'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")',
+    '.zip': 'unpack them',
+    '.gz': 'unpack them',
+    '.tar': 'unpack them',
+}
 # files and folders that no one means as images: hidden ones, and those of systems
 JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
 
@@ -36,7 +47,27 @@ def find_images(
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
+    if '/' not in (pattern or '') and not classes:
+        name_nested(folder, files)
     return sorted(files)
+
+
+def name_nested(folder: str, files: Sequence[str]) -> None:
+    """Print how many images of the same types the subfolders of a folder hold."""
+    endings = {os.path.splitext(path)[1].lower() for path in files}
+    endings &= set(Image.registered_extensions())
+    nested = [
+        path
+        for path in glob_files(folder, '*/**')
+        if os.path.splitext(path)[1].lower() in endings and not is_junk(folder, path)
+    ]
+    if nested:
+        pattern = f'**/*{os.path.splitext(nested[0])[1]}'
+        print(
+            f' [!] {folder}: {count_extensions(nested)} in subfolders are not used; '
+            f"for them, too, set --input_fname_pattern '{pattern}'",
+            flush=True,
+        )
 
 
 def any_case(pattern: str) -> str:
@@ -50,15 +81,16 @@ def any_case(pattern: str) -> str:
 
 def without_junk(folder: str, files: Sequence[str]) -> list[str]:
     """The files, without those that systems leave in folders; prints how many."""
-    kept = [
-        path
-        for path in files
-        if not JUNK.search(relative_path(path, folder).replace(os.sep, '/'))
-    ]
+    kept = [path for path in files if not is_junk(folder, path)]
     if len(kept) < len(files):
         count = len(files) - len(kept)
         print(f' [*] {folder}: {count} files of the system are left out', flush=True)
     return kept
+
+
+def is_junk(folder: str, path: str) -> bool:
+    """Whether a file in a folder is one that no one means as an image."""
+    return bool(JUNK.search(relative_path(path, folder).replace(os.sep, '/')))
 
 
 def default_images(folder: str) -> list[str]:
@@ -86,23 +118,42 @@ def default_images(folder: str) -> list[str]:
 
 def count_extensions(paths: Iterable[str]) -> str:
     """How many files have each extension, for example '3 *.png, 1 *.bmp'."""
-    counts = collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
-    return ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
+    return _list_counts(
+        collections.Counter(f'*{os.path.splitext(path)[1]}' for path in paths)
+    )
 
 
 def suggest_pattern(folder: str) -> str:
     """The end of an error message: the images in a folder, and a pattern for them."""
-    counts, known = collections.Counter(), Image.registered_extensions()
-    for path, _, names in os.walk(folder):
-        extensions = [os.path.splitext(name)[1] for name in names]
-        nested = '' if path == folder else '**/'
-        counts.update(f'{nested}*{e}' for e in extensions if e.lower() in known)
+    counts, others = collections.Counter(), collections.Counter()
+    known = Image.registered_extensions()
+    for path in glob_files(folder, '**'):
+        if is_junk(folder, path):
+            continue
+        extension = os.path.splitext(path)[1]
+        nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
+        kinds = counts if extension.lower() in known else others
+        kinds[f'{nested}*{extension}'] += 1
     if not counts:
-        return ', and the folder holds no other images'
-    found = ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
+        return ', and the folder holds no other images' + _conversions(others)
+    found = _list_counts(counts)
     most = counts.most_common(1)[0][0]
     classes = ' or, if the folders are classes, --conditional' if '/' in most else ''
     return f"; the folder holds {found}: try --input_fname_pattern '{most}'{classes}"
+
+
+def _conversions(counts):
+    """What a folder without images holds, and how it becomes images."""
+    if not counts:
+        return ''
+    endings = {os.path.splitext(pattern)[1].lower() for pattern in counts}
+    ways = [way for ending, way in CONVERSIONS.items() if ending in endings]
+    advice = '; '.join(ways) or 'convert them to PNG or JPEG'
+    return f', only {_list_counts(counts)}: {advice}'
+
+
+def _list_counts(counts):
+    return ', '.join(f'{n} {pattern}' for pattern, n in counts.most_common())
 
 
 def require_folder(folder: str) -> None:
@@ -114,12 +165,24 @@ def require_folder(folder: str) -> None:
         )
 
 
-def class_names(folder: str) -> list[str]:
-    """Sorted names of the folders in a folder. Raises UserError if there are none."""
-    require_folder(folder)
+def has_images(folder: str) -> bool:
+    """Whether a folder has files of IMAGE_EXTENSIONS, not counting its subfolders."""
+    return any(
+        path.lower().endswith(IMAGE_EXTENSIONS) for path in glob_files(folder, '*')
+    )
+
+
+def class_folders(folder: str) -> list[str]:
+    """Sorted names of the folders in a folder, without those that are no classes."""
     with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.is_dir())
-    names = [name for name in names if not JUNK.search(name)]
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    return [name for name in names if not JUNK.search(name)]
+
+
+def class_names(folder: str) -> list[str]:
+    """The class_folders of a data set. Raises UserError if there are none."""
+    require_folder(folder)
+    names = class_folders(folder)
     if not names:
         raise UserError(
             f'{folder}: has no class folders; --conditional needs one for each class'

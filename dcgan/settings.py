@@ -41,13 +41,13 @@ MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
 MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
-TRAINING_FLAGS += ['partition', 'bbox', 'crop', 'cache', 'max_to_keep', 'sample_freq']
-TRAINING_FLAGS += ['ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
+TRAINING_FLAGS += ['partition', 'bbox', 'background', 'crop', 'cache', 'max_to_keep']
+TRAINING_FLAGS += ['sample_freq', 'ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
 # those that make a difference to what is learned
 RESULT_FLAGS = [name for name in MODEL_FLAGS if name != 'dataset']
 RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pattern']
 RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
-RESULT_FLAGS += ['crop', 'precision']
+RESULT_FLAGS += ['background', 'crop', 'precision']
 
 
 def prepare_training(config, flags):
@@ -110,8 +110,8 @@ def count_classes(config, folder, labelled):
         raise UserError('--conditional and --unconditional exclude each other')
     if not labelled:
         return len(class_names(folder)) if config.conditional else None
-    for name in ('bbox', 'grayscale', 'partition'):
-        if getattr(config, name) not in (False, 'all'):
+    for name in ('bbox', 'grayscale', 'partition', 'background'):
+        if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')
     return None if config.unconditional else labelled[2]
 

@@ -228,8 +228,8 @@ class Training:
         note = self._save_completed() if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
-        if note and isinstance(error, UserError):
-            raise UserError(f'{error}; {note}') from error
+        if isinstance(error, UserError):
+            error.note = note
 
     def _save_completed(self):
         """Save what was completed before an error ends training; returns a note of it.

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, run, write_idx_set, write_images
 from PIL import Image
 
 import download
@@ -610,3 +611,60 @@ def test_make_digits_accepts_files_of_a_faster_process(tmp_path, monkeypatch):
     make_digits(str(tmp_path), counts=(40, 10))
     assert idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
     assert [path.name for path in tmp_path.iterdir()] == ['digits']
+
+
+# check
+
+
+@pytest.mark.parametrize('is_by_class', [False, True])
+def test_check_names_images_that_cannot_be_used(is_by_class, tmp_path):
+    folder = tmp_path / 'data' / 'cats'
+    for name in ('a', 'b') if is_by_class else ('',):
+        write_images(folder / name, count=12)
+        (folder / name / '003.png').write_text('<html>')
+    paths = sorted(str(path.relative_to(tmp_path)) for path in folder.rglob('003.png'))
+    result = run('download.py', 'check', 'cats', cwd=tmp_path)
+    line = f'{len(paths)} of {12 * len(paths)} images cannot be used, which is more'
+    assert line in result.stdout and ', '.join(paths) in result.stdout
+    assert result.returncode == 1 and result.stderr.splitlines()[-1] == (
+        'download.py: training would end on cats: more than 1% of the images cannot be '
+        'used; fix or remove them'
+    )
+
+
+def test_check_names_above_ten_images_in_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_images('data/cats', count=20)
+    for i in range(11):
+        Path(f'data/cats/{i:03d}.png').write_bytes(b'')
+    with pytest.raises(UserError, match='training would end on cats'):
+        download.main(['check', 'cats', '--input_fname_pattern', '*.png'])
+    assert 'those in data/cats.unusable.txt' in capsys.readouterr().out
+    rows = Path('data/cats.unusable.txt').read_text().splitlines()
+    assert [row.split('\t')[0] for row in rows] == [
+        f'data/cats/{i:03d}.png' for i in range(11)
+    ]
+    assert all('not a readable image' in row.split('\t')[1] for row in rows)
+
+
+def test_check_passes_good_sets(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_images('data/cats', count=101)
+    Path('data/cats/003.png').write_bytes(b'')
+    write_images('data/dogs', count=3)
+    os.makedirs('data/shapes')
+    write_idx_set('data/shapes')
+    download.main(['check', 'cats', 'dogs', 'shapes'])
+    out = capsys.readouterr().out
+    assert (
+        '1 of 101 images cannot be used; fix or remove them: data/cats/003.png' in out
+    )
+    assert 'data/dogs: all 3 images can be used' in out
+    assert 'data/shapes: 40 images in 4 classes' in out
+
+
+@pytest.mark.parametrize('args', [['check'], ['check', 'none'], ['cats'], []])
+def test_check_needs_names_of_data_sets(args, tmp_path):
+    result = run('download.py', *args, cwd=tmp_path)
+    assert result.returncode and 'Traceback' not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith('download.py: ')

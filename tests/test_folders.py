@@ -111,6 +111,40 @@ def test_links_and_nested_folders_are_followed(tmp_path):
     assert len(dataset) == 6 and next(dataset.batches(6, 1))[0].shape == (6, 8, 8, 3)
 
 
+@pytest.mark.parametrize('pattern', ['**/*.png', '**', '*/**/*.png'])
+def test_each_file_counts_once_under_links_in_a_loop(pattern, tmp_path):
+    write_images(tmp_path / 'a' / 'deep', count=2)
+    for link, target in (('a/up', '..'), ('a/here', '.'), ('z', 'a'), ('b', 'a')):
+        (tmp_path / link).symlink_to(target)
+    assert len(open_set(tmp_path, pattern)) == 2
+
+
+@pytest.mark.parametrize('pattern', [None, '*.png'])
+def test_images_in_subfolders_are_counted_where_they_are_not_used(
+    pattern, tmp_path, capsys
+):
+    write_images(tmp_path, count=3)
+    write_images(tmp_path / 'a' / 'b', count=4)
+    write_images(tmp_path / '__MACOSX', count=1)
+    assert len(open_set(tmp_path, pattern)) == 3
+    line = (
+        '4 *.png in subfolders are not used; for them, too, set --input_fname_pattern'
+    )
+    assert f"{line} '**/*.png'" in capsys.readouterr().out
+    assert len(open_set(tmp_path, '**/*.png')) == 7
+    assert capsys.readouterr().out.count('in subfolders') == 0
+
+
+@pytest.mark.parametrize(
+    'ending, way', [('heic', 'mogrify -format jpg'), ('npy', 'fromarray'), ('x', 'PNG')]
+)
+def test_files_that_are_no_images_are_named_with_a_way_out(ending, way, tmp_path):
+    for i in range(3):
+        (tmp_path / f'{i}.{ending}').write_text('')
+    with pytest.raises(UserError, match=rf'only 3 \*\.{ending}: .*{way}'):
+        open_set(tmp_path)
+
+
 def test_folders_are_not_taken_for_images(tmp_path):
     write_images(tmp_path / 'deep', count=3, ending='jpg')
     (tmp_path / 'deep' / 'folder.jpg').mkdir()
@@ -598,3 +632,36 @@ def test_cache_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / '.cache').write_text('a file')
     with pytest.raises(UserError, match=r'\.cache: cannot be used .*; leave out --cac'):
         open_set(tmp_path, cache=True)
+
+
+# What is said of a set
+
+
+@pytest.mark.parametrize('options', [{}, {'num_workers': 2}, {'cache': True}])
+def test_what_is_unexpected_is_said_once_for_a_set(options, tmp_path, capsys):
+    for i in range(12):
+        pixels = np.full((8, 8), 4000 + i, np.uint16)
+        Image.fromarray(pixels).save(tmp_path / f'{i}.png')
+    Image.new('RGBA', (8, 8)).save(tmp_path / 'a.png')
+    Image.new('RGBA', (8, 8)).save(tmp_path / 'b.png')
+    dataset = open_set(tmp_path, **options)
+    all_batches(dataset, 7)
+    dataset.close()
+    out = capsys.readouterr().out
+    assert out.count('gray images of 12 bits') == 1
+    assert out.count('--background white') == 1
+    assert 'Image left out' not in out
+
+
+@pytest.mark.parametrize('options', [{}, {'num_workers': 2}, {'cache': True}])
+def test_background_is_laid_under_a_set(options, tmp_path):
+    for i in range(4):
+        Image.new('RGBA', (8, 8)).save(tmp_path / f'{i}.png')
+    dataset = open_set(tmp_path, background='white', **options)
+    images = all_batches(dataset)
+    dataset.close()
+    # the contrast of one color is stretched to black
+    assert images.max() == 0
+    Image.new('RGBA', (8, 8)).save(tmp_path / 'a.png')
+    with pytest.raises(UserError, match=r"--background 'whit': not a color"):
+        open_set(tmp_path, background='whit')

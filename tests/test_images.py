@@ -15,6 +15,7 @@ from PIL import Image
 import utils
 from dcgan.errors import UserError
 from dcgan.files import atomic_path, remove_leftovers
+from dcgan.images import open_image, parse_color
 
 pytestmark = pytest.mark.smoke
 
@@ -53,11 +54,80 @@ def test_16_bits_are_cut_to_8(tmp_path):
     assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_32_bit_grayscale_is_rejected(tmp_path):
-    levels = np.array([[0, 100, 255]], np.int32)
-    Image.fromarray(levels).save(tmp_path / 'a.tif')
-    with pytest.raises(UserError, match=r'a\.tif: 32-bit grayscale is not supported'):
+# values of gray files by their type, and what they are read as
+SPANS = [
+    (np.uint16, [0, 16, 4095], [0, 1, 255], '12 bits'),
+    (np.uint16, [0, 4, 1023], [0, 1, 255], '10 bits'),
+    (np.uint16, [0, 100, 255], [0, 100, 255], '8 bits'),
+    (np.uint16, [0, 256, 65535], [0, 1, 255], ''),
+    (np.int32, [0, 100, 255], [0, 100, 255], '8 bits'),
+    (np.int32, [0, 16, 4095], [0, 1, 255], '12 bits'),
+    (np.int32, [0, 256, 65535], [0, 1, 255], ''),
+    (np.int32, [-100, 0, 155], [0, 100, 255], 'of other ranges'),
+    (np.int32, [0, 100000, 255000], [0, 100, 255], 'of other ranges'),
+    (np.float32, [0, 0.2, 1], [0, 51, 255], 'floats from 0 to 1'),
+    (np.float32, [0, 100, 255], [0, 100, 255], ''),
+    (np.float32, [-1, 0, 1], [0, 128, 255], 'of other ranges'),
+    (np.float32, [3, 3, 3], [3, 3, 3], ''),
+    (np.int32, [0, 0, 0], [0, 0, 0], '8 bits'),
+]
+
+
+@pytest.mark.parametrize('dtype, values, expected, note', SPANS)
+def test_gray_is_read_by_what_its_values_span(dtype, values, expected, note, tmp_path):
+    path = str(tmp_path / ('a.png' if dtype == np.uint16 else 'a.tif'))
+    Image.fromarray(np.array([values], dtype)).save(path)
+    notes = set()
+    image = open_image(path, notes=notes)
+    assert image.mode == 'RGB'
+    assert np.asarray(image)[0, :, 0].tolist() == expected
+    assert len(notes) == bool(note) and note in ''.join(notes)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / 'a.tif')
+    with pytest.raises(UserError, match=r'a\.tif: .*values that are not finite'):
         utils.imread(str(tmp_path / 'a.tif'))
+
+
+def transparent(mode, folder):
+    """A file with a red pixel, and a green one that is not seen at all."""
+    pixels = np.array([[[255, 0, 0, 255], [0, 255, 0, 0]]], np.uint8)
+    image = Image.fromarray(pixels)
+    options = {}
+    if mode == 'P':
+        image, options = image.convert('RGB').quantize(2), {}
+        options = {'transparency': image.getpixel((1, 0))}
+    elif mode == 'RGB':
+        image, options = image.convert('RGB'), {'transparency': (0, 255, 0)}
+    path = str(folder / f'{mode}.png')
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'P', 'RGB'])
+def test_background_lies_under_transparent_pixels(mode, tmp_path):
+    path, notes = transparent(mode, tmp_path), set()
+    assert np.asarray(open_image(path))[0].tolist() == [[255, 0, 0], [0, 255, 0]]
+    image = open_image(path, background=parse_color('#0000ff'), notes=notes)
+    assert np.asarray(image)[0].tolist() == [[255, 0, 0], [0, 0, 255]] and not notes
+    gray = open_image(path, grayscale=True, background=(255, 255, 255))
+    assert gray.mode == 'F' and np.asarray(gray)[0, 1] == 255
+    open_image(path, notes=notes)
+    assert '--background white' in ''.join(notes)
+
+
+def test_half_transparent_pixels_are_mixed(tmp_path):
+    Image.new('RGBA', (2, 2), (0, 0, 0, 51)).save(tmp_path / 'a.png')
+    image = open_image(str(tmp_path / 'a.png'), background=(255, 255, 255))
+    assert np.asarray(image)[0, 0].tolist() == [204, 204, 204]
+
+
+def test_opaque_alpha_is_not_noted(tmp_path):
+    Image.new('RGBA', (2, 2), (1, 2, 3, 255)).save(tmp_path / 'a.png')
+    notes = set()
+    open_image(str(tmp_path / 'a.png'), notes=notes)
+    assert not notes
 
 
 def test_file_that_is_not_an_image_is_reported_by_name(tmp_path):
@@ -153,14 +223,6 @@ def test_16_bit_pgm_is_read(tmp_path):
     assert utils.imread(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_floats_from_0_to_1_are_rejected_instead_of_read_as_black(tmp_path):
-    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / 'a.tif')
-    with pytest.raises(UserError, match=r'a\.tif: 32-bit grayscale is not supported'):
-        utils.imread(str(tmp_path / 'a.tif'))
-    Image.fromarray(np.array([[0, 100, 255]], np.float32)).save(tmp_path / 'b.tif')
-    assert utils.imread(str(tmp_path / 'b.tif'))[0, :, 0].tolist() == [0, 100, 255]
-
-
 @pytest.mark.parametrize('has_renameat2', [True, False])
 def test_folder_is_replaced_with_and_without_an_atomic_swap(
     has_renameat2, tmp_path, monkeypatch
@@ -180,7 +242,7 @@ def test_folder_is_replaced_with_and_without_an_atomic_swap(
 
 def test_usable_cores_are_those_of_the_affinity():
     script = 'import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); '
-    script += 'from dcgan.devices import usable_cores; print(usable_cores())'
+    script += 'from dcgan.decoding import usable_cores; print(usable_cores())'
     result = subprocess.run(
         [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True
     )

@@ -64,14 +64,11 @@ def train_set(cwd, *args):
 def workspace(tmp_path_factory):
     """A working folder with three data sets.
 
-    `set` is labelled, `cats` are images, and `corrupt` are files that are not images.
+    `set` is labelled, `cats` are images.
     """
     workspace = tmp_path_factory.mktemp('workspace')
     write_idx_set(workspace / 'data' / 'set', count=20)
     write_images(workspace / 'data' / 'cats', count=9)
-    write_images(workspace / 'data' / 'corrupt', count=9)
-    for path in (workspace / 'data' / 'corrupt').iterdir():
-        path.write_text('corrupt')
     return workspace
 
 
@@ -278,7 +275,6 @@ def test_output_height_resizes_idx_images(workspace):
             ['--dataset', 'cats', '--train', '--partition', 'val'],
             'list_eval_partition.txt is missing, here and in',
         ),
-        (['--dataset', 'corrupt', '--train', *SMALL], '1 of 9 images cannot be used'),
         (['--dataset', 'set', '--z_dim', 9], 'g_h0_lin/Matrix [10, 1024]'),
         (
             ['--dataset', 'set', '--train', *SMALL, '--out_dir', 'data/set/f'],
@@ -658,6 +654,49 @@ def test_names_that_a_terminal_cannot_show_are_escaped(workspace, run_copy):
     )
     assert result.returncode == 0 and result.stderr == b''
     assert rb'Run ' in result.stdout and rb'\udce9' in result.stdout
+
+
+# Images that cannot be used
+
+
+@pytest.fixture(scope='module')
+def bad_set(workspace):
+    """The data set `bad`: 30 of 600 images are no images, all in the first epoch."""
+    write_images(workspace / 'data' / 'bad', count=600, size=(8, 8))
+    bad = sorted((workspace / 'data' / 'bad').iterdir())[::20]
+    for path in bad:
+        path.write_text('<html>')
+    return [str(path.relative_to(workspace)) for path in bad]
+
+
+BAD = ['--dataset', 'bad', '--train', *SMALL, '--epoch', 1, '--seed', 3]
+
+
+def test_too_many_bad_images_are_all_named_and_the_work_is_saved(bad_set, workspace):
+    result = run('main.py', *BAD, '--out_name', 'bad', cwd=workspace)
+    saved = re.search(
+        r'main.py: 30 of 600 images cannot be used, which is more than 1%; fix or '
+        r'remove those in \./out/bad/unusable\.txt; saved up to iteration (\d+)$',
+        result.stderr,
+    )
+    assert result.returncode == 1 and saved, result.stderr
+    assert 'check: 100%' in result.stderr
+    rows = (workspace / 'out' / 'bad' / 'unusable.txt').read_text().splitlines()
+    assert [row.split('\t')[0] for row in rows] == bad_set
+    name = f'model.b8-{saved[1]}.index'
+    assert (workspace / 'out' / 'bad' / 'checkpoint' / name).exists()
+
+
+def test_few_bad_images_are_named_in_the_message(workspace):
+    write_images(workspace / 'data' / 'few', count=40, size=(8, 8))
+    names = ['001.png', '020.png']
+    for name in names:
+        (workspace / 'data' / 'few' / name).write_text('<html>')
+    args = ['--dataset', 'few', *BAD[2:], '--cache', '--out_name', 'few']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1
+    assert '2 of 40 images cannot be used, which is more than 1%' in result.stderr
+    assert all(f'data/few/{name}' in result.stderr for name in names)
 
 
 # Flags of older versions of the original
