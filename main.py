@@ -212,6 +212,9 @@ flags.DEFINE_boolean('gif', False, 'Make an animation of the grids of the traini
 flags.DEFINE_integer(
     'generate_test_images', 100, 'Samples to draw, as one grid', lower_bound=1
 )
+flags.DEFINE_integer(
+    'sheet_images', samples.SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
+)
 flags.DEFINE_string(
     'label', '', 'Classes of the samples, such as 7 or 0,1,2; default: all'
 )

@@ -4,6 +4,7 @@ In every function here, `sess` is the TensorFlow session that holds the trained 
 and `dcgan` is the model.DCGAN whose sampler draws the images.
 """
 
+import contextlib
 import math
 import os
 import random
@@ -47,6 +48,7 @@ VISUALIZE_OPTIONS: tuple[str, ...] = (
     'classes',
     'arithmetic',
 )
+SHEET_IMAGES = 1024  # samples on a sheet, at most
 MAX_SAMPLES_PER_CALL = 256  # on a CPU, this is 10% faster than 64
 MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always allowed
 
@@ -109,15 +111,20 @@ def draw_batches(
     A batch has MAX_SAMPLES_PER_CALL images, or fewer if the images are large, but
     always at least dcgan.batch_size.
     """
-    pixels_per_image = dcgan.output_height * dcgan.output_width
-    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
-    count = max(dcgan.batch_size, affordable)
+    count = images_per_call(dcgan)
     for start in range(0, len(z), count):
         batch = slice(start, start + count)
         feed = {dcgan.z: z[batch]}
         if dcgan.y is not None:
             feed[dcgan.sampler_y] = one_hot(labels[batch], dcgan.y_dim)
         yield sess.run(dcgan.sampler_bytes if as_bytes else dcgan.sampler, feed)
+
+
+def images_per_call(dcgan) -> int:
+    """How many images are drawn at once, see `draw_batches`."""
+    pixels_per_image = dcgan.output_height * dcgan.output_width
+    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
+    return max(dcgan.batch_size, affordable)
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
@@ -143,9 +150,10 @@ def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
 def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     """Draw samples with z from the training distribution and write them to files.
 
-    test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples.
-    A conditional model draws the classes of config.label in turn, which gives each the
-    same number of samples. Two settings write more, under the same name without .png:
+    test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
+    or of the first config.sheet_images (1,024) of them. A conditional model draws the
+    classes of config.label in turn, which gives each the same number of samples. Two
+    settings write more, under the same name without .png:
 
     config.separate_images   a folder with one image file for each sample
     config.npz               an .npz file with three arrays: images (uint8 [n, h, w, c];
@@ -153,37 +161,96 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                              (integers [n], -1 if the model has no classes) and z
                              (float32 [n, z_dim])
 
+    The samples are not held in memory, so their number is limited by the disk only.
     The path of everything written is printed. Raises UserError for an invalid label or
     if a file cannot be written.
     """
-    count = config.generate_test_images
+    count, size = config.generate_test_images, images_per_call(dcgan)
     classes = parse_labels(config.label, dcgan.y_dim)
-    labels = np.full(count, -1) if classes is None else np.resize(classes, count)
-    z = gen_random(config.z_dist, (count, dcgan.z_dim)).astype(np.float32)
-    images = np.empty((count, *dcgan.sampler.shape[1:]), np.uint8)
-    with progress_bar('samples', count, ' images', delay=2) as bar:
-        for batch in draw_batches(sess, dcgan, z, labels, as_bytes=True):
-            images[bar.n : bar.n + len(batch)] = batch
-            bar.update(len(batch))
-    name = f'test_{utc_timestamp()}'
-    save_test_grid(images, f'{name}.png', sample_dir)
-    path = os.path.join(sample_dir, name)
+    chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
+    on_sheet = min(count, getattr(config, 'sheet_images', SHEET_IMAGES))
+    sheet = np.empty((on_sheet, *dcgan.sampler.shape[1:]), np.uint8)
+    path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
+    random_state = np.random.get_state()
+
+    def draw_z(chunk):
+        return gen_random(config.z_dist, (len(chunk), dcgan.z_dim)).astype(np.float32)
+
+    with (
+        npz_file(f'{path}.npz' if config.npz else None) as add_array,
+        progress_bar('samples', count, ' images', delay=2) as bar,
+    ):
+        with add_array('images', (count, *sheet.shape[1:]), np.uint8) as write:
+            for chunk in chunks:
+                z, labels = draw_z(chunk), _in_turn(classes, chunk)
+                (images,) = draw_batches(sess, dcgan, z, labels, as_bytes=True)
+                write(images)
+                seen = images[: max(0, on_sheet - chunk.start)]
+                sheet[chunk.start : chunk.start + len(seen)] = seen
+                if config.separate_images:
+                    _save_each(images, labels, chunk, path)
+                bar.update(len(images))
+        with add_array('labels', (count,), np.int64) as write:
+            for chunk in chunks:
+                write(_in_turn(classes, chunk))
+        if config.npz:  # draw the same z again
+            np.random.set_state(random_state)
+            with add_array('z', (count, dcgan.z_dim), np.float32) as write:
+                for chunk in chunks:
+                    write(draw_z(chunk))
+    save_test_grid(sheet, f'{os.path.basename(path)}.png', sample_dir)
+    if on_sheet < count:
+        limits = f'the first {on_sheet} of {count} samples; --sheet_images N shows N'
+        print(f' [*] It shows {limits}', flush=True)
     if config.separate_images:
-        for i, (image, label) in enumerate(zip(images, labels)):
-            suffix = '' if classes is None else f'_{label}'
-            pixels = np.squeeze(image, 2) if dcgan.c_dim == 1 else image
-            image_path = os.path.join(path, f'{i:05d}{suffix}.png')
-            save_image(Image.fromarray(pixels), image_path)
         print_path(f'{path}: {count} images')
     if config.npz:
-        npz_path = f'{path}.npz'
-        with (
-            write_errors(npz_path),
-            atomic_path(npz_path) as temporary,
-            open(temporary, 'wb') as file,
-        ):
-            np.savez(file, images=images, labels=labels, z=z)
-        print_path(npz_path)
+        print_path(f'{path}.npz')
+
+
+def _in_turn(classes, chunk):
+    """Labels of the samples with the indices `chunk`; -1 without classes."""
+    if classes is None:
+        return np.full(len(chunk), -1)
+    return classes[np.arange(chunk.start, chunk.stop) % len(classes)]
+
+
+def _save_each(images, labels, chunk, folder):
+    """Write images as {index}.png or, of a model with classes, {index}_{label}.png."""
+    for i, image, label in zip(chunk, images, labels):
+        suffix = '' if label < 0 else f'_{label}'
+        pixels = np.squeeze(image, 2) if image.shape[2] == 1 else image
+        save_image(
+            Image.fromarray(pixels), os.path.join(folder, f'{i:05d}{suffix}.png')
+        )
+
+
+@contextlib.contextmanager
+def npz_file(path: str | None) -> Iterator[Callable]:
+    """Write an .npz file atomically, whose arrays need not be in memory as a whole.
+
+    Yields a function (name, shape, dtype) -> context manager of a function that writes
+    the next rows of that array. Path None: they write nothing. Raises UserError if the
+    file cannot be written.
+    """
+    if path is None:
+        yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)
+        return
+
+    @contextlib.contextmanager
+    def add_array(name, shape, dtype):
+        with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
+            descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+            header = {'descr': descr, 'fortran_order': False, 'shape': shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            yield lambda rows: member.write(np.ascontiguousarray(rows, dtype).data)
+
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, 'w') as archive,
+    ):
+        yield add_array
 
 
 def save_test_grid(

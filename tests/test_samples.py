@@ -68,6 +68,43 @@ def test_generate_test_images_samples_are_drawn_whatever_the_batch_size(workspac
     assert (np.stack(images) == arrays['images']).all()
 
 
+def test_many_samples_are_the_same_and_the_sheet_has_few_of_them(workspace):
+    args = ['--npz', '--seed', 4, '--label', '1,3', '--generate_test_images']
+    few = np.load(run_main(workspace, 'set', *args, 9)[1])
+    result = run_in_process(
+        *('--dataset', 'set', *args, 600, '--sheet_images', 30), cwd=workspace
+    )
+    grid_path, npz = printed_paths(workspace, result)
+    assert 'It shows the first 30 of 600 samples; --sheet_images N' in result.stdout
+    assert Image.open(grid_path).size == (16 * 6, 16 * 6)
+    many = np.load(npz)
+    for name in ('images', 'labels', 'z'):
+        assert len(many[name]) == 600 and (many[name][:9] == few[name]).all()
+    assert len(np.unique(many['z'], axis=0)) == 600
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(workspace):
+    code = (
+        'import resource, sys, main\n'
+        'try:\n    main.run(sys.argv)\n'
+        'except SystemExit as end:\n    assert not end.code, end.code\n'
+        'print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)'
+    )
+    peaks = []
+    for count in (2000, 40000):  # of 768 bytes each, and 48 bytes of z
+        args = ['--dataset', 'cats', '--npz', '--generate_test_images', str(count)]
+        result = subprocess.run(
+            [sys.executable, '-c', code, *args],
+            cwd=workspace,
+            env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        peaks.append(int(result.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 15000  # kB, half of what the samples take
+
+
 def test_all_classes_are_drawn_equally_often(workspace):
     args = ['--generate_test_images', 20, '--npz', '--separate_images']
     _, folder, npz = run_main(workspace, 'set', *args)
