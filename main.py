@@ -109,6 +109,14 @@ flags.DEFINE_string(
     'types are used if there is no *.jpg',
 )
 flags.DEFINE_boolean('conditional', False, 'Each folder in the data set is a class')
+flags.DEFINE_string(
+    'attributes',
+    '',
+    "Attributes in CelebA's list, such as Male,Smiling: each combination is a class",
+)
+flags.DEFINE_string(
+    'labels', '', 'CSV file of classes, with a row `name,label` for each image'
+)
 flags.DEFINE_boolean('unconditional', False, 'Ignore the labels of IDX files')
 flags.DEFINE_boolean('grayscale', False, 'Read images as grayscale')
 flags.DEFINE_enum(
@@ -216,7 +224,9 @@ flags.DEFINE_integer(
     'sheet_images', samples.SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
 )
 flags.DEFINE_string(
-    'label', '', 'Classes of the samples, such as 7 or 0,1,2; default: all'
+    'label',
+    '',
+    'Classes of the samples, by number or name, such as 7 or 0,1,2; default: all',
 )
 flags.DEFINE_boolean('separate_images', False, 'Also write a file for each sample')
 flags.DEFINE_boolean('npz', False, 'Also write samples, labels and z as arrays')
@@ -224,25 +234,10 @@ flags.DEFINE_boolean('npz', False, 'Also write samples, labels and z as arrays')
 OWN_FLAGS = usage.own_flags(FLAGS, sys.modules[__name__])
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
 # arguments of DCGAN that are flags of the same name
-ARGUMENTS = [
-    *settings.SIZES,
-    'crop',
-    'batch_size',
-    'z_dim',
-    'gf_dim',
-    'df_dim',
-    'gfc_dim',
-]
-ARGUMENTS += ['dfc_dim', 'max_to_keep', 'checkpoint_dir', 'sample_dir', 'out_dir']
-ARGUMENTS += [
-    'precision',
-    'xla',
-    'partition',
-    'bbox',
-    'cache',
-    'num_workers',
-    'background',
-]
+ARGUMENTS = [*settings.SIZES, 'crop', 'batch_size', 'z_dim', 'max_to_keep']
+ARGUMENTS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim', 'precision', 'xla']
+ARGUMENTS += ['checkpoint_dir', 'sample_dir', 'out_dir', 'partition', 'bbox']
+ARGUMENTS += ['background', 'attributes', 'labels', 'cache', 'num_workers']
 
 
 def main(argv):

@@ -123,8 +123,7 @@ class DCGAN:
         layers of G, D and D_ and to their gradients; weights, moving averages, losses,
         optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
         None: where TensorFlow sees a GPU. **dataset_options are further arguments of
-        datasets.ImageSet (partition, bbox, cache, num_workers,
-        background).
+        datasets.ImageSet, such as partition, bbox and attributes.
 
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.

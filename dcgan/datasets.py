@@ -27,8 +27,8 @@ from dcgan.files import (
 )
 from dcgan.idx import IdxSet, idx_pairs
 from dcgan.images import parse_color
-from dcgan.labels import in_partition, read_list
-from dcgan.listing import class_names, find_images, require_folder
+from dcgan.labels import Classes, in_partition, read_list
+from dcgan.listing import find_images, require_folder
 
 MAX_NAMED = 10  # images that are named in an error message; more are named in a file
 
@@ -39,6 +39,7 @@ class Dataset(Protocol):
 
     c_dim        number of channels of its images
     classes      number of classes; None: the images have no labels
+    class_names  their names, if they are not just numbers; or None
     contents     a line that describes the data set to the user
     fingerprint  a number to recognize the same images by, when a run resumes
     order        int32 [len()], indices of the images in the order of this epoch; may
@@ -48,6 +49,7 @@ class Dataset(Protocol):
 
     c_dim: int
     classes: int | None
+    class_names: list[str] | None
     contents: str
     fingerprint: int
     order: np.ndarray
@@ -111,7 +113,10 @@ class ImageSet:
 
     pattern      a glob in the folder; None: *.jpg or, if there is no such file,
                  IMAGE_EXTENSIONS
-    by_class     label the images by class: each subfolder holds one class
+    by_class     label the images by class: each subfolder holds one class, unless one
+                 of the next two is given
+    attributes   classes are the combinations of these columns of CelebA's list
+    labels       classes are those of this CSV file, see labels.Classes
     partition    use one part of CelebA: train, val or test, by its list; or all
     bbox         crop to the bounding boxes in CelebA's list
     cache        keep the decoded images in a file in the folder, also for other runs
@@ -141,23 +146,25 @@ class ImageSet:
         cache: bool = False,
         num_workers: int = 0,
         background: str = '',
+        attributes: str = '',
+        labels: str = '',
         **options,
     ):
         if background:
             options['background'] = parse_color(background)
         self.options = options
         self.c_dim = image_shape(options)[2]
-        names = class_names(folder) if by_class else None
-        self.files = find_images(folder, pattern, names)
+        classes = Classes(folder, attributes, labels) if by_class else None
+        self.files = find_images(folder, pattern, classes and classes.folders())
         if partition != 'all':
             self.files = in_partition(self.files, partition, folder)
+        self.classes = self.labels = self.class_names = None
+        self.contents = f'{len(self)} images'
+        if by_class:
+            self._set_classes(classes)
         boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
         default_box = () if bbox else None  # of images that are not in the list
         self.boxes = [boxes.get(stem(path), default_box) for path in self.files]
-        self.classes = self.labels = None
-        self.contents = f'{len(self)} images'
-        if by_class:
-            self._assign_labels(folder, names)
         self.name, self.noted = os.path.basename(folder), set()
         self.unusable = {}  # path: reason
         self.workers = Workers(num_workers, options)
@@ -171,25 +178,13 @@ class ImageSet:
         self.fingerprint = zlib.crc32(os.fsencode(paths))
         self.shuffle()
 
-    def _assign_labels(self, folder, names):
-        """Set labels, classes and contents by the class folders `names`."""
-        label_of_class = {name: label for label, name in enumerate(names)}
-        class_of_file = [
-            relative_path(path, folder).split(os.sep)[0] for path in self.files
-        ]
-        for name in set(class_of_file) - set(names):
-            raise UserError(
-                f'{folder}: {name} is in no class folder; move it into one or remove it'
-            )
-        self.labels = np.array([label_of_class[name] for name in class_of_file])
-        self.classes = len(names)
-        counts = np.bincount(self.labels, minlength=len(names))
-        self.contents += ': ' + ', '.join(f'{n} {c}' for n, c in zip(counts, names))
-        if not counts.all():
-            raise UserError(
-                f'{folder}: a class has no images ({self.contents}); remove it, or '
-                "include subfolders with --input_fname_pattern '**/*.jpg'"
-            )
+    def _set_classes(self, classes):
+        """Label the images; leave out those that have no label."""
+        labels = classes.of(self.files)
+        self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
+        self.labels = labels[labels >= 0]
+        self.class_names, self.classes = classes.names, len(classes.names)
+        self.contents = classes.describe(labels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -403,8 +398,8 @@ def open_dataset(
     output_size        (height, width) of the images, in pixels
     input_size         (height, width) of the center crop, in pixels, if `crop` is set
     pattern, by_class  see ImageSet
-    dataset_options    further arguments of ImageSet: partition, bbox, cache,
-                       num_workers and background
+    dataset_options    further arguments of ImageSet: attributes, labels,
+                       partition, bbox, cache, num_workers and background
 
     Only the output size applies to IDX files. Raises UserError if the folder is missing
     or holds no usable data.

@@ -152,7 +152,7 @@ class IdxSet:
         self.fingerprint = zlib.crc32(self.labels)
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
-        self.classes = int(self.labels.max()) + 1
+        self.classes, self.class_names = int(self.labels.max()) + 1, None
         self.contents = f'{len(self)} images in {self.classes} classes: ' + ', '.join(
             f'{len(array)} in {prefix}' for prefix, array in zip(pairs, images)
         )

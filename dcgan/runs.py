@@ -20,8 +20,11 @@ from dcgan.files import (
     glob_files,
     lock_folder,
     timestamp,
+    write_bytes,
     write_json,
 )
+
+CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each line
 
 
 class RunLocks:
@@ -359,6 +362,33 @@ def _parse_recorded(flag, value):
         ) from error
 
 
+def class_names_in(run_dir: str) -> list[str]:
+    """The names of the classes that a run has learned; [] if they have only numbers."""
+    try:
+        with open(os.path.join(run_dir, CLASS_FILE), 'rb') as file:
+            return os.fsdecode(file.read()).splitlines()
+    except OSError:
+        return []
+
+
+def number_labels(label: str, names: list[str]) -> str:
+    """The value of --label with numbers in place of names of classes.
+
+    Raises UserError for what is neither, if there are names.
+    """
+    numbers = {name: str(number) for number, name in enumerate(names)}
+    labels = [part.strip() for part in label.split(',') if part.strip()]
+    known = {*numbers, *numbers.values()}
+    unknown = [part for part in labels if part not in known]
+    if names and unknown:
+        classes = ', '.join(f'{name} ({number})' for name, number in numbers.items())
+        raise UserError(
+            f'--label {printable(unknown[0])}: the classes of this model are '
+            f'{printable(classes)}'
+        )
+    return ','.join(numbers.get(part, part) for part in labels)
+
+
 def start_run(config, flags, dcgan, locks: RunLocks) -> None:
     """Make the folders and FLAGS.json of a run, and lock them.
 
@@ -383,6 +413,11 @@ def start_run(config, flags, dcgan, locks: RunLocks) -> None:
         os.makedirs(config.sample_dir, exist_ok=True)
         lock_run(config, locks)
         write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
+        names = dcgan.data.class_names
+        if names:
+            path = os.path.join(config.out_dir, CLASS_FILE)
+            write_bytes(path, os.fsencode('\n'.join(names)))
+            config.label = number_labels(config.label, names)
         if not is_inside(config.checkpoint_dir, config.out_dir):
             paths = {
                 name: os.path.abspath(getattr(config, name))

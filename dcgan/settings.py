@@ -17,15 +17,17 @@ from dcgan.checkpoints import (
 from dcgan.errors import UserError
 from dcgan.files import require_writable
 from dcgan.idx import idx_summary
-from dcgan.listing import class_names
+from dcgan.labels import Classes
 from dcgan.runs import (
     apply_recorded,
+    class_names_in,
     free_folder,
     given_run,
     has_settings,
     is_locked,
     is_of_dataset,
     newest_run,
+    number_labels,
     own_checkpoints,
     recorded_flags,
     recorded_folder,
@@ -42,12 +44,21 @@ MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
 TRAINING_FLAGS += ['partition', 'bbox', 'background', 'crop', 'cache', 'max_to_keep']
-TRAINING_FLAGS += ['sample_freq', 'ckpt_freq', 'G_img_sum', 'gif', 'precision', 'xla']
+TRAINING_FLAGS += [
+    'attributes',
+    'labels',
+    'sample_freq',
+    'ckpt_freq',
+    'G_img_sum',
+    'gif',
+    'precision',
+    'xla',
+]
 # those that make a difference to what is learned
 RESULT_FLAGS = [name for name in MODEL_FLAGS if name != 'dataset']
 RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pattern']
 RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
-RESULT_FLAGS += ['background', 'crop', 'precision']
+RESULT_FLAGS += ['background', 'crop', 'precision', 'attributes', 'labels']
 
 
 def prepare_training(config, flags):
@@ -106,11 +117,15 @@ def name_unfinished_run(config, flags):
 
 def count_classes(config, folder, labelled):
     """y_dim: the classes to learn, or None. UserError for flags that do not fit."""
-    if config.conditional and config.unconditional:
-        raise UserError('--conditional and --unconditional exclude each other')
+    ways = ('conditional', 'attributes', 'labels', 'unconditional')
+    given = [f'--{name}' for name in ways if getattr(config, name)]
+    if len(given) > 1:
+        raise UserError(f'{given[0]} and {given[1]} exclude each other')
     if not labelled:
-        return len(class_names(folder)) if config.conditional else None
-    for name in ('bbox', 'grayscale', 'partition', 'background'):
+        if config.unconditional or not given:
+            return None
+        return len(Classes(folder, config.attributes, config.labels).names)
+    for name in ('bbox', 'grayscale', 'partition', 'background', *ways[1:3]):
         if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')
     return None if config.unconditional else labelled[2]
@@ -130,6 +145,7 @@ def find_run(config, flags):
     y_dim, c_dim = checkpoint_dims(path)
     recorded = recorded or recorded_flags(run_dir) or model_settings(path)
     apply_recorded(config, flags, recorded, MODEL_FLAGS)
+    config.label = number_labels(config.label, class_names_in(run_dir))
     if draws(config, flags):
         require_writable(config.sample_dir, 'choose another --sample_dir')
     if any(getattr(config, name) for name in EXPORT_FLAGS):

@@ -762,3 +762,29 @@ def test_main_works_twice_in_one_interpreter(workspace):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('[*] Trained: ') == 2
     assert '[*] Run ./out/first, iteration ' in result.stdout
+
+
+# Other systems
+
+LACKING = """
+import os, signal, sys
+sys.modules['fcntl'] = None  # so that its import fails
+for module, names in (os, ['fork', 'sched_getaffinity']), (signal, ['SIGHUP']):
+    for name in names:
+        delattr(module, name)
+import main
+main.run(sys.argv)
+"""
+
+
+def test_main_needs_nothing_that_other_systems_lack(workspace):
+    args = ['--dataset', 'cats', '--train', *SMALL, '--epoch', 1, '--cache']
+    args += ['--num_workers', 1, '--out_name', 'lacking']
+    result = subprocess.run(
+        [sys.executable, '-c', LACKING, *map(str, args)],
+        cwd=workspace,
+        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0 and '[*] Trained: ' in result.stdout, result.stderr

@@ -1,0 +1,169 @@
+"""Classes of images by CelebA's attributes and by CSV files, on the command line."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import SMALL, read_checkpoint, run_in_process, write_images
+
+from dcgan.datasets import open_dataset
+from dcgan.errors import UserError
+from dcgan.labels import Classes
+
+TRAIN = ['--train', '--dataset', 'faces', *SMALL, '--epoch', 1]
+ATTRIBUTES = ['5_o_Clock_Shadow', 'Male', 'Smiling', 'Young']
+
+
+def bits(i):
+    """The attributes of image i: Male of odd ones, Smiling of every third."""
+    return [1, 1 if i % 2 else -1, -1 if i % 3 else 1, -1]
+
+
+def attribute_list(count, is_csv=False):
+    """The text of CelebA's list, as its authors' or as the CSV that is passed round."""
+    separator = ',' if is_csv else '  '
+    head = [separator.join(['image_id', *ATTRIBUTES])] if is_csv else []
+    head = head or [str(count), ' '.join(ATTRIBUTES) + ' ']
+    rows = [separator.join([f'{i:03d}.jpg', *map(str, bits(i))]) for i in range(count)]
+    return '\n'.join([*head, *rows, ''])
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A folder with the images data/faces, and the list of their attributes."""
+    write_images(tmp_path / 'data' / 'faces', count=24, ending='jpg')
+    (tmp_path / 'data' / 'list_attr_celeba.txt').write_text(attribute_list(24))
+    return tmp_path
+
+
+def open_labelled(workspace, **options):
+    folder = str(workspace / 'data' / 'faces')
+    np.random.seed(0)
+    return open_dataset(
+        folder, None, (8, 8), (8, 8), False, False, by_class=True, **options
+    )
+
+
+def numbers(dataset):
+    """{number in the name of an image: its label}"""
+    names = [int(os.path.basename(path)[:3]) for path in dataset.files]
+    return dict(zip(names, dataset.labels.tolist()))
+
+
+@pytest.mark.parametrize('is_csv', [False, True])
+def test_combinations_of_attributes_are_classes(is_csv, workspace):
+    path = workspace / 'data' / 'list_attr_celeba.txt'
+    path.unlink()
+    path = path.with_suffix('.csv' if is_csv else '.txt')
+    path.write_text(attribute_list(24, is_csv))
+    dataset = open_labelled(workspace, attributes='Male, Smiling')
+    assert dataset.class_names == ['none', 'Male', 'Smiling', 'Male+Smiling']
+    assert numbers(dataset) == {i: i % 2 + 2 * (i % 3 == 0) for i in range(24)}
+    counts = '8 none, 8 Male, 4 Smiling, 4 Male+Smiling'
+    assert dataset.contents == f'24 images: {counts}'
+
+
+def test_attributes_train_and_are_chosen_by_name(workspace):
+    args = [*TRAIN, '--attributes', 'Male,Smiling', '--out_name', 'run']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert '24 images: 8 none, 8 Male, 4 Smiling, 4 Male+Smiling' in result.stdout
+    weights = read_checkpoint(workspace / 'out' / 'run' / 'checkpoint')
+    assert weights['generator/g_h0_lin/Matrix'].shape[0] == 6 + 4
+    flags = json.loads((workspace / 'out' / 'run' / 'FLAGS.json').read_text())
+    assert flags['attributes'] == 'Male,Smiling'
+    use = ['--out_name', 'run', '--npz', '--generate_test_images', 5, '--label']
+    result = run_in_process(*use, 'Male+Smiling,1', cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    (npz,) = (workspace / 'out' / 'run' / 'samples').glob('*.npz')
+    assert np.load(npz)['labels'].tolist() == [3, 1, 3, 1, 3]
+    result = run_in_process(*use, 'male', cwd=workspace)
+    assert result.returncode == 1 and result.stderr == (
+        'main.py: --label male: the classes of this model are none (0), Male (1), '
+        'Smiling (2), Male+Smiling (3)\n'
+    )
+    again = ['--train', '--out_name', 'run', '--epoch', 2]
+    result = run_in_process(*again, cwd=workspace)
+    assert 'in epoch 1, batch 0' in result.stdout and '8 none, 8 Male' in result.stdout
+
+
+def test_labels_of_a_csv_file_train_and_are_chosen_by_name(workspace):
+    rows = [f'{i:03d}.jpg,{"cat" if i % 2 else "guinea pig"}' for i in range(20)]
+    (workspace / 'data' / 'pets.csv').write_text('\n'.join(['name,label', *rows]))
+    args = [*TRAIN, '--labels', 'pets.csv', '--out_name', 'pets']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert 'for want of a row in data/pets.csv: 4' in result.stdout
+    assert '20 images: 10 cat, 10 guinea pig' in result.stdout
+    use = ['--out_name', 'pets', '--npz', '--label', 'guinea pig']
+    assert run_in_process(*use, cwd=workspace).returncode == 0
+    (npz,) = (workspace / 'out' / 'pets' / 'samples').glob('*.npz')
+    assert (np.load(npz)['labels'] == 1).all()
+
+
+@pytest.mark.parametrize(
+    'rows',
+    [
+        '000.jpg,10\n001.jpg,9\n002.jpg,10\n',
+        'image_id,class\r\n000,10\r\n001,9\r\n002,10\r\n',
+        '"000.jpg","10"\n./001.jpg, 9\n\n002.jpg,10',
+        '\ufeff000.jpg,10\n001.jpg,9\n002.jpg,10\nnone.jpg,9\n',
+    ],
+)
+def test_rows_of_csv_files(rows, workspace):
+    (workspace / 'data' / 'faces' / 'l.csv').write_text(rows, encoding='utf-8')
+    dataset = open_labelled(workspace, labels='l.csv')
+    assert dataset.class_names == ['9', '10']  # numbers in their order
+    assert numbers(dataset) == {0: 1, 1: 0, 2: 1}
+
+
+def test_csv_names_images_in_folders(workspace):
+    for name in 'ab':
+        write_images(workspace / 'data' / 'faces' / name, count=2)
+    rows = ['a/000.png,x', 'a/001.png,y', 'b/000.png,y', 'b/001.png,x']
+    (workspace / 'data' / 'l.csv').write_text('\n'.join(rows))
+    dataset = open_labelled(workspace, labels='l.csv')
+    assert dataset.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    'rows, message',
+    [
+        ('000.jpg,1,2\n', "row 1, '000.jpg,1,2': rows have to be name,label"),
+        ('000.jpg,1\n001.jpg\n', 'row 2'),
+        ('000.jpg,1\n000.jpg,2\n', '000.jpg has two labels'),
+        ('000.jpg,1\n001.jpg,1\n', 'fewer than two labels'),
+        ('000.jpg,1\nx.jpg,2\n', r'a class has no images \(1 images: 1 1, 0 2\)'),
+        ('', 'fewer than two labels'),
+    ],
+)
+def test_csv_file_that_gives_no_classes_is_refused(rows, message, workspace):
+    (workspace / 'data' / 'l.csv').write_text(rows)
+    with pytest.raises(UserError, match=message):
+        open_labelled(workspace, labels='l.csv')
+
+
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (
+            ['--attributes', 'Smile'],
+            'list_attr_celeba.txt has no Smile; it has Smiling',
+        ),
+        (['--attributes', 'Male,Male'], 'give 1 to 6 different names'),
+        (['--attributes', 'Male', '--conditional'], 'exclude each other'),
+        (['--labels', 'l.csv'], '--labels l.csv: no such file'),
+    ],
+)
+def test_attributes_and_labels_that_cannot_be_used(args, message, workspace):
+    result = run_in_process(*TRAIN, *args, cwd=workspace)
+    assert result.returncode == 1 and message in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('text', ['', '3\nMale Smiling\n000.jpg 1\n', '3\n'])
+def test_broken_list_of_attributes_is_refused(text, workspace):
+    (workspace / 'data' / 'list_attr_celeba.txt').write_text(text)
+    with pytest.raises(UserError, match="not one of CelebA's lists"):
+        Classes(str(workspace / 'data' / 'faces'), attributes='Male')
