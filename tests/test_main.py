@@ -735,15 +735,15 @@ def test_commands_of_old_tutorials_work(workspace):
 # More than once in an interpreter
 
 TWICE = """
-import runpy, sys
+import runpy, signal, sys
+before = signal.getsignal(signal.SIGINT)
 for args in {runs!r}:
     sys.argv = ['main.py', *args]
     try:
         runpy.run_path({script!r}, run_name='__main__')
     except SystemExit as end:
         assert not end.code, end.code
-import signal
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert signal.getsignal(signal.SIGINT) is before
 """
 
 
