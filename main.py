@@ -18,13 +18,13 @@ import signal
 import sys
 import threading
 import traceback
-import types
 
 from dcgan import startup
 
 HANDLERS = {}  # of signals, from before
-if __name__ == '__main__':
-    # importing TensorFlow takes seconds; nothing is to be saved yet, so end at once
+if (
+    __name__ == '__main__'
+):  # importing TensorFlow takes seconds: until then, end at once
     for number in (signal.SIGINT, signal.SIGTERM):
         HANDLERS[number] = signal.signal(number, startup.exit_at_once)
 
@@ -34,14 +34,15 @@ startup.import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import devices, runs, samples, settings, signals, usage
+from dcgan import curves, devices, runs, samples, settings, signals, usage
 from dcgan.datasets import UnusableImages
 from dcgan.decoding import usable_cores
 from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
-from dcgan.files import error_line, expand_path
+from dcgan.files import error_line
 from dcgan.images import ignore_pillow_warnings
 from dcgan.labels import PARTITIONS
+from dcgan.ways import SCHEDULES
 from model import DCGAN
 from utils import show_all_variables, visualize
 
@@ -50,15 +51,6 @@ flags = tf.app.flags
 FLAGS = flags.FLAGS
 if __name__ == '__main__':
     usage.forget_flags(FLAGS)  # of an earlier run in this interpreter, by %run
-
-# sections of --help, each by its first flag
-GROUPS = {
-    'train': 'Training',
-    'dataset': 'Data',
-    'out_dir': 'The run folder',
-    'visualize': 'Using a trained model; without any of these, it draws samples',
-    'generate_test_images': 'Samples',
-}
 
 flags.DEFINE_boolean('train', False, 'Train a model; without it, use a trained one')
 flags.DEFINE_integer('epoch', 25, 'Epochs of the whole training', lower_bound=1)
@@ -70,6 +62,42 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float('train_size', np.inf, 'Images used in an epoch, at most')
 flags.DEFINE_integer('batch_size', 64, 'Images in a batch', lower_bound=1)
+for name in 'learning_rate_d', 'learning_rate_g':
+    network = name[-1].upper()
+    text = f'Learning rate of {network}; default: --learning_rate'
+    flags.DEFINE_float(name, None, text, lower_bound=0)
+flags.DEFINE_enum(
+    'lr_schedule',
+    'constant',
+    SCHEDULES,
+    'Course of the learning rates: step multiplies them by --lr_decay_rate at each of '
+    '--lr_decay_epochs, linear lowers them to zero from that epoch to the last',
+)
+flags.DEFINE_string(
+    'lr_decay_epochs', '', 'Epochs of --lr_schedule, such as 10,20,25; linear: one'
+)
+flags.DEFINE_float('lr_decay_rate', 0.1, 'Factor of --lr_schedule step', lower_bound=0)
+for name, default in ('d_steps', 1), ('g_steps', 2):
+    text = f'Updates of {name[0].upper()} in an iteration'
+    flags.DEFINE_integer(name, default, text, lower_bound=1)
+flags.DEFINE_integer(
+    'pretrain_d', 0, 'Iterations of D alone, before the first one', lower_bound=0
+)
+flags.DEFINE_float(
+    'd_dropout',
+    0.0,
+    'Share of the units of D that an update leaves out, after each hidden layer',
+    lower_bound=0,
+    upper_bound=0.99,
+)
+flags.DEFINE_float(
+    'label_smoothing',
+    1.0,
+    'Label of real images in updates of D, such as 0.9; generated ones have 0',
+    lower_bound=0.5,
+    upper_bound=1,
+)
+flags.DEFINE_boolean('flip', False, 'Mirror half of the images, others in each epoch')
 flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
 Z_DISTRIBUTIONS = list(samples.Z_DISTRIBUTIONS)
 flags.DEFINE_enum('z_dist', 'uniform_signed', Z_DISTRIBUTIONS, 'Distribution of z')
@@ -192,6 +220,10 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     'ckpt_freq', 200, 'Iterations between two checkpoints', lower_bound=1
 )
+for name, what in ('sample_epochs', 'image grids'), ('ckpt_epochs', 'checkpoints'):
+    flags.DEFINE_integer(
+        name, None, f'Epochs between two further {what}, at their ends', lower_bound=1
+    )
 flags.DEFINE_boolean(
     'G_img_sum', False, 'Write generated images to the TensorBoard summaries'
 )
@@ -215,6 +247,12 @@ flags.DEFINE_boolean(
 )
 flags.DEFINE_boolean('freeze', False, 'Write the sampler as a frozen graph')
 flags.DEFINE_boolean('saved_model', False, 'Write the sampler as a SavedModel')
+flags.DEFINE_string(
+    'curves', '', 'Draw the curves of these runs, such as RUN or RUN,RUN, and end'
+)
+flags.DEFINE_string(
+    'profile', '', 'Iterations of which to write a trace to logs/, such as 100,110'
+)
 flags.DEFINE_boolean('gif', False, 'Make an animation of the grids of the training')
 
 flags.DEFINE_integer(
@@ -241,7 +279,10 @@ ARGUMENTS += ['background', 'attributes', 'labels', 'cache', 'num_workers']
 
 
 def main(argv):
-    config = read_flags(argv)
+    config = usage.read_flags(argv, FLAGS, OWN_FLAGS, PATHS)
+    if config.curves:
+        curves.draw_runs(config.curves, config.out_dir)
+        return
     try:
         with tf.Graph().as_default():  # main() may run again in one interpreter
             use(config)
@@ -275,6 +316,10 @@ def use(config):
         pprint.pprint(vars(config))
         show_all_variables()
         if config.train:
+            seed = (
+                'none (--seed N repeats a run)' if config.seed is None else config.seed
+            )
+            print(f' [*] Seed: {seed}')
             devices.print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             if config.seed is not None:  # IDX files have seeded NumPy with 547
@@ -286,22 +331,6 @@ def use(config):
             which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
             print(f' [*] {which} {config.out_dir}, iteration {step}', flush=True)
         write_outputs(sess, dcgan, config, step)
-
-
-def read_flags(argv):
-    """The flags as a namespace, paths expanded. UserError for other arguments."""
-    # older versions took `--train True`, which still does what it says
-    others = [argument for argument in argv[1:] if argument.lower() != 'true']
-    if others:
-        raise UserError(
-            f'{others[0]!r} is not a flag, see --help; quote a value that has spaces; '
-            'a switch takes no value, it is given as --crop or --nocrop'
-        )
-    config = types.SimpleNamespace(**{name: FLAGS[name].value for name in OWN_FLAGS})
-    for name in PATHS:
-        setattr(config, name, expand_path(getattr(config, name)))
-    runs.check_names(config)
-    return config
 
 
 def build_model(sess, config, y_dim, c_dim):
@@ -338,7 +367,7 @@ def run(argv=None):
     """
     arguments = sys.argv if argv is None else argv
     if {'-h', '-help', '--help', '--helpshort'} & set(arguments[1:]):
-        print(usage.help_text(__doc__, FLAGS, OWN_FLAGS, GROUPS))
+        print(usage.help_text(__doc__, FLAGS, OWN_FLAGS))
         sys.exit()
     handlers = {n: signal.getsignal(n) for n in signals.stop_signals()}
     for number in handlers:

@@ -3,31 +3,30 @@
 import contextlib
 import os
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan import devices, export
-from dcgan.checkpoints import (
-    CheckpointFolder,
-    meta_graph,
-    restore_newest,
-    step_of,
-)
+from dcgan.checkpoints import CheckpointFolder, meta_graph, restore_newest, step_of
 from dcgan.datasets import open_dataset
 from dcgan.errors import Interrupted, UserError
 from dcgan.feeding import BatchQueue
 from dcgan.kernels import plain_ops, shared_casts
 from dcgan.samples import one_hot
 from dcgan.signals import deferred_signals
-from dcgan.training import Training, TrainingState, check_training
+from dcgan.state import TrainingState
+from dcgan.steps import Inputs, Iteration, Losses
+from dcgan.training import Training, check_training
+from dcgan.ways import Ways
 from ops import (
     batch_norm,
     conv2d,
     conv_cond_concat,
     cross_entropy,
     deconv2d,
+    flatten,
+    halvings,
     linear,
     lrelu,
     merged_momenta,
@@ -36,35 +35,6 @@ from ops import (
 )
 
 MOMENTUM = 0.9  # of the moving averages of batch norm
-
-
-class Losses(NamedTuple):
-    """What the discriminator makes of real and of generated images."""
-
-    D: tf.Tensor  # [B, 1], probability that an image is real, of the inputs
-    d_real: tf.Tensor  # scalar, the loss of D on the inputs
-    D_: tf.Tensor  # [B, 1], as D, of generated images
-    d_fake: tf.Tensor  # scalar, the loss of D on generated images
-    g: tf.Tensor  # scalar, the loss of G
-
-
-class Inputs(NamedTuple):
-    """What the networks see: tensors of type float32."""
-
-    images: tf.Tensor  # [B, h, w, c]
-    y: tf.Tensor | None  # [B, y_dim], one-hot
-    z: tf.Tensor  # [B, z_dim]
-
-
-class Iteration(NamedTuple):
-    """What an iteration returns: tensors when it is built, arrays when it has run."""
-
-    losses: tf.Tensor  # [3]: d_loss_fake, d_loss_real, g_loss of the final weights
-    # [3, 2]: of D's step d_loss_real, d_loss; of G's two steps d_loss_fake, g_loss
-    step_losses: tf.Tensor
-    probabilities: tf.Tensor  # [3, B, 1]: D in D's step, D_ in G's two steps
-    images: list  # with G_img_sum, one tensor [2, 3, h, w, c]: of G, in G's two steps
-    sums: tf.Tensor  # of each variable; NaN or infinite where one of its values is
 
 
 class DCGAN:
@@ -208,22 +178,28 @@ class DCGAN:
             z, y = self._cast(z, y, self.dtype if train else tf.float32)
             return network(z, y, norm)
 
-    def discriminator(self, image, y=None, reuse=False, momentum=MOMENTUM):
+    def discriminator(
+        self, image, y=None, reuse=False, momentum=MOMENTUM, dropout=None
+    ):
         """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1].
 
         Batch norm uses the statistics of the batch and updates the moving averages,
-        which keep `momentum` of their values.
+        which keep `momentum` of their values. `dropout` is a function of each hidden
+        activation; None: there is none.
         """
         network = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
         )
+
+        def activate(x):
+            return dropout(lrelu(x)) if dropout else lrelu(x)
 
         def norm(x, name):
             return batch_norm(momentum=momentum, name=name)(x)
 
         with self._scope('discriminator', reuse):
             image, y = self._cast(image, y, self.dtype)
-            logits = to_float32(network(image, y, norm))
+            logits = to_float32(network(image, y, norm, activate))
             return tf.sigmoid(logits), logits
 
     @contextlib.contextmanager
@@ -270,27 +246,27 @@ class DCGAN:
         x = deconv2d(x, [batch, h, w, c], name='g_h3')
         return tf.sigmoid(to_float32(x))  # [B, h, w, c]
 
-    def _plain_discriminator(self, x, y, norm):
+    def _plain_discriminator(self, x, y, norm, activate):
         df = self.df_dim
-        x = lrelu(conv2d(x, df, name='d_h0_conv'))  # [B, h2, w2, df]
+        x = activate(conv2d(x, df, name='d_h0_conv'))  # [B, h2, w2, df]
         x = conv2d(x, 2 * df, name='d_h1_conv')
-        x = lrelu(norm(x, 'd_bn1'))  # [B, h4, w4, 2*df]
+        x = activate(norm(x, 'd_bn1'))  # [B, h4, w4, 2*df]
         x = conv2d(x, 4 * df, name='d_h2_conv')
-        x = lrelu(norm(x, 'd_bn2'))  # [B, h8, w8, 4*df]
+        x = activate(norm(x, 'd_bn2'))  # [B, h8, w8, 4*df]
         x = conv2d(x, 8 * df, name='d_h3_conv')
-        x = lrelu(norm(x, 'd_bn3'))  # [B, h16, w16, 8*df]
+        x = activate(norm(x, 'd_bn3'))  # [B, h16, w16, 8*df]
         return linear(flatten(x), 1, 'd_h4_lin')  # [B, 1]
 
-    def _conditional_discriminator(self, x, y, norm):
+    def _conditional_discriminator(self, x, y, norm, activate):
         yb = tf.reshape(y, [-1, 1, 1, self.y_dim])
         x = conv_cond_concat(x, yb)  # [B, h, w, c + y]
-        x = lrelu(conv2d(x, self.c_dim + self.y_dim, name='d_h0_conv'))
+        x = activate(conv2d(x, self.c_dim + self.y_dim, name='d_h0_conv'))
         x = conv_cond_concat(x, yb)  # [B, h/2, w/2, c + y + y]
         x = conv2d(x, self.df_dim + self.y_dim, name='d_h1_conv')
-        x = lrelu(norm(x, 'd_bn1'))  # [B, h/4, w/4, df + y]
+        x = activate(norm(x, 'd_bn1'))  # [B, h/4, w/4, df + y]
         x = tf.concat([flatten(x), y], 1)  # [B, h/4 * w/4 * (df + y) + y]
         x = linear(x, self.dfc_dim, 'd_h2_lin')
-        x = lrelu(norm(x, 'd_bn2'))  # [B, dfc]
+        x = activate(norm(x, 'd_bn2'))  # [B, dfc]
         return linear(tf.concat([x, y], 1), 1, 'd_h3_lin')  # [B, 1]
 
     def build_model(self):
@@ -361,18 +337,19 @@ class DCGAN:
         checkpoint = checkpoint or self.check(config)
         state, iteration = self._prepare(config)
         training = Training(self, config, state, checkpoint)
-        run = self.sess.make_callable(iteration, [self.learning_rate])
+        run = self.sess.make_callable(iteration, [self.learning_rates])
         with deferred_signals() as signals, training:
+            training.pretrain(signals)
             for z in training.batches():
                 with training.compiling():
-                    result = run(config.learning_rate)
+                    result = run(training.rates())
                 training.print_losses(result)
                 training.check_finite(result, self.variables)
                 training.log(result, z)
-                if state.counter % config.sample_freq == 0:
+                if training.is_time_for_samples():
                     training.save_samples()
                     training.print_sample_losses()
-                    training.print_pace()
+                    training.print_pace(result)
                 if training.save(stop=bool(signals)):
                     break
         training.finish()
@@ -392,6 +369,7 @@ class DCGAN:
     def _prepare(self, config):
         """(state, iteration), built by the first call, returned by later ones."""
         settings = {name: getattr(config, name) for name in ('beta1', 'G_img_sum')}
+        settings['ways'] = Ways.of(config).in_graph()
         if self._training is None:
             iteration = self.build_iteration(config)
             self._training = TrainingState(self.data), settings, iteration
@@ -413,53 +391,85 @@ class DCGAN:
         its batch from self.batches, a feeding.BatchQueue. With self.xla, it is one
         program that XLA compiles.
         """
-        self.learning_rate = tf.placeholder_with_default(
-            np.float32(config.learning_rate), [], 'learning_rate'
+        rates = Ways.of(config).rates(config.learning_rate, 0, config.epoch)
+        self.learning_rates = tf.placeholder_with_default(
+            np.float32(rates), [2], 'learning_rates'
         )
         self.batches = BatchQueue(
-            self.inputs.shape.as_list(), bool(self.y_dim), self.z_dim
+            self.inputs.shape.as_list(),
+            bool(self.y_dim),
+            self.z_dim,
+            has_seed=Ways.of(config).d_dropout > 0,
         )
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
         self.xla = self.xla and devices.can_compile()
         if self.xla:
             iterate, layers = devices.xla_function(iterate), plain_ops()
         with layers:
-            return iterate(*self.batches.next, self.learning_rate)
+            return iterate(*self.batches.next, self.learning_rates)
 
-    def _iterate(self, config, images, labels, z, learning_rate):
-        """The Iteration on a feeding.Batch of tensors."""
-        d_adam, g_adam = (
-            tf.train.AdamOptimizer(learning_rate, beta1=config.beta1) for _ in range(2)
-        )
-        inputs = self._to_inputs(images, labels, z)
-        twice = MOMENTUM**2  # the momentum of two updates with the same batch
+    def build_pretraining(self, config):
+        """D's step alone, on a batch of self.batches: the tensor of d_loss.
 
-        # (1) Update D: maximize log D(x) + log(1 - D(G(z)))
-        G = self.generator(z, inputs.y, reuse=True, momentum=twice)
+        It changes nothing of G, nor its moving averages. After build_iteration, whose
+        optimizer it uses.
+        """
+        batch, ways = self.batches.next, Ways.of(config)
+        self._rates = tf.unstack(self.learning_rates)
+        inputs = self._to_inputs(batch.images, batch.labels, batch.z)
+        G = self.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
         with shared_casts(self.d_vars):
-            losses = self.losses(inputs, G)
+            losses = self.losses(inputs, G, **ways.of_d(batch.seed))
         d_loss = losses.d_real + losses.d_fake
-        step = d_adam.minimize(d_loss, var_list=self.d_vars)
-        step_losses, probabilities = [[losses.d_real, d_loss]], [losses.D]
+        step = self._d_adam.minimize(d_loss, var_list=self.d_vars)
+        with tf.control_dependencies([step]):
+            return tf.identity(d_loss)
 
-        drawn = []
+    def _iterate(self, config, images, labels, z, seed, learning_rates):
+        """The Iteration on a feeding.Batch of tensors."""
+        self._rates = tf.unstack(learning_rates)
+        # a function, because pretraining uses D's optimizer with another tensor
+        self._d_adam, g_adam = (
+            tf.train.AdamOptimizer(lambda i=i: self._rates[i], beta1=config.beta1)
+            for i in range(2)
+        )
+        ways, inputs = Ways.of(config), self._to_inputs(images, labels, z)
+        of_d = ways.of_d(seed)
+        steps, step_losses, probabilities, means, drawn = [], [], [], [], []
+
+        # (1) Update D: maximize log D(x) + log(1 - D(G(z))). One pass of G stands for
+        # that of each of D's steps, and of the first one of G's, which has not changed.
+        G = self.generator(
+            z, inputs.y, reuse=True, momentum=MOMENTUM ** (ways.d_steps + 1)
+        )
+        for _ in range(ways.d_steps):
+            with tf.control_dependencies(steps[-1:]), shared_casts(self.d_vars):
+                losses = self.losses(inputs, G, **of_d)
+                d_loss = losses.d_real + losses.d_fake
+                steps.append(self._d_adam.minimize(d_loss, var_list=self.d_vars))
+            step_losses.append([losses.d_real, d_loss])
+            probabilities.append(losses.D)
+        means += [losses.D, losses.D_]
+
         with shared_casts(self.d_vars):  # D keeps its weights from here on
-            # (2) Update G: maximize log D(G(z)). Twice, unlike the paper: that keeps
-            # d_loss from reaching zero. D's step has not changed G.
-            for again in (False, True):
-                with tf.control_dependencies([step]):
-                    if again:
+            # (2) Update G: maximize log D(G(z)). Twice by default, unlike the paper:
+            # that keeps d_loss from reaching zero.
+            for number in range(ways.g_steps):
+                with tf.control_dependencies(steps[-1:]):
+                    if number:
                         G = self.generator(z, inputs.y, reuse=True)
-                    D_, logits = self.discriminator(G, inputs.y, reuse=True)
+                    D_, logits = self.discriminator(
+                        G, inputs.y, reuse=True, dropout=of_d['dropout']
+                    )
                     g_loss = cross_entropy(logits, 1)
-                    step = g_adam.minimize(g_loss, var_list=self.g_vars)
+                    steps.append(g_adam.minimize(g_loss, var_list=self.g_vars))
                     step_losses.append([cross_entropy(logits, 0), g_loss])
                 probabilities.append(D_)
                 drawn.append(G[:3])
 
             # (3) Report the losses of the weights that result
-            with tf.control_dependencies([step]):
-                G = self.generator(z, inputs.y, reuse=True, momentum=twice)
+            with tf.control_dependencies(steps[-1:]):
+                G = self.generator(z, inputs.y, reuse=True, momentum=MOMENTUM**2)
                 losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
@@ -467,6 +477,7 @@ class DCGAN:
             tf.stack([losses.d_fake, losses.d_real, losses.g]),
             tf.stack(step_losses),
             tf.stack(probabilities),
+            tf.stack([tf.reduce_mean(p) for p in (*means, losses.D_)]),
             [tf.stack(drawn)] if config.G_img_sum else [],
             sums,
         )
@@ -479,13 +490,23 @@ class DCGAN:
         images = tf.gather(self._byte_values, tf.cast(images, tf.int32))
         return Inputs(images, tf.one_hot(labels, self.y_dim) if self.y_dim else None, z)
 
-    def losses(self, inputs, G, real_momentum=MOMENTUM, fake_momentum=MOMENTUM):
+    def losses(
+        self,
+        inputs,
+        G,
+        real_momentum=MOMENTUM,
+        fake_momentum=MOMENTUM,
+        dropout=None,
+        real_label=1,
+    ):
         """Losses on Inputs, then on images G. The order is that of D's averages."""
-        D, logits = self.discriminator(inputs.images, inputs.y, True, real_momentum)
+        D, logits = self.discriminator(
+            inputs.images, inputs.y, True, real_momentum, dropout
+        )
         with tf.control_dependencies([logits]):
-            D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum)
+            D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum, dropout)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
-        return Losses(D, cross_entropy(logits, 1), D_, d_fake, g)
+        return Losses(D, cross_entropy(logits, real_label), D_, d_fake, g)
 
     def feed(self, images, labels, z):
         """The feed of all public tensors, from uint8 images, labels [B] or None, and z.
@@ -537,21 +558,3 @@ class DCGAN:
             self.sess, self.saver, self.variables, checkpoint_dir, step, path
         )
         return (False, 0) if path is None else (True, step_of(path))
-
-
-def conv_out_size_same(size, stride):
-    """Height or width after a convolution with SAME padding: ceil(size / stride)."""
-    return -(-size // stride)
-
-
-def halvings(size):
-    """A height or width, and its sizes after one to four convolutions with stride 2."""
-    sizes = [size]
-    for _ in range(4):
-        sizes.append(conv_out_size_same(sizes[-1], 2))
-    return sizes
-
-
-def flatten(x):
-    """[B, h, w, c] -> [B, h*w*c]."""
-    return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])

@@ -189,3 +189,21 @@ def cross_entropy(logits, label):
             logits=logits, labels=tf.fill(tf.shape(logits), float(label))
         )
     )
+
+
+def conv_out_size_same(size, stride):
+    """Height or width after a convolution with SAME padding: ceil(size / stride)."""
+    return -(-size // stride)
+
+
+def halvings(size):
+    """A height or width, and its sizes after one to four convolutions with stride 2."""
+    sizes = [size]
+    for _ in range(4):
+        sizes.append(conv_out_size_same(sizes[-1], 2))
+    return sizes
+
+
+def flatten(x):
+    """[B, h, w, c] -> [B, h*w*c]."""
+    return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])

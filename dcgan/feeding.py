@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     images: Any  # uint8 [B, h, w, c]
     labels: Any  # int64 [B], or None for a model without classes
     z: Any  # float32 [B, z_dim]
+    seed: Any = None  # int32 [2], of dropout; None where there is none
 
 
 class BatchQueue:
@@ -27,14 +28,23 @@ class BatchQueue:
             been in the queue for longest, which leaves it. They can also be fed.
     """
 
-    def __init__(self, image_shape: list[int], has_labels: bool, z_dim: int):
+    def __init__(
+        self,
+        image_shape: list[int],
+        has_labels: bool,
+        z_dim: int,
+        has_seed: bool = False,
+    ):
         """image_shape is [B, h, w, c]."""
-        size = image_shape[0]
-        shapes = Batch(image_shape, [size] if has_labels else None, [size, z_dim])
+        size, label_shape, seed_shape = image_shape[0], None, None
+        if has_labels:
+            label_shape = [size]
+        if has_seed:
+            seed_shape = [2]
+        shapes = Batch(image_shape, label_shape, [size, z_dim], seed_shape)
+        types = tf.uint8, tf.int64, tf.float32, tf.int32
         kinds = [
-            (dtype, shape)
-            for dtype, shape in zip((tf.uint8, tf.int64, tf.float32), shapes)
-            if shape is not None
+            (dtype, shape) for dtype, shape in zip(types, shapes) if shape is not None
         ]
         self._placeholders = [tf.placeholder(dtype, shape) for dtype, shape in kinds]
         dtypes = [dtype for dtype, _ in kinds]
@@ -46,8 +56,8 @@ class BatchQueue:
             tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
         for tensor, (_, shape) in zip(tensors, kinds):
             tensor.set_shape(shape)
-        images, *labels, z = tensors
-        self.next = Batch(images, labels[0] if has_labels else None, z)
+        tensors = iter(tensors)
+        self.next = Batch(*(shape and next(tensors) for shape in shapes))
 
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""

@@ -3,6 +3,7 @@
 `config` is main.py's namespace of settings, `flags` the absl FlagValues behind it.
 """
 
+import dataclasses
 import os
 import shlex
 
@@ -35,6 +36,7 @@ from dcgan.runs import (
     set_folders,
     trained_runs,
 )
+from dcgan.ways import Ways
 
 SIZES = ['input_height', 'input_width', 'output_height', 'output_width']
 EXPORT_FLAGS = ['export', 'freeze', 'saved_model']
@@ -43,22 +45,17 @@ MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
 MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
 TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
-TRAINING_FLAGS += ['partition', 'bbox', 'background', 'crop', 'cache', 'max_to_keep']
-TRAINING_FLAGS += [
-    'attributes',
-    'labels',
-    'sample_freq',
-    'ckpt_freq',
-    'G_img_sum',
-    'gif',
-    'precision',
-    'xla',
-]
+TRAINING_FLAGS += ['attributes', 'labels', 'partition', 'bbox', 'background', 'crop']
+TRAINING_FLAGS += ['cache', 'max_to_keep', 'sample_freq', 'ckpt_freq']
+WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
+TRAINING_FLAGS += WAYS
+TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla']
 # those that make a difference to what is learned
 RESULT_FLAGS = [name for name in MODEL_FLAGS if name != 'dataset']
 RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pattern']
 RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
 RESULT_FLAGS += ['background', 'crop', 'precision', 'attributes', 'labels']
+RESULT_FLAGS += [name for name in WAYS if not name.endswith('epochs')]
 
 
 def prepare_training(config, flags):

@@ -1,11 +1,11 @@
 """What surrounds the training loop: its state, its summaries, its checks and lines."""
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,142 +15,23 @@ from dcgan.checkpoints import (
     has_training_state,
     meta_graph,
     newest_checkpoint,
-    next_batch,
     restore,
     step_of,
     write_meta,
 )
-from dcgan.errors import UserError, short_reason
+from dcgan.devices import Profiler
+from dcgan.errors import Interrupted, UserError, short_reason
 from dcgan.feeding import Batch, Feeder
-from dcgan.files import print_line, remove_leftovers
+from dcgan.files import print_line, progress_bar, remove_leftovers
 from dcgan.images import image_manifold_size, save_images
+from dcgan.report import Report
 from dcgan.samples import gen_random
+from dcgan.state import Position, TrainingState
 from dcgan.summaries import SummaryLog
+from dcgan.ways import Ways
 
 LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of model.Iteration
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
-
-
-class Position(NamedTuple):
-    """Where training is when an iteration is done: fields of TrainingState, and z."""
-
-    counter: int
-    epoch: int
-    batch: int
-    ends_epoch: bool
-    is_last: bool
-    order: np.ndarray
-    random_state: tuple
-    z: np.ndarray  # float32 [B, z_dim], of this iteration
-
-
-class TrainingState:
-    """How far training has come. Checkpoints hold it beside weights and Adam's slots.
-
-    counter        the iteration that runs, or that was completed last
-    epoch, batch   the epoch that runs, from 0, and how many of its batches were drawn
-    sample_z       [sample_num, z_dim] float64, z of the sample grids
-    sample_files   [sample_num], indices of the images for the losses of samples
-    ends_epoch     whether the iteration is the last one of its epoch; a checkpoint
-                   then holds the beginning of the next epoch
-    is_last        whether the iteration is the last one of all
-    order          the data set's order in this epoch
-    random_state   NumPy's global random state after z of this iteration was drawn
-    finishing      whether training ends with the next checkpoint
-
-    `saver` saves all of it, and each variable that exists when this object is made.
-    """
-
-    def __init__(self, data):
-        self.data = data
-        self.restart(np.zeros((0, 0)))
-        self.variables = {}
-        with tf.device('/cpu:0'):
-            for name, array in self._arrays().items():
-                # of any shape: the data set may have changed when it is restored
-                initial = tf.placeholder_with_default(np.zeros((), array.dtype), None)
-                self.variables[name] = tf.Variable(
-                    initial,
-                    trainable=False,
-                    validate_shape=False,
-                    name=f'training/{name}',
-                )
-        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
-
-    def restart(self, sample_z: np.ndarray) -> None:
-        """Begin before the first iteration, with this z for the sample grids."""
-        self.counter = self.epoch = self.batch = 0
-        self.sample_z = sample_z
-        self.sample_files = self.data.first_usable(len(sample_z))
-        self.ends_epoch = self.is_last = self.finishing = False
-        self.order, self.random_state = self.data.order, np.random.get_state()
-
-    def advance(self, position: Position) -> None:
-        """Go on to an iteration. The next batches may have been drawn already."""
-        self.counter, self.epoch, self.batch = position[:3]
-        self.ends_epoch, self.is_last = position.ends_epoch, position.is_last
-        self.order, self.random_state = position.order, position.random_state
-
-    def rewind(self) -> None:
-        """Undo what was drawn for later iterations."""
-        self.data.order = self.order
-        np.random.set_state(self.random_state)
-
-    def _arrays(self):
-        _, key, position, has_gauss, gauss = self.random_state
-        return {
-            'counter': np.int64(self.counter),
-            'epoch': np.int64(self.epoch + self.ends_epoch),
-            'batch': np.int64(0 if self.ends_epoch else self.batch),
-            'ended': np.int64(self.finishing),
-            'files': np.int64(self.data.fingerprint),
-            'order': self.order,
-            'sample_files': self.sample_files,
-            'sample_z': self.sample_z,
-            'random_key': key.astype(np.int64),
-            'random_position': np.int64(position),
-            'random_gauss': np.float64([has_gauss, gauss]),
-        }
-
-    def write(self, sess: tf.Session) -> None:
-        """Set the variables, so that `saver` saves the state."""
-        feed = {
-            self.variables[name].initializer.inputs[1]: array
-            for name, array in self._arrays().items()
-        }
-        sess.run([v.initializer for v in self.variables.values()], feed)
-
-    def read(self, sess: tf.Session, train_size: float) -> None:
-        """Resume from the state that the variables were restored to; print where.
-
-        train_size is the limit of images in an epoch.
-        """
-        stored = sess.run(self.variables)
-        has_gauss, gauss = stored['random_gauss']
-        self.random_state = (
-            'MT19937',
-            stored['random_key'].astype(np.uint32),
-            int(stored['random_position']),
-            int(has_gauss),
-            gauss,
-        )
-        self.counter = int(stored['counter'])
-        self.epoch, batch = next_batch(stored, train_size)
-        where = f'after iteration {self.counter}, in epoch {self.epoch}'
-        same_data = stored['files'] == self.data.fingerprint
-        if same_data and stored['sample_z'].shape == self.sample_z.shape:
-            self.batch = batch
-            self.order = stored['order']
-            self.sample_z = stored['sample_z']
-            self.sample_files = stored['sample_files']
-            print(f' [*] Resuming {where}, batch {self.batch}', flush=True)
-        else:
-            change = 'the batch size' if same_data else 'the data set'
-            print(
-                f' [!] Resuming {where}, from its beginning: {change} has changed',
-                flush=True,
-            )
-        self.rewind()
 
 
 class Training:
@@ -165,6 +46,7 @@ class Training:
         """Initialize the weights, or restore them and `state` from `checkpoint`."""
         self.dcgan, self.config, self.state = dcgan, config, state
         self.sess, self.data = dcgan.sess, dcgan.data
+        self.ways = Ways.of(config)
         self.epoch_batches = self._count_batches()
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
         self.folder.protected = []
@@ -181,10 +63,15 @@ class Training:
         )
         logs = os.path.join(dcgan.out_dir, 'logs')
         graph, with_images = self.sess.graph, config.G_img_sum
-        self.summaries = SummaryLog(logs, graph, state.counter, with_images)
+        steps = self.ways.d_steps, self.ways.g_steps
+        self.summaries = SummaryLog(logs, graph, state.counter, with_images, steps)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
+        self.report = Report(dcgan.out_dir, state.counter)
+        self.profiler = Profiler(logs, *self.ways.profiled())
+        if state.counter == 0:
+            self._save_beginning()
         self.started = time.perf_counter()
         # (iteration, time) from which the pace is measured: without compilation
         self.pace_from = self.first, self.started
@@ -224,10 +111,13 @@ class Training:
         if self.feeder is not None:
             self.feeder.close()
             self.state.rewind()
+        self.profiler.close()
         self.data.close()
         note = self._save_completed() if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
+        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+            self.report.close()
         if isinstance(error, UserError):
             error.note = note
 
@@ -252,7 +142,9 @@ class Training:
         for position in self.feeder:
             self.unsaved = None  # until this one is completed
             self.state.advance(position)
+            self.profiler.begin(position.counter)
             yield position.z
+            self.profiler.end(position.counter)
 
     def _draw(self):
         """Yield (feeding.Batch, Position) of each iteration that is left.
@@ -268,14 +160,60 @@ class Training:
             for batch, (images, labels) in enumerate(data, first + 1):
                 z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
                 z, counter = z.astype(np.float32), counter + 1
+                images, seed = self._vary(images)
                 ends_epoch = batch == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
                 position = Position(
                     *(counter, epoch, batch, ends_epoch, is_last),
                     *(self.data.order, np.random.get_state(), z),
                 )
-                yield Batch(images, labels, z), position
+                yield Batch(images, labels, z, seed), position
             first = 0
+
+    def _vary(self, images):
+        """(images, some of them mirrored; the seed of dropout), where flags ask so."""
+        seed = None
+        if self.ways.flip:
+            is_flipped = np.random.random_sample(len(images)) < 0.5
+            images = np.where(
+                is_flipped[:, None, None, None], images[:, :, ::-1], images
+            )
+        if self.ways.d_dropout:
+            seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
+        return images, seed
+
+    def rates(self) -> list[float]:
+        """The learning rates of D and of G in this iteration."""
+        config, epoch = self.config, self.state.epoch
+        return self.ways.rates(config.learning_rate, epoch, config.epoch)
+
+    def pretrain(self, signals: list[int]) -> None:
+        """Train D alone, before the first iteration of a new run.
+
+        Raises Interrupted where one of `signals` came.
+        """
+        total = 0 if self.first else self.ways.pretrain_d
+        if not total:
+            return
+        d_loss = self.dcgan.build_pretraining(self.config)
+        with progress_bar('D alone', total, ' iterations') as bar:
+            while bar.n < total:
+                self.data.shuffle()
+                data = self.data.batches(self.dcgan.batch_size, self.epoch_batches)
+                for images, labels in itertools.islice(data, total - bar.n):
+                    z = gen_random(self.config.z_dist, (len(images), self.dcgan.z_dim))
+                    images, seed = self._vary(images)
+                    feed = self.dcgan.batches.feed(Batch(images, labels, z, seed))
+                    feed[self.dcgan.learning_rates] = self.rates()
+                    loss = self.sess.run(d_loss, feed)
+                    bar.set_postfix(d_loss=f'{loss:.4f}')
+                    bar.update()
+                    if signals:
+                        raise Interrupted(
+                            signals[0], 'interrupted before the first iteration'
+                        )
+        self.state.random_state = np.random.get_state()
+        self.state.order = self.data.order
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -297,7 +235,7 @@ class Training:
         print(f' [*] XLA has compiled it, in {end - start:.1f} s', flush=True)
 
     def print_losses(self, result) -> None:
-        """Print the original's line of an iteration."""
+        """Print the original's line of an iteration; add it to metrics.csv."""
         self.unsaved = result
         d_loss_fake, d_loss_real, g_loss = result.losses
         state, seconds = self.state, time.perf_counter() - self.started
@@ -316,17 +254,42 @@ class Training:
         raise self._not_finite(names)
 
     def log(self, result, z: np.ndarray) -> None:
-        """Log the summaries of an iteration, a model.Iteration of arrays."""
-        self.summaries.add(result, z, self.state.counter)
+        """Log an iteration, a model.Iteration of arrays, as summaries and metrics."""
+        self.summaries.add(result, z, self.state.counter, self.rates())
+        state, (d_loss_fake, d_loss_real, g_loss) = self.state, result.losses
+        losses = d_loss_fake + d_loss_real, d_loss_real, d_loss_fake, g_loss
+        position = state.counter, state.epoch, state.batch - 1
+        seconds = time.perf_counter() - self.started
+        self.report.add(position, (*losses, *result.means, *self.rates()), seconds)
+
+    def is_time_for_samples(self) -> bool:
+        """Whether a grid of samples is due."""
+        return self._is_due(self.config.sample_freq, 'sample_epochs')
+
+    def _is_due(self, freq, epochs_name):
+        """Each `freq` iterations, and at the end of each N-th epoch, if N is set."""
+        state, every = self.state, getattr(self.ways, epochs_name)
+        ends = every and state.ends_epoch and (state.epoch + 1) % every == 0
+        return bool(ends) or state.counter % freq == 0
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
         # The sampler runs alone: a loss in the same run would update the moving
         # averages while the sampler reads them.
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
-        name = f'train_{self.state.counter:08d}.png'
+        self._save_sheet(samples, f'train_{self.state.counter:08d}.png')
+        if self.state.counter:
+            images = self.sample_feed[self.dcgan.inputs]
+            self.report.sheet(self.state.counter, samples, images)
+
+    def _save_sheet(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
-        save_images(samples, image_manifold_size(len(samples)), path)
+        save_images(images, image_manifold_size(len(images)), path)
+
+    def _save_beginning(self):
+        """Write the grids of what D is shown, and of what G draws before training."""
+        self._save_sheet(self.sample_feed[self.dcgan.inputs], 'real.png')
+        self.save_samples()
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
@@ -336,8 +299,8 @@ class Training:
         if names:
             raise self._not_finite(names)
 
-    def print_pace(self) -> None:
-        """Print iterations a second and the time that the remaining ones will take."""
+    def print_pace(self, result) -> None:
+        """Print iterations a second, the time that is left, and the means of D."""
         first, started = self.pace_from
         state, seconds = self.state, time.perf_counter() - started
         done = state.counter - first
@@ -345,7 +308,11 @@ class Training:
             return
         remaining = (self.config.epoch - state.epoch) * self.epoch_batches - state.batch
         left = timedelta(seconds=round(remaining * seconds / done))
-        print_line(f' [*] {done / seconds:.2f} iterations/s, {left} left')
+        d_real, d_fake = result.means[:2]
+        print_line(
+            f' [*] {done / seconds:.2f} iterations/s, {left} left, D(x) {d_real:.2f}, '
+            f'D(G(z)) {d_fake:.2f}'
+        )
 
     def save(self, stop: bool) -> bool:
         """Save if a checkpoint is due or training ends. Returns whether it ends.
@@ -354,7 +321,7 @@ class Training:
         """
         state = self.state
         state.finishing = state.is_last or stop
-        is_due = state.counter % self.config.ckpt_freq == 0
+        is_due = self._is_due(self.config.ckpt_freq, 'ckpt_epochs')
         if state.finishing:
             self.folder.protected = []
         if is_due or state.finishing:
@@ -377,7 +344,7 @@ class Training:
             )
         if state.counter == self.first or not state.is_last:
             return
-        if state.counter % config.sample_freq:
+        if not self.is_time_for_samples():
             self.save_samples()
         print(
             f' [*] Trained: see {config.sample_dir}/train_{state.counter:08d}.png',
@@ -426,6 +393,7 @@ def check_training(dcgan, config) -> str | None:
     """
     if dcgan.data is None:
         raise UserError('no data to train on: the model was built with data_dir None')
+    Ways.of(config).check(config.epoch)
     if config.epoch < 1:
         raise UserError(f'epoch {config.epoch} has to be positive')
     if dcgan.sample_num != dcgan.batch_size:

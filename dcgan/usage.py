@@ -3,9 +3,20 @@
 import itertools
 import shlex
 import textwrap
+import types
 
 from dcgan.errors import UserError, printable
+from dcgan.files import expand_path
+from dcgan.runs import check_names
 
+# sections of --help, each by its first flag
+GROUPS = {
+    'train': 'Training',
+    'dataset': 'Data',
+    'out_dir': 'The run folder',
+    'visualize': 'Using a trained model; without any of these, it draws samples',
+    'generate_test_images': 'Samples',
+}
 WIDTH, INDENT = 88, 6
 # flags of older versions of the original, and what they are called today
 OLD_SWITCHES = {'is_train': 'train', 'is_crop': 'crop'}
@@ -31,6 +42,25 @@ def forget_flags(flags) -> None:
     """Forget the flags of main.py, so that it can run again in one interpreter."""
     while _defined:
         delattr(flags, _defined.pop())
+
+
+def read_flags(argv: list[str], flags, names: list[str], paths: list[str]):
+    """The flags `names` as a namespace, with ~ and $VARS in `paths` expanded.
+
+    Raises UserError for arguments that are no flags.
+    """
+    # older versions took `--train True`, which still does what it says
+    others = [argument for argument in argv[1:] if argument.lower() != 'true']
+    if others:
+        raise UserError(
+            f'{others[0]!r} is not a flag, see --help; quote a value that has spaces; '
+            'a switch takes no value, it is given as --crop or --nocrop'
+        )
+    config = types.SimpleNamespace(**{name: flags[name].value for name in names})
+    for name in paths:
+        setattr(config, name, expand_path(getattr(config, name)))
+    check_names(config)
+    return config
 
 
 def todays_arguments(arguments: list[str], flags) -> list[str]:
@@ -72,16 +102,15 @@ def todays_arguments(arguments: list[str], flags) -> list[str]:
     return todays
 
 
-def help_text(doc: str, flags, names: list[str], groups: dict[str, str]) -> str:
+def help_text(doc: str, flags, names: list[str]) -> str:
     """The help of some flags, in their order and in groups.
 
-    `flags` is absl's FlagValues. `groups` has the title of each group by the name of
-    its first flag. absl's own help sorts flags by their names.
+    `flags` is absl's FlagValues. absl's own help sorts flags by their names.
     """
     lines = [doc.strip()]
     for name in names:
-        if name in groups:
-            lines += ['', f'{groups[name]}:']
+        if name in GROUPS:
+            lines += ['', f'{GROUPS[name]}:']
         flag = flags[name]
         values = getattr(flag.parser, 'enum_values', None)
         kind = '|'.join(values) if values else flag.flag_type()

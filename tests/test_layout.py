@@ -10,8 +10,9 @@ pytestmark = pytest.mark.smoke
 IMPORT_ORDER = [
     *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'listing', 'labels'),
     *('datasets', 'samples', 'devices', 'kernels', 'checkpoints', 'feeding'),
-    *('summaries', 'training', 'export', 'digits', 'runs', 'settings', 'startup'),
-    *('usage', 'transfers', 'ops', 'utils', 'model', 'download', 'main'),
+    *('summaries', 'metrics', 'curves', 'report', 'state', 'ways', 'steps', 'training'),
+    *('export', 'digits', 'runs', 'settings', 'startup', 'usage', 'transfers', 'ops'),
+    *('utils', 'model', 'download', 'main'),
 ]
 MAX_LINES = {'main.py': 400, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])

@@ -34,8 +34,9 @@ from dcgan.devices import has_bfloat16
 from dcgan.errors import UserError
 from dcgan.feeding import Batch
 from dcgan.signals import deferred_signals
+from dcgan.state import TrainingState
 from dcgan.summaries import SummaryMaker
-from dcgan.training import LOSSES, Training, TrainingState
+from dcgan.training import LOSSES, Training
 
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
 

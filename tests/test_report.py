@@ -1,0 +1,292 @@
+"""What a run tells: metrics.csv, curves.png, grids of the beginning, warnings."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ROOT, SMALL, clean_environment, run, run_in_process, write_images
+from PIL import Image
+
+from dcgan.curves import course_of_run, smooth
+from dcgan.errors import UserError
+from dcgan.metrics import COLUMNS, VALUES, Course, MetricsFile, read_rows
+from dcgan.report import WON_ITERATIONS, Report
+
+TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder with the images `cats` and a run of 10 iterations, `run`, on them."""
+    workspace = tmp_path_factory.mktemp('workspace')
+    write_images(workspace / 'data' / 'cats', count=40)
+    args = ['--epoch', 2, '--out_name', 'run', '--sample_freq', 4]
+    result = run_in_process(*TRAIN, *args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    (workspace / 'run.txt').write_text(result.stdout)
+    return workspace
+
+
+def rows_of(path):
+    """The rows of a metrics.csv as dicts of texts."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(path):
+    return [{**row, 'seconds': ''} for row in rows_of(path)]
+
+
+# metrics.csv
+
+
+def test_metrics_hold_the_printed_losses_of_each_iteration(workspace):
+    rows = rows_of(workspace / 'out' / 'run' / 'metrics.csv')
+    assert [row['iteration'] for row in rows] == [str(i) for i in range(1, 11)]
+    assert [(r['epoch'], r['batch']) for r in rows[4:6]] == [('0', '4'), ('1', '0')]
+    printed = [
+        line for line in (workspace / 'run.txt').read_text().splitlines() if '/' in line
+    ]
+    printed = [line for line in printed if 'Epoch:' in line]
+    for row, line in zip(rows, printed, strict=True):
+        losses = [float(x) for x in re.findall(r'_loss: ([\d.]+)', line)]
+        wanted = pytest.approx(losses, abs=1e-7)
+        assert [float(row['d_loss']), float(row['g_loss'])] == wanted
+        total = float(row['d_loss_real']) + float(row['d_loss_fake'])
+        assert float(row['d_loss']) == pytest.approx(total, abs=1e-6)
+        assert all(0 < float(row[name]) < 1 for name in ('d_real', 'd_fake'))
+        assert row['learning_rate_d'] == row['learning_rate_g'] == '0.0002'
+    seconds = [float(row['seconds']) for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_resumed_run_has_the_metrics_of_one_never_stopped(workspace):
+    first = [*TRAIN, '--out_name', 'resumed', '--epoch']
+    assert run_in_process(*first, 1, cwd=workspace).returncode == 0
+    path = workspace / 'out' / 'resumed' / 'metrics.csv'
+    # a process that was killed has left rows after its last checkpoint, the last torn
+    with open(path, 'a') as file:
+        file.write(
+            path.read_text().splitlines()[-1].replace('5', '6', 1) + '\n7,1,1,0.'
+        )
+    assert run_in_process(*first, 2, cwd=workspace).returncode == 0
+    never_stopped = workspace / 'out' / 'run' / 'metrics.csv'
+    assert without_seconds(path) == without_seconds(never_stopped)
+
+
+def row_values(d_loss=1.4):
+    return [d_loss, 0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 2e-4, 2e-4]
+
+
+@pytest.mark.parametrize('tail', ['', '3,0,2,9', '3,0,2,9,1,1,1,1,1,1,1,1,1', 'x\n'])
+def test_torn_rows_are_mended(tail, tmp_path):
+    metrics = MetricsFile(str(tmp_path), 0)
+    for i in (1, 2):
+        metrics.add((i, 0, i - 1), row_values(), i)
+    metrics.close()
+    with open(tmp_path / 'metrics.csv', 'a') as file:
+        file.write(tail)
+    metrics = MetricsFile(str(tmp_path), 2)
+    assert metrics.seconds == 2
+    metrics.add((3, 1, 0), row_values(), 0.5)
+    metrics.close()
+    rows = list(read_rows(str(tmp_path / 'metrics.csv')))
+    assert [row[:4] for row in rows] == [[1, 0, 0, 1], [2, 0, 1, 2], [3, 1, 0, 2.5]]
+    assert (tmp_path / 'metrics.csv').read_text().startswith(','.join(COLUMNS) + '\n')
+
+
+def test_a_new_run_drops_old_rows(tmp_path):
+    for _ in range(2):
+        metrics = MetricsFile(str(tmp_path), 0)
+        metrics.add((1, 0, 0), row_values(), 1)
+        metrics.close()
+    assert len(list(read_rows(str(tmp_path / 'metrics.csv')))) == 1
+
+
+# Curves
+
+
+def test_course_keeps_means_and_ranges_of_a_long_run_in_few_bins():
+    course, count = Course(['a']), 5 * Course.MAX_BINS
+    for i in range(count):
+        course.add(i + 1, i // 1000, [i % 10])
+    means, lows, highs = course.of('a')
+    assert Course.MAX_BINS / 2 <= len(course) <= Course.MAX_BINS
+    iterations = course.iterations()
+    assert (np.diff(iterations) > 0).all() and iterations[-1] > count - 10
+    weights = np.diff(np.concatenate([[0.5], (iterations[1:] + iterations[:-1]) / 2]))
+    assert np.average(means[:-1], weights=weights) == pytest.approx(4.5, abs=0.05)
+    assert lows.min() == 0 and highs.max() == 9
+    assert course.epochs[:2] == [(1, 0), (1001, 1)]
+
+
+def test_short_courses_keep_every_iteration():
+    course = Course(['a', 'b'])
+    for i in range(100):
+        course.add(i, 0, [i, -i])
+    assert course.of('b')[0].tolist() == [-i for i in range(100)]
+    assert course.iterations().tolist() == list(range(100))
+
+
+def test_smoothing_keeps_constants_and_lines():
+    assert smooth(np.full(500, 3.0)) == pytest.approx(np.full(500, 3.0))
+    line = smooth(np.arange(500.0))
+    assert line[50:450] == pytest.approx(np.arange(50, 450))
+
+
+def test_curves_are_drawn(workspace):
+    with Image.open(workspace / 'out' / 'run' / 'curves.png') as image:
+        assert image.width >= 800 and image.height >= 500
+        assert len(image.convert('RGB').getcolors(1 << 20)) > 50
+
+
+def test_without_matplotlib_a_line_says_so_and_training_goes_on(workspace, tmp_path):
+    (tmp_path / 'matplotlib').mkdir()
+    (tmp_path / 'matplotlib' / '__init__.py').write_text('raise ImportError("broken")')
+    args = [*TRAIN, '--epoch', 1, '--out_name', 'plain', '--sample_freq', 1]
+    result = run('main.py', *args, cwd=workspace, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('No curves: cannot import matplotlib (broken)') == 1
+    assert not (workspace / 'out' / 'plain' / 'curves.png').exists()
+    result = run('main.py', '--curves', 'run', cwd=workspace, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1 and 'pip install matplotlib' in result.stderr
+
+
+def test_matplotlib_is_not_imported_without_training(workspace):
+    code = 'import main, sys; sys.exit("matplotlib" in sys.modules)'
+    status = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+        cwd=workspace,
+    )
+    assert status.returncode == 0
+
+
+def test_several_runs_are_drawn_in_one_figure(workspace, tmp_path):
+    # a run of the original has event files only
+    original = workspace / 'out' / 'original'
+    shutil.copytree(workspace / 'out' / 'run' / 'logs', original / 'logs')
+    result = run_in_process('--curves', f'run,{original}', cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ' [*] ./out/curves.png\n'
+    with Image.open(workspace / 'out' / 'curves.png') as image:
+        assert image.width >= 800
+    course, of_events = (
+        course_of_run(str(path)) for path in (workspace / 'out' / 'run', original)
+    )
+    assert of_events.iterations().tolist() == course.iterations().tolist()
+    assert of_events.of('d_real')[0] == pytest.approx(course.of('d_real')[0], abs=1e-5)
+
+
+@pytest.mark.parametrize('names, message', [('none', 'no such run'), ('.', 'has no')])
+def test_runs_without_numbers_are_named(names, message, workspace, tmp_path):
+    args = ['--curves', names, '--out_dir', tmp_path]
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1 and message in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+# Grids of the beginning, lines, events
+
+
+def test_first_grids_show_real_images_and_samples_before_training(workspace):
+    samples = workspace / 'out' / 'run' / 'samples'
+    names = {path.name for path in samples.iterdir()}
+    trained = {f'train_{i:08d}.png' for i in (0, 4, 8, 10)}
+    assert names == {'real.png', *trained}
+    sizes = {Image.open(path).size for path in samples.iterdir()}
+    assert len(sizes) == 1
+    real, before = (
+        np.asarray(Image.open(samples / name))
+        for name in ('real.png', 'train_00000000.png')
+    )
+    assert real.std() > 30 and (real != before).any()
+
+
+def test_line_of_pace_gives_means_of_d_and_the_start_gives_the_seed(workspace):
+    text = (workspace / 'run.txt').read_text()
+    assert ' [*] Seed: 3\n' in text
+    row = rows_of(workspace / 'out' / 'run' / 'metrics.csv')[7]
+    means = f'D(x) {float(row["d_real"]):.2f}, D(G(z)) {float(row["d_fake"]):.2f}\n'
+    assert f' left, {means}' in text
+
+
+def events_of(folder):
+    (path,) = folder.glob('events*')
+    return [e for e in tf.train.summary_iterator(str(path)) if e.summary.value]
+
+
+def test_tensorboard_gets_rates_and_descriptions(workspace):
+    events = events_of(workspace / 'out' / 'run' / 'logs')
+    values = [value for event in events for value in event.summary.value]
+    rates = [v.simple_value for v in values if v.tag == 'learning_rate_g']
+    assert rates == pytest.approx(10 * [2e-4])
+    for tag in ('d', 'd_', 'z_1'):
+        first = next(value for value in values if value.tag == tag)
+        assert first.metadata.summary_description
+
+
+def test_profile_writes_a_trace(workspace):
+    args = [*TRAIN, '--epoch', 1, '--out_name', 'traced', '--profile', '2,3']
+    result = run('main.py', *args, cwd=workspace)
+    assert result.returncode == 0 and '[*] Trace in ./out/traced/logs' in result.stdout
+    assert list((workspace / 'out' / 'traced' / 'logs').rglob('*.xplane.pb'))
+
+
+# Failures of training
+
+
+@pytest.fixture
+def report(tmp_path):
+    report = Report(str(tmp_path), 0)
+    yield report
+    report.close()
+
+
+def test_a_line_says_once_that_d_has_won(report, tmp_path, capsys):
+    losses = [*(WON_ITERATIONS - 1) * [0.001], 0.5, *3 * WON_ITERATIONS * [0.009]]
+    for i, d_loss in enumerate(losses):
+        report.add((i + 1, 0, i), row_values(d_loss), i)
+    out = capsys.readouterr().out
+    assert out.count('D has won') == 1
+    assert f' [!] Iteration {2 * WON_ITERATIONS}: D has won' in out
+    again = Report(str(tmp_path), len(losses))  # a resumed run does not repeat it
+    again.add((len(losses) + 1, 0, 0), row_values(0.001), 1)
+    again.close()
+    assert 'D has won' not in capsys.readouterr().out
+
+
+def test_equilibrium_is_no_failure(report, capsys):
+    rng = np.random.RandomState(0)
+    for i in range(300):
+        report.add((i + 1, 0, i), row_values(2 * np.log(2)), i)
+    images = rng.rand(8, 4, 4, 1)
+    for i in range(5):
+        report.sheet(i, images + 0.01, images)
+    assert capsys.readouterr().out == ''
+
+
+def test_a_line_says_once_that_g_draws_one_picture(report, capsys):
+    rng = np.random.RandomState(0)
+    images, one = rng.rand(8, 4, 4, 1), np.tile(rng.rand(1, 4, 4, 1), (8, 1, 1, 1))
+    for i, samples in enumerate([one, images, one, one, one, one]):
+        report.sheet(100 * i, samples + 0.001 * images, images)
+    out = capsys.readouterr().out
+    assert out.count('G draws one picture') == 1 and 'Iteration 300: ' in out
+
+
+def test_unwritable_metrics_are_an_error(tmp_path):
+    (tmp_path / 'metrics.csv').mkdir()
+    with pytest.raises(UserError, match=r'metrics\.csv: cannot be written'):
+        MetricsFile(str(tmp_path), 0)
+
+
+def test_values_have_the_order_of_the_columns():
+    assert COLUMNS[4:] == VALUES and len(row_values()) == len(VALUES)
+    assert SimpleNamespace(**dict(zip(VALUES, row_values()))).d_loss == 1.4

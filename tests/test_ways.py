@@ -1,0 +1,257 @@
+"""Ways to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import SMALL, read_checkpoint, run_in_process, write_images
+
+from dcgan.errors import UserError
+from dcgan.ways import Dropout, Ways
+
+TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
+ALL = ['--learning_rate_d', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', '1,2']
+ALL += ['--d_steps', 2, '--g_steps', 3, '--pretrain_d', 7, '--d_dropout', 0.3]
+ALL += ['--label_smoothing', 0.9, '--flip', '--sample_epochs', 2, '--ckpt_epochs', 1]
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    workspace = tmp_path_factory.mktemp('workspace')
+    write_images(workspace / 'data' / 'cats', count=24)
+    for name, args in ('plain', []), ('all', ALL):
+        train(workspace, name, '--epoch', 3, *args)
+    return workspace
+
+
+def train(workspace, name, *args):
+    result = run_in_process(*TRAIN, '--out_name', name, *args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def weights(workspace, name):
+    return read_checkpoint(workspace / 'out' / name / 'checkpoint')
+
+
+def same(a, b):
+    return all((a[name] == b[name]).all() for name in a)
+
+
+def column(workspace, run, name):
+    with open(workspace / 'out' / run / 'metrics.csv') as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+# Rates
+
+
+@pytest.mark.parametrize(
+    'settings, expected',
+    [
+        ({}, [1, 1, 1, 1, 1, 1]),
+        (
+            {'lr_schedule': 'step', 'lr_decay_epochs': '2,3'},
+            [1, 1, 0.1, 0.01, 0.01, 0.01],
+        ),
+        (
+            {'lr_schedule': 'step', 'lr_decay_epochs': '5', 'lr_decay_rate': 0.5},
+            [1, 1, 1, 1, 1, 0.5],
+        ),
+        ({'lr_schedule': 'linear', 'lr_decay_epochs': '2'}, [1, 1, 1, 0.75, 0.5, 0.25]),
+        ({'lr_schedule': 'linear', 'lr_decay_epochs': '0'}, np.arange(6, 0, -1) / 6),
+    ],
+)
+def test_rates_follow_the_schedule(settings, expected):
+    ways = Ways(**settings, learning_rate_g=0.3)
+    ways.check(6)
+    rates = [ways.rates(0.2, epoch, 6) for epoch in range(6)]
+    assert np.array(rates) == pytest.approx(np.outer(expected, [0.2, 0.3]))
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'lr_decay_epochs': '2'}, 'a constant rate does not decay'),
+        ({'lr_schedule': 'step'}, 'give the epochs'),
+        ({'lr_schedule': 'linear', 'lr_decay_epochs': '1,2'}, 'give the epoch from'),
+        ({'lr_schedule': 'step', 'lr_decay_epochs': '2,1'}, 'rising numbers below'),
+        ({'lr_schedule': 'step', 'lr_decay_epochs': '6'}, 'rising numbers below'),
+        ({'lr_schedule': 'step', 'lr_decay_epochs': 'x'}, 'give numbers'),
+        ({'profile': '3'}, 'first and the last iteration'),
+        ({'profile': '3,2'}, 'first and the last iteration'),
+        ({'profile': '0,2'}, 'first and the last iteration'),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        Ways(**settings).check(6)
+
+
+def test_rates_reach_the_metrics_and_the_updates(workspace):
+    assert column(workspace, 'all', 'learning_rate_d') == pytest.approx(
+        [*3 * [1e-3], *3 * [1e-4], *3 * [1e-5]]
+    )
+    assert column(workspace, 'all', 'learning_rate_g') == pytest.approx(
+        [*3 * [2e-4], *3 * [2e-5], *3 * [2e-6]]
+    )
+    train(workspace, 'still', '--epoch', 1, '--learning_rate_g', 0, '--ckpt_freq', 1)
+    train(workspace, 'still2', '--epoch', 2, '--learning_rate_g', 0)
+    a, b = weights(workspace, 'still'), weights(workspace, 'still2')
+    for name in a:
+        if name.startswith('generator/') and name.endswith(('w', 'biases', 'beta')):
+            assert (a[name] == b[name]).all(), name
+    assert (a['discriminator/d_h0_conv/w'] != b['discriminator/d_h0_conv/w']).any()
+
+
+# Steps
+
+
+def test_two_steps_of_g_are_the_default(workspace):
+    train(workspace, 'two', '--epoch', 3, '--g_steps', 2, '--d_steps', 1)
+    assert same(weights(workspace, 'plain'), weights(workspace, 'two'))
+
+
+def tags_of_first_iteration(workspace, run):
+    (path,) = (workspace / 'out' / run / 'logs').glob('events*')
+    events = [e for e in tf.train.summary_iterator(str(path)) if e.summary.value]
+    first = [e for e in events if e.step == events[0].step]
+    return ['d' if 'd_loss' in {v.tag for v in e.summary.value} else 'g' for e in first]
+
+
+@pytest.mark.parametrize('run, steps', [('plain', 'dgg'), ('all', 'ddggg')])
+def test_each_step_leaves_its_summary(run, steps, workspace):
+    assert ''.join(tags_of_first_iteration(workspace, run)) == steps
+
+
+def test_adam_counts_the_steps(workspace):
+    powers = weights(workspace, 'all')
+    found = sorted(float(powers[f'beta1_power{s}']) for s in ('', '_1'))
+    # 9 iterations of three G steps; of two D steps, and 7 of D alone
+    assert found == pytest.approx(sorted([0.5 ** (27 + 1), 0.5 ** (18 + 7 + 1)]))
+
+
+# Pretraining
+
+
+def test_pretraining_changes_only_d(sess, make_dcgan):
+    dcgan = make_dcgan(data_dir=None)
+    config = SimpleNamespace(
+        learning_rate=0.1, beta1=0.5, G_img_sum=False, epoch=1, pretrain_d=1
+    )
+    dcgan.build_iteration(config)
+    d_loss = dcgan.build_pretraining(config)
+    sess.run(tf.global_variables_initializer())
+    names = [v.op.name for v in tf.global_variables()]
+    before = sess.run(tf.global_variables())
+    rng = np.random.RandomState(0)
+    batch = dcgan.batches.next._replace(
+        images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
+        z=rng.rand(6, 5).astype(np.float32),
+    )
+    losses = [sess.run(d_loss, dcgan.batches.feed(batch)) for _ in range(9)]
+    assert losses[-1] < losses[0]
+    after = sess.run(tf.global_variables())
+    changed = {n for n, a, b in zip(names, before, after) if (a != b).any()}
+    assert 'discriminator/d_h0_conv/w' in changed
+    assert not any('generator/' in name for name in changed)
+
+
+def test_pretraining_is_not_counted(workspace):
+    assert column(workspace, 'all', 'iteration') == list(range(1, 10))
+    train(workspace, 'short', '--epoch', 1, '--pretrain_d', 20)
+    plain = column(workspace, 'plain', 'd_real')[0]
+    gap = column(workspace, 'plain', 'd_fake')[0]
+    assert (
+        column(workspace, 'short', 'd_real')[0]
+        - column(workspace, 'short', 'd_fake')[0]
+        > plain - gap
+    )
+
+
+# Dropout, smoothing, mirrored images
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean(sess):
+    x = tf.ones([200, 200])
+    seed = tf.placeholder(tf.int32, [2])
+    dropout = Dropout(0.3, seed)
+    layers = [dropout(x), dropout(x)]
+    first, second = sess.run(layers, {seed: [1, 2]})
+    assert np.mean(first == 0) == pytest.approx(0.3, abs=0.01)
+    assert first.max() == pytest.approx(1 / 0.7) and first.mean() == pytest.approx(
+        1, abs=0.02
+    )
+    assert (first != second).any()
+    again = sess.run(layers, {seed: [1, 2]})
+    assert (again[0] == first).all()
+    assert (sess.run(layers[0], {seed: [1, 3]}) != first).any()
+
+
+def test_smoothed_label_is_that_of_real_images_in_updates_of_d(sess, make_dcgan):
+    dcgan = make_dcgan(data_dir=None)
+    config = SimpleNamespace(
+        learning_rate=0.0, beta1=0.5, G_img_sum=False, epoch=1, label_smoothing=0.8
+    )
+    iteration = dcgan.build_iteration(config)
+    sess.run(tf.global_variables_initializer())
+    rng = np.random.RandomState(0)
+    batch = dcgan.batches.next._replace(
+        images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
+        z=rng.rand(6, 5).astype(np.float32),
+    )
+    result = sess.run(iteration, dcgan.batches.feed(batch))
+    p = result.probabilities[0]
+    smoothed = -np.mean(0.8 * np.log(p) + 0.2 * np.log(1 - p))
+    assert result.step_losses[0][0] == pytest.approx(smoothed, rel=1e-5)
+    assert result.losses[1] == pytest.approx(-np.mean(np.log(p)), rel=1e-4)
+
+
+def test_flip_mirrors_about_half_of_the_images(workspace):
+    from dcgan.training import Training
+
+    training = Training.__new__(Training)
+    training.ways = Ways(flip=True)
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 256, (400, 3, 4, 1)).astype(np.uint8)
+    np.random.seed(0)
+    varied, seed = training._vary(images)
+    is_same = (varied == images).all(axis=(1, 2, 3))
+    is_flipped = (varied == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (
+        (is_same | is_flipped).all() and 150 < is_flipped.sum() < 250 and seed is None
+    )
+    assert (training._vary(images)[0] != varied).any()  # others in the next epoch
+
+
+@pytest.mark.parametrize('args', [['--num_workers', 2], ['--cache']])
+def test_flip_does_not_depend_on_workers_and_cache(args, workspace):
+    name = args[0].strip('-')
+    train(workspace, name, '--epoch', 2, '--flip', *args)
+    train(workspace, f'{name}0', '--epoch', 2, '--flip', '--num_workers', 0)
+    assert same(weights(workspace, name), weights(workspace, f'{name}0'))
+
+
+# All of them
+
+
+def test_resumed_run_equals_one_never_stopped(workspace):
+    more = ['--lr_decay_epochs', '1,2', '--epoch']
+    train(workspace, 'stopped', *ALL, '--lr_decay_epochs', '1', '--epoch', 2)
+    result = run_in_process('--train', '--out_name', 'stopped', *more, 3, cwd=workspace)
+    assert 'Resuming after iteration 6, in epoch 2, batch 0' in result.stdout
+    assert same(weights(workspace, 'all'), weights(workspace, 'stopped'))
+    for name in ('d_loss', 'g_loss', 'd_fake_after', 'learning_rate_d'):
+        assert column(workspace, 'all', name) == column(workspace, 'stopped', name)
+
+
+def test_sheets_and_checkpoints_come_with_epochs(workspace):
+    samples = workspace / 'out' / 'all' / 'samples'
+    names = sorted(path.name for path in samples.glob('train_*'))
+    assert names == [f'train_{i:08d}.png' for i in (0, 6, 9)]
+    train(workspace, 'kept', '--epoch', 3, '--ckpt_epochs', 1, '--max_to_keep', 0)
+    folder = workspace / 'out' / 'kept' / 'checkpoint'
+    steps = sorted(path.stem for path in folder.glob('*.index'))
+    assert steps == [f'model.b8-{i}' for i in (3, 6, 9)]
