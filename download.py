@@ -25,7 +25,7 @@ from dcgan import transfers
 from dcgan.datasets import open_dataset
 from dcgan.decoding import usable_cores
 from dcgan.digits import make_digits
-from dcgan.errors import UserError
+from dcgan.errors import UserError, printable
 from dcgan.files import (
     atomic_path,
     expand_path,
@@ -147,7 +147,7 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         '--input_fname_pattern',
         help='for "check": only the files that match this glob, such as **/*.png',
     )
-    args = parser.parse_args(args)
+    args = parser.parse_intermixed_args(args)
     is_check = args.datasets[0] == 'check'
     unknown = [name for name in args.datasets if name not in DATASETS]
     if unknown and not is_check:
@@ -162,6 +162,64 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
             'https://'
         )
     return args
+
+
+# Checks
+
+
+def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
+    """Check data sets one by one. Raises UserError at the end if one is bad."""
+    bad_sets = []
+    for name in names:
+        try:
+            is_good = check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
+        except UserError as error:
+            print(f' [!] {printable(error)}', flush=True)
+            is_good = False
+        if not is_good:
+            bad_sets.append(name)
+    if bad_sets:
+        raise UserError(f'training would end on {", ".join(bad_sets)}, see above')
+
+
+def check_set(folder: str, pattern: str | None) -> bool:
+    """Decode all images of a folder; print which ones cannot be used.
+
+    Images in class folders are found without a pattern. More than ten are named in the
+    file {folder}.unusable.txt or, where that cannot be written, in the working folder.
+    Returns whether training would accept the set. Raises UserError for a folder that
+    is no data set.
+    """
+    require_folder(folder)
+    sizes = idx_summary(folder)
+    if sizes:
+        contents = open_dataset(
+            folder, None, sizes[:2], sizes[:2], False, True
+        ).contents
+        print(f' [*] {folder}: {contents}, all can be used', flush=True)
+        return True
+    is_flat = pattern or has_images(folder)
+    data = open_dataset(
+        *(folder, pattern, (8, 8), (8, 8), False, False),
+        by_class=not is_flat and bool(class_folders(folder)),
+        num_workers=usable_cores(),
+    )
+    data.find_unusable()
+    path = f'{folder}.unusable.txt'
+    line, mark = f'all {len(data)} images can be used', '*'
+    if data.unusable:
+        mark = '!'
+        try:
+            line = data.name_unusable(path)
+        except UserError:  # the data folder cannot be written
+            line = data.name_unusable(os.path.basename(path))
+    elif os.access(path, os.W_OK):
+        os.remove(path)  # of an earlier check
+    print(f' [{mark}] {folder}: {line}', flush=True)
+    return len(data.unusable) <= data.tolerated
+
+
+# Folders
 
 
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
@@ -201,42 +259,6 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
 
 
 # MNIST
-
-
-def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
-    """Decode all images of data sets; print for each which ones cannot be used.
-
-    Images in class folders are found without a pattern. Those above ten are named in
-    the file NAME.unusable.txt in data_dir. Raises UserError at the end if a set has
-    more of them than training leaves out.
-    """
-    bad_sets = []
-    for name in names:
-        folder = os.path.normpath(os.path.join(data_dir, name))
-        sizes = idx_summary(folder)
-        if sizes:
-            contents = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
-            print(f' [*] {folder}: {contents.contents}, all can be used', flush=True)
-            continue
-        require_folder(folder)
-        is_flat = pattern or has_images(folder)
-        data = open_dataset(
-            *(folder, pattern, (8, 8), (8, 8), False, False),
-            by_class=not is_flat and bool(class_folders(folder)),
-            num_workers=usable_cores(),
-        )
-        data.find_unusable()
-        line = f'all {len(data)} images can be used'
-        if data.unusable:
-            line = data.name_unusable(f'{folder}.unusable.txt')
-        print(f' [{"!" if data.unusable else "*"}] {folder}: {line}', flush=True)
-        if len(data.unusable) > data.tolerated:
-            bad_sets.append(name)
-    if bad_sets:
-        raise UserError(
-            f'training would end on {", ".join(bad_sets)}: more than 1% of the images '
-            'cannot be used; fix or remove them'
-        )
 
 
 def fetch_mnist(

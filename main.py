@@ -49,8 +49,7 @@ from utils import show_all_variables, visualize
 tf.disable_eager_execution()
 flags = tf.app.flags
 FLAGS = flags.FLAGS
-if __name__ == '__main__':
-    usage.forget_flags(FLAGS)  # of an earlier run in this interpreter, by %run
+usage.forget_flags(FLAGS)  # of an earlier run in this interpreter, as by %run
 
 flags.DEFINE_boolean('train', False, 'Train a model; without it, use a trained one')
 flags.DEFINE_integer('epoch', 25, 'Epochs of the whole training', lower_bound=1)

@@ -201,6 +201,11 @@ def no_checkpoint(checkpoint_dir: str) -> UserError:
             f'{checkpoint_dir}: has {names}, but the name of a checkpoint has to end '
             'in -ITERATION, such as DCGAN.model-1000.index; rename all of its files'
         )
+    inner = os.path.join(checkpoint_dir, 'checkpoint')
+    if glob_files(inner, '*.index'):
+        return UserError(
+            f'{checkpoint_dir}: no checkpoint found; there are some in {inner}'
+        )
     return UserError(
         f'{checkpoint_dir}: no checkpoint found; add --train to train this run, or '
         'choose another with --out_name'
@@ -339,9 +344,12 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
         c_dim = shapes['generator/g_h3/biases'][0]
         return shapes['discriminator/d_h0_conv/biases'][0] - c_dim, c_dim
     except KeyError as error:
-        raise UserError(
-            f'{path}: not a checkpoint of a DCGAN, it has no {error}'
-        ) from error
+        raise not_a_dcgan(path, error) from error
+
+
+def not_a_dcgan(path: str, missing: KeyError) -> UserError:
+    """The error for a checkpoint that lacks a variable."""
+    return UserError(f'{path}: not a checkpoint of a DCGAN, it has no {missing}')
 
 
 def model_settings(path: str) -> dict[str, int]:
@@ -354,16 +362,19 @@ def model_settings(path: str) -> dict[str, int]:
     shapes, y, cells = checkpoint_shapes(path), y_dim or 0, 4 if y_dim else 16
     inputs, units = shapes['generator/g_h0_lin/Matrix']
     settings = {'z_dim': inputs - y}
-    if y_dim:
-        settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
-        settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
-        settings['gfc_dim'] = units
-        settings['dfc_dim'] = shapes['discriminator/d_h2_lin/bias'][0]
-        units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
-    else:
-        settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
-        settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
-        units //= 8 * settings['gf_dim']
+    try:
+        if y_dim:
+            settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
+            settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
+            settings['gfc_dim'] = units
+            settings['dfc_dim'] = shapes['discriminator/d_h2_lin/bias'][0]
+            units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
+        else:
+            settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
+            settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
+            units //= 8 * settings['gf_dim']
+    except KeyError as error:
+        raise not_a_dcgan(path, error) from error
     side = math.isqrt(units)
     if side**2 == units:
         settings['output_height'] = settings['output_width'] = cells * side

@@ -30,6 +30,7 @@ from dcgan.images import parse_color
 from dcgan.labels import Classes, in_partition, read_list
 from dcgan.listing import find_images, require_folder
 
+DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
 MAX_NAMED = 10  # images that are named in an error message; more are named in a file
 
 
@@ -171,8 +172,9 @@ class ImageSet:
         self.cache = None
         if cache:
             settings = [pattern or '*.jpg', by_class, partition, bbox, options]
-            settings.append(PIL.__version__)
+            settings += [PIL.__version__, DECODING]
             self.cache = self._open_cache(folder, settings)
+            self._report_notes(self.cache[2])
         self.order = np.arange(len(self), dtype=np.int32)
         paths = '\n'.join(relative_path(path, folder) for path in self.files)
         self.fingerprint = zlib.crc32(os.fsencode(paths))
@@ -224,7 +226,7 @@ class ImageSet:
         """The images of these files, Decoded."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
-        pixels, failed = self.cache
+        pixels, failed, _ = self.cache
         images, failures = pixels[indices], {}
         for position, index in enumerate(indices) if failed else ():
             if index in failed:  # try again: the file may be readable now
@@ -290,6 +292,7 @@ class ImageSet:
             progress_bar('check', len(self), ' images') as bar,
         ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+                self._report_notes(decoded.notes)
                 for position, reason in decoded.failures.items():
                     self.unusable[self.files[indices[position]]] = reason
                 bar.update(len(indices))
@@ -341,7 +344,7 @@ class ImageSet:
         return cache
 
     def _build_cache(self, path, settings_digest):
-        """Write the pixels of all images, then, as JSON, the indices of failed ones."""
+        """Write the pixels of all images, then, as JSON, what is known of them."""
         # remove incomplete caches, and those of older image files, of these settings
         for name in os.listdir(os.path.dirname(path)):
             if settings_digest in name:
@@ -361,24 +364,28 @@ class ImageSet:
                     all_failed.append(int(indices[position]))
                 file.write(decoded.images.data)
                 bar.update(len(indices))
-            file.write(json.dumps(all_failed).encode())
+            about = {'failed': all_failed, 'notes': sorted(self.noted)}
+            file.write(json.dumps(about).encode())
             file.flush()
             os.fsync(file.fileno())
 
 
-def read_cache(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, set] | None:
+def read_cache(
+    path: str, shape: tuple[int, ...]
+) -> tuple[np.ndarray, set[int], set[str]] | None:
     """Open a cache file.
 
     shape  [n, h, w, c] of all images
 
-    Returns the pixels, a uint8 array that is mapped from the file, and the set of the
-    indices of images that failed; None if the file is missing or incomplete.
+    Returns the pixels, a uint8 array that is mapped from the file, the indices of
+    images that failed, and notes on them; None if the file is missing or incomplete.
     """
     try:
         with open(path, 'rb') as file:
             file.seek(math.prod(shape))
-            failed = set(json.load(file))
-        return np.memmap(path, np.uint8, 'r', shape=shape), failed
+            about = json.load(file)
+        pixels = np.memmap(path, np.uint8, 'r', shape=shape)
+        return pixels, set(about['failed']), set(about['notes'])
     except (FileNotFoundError, ValueError):
         return None
 

@@ -16,6 +16,7 @@ from dcgan.files import atomic_path, write_errors
 # errors of the disk, or a lack of memory or file descriptors: the file may be good
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
+FEW_LEVELS = 64  # below this, rounding to whole numbers would leave too few grays
 TRANSPARENT = (
     'images with transparent pixels show what lies under them, as in the original; '
     '--background white lays them on a color'
@@ -84,10 +85,13 @@ def open_image(
 
 
 def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
-    """Convert gray of 16 or 32 bits to 8 bits, mode L, by what its values span.
+    """Convert gray of 16 or 32 bits to 8 bits by what its values span.
+
+    The mode of the result is L, LA where there is a transparent value, or F with values
+    of bytes.
 
     Integers keep their 8 upper bits, of the 8, 10, 12, 14 or 16 that they need; floats
-    from 0 to 1 are multiplied by 255, those up to 255 are cut. Other values are scaled
+    from 0 to 1 are multiplied by 255, those like bytes are cut. Other values are scaled
     so that the lowest becomes 0 and the highest 255. Raises ValueError for values that
     are not finite.
     """
@@ -96,7 +100,9 @@ def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
         raise ValueError('it holds values that are not finite')
     low, high = values.min(), values.max()
     is_float = image.mode == 'F'
-    if low < 0 or high > (255 if is_float else 65535):
+    # floats that are neither 0 to 1 nor like bytes
+    is_odd = is_float and 1 < high < FEW_LEVELS and (values % 1).any()
+    if low < 0 or high > (255 if is_float else 65535) or is_odd:
         notes.add(
             'gray images of other ranges are scaled, each from its own, to 8 bits'
         )
@@ -107,9 +113,16 @@ def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
     if is_float:
         return image
     bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-    if bits < 16:
-        notes.add(f'gray images of {bits} bits in a wider type are read as such')
-    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    if high and bits < 16:
+        notes.add('gray images of 16 or 32 bits are read by the bits that each needs')
+    gray = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    transparent = image.info.get('transparency')
+    if isinstance(transparent, int):
+        alpha = Image.fromarray(
+            np.where(values == transparent, 0, 255).astype(np.uint8)
+        )
+        gray = Image.merge('LA', (gray, alpha))
+    return gray
 
 
 def on_background(

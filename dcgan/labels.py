@@ -13,10 +13,9 @@ from dcgan.files import expand_path, relative_path, stem
 from dcgan.listing import class_names
 
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
-
-
 ATTRIBUTES = 'list_attr_celeba.txt'
 MAX_ATTRIBUTES = 6  # which make 64 classes
+LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 HEADERS = {'name', 'file', 'filename', 'image', 'image_id', 'id', 'path'}
 
 
@@ -53,6 +52,13 @@ class Classes:
         if self.label_of_name is None:
             return self.names
         folders = sorted({os.path.dirname(name) for name in self.label_of_name})
+        for name in folders:
+            if not os.path.isdir(os.path.join(self.folder, name)):
+                raise UserError(
+                    f'{self.source.removeprefix("row in ")}: has images in '
+                    f'{printable(name)}, which is no folder in {self.folder}; names '
+                    'have to begin there'
+                )
         return folders if any(folders) else None
 
     def of(self, files: Sequence[str]) -> np.ndarray:
@@ -66,8 +72,8 @@ class Classes:
         unlisted = int((labels < 0).sum())
         if unlisted:
             print(
-                f' [!] {self.folder}: images left out, for want of a {self.source}: '
-                f'{unlisted}',
+                f' [!] {self.folder}: {unlisted} images are left out: they have no '
+                f'{self.source}',
                 flush=True,
             )
         counts = self.counts(labels)
@@ -144,19 +150,23 @@ def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
     such attribute, or is invalid.
     """
     path, labels, columns = find_list(ATTRIBUTES, folder), {}, None
+    expected = 1
     with open(path, encoding='utf-8', errors='replace') as file:
         for line in file:
             row = line.replace(',', ' ').split()
-            if columns is None and len(row) > 1:  # after the count, if there is one
+            if columns is None and len(row) == 1 and row[0].isdecimal():
+                expected = int(row[0])
+            elif columns is None and len(row) > 1:  # after the count, if there is one
                 header = row[1:] if row[0] in HEADERS else row
                 columns = [_column(name, header, path) for name in attributes]
             elif columns is not None and row:
-                if len(row) != len(header) + 1:
+                if len(row) != len(header) + 1 or set(row[1:]) - {'1', '-1', '0'}:
                     raise invalid_list(path, row)
                 bits = [row[1 + column] == '1' for column in columns]
                 labels[stem(row[0])] = sum(bit << i for i, bit in enumerate(bits))
-    if not labels:
+    if columns is None:
         raise invalid_list(path, [])
+    require_rows(path, len(labels), expected)
     return labels
 
 
@@ -202,9 +212,10 @@ def read_labels(path: str) -> dict[str, str]:
                 f'{path}: row {number}, {printable(",".join(row))[:60]!r}: rows have '
                 'to be name,label'
             )
-        if number == 1 and name.lower() in HEADERS:
+        if number == 1 and (name.lower() in HEADERS or label.lower() in LABEL_HEADERS):
             continue
-        if labels.setdefault(name.removeprefix('./'), label) != label:
+        name = name.replace('\\', '/').removeprefix('./')
+        if labels.setdefault(name, label) != label:
             raise UserError(f'{path}: {printable(name)} has two labels; leave one out')
     if len(set(labels.values())) < 2:
         raise UserError(f'{path}: has fewer than two labels; rows are name,label')
@@ -256,12 +267,16 @@ def read_list(name: str, folder: str, columns: int) -> dict[str, tuple[int, ...]
             expected = int(row[0])
         elif i > 1 or numbers or len(row) == 1:  # not the column names, either
             raise invalid_list(path, row)
-    if len(rows) < expected:
-        raise UserError(
-            f'{path}: truncated: {len(rows)} rows instead of {expected}; download it '
-            'again'
-        )
+    require_rows(path, len(rows), expected)
     return rows
+
+
+def require_rows(path: str, count: int, expected: int) -> None:
+    """Raise UserError if one of CelebA's lists has fewer rows than it says."""
+    if count < expected:
+        raise UserError(
+            f'{path}: truncated: {count} rows instead of {expected}; download it again'
+        )
 
 
 def find_list(name: str, folder: str) -> str:

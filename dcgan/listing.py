@@ -40,9 +40,12 @@ def find_images(
         folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
         files = [path for parent in folders for path in default_images(parent)]
     else:
-        if classes and '/' not in pattern:
-            pattern = f'*/{pattern}'
-        files = without_junk(folder, glob_files(folder, any_case(pattern)))
+        is_of_classes = classes and '/' not in pattern
+        folders = [os.path.join(folder, name) for name in classes or ()]
+        files = []
+        for parent in folders if is_of_classes else [folder]:
+            files += glob_files(parent, any_case(pattern))
+        files = without_junk(folder, files)
     if not files:
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
@@ -53,14 +56,12 @@ def find_images(
 
 
 def name_nested(folder: str, files: Sequence[str]) -> None:
-    """Print how many images of the same types the subfolders of a folder hold."""
-    endings = {os.path.splitext(path)[1].lower() for path in files}
-    endings &= set(Image.registered_extensions())
-    nested = [
-        path
-        for path in glob_files(folder, '*/**')
-        if os.path.splitext(path)[1].lower() in endings and not is_junk(folder, path)
-    ]
+    """Print how many images the subfolders of a folder hold."""
+    used, nested = {os.path.realpath(path) for path in files}, []
+    for path in glob_files(folder, '*/**'):
+        is_image = path.lower().endswith(IMAGE_EXTENSIONS) and not is_junk(folder, path)
+        if is_image and os.path.realpath(path) not in used:
+            nested.append(path)
     if nested:
         pattern = f'**/*{os.path.splitext(nested[0])[1]}'
         print(
@@ -84,7 +85,7 @@ def without_junk(folder: str, files: Sequence[str]) -> list[str]:
     kept = [path for path in files if not is_junk(folder, path)]
     if len(kept) < len(files):
         count = len(files) - len(kept)
-        print(f' [*] {folder}: {count} files of the system are left out', flush=True)
+        print(f' [*] {folder}: {count} system files are left out', flush=True)
     return kept
 
 
@@ -133,7 +134,8 @@ def suggest_pattern(folder: str) -> str:
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
         kinds = counts if extension.lower() in known else others
-        kinds[f'{nested}*{extension}'] += 1
+        kind = f'*{extension}' if extension else 'files without an ending'
+        kinds[f'{nested}{kind}'] += 1
     if not counts:
         return ', and the folder holds no other images' + _conversions(others)
     found = _list_counts(counts)

@@ -19,10 +19,12 @@ from dcgan.files import (
     expand_path,
     glob_files,
     lock_folder,
+    remove,
     timestamp,
     write_bytes,
     write_json,
 )
+from dcgan.labels import find_labels
 
 CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each line
 
@@ -140,11 +142,13 @@ def own_checkpoints(config, flags) -> str:
 def run_of(folder: str) -> tuple[str, dict[str, Any]]:
     """(run folder, its recorded flags) of a folder that holds checkpoints.
 
-    The run is that whose FLAGS.json leads to this folder: the folder above, or the one
-    that left a copy of its FLAGS.json here. Otherwise the folder itself is the run.
+    The run is that whose FLAGS.json leads to this folder: the folder above, also that
+    of a link's target, or the one that left a copy of its FLAGS.json here. Otherwise
+    the folder itself is the run.
     """
     recorded = recorded_flags(folder)
-    for run_dir in (os.path.dirname(folder), recorded.get('out_dir')):
+    parents = [os.path.dirname(path) for path in (folder, os.path.realpath(folder))]
+    for run_dir in (*parents, recorded.get('out_dir')):
         flags = recorded_flags(run_dir) if isinstance(run_dir, str) else {}
         path = recorded_folder(flags, run_dir or '', 'checkpoint_dir', 'checkpoint')
         if flags and same_folder(path, folder):
@@ -155,29 +159,43 @@ def run_of(folder: str) -> tuple[str, dict[str, Any]]:
 def given_run(config, flags) -> tuple[str, dict[str, Any]]:
     """(run folder, its recorded flags) that the command line names; ('', {}) if none.
 
-    By --out_name or by own_checkpoints. Raises UserError where training would continue
-    the model of another run.
+    By --out_name or by own_checkpoints.
     """
-    folder, of_named = own_checkpoints(config, flags), {}
+    folder = own_checkpoints(config, flags)
     owner, recorded = run_of(folder) if folder else ('', {})
-    run_dir, has_run = owner, bool(recorded) and owner != folder
     if config.out_name:
         named = os.path.join(config.out_dir, config.out_name)
         of_named = recorded_flags(named)
         # the same command, given from another working folder
-        is_owner = os.path.basename(owner) == os.path.basename(named) and has_run
-        run_dir = owner if is_owner and not of_named else named
-    elif config.train and not recorded:
+        is_owner = recorded and owner != folder and not of_named
+        if is_owner and os.path.basename(owner) == os.path.basename(named):
+            return owner, recorded
+        return named, of_named or recorded
+    if config.train and not recorded:
         return '', {}  # a new run, from these checkpoints
-    is_other = has_run and not same_folder(run_dir, owner)
-    if not of_named and flags['dataset'].present and recorded:
-        is_other = is_other or not is_of_dataset(config, recorded)
-    if config.train and is_other:
+    return owner, recorded
+
+
+def check_owner(config, flags) -> None:
+    """Raise UserError where training would continue checkpoints of another run.
+
+    For checkpoints outside of the run folder, when config is settled.
+    """
+    folder = os.path.abspath(config.checkpoint_dir)
+    is_in_run = is_inside(folder, config.out_dir) and folder != config.out_dir
+    if is_in_run or not glob_files(folder, '*.index'):
+        return
+    owner, recorded = run_of(folder)
+    is_owner = same_folder(owner, config.out_dir)
+    if not recorded or (is_owner and flags['out_name'].present):
+        return
+    is_other = owner != folder and not is_owner
+    if is_other or not is_of_dataset(config, recorded):
         raise UserError(
-            f'{folder}: holds checkpoints of the run {printable(owner)}, of dataset '
-            f'{printable(recorded.get("dataset"))}; choose another --checkpoint_dir'
+            f'{config.checkpoint_dir}: holds checkpoints of the run '
+            f'{printable(owner)}, of dataset {printable(recorded.get("dataset"))}; '
+            'choose another --checkpoint_dir'
         )
-    return run_dir, of_named or recorded
 
 
 def same_folder(folder: str, other: str) -> bool:
@@ -193,9 +211,11 @@ def is_inside(folder: str, parent: str) -> bool:
 def is_of_dataset(config, recorded: dict[str, Any]) -> bool:
     """Whether recorded flags are those of a run on config's data set.
 
-    That is the same folder or, where config's does not exist here, the same name.
+    That is the same folder or, where config's does not exist here, the same name; or
+    unknown.
     """
-    data_dir, name = recorded.get('data_dir', config.data_dir), str(recorded['dataset'])
+    data_dir = recorded.get('data_dir', config.data_dir)
+    name = str(recorded.get('dataset', config.dataset))
     wanted = data_folder(config.data_dir, config.dataset)
     is_name = os.path.normpath(name) == os.path.normpath(config.dataset)
     is_folder = data_folder(str(data_dir), name) == wanted
@@ -374,9 +394,12 @@ def class_names_in(run_dir: str) -> list[str]:
 def number_labels(label: str, names: list[str]) -> str:
     """The value of --label with numbers in place of names of classes.
 
+    A name goes before a number: of classes named 1 and 2, 1 is the first one.
     Raises UserError for what is neither, if there are names.
     """
     numbers = {name: str(number) for number, name in enumerate(names)}
+    if label in numbers:  # also one with a comma
+        return numbers[label]
     labels = [part.strip() for part in label.split(',') if part.strip()]
     known = {*numbers, *numbers.values()}
     unknown = [part for part in labels if part not in known]
@@ -394,9 +417,18 @@ def start_run(config, flags, dcgan, locks: RunLocks) -> None:
 
     A run without a name of its own gets a new folder, even if another run starts in
     the same second. A checkpoint folder elsewhere gets a copy of FLAGS.json. Raises
-    UserError where the folders cannot be written, or if another process is training
-    the run.
+    UserError where the folders cannot be written, if another process is training the
+    run, or if its classes were others.
     """
+    names = dcgan.data.class_names or []
+    config.label = number_labels(config.label, names)
+    before = class_names_in(config.out_dir)
+    if before and before != names and glob_files(config.checkpoint_dir, '*.index'):
+        learned, now = (printable(', '.join(n)) or 'numbers' for n in (before, names))
+        raise UserError(
+            f'{config.out_dir}: has learned the classes {learned}, not {now}; choose '
+            'another --out_name'
+        )
     try:
         while not config.out_name:
             parent = os.path.dirname(config.out_dir)
@@ -412,19 +444,11 @@ def start_run(config, flags, dcgan, locks: RunLocks) -> None:
         os.makedirs(config.checkpoint_dir, exist_ok=True)
         os.makedirs(config.sample_dir, exist_ok=True)
         lock_run(config, locks)
-        write_json(os.path.join(config.out_dir, 'FLAGS.json'), vars(config))
-        names = dcgan.data.class_names
-        if names:
-            path = os.path.join(config.out_dir, CLASS_FILE)
-            write_bytes(path, os.fsencode('\n'.join(names)))
-            config.label = number_labels(config.label, names)
-        if not is_inside(config.checkpoint_dir, config.out_dir):
-            paths = {
-                name: os.path.abspath(getattr(config, name))
-                for name in ('out_dir', 'checkpoint_dir', 'sample_dir', 'data_dir')
-            }
-            path = os.path.join(config.checkpoint_dir, 'FLAGS.json')
-            write_json(path, {**vars(config), **paths})
+        remove(os.path.join(config.out_dir, 'unusable.txt'))  # of an earlier start
+        _record(config, config.out_dir, names, vars(config))
+        is_apart = not is_inside(config.checkpoint_dir, config.out_dir)
+        if is_apart or same_folder(config.checkpoint_dir, config.out_dir):
+            _record(config, config.checkpoint_dir, names, _with_absolute_paths(config))
     except OSError as error:
         raise UserError(
             f'{error.filename or config.out_dir}: cannot be written '
@@ -432,8 +456,27 @@ def start_run(config, flags, dcgan, locks: RunLocks) -> None:
         ) from error
 
 
+def _record(config, folder, names, flags):
+    """Write FLAGS.json and, if classes have names, classes.txt."""
+    write_json(os.path.join(folder, 'FLAGS.json'), flags)
+    if names:
+        write_bytes(os.path.join(folder, CLASS_FILE), os.fsencode('\n'.join(names)))
+
+
+def _with_absolute_paths(config):
+    paths = ['out_dir', 'checkpoint_dir', 'sample_dir', 'data_dir']
+    flags = {**vars(config)}
+    for name in paths:
+        flags[name] = os.path.abspath(flags[name])
+    if flags['labels']:
+        folder = os.path.join(config.data_dir, config.dataset)
+        flags['labels'] = os.path.abspath(find_labels(flags['labels'], folder))
+    return flags
+
+
 def lock_run(config, locks: RunLocks) -> None:
     """Lock the folder of a run, and one of its checkpoints elsewhere, if they exist."""
-    locks.add(config.out_dir, '--out_name')
+    is_one = same_folder(config.checkpoint_dir, config.out_dir)
+    locks.add(config.out_dir, '--checkpoint_dir' if is_one else '--out_name')
     if not is_inside(config.checkpoint_dir, config.out_dir):
         locks.add(config.checkpoint_dir, '--checkpoint_dir')

@@ -16,11 +16,12 @@ from dcgan.checkpoints import (
     usable_checkpoint,
 )
 from dcgan.errors import UserError
-from dcgan.files import require_writable
+from dcgan.files import expand_path, glob_files, require_writable
 from dcgan.idx import idx_summary
 from dcgan.labels import Classes
 from dcgan.runs import (
     apply_recorded,
+    check_owner,
     class_names_in,
     free_folder,
     given_run,
@@ -39,6 +40,8 @@ from dcgan.runs import (
 from dcgan.ways import Ways
 
 SIZES = ['input_height', 'input_width', 'output_height', 'output_width']
+# ways to label images, which exclude each other
+CLASS_FLAGS = ['conditional', 'attributes', 'labels', 'unconditional']
 EXPORT_FLAGS = ['export', 'freeze', 'saved_model']
 # recorded flags that define the model, and those that resume its training as well
 MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
@@ -62,8 +65,10 @@ def prepare_training(config, flags):
     """Settle data, sizes and run folder in config; returns (y_dim or None, c_dim)."""
     run_dir, recorded = given_run(config, flags)
     own = own_checkpoints(config, flags)
-    if own and not recorded:
-        recorded = model_settings(usable_checkpoint(own, config.resume_step))
+    if own:
+        recorded = with_shapes(recorded, usable_checkpoint(own, config.resume_step))
+    if any(flags[name].present for name in CLASS_FLAGS):
+        recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
@@ -74,38 +79,69 @@ def prepare_training(config, flags):
     data_sizes = same_sizes(*labelled[:2]) if labelled else {}
     apply_recorded(config, flags, {**data_sizes, **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
-    if run_dir:
-        set_folders(config, flags, run_dir)
-        config.out_name = config.out_name or os.path.basename(run_dir)
-    else:
+    settle_folders(config, flags, run_dir)
+    check_owner(config, flags)
+    return y_dim, 1 if config.grayscale else 3
+
+
+def settle_folders(config, flags, run_dir):
+    """Set the folders of the training run run_dir, or of a new one if it is ''.
+
+    Raises UserError where they cannot be written.
+    """
+    given = expand_path(flags['checkpoint_dir'].value)
+    if not run_dir:
         name_unfinished_run(config, flags)
         run_dir = free_folder(os.path.join(config.out_dir, run_name(config)))
         set_folders(config, flags, run_dir)
+        if not os.path.isabs(given) and glob_files(given, '*.index'):
+            print(
+                f' [!] The checkpoints in {given} are not used; to train from them, '
+                f'give --checkpoint_dir {shlex.quote(os.path.abspath(given))}',
+                flush=True,
+            )
+    else:
+        set_folders(config, flags, run_dir)
+        config.out_name = config.out_name or os.path.basename(run_dir)
     advice = {'out_dir': 'choose another --out_dir'}
     if os.path.exists(run_dir):
         advice['out_dir'] = 'copy the run to another folder, and give that --out_dir'
     for name in ('out_dir', 'checkpoint_dir', 'sample_dir'):
         way_out = advice.get(name, f'choose another --{name}')
         require_writable(getattr(config, name), way_out)
-    return y_dim, 1 if config.grayscale else 3
+
+
+def with_shapes(recorded, path):
+    """Recorded flags, and those that they lack from the shapes of a checkpoint."""
+    if all(name in recorded for name in MODEL_FLAGS):
+        return recorded
+    settings = model_settings(path)
+    if 'output_height' in settings and 'output_height' not in recorded:
+        size = f'{settings["output_height"]}x{settings["output_width"]}'
+        print(
+            f' [*] Image size {size}, by the shapes of the weights; if the images are '
+            'not square, give --output_height and --output_width',
+            flush=True,
+        )
+    return {**settings, **recorded}
 
 
 def name_unfinished_run(config, flags):
-    """Print a line where a run of these settings was not trained to its end."""
+    """Print a line on the newest run of these settings that was not completed."""
     found = sorted(trained_runs(config.out_dir, config.checkpoint_dir))
     for _, run_dir, recorded in reversed(found):
         if not is_of_dataset(config, recorded):
             continue
-        if not has_settings(config, flags, recorded, RESULT_FLAGS):
+        if not has_settings(config, flags, recorded, ['epoch', *RESULT_FLAGS]):
             continue
         folder = recorded_folder(recorded, run_dir, 'checkpoint_dir', 'checkpoint')
-        path = next(iter(checkpoints(folder)), '')
-        epochs = completed_epochs(path, config.train_size)
+        complete = (p for p in checkpoints(folder) if os.path.exists(f'{p}.index'))
+        epochs = completed_epochs(next(complete, ''), config.train_size)
         if epochs is None or epochs >= config.epoch or is_locked(run_dir):
             continue
         name = shlex.quote(os.path.relpath(run_dir, config.out_dir))
         print(
-            f' [*] A new run begins; one of the same settings is unfinished, after '
+            f' [*] A new run begins. One of the same settings is unfinished, after '
             f'{epochs} of {config.epoch} epochs: --out_name {name} continues it',
             flush=True,
         )
@@ -114,15 +150,14 @@ def name_unfinished_run(config, flags):
 
 def count_classes(config, folder, labelled):
     """y_dim: the classes to learn, or None. UserError for flags that do not fit."""
-    ways = ('conditional', 'attributes', 'labels', 'unconditional')
-    given = [f'--{name}' for name in ways if getattr(config, name)]
+    given = [f'--{name}' for name in CLASS_FLAGS if getattr(config, name)]
     if len(given) > 1:
         raise UserError(f'{given[0]} and {given[1]} exclude each other')
     if not labelled:
         if config.unconditional or not given:
             return None
         return len(Classes(folder, config.attributes, config.labels).names)
-    for name in ('bbox', 'grayscale', 'partition', 'background', *ways[1:3]):
+    for name in ('bbox', 'partition', 'background', *CLASS_FLAGS[1:3]):
         if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')
     return None if config.unconditional else labelled[2]
@@ -131,8 +166,9 @@ def count_classes(config, folder, labelled):
 def find_run(config, flags):
     """Settle which run to use; returns (y_dim or None, c_dim, path of a checkpoint)."""
     run_dir, recorded = given_run(config, flags)
-    is_given, is_folder = bool(run_dir), os.path.isabs(config.checkpoint_dir)
-    if is_folder and flags['checkpoint_dir'].present and not is_given:
+    is_given, given = bool(run_dir), os.path.normpath(config.checkpoint_dir)
+    is_path = flags['checkpoint_dir'].present and given != os.path.basename(given)
+    if is_path and not is_given:
         raise no_checkpoint(config.checkpoint_dir)
     run_dir = run_dir or newest_run(config)
     set_folders(config, flags, run_dir)
@@ -140,7 +176,7 @@ def find_run(config, flags):
         config.out_name = config.out_name or os.path.basename(run_dir)
     path = usable_checkpoint(config.checkpoint_dir, config.resume_step)
     y_dim, c_dim = checkpoint_dims(path)
-    recorded = recorded or recorded_flags(run_dir) or model_settings(path)
+    recorded = with_shapes(recorded or recorded_flags(run_dir), path)
     apply_recorded(config, flags, recorded, MODEL_FLAGS)
     config.label = number_labels(config.label, class_names_in(run_dir))
     if draws(config, flags):

@@ -27,14 +27,13 @@ OLD_VALUES = {
     'c_dim': 'grayscale',
 }
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
-_defined: list[str] = []  # names of flags that main.py has defined as a script
+_defined: list[str] = []  # names of flags that main.py has defined
 
 
 def own_flags(flags, module) -> list[str]:
     """The names of the flags that a module has defined, in their order."""
     names = [flag.name for flag in flags.get_key_flags_for_module(module)]
-    if module.__name__ == '__main__':
-        _defined.extend(names)
+    _defined.extend(names)
     return names
 
 
@@ -71,11 +70,12 @@ def todays_arguments(arguments: list[str], flags) -> list[str]:
     """
     for switch, value in itertools.pairwise(arguments):
         name = switch.lstrip('-')
-        if value.lower() == 'false' and name in flags and flags[name].boolean:
+        is_switch = switch.startswith('-') and name in flags and flags[name].boolean
+        if is_switch and value.lower() == 'false':
             raise UserError(
                 f'{switch} {value}: a switch takes no value, give --no{name}'
             )
-    todays, rest, is_mnist = [], list(arguments), 'mnist' in ' '.join(arguments)
+    todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
         name, has_value, value = argument.lstrip('-').partition('=')
@@ -94,7 +94,7 @@ def todays_arguments(arguments: list[str], flags) -> list[str]:
             todays.append(f'--{OLD_VALUES[name]}={value}')
         elif value not in ('1', '3'):
             raise UserError(f'--c_dim {value}: images have 3 channels or, gray, 1')
-        elif value == '1' and not is_mnist:
+        elif value == '1':
             todays.append('--grayscale')
     if todays != list(arguments):
         command = shlex.join(['main.py', *todays[1:]])

@@ -626,10 +626,9 @@ def test_check_names_images_that_cannot_be_used(is_by_class, tmp_path):
     result = run('download.py', 'check', 'cats', cwd=tmp_path)
     line = f'{len(paths)} of {12 * len(paths)} images cannot be used, which is more'
     assert line in result.stdout and ', '.join(paths) in result.stdout
-    assert result.returncode == 1 and result.stderr.splitlines()[-1] == (
-        'download.py: training would end on cats: more than 1% of the images cannot be '
-        'used; fix or remove them'
-    )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == 'download.py: training would end on cats, see above'
 
 
 def test_check_names_above_ten_images_in_a_file(tmp_path, monkeypatch, capsys):

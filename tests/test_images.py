@@ -56,12 +56,12 @@ def test_16_bits_are_cut_to_8(tmp_path):
 
 # values of gray files by their type, and what they are read as
 SPANS = [
-    (np.uint16, [0, 16, 4095], [0, 1, 255], '12 bits'),
-    (np.uint16, [0, 4, 1023], [0, 1, 255], '10 bits'),
-    (np.uint16, [0, 100, 255], [0, 100, 255], '8 bits'),
+    (np.uint16, [0, 16, 4095], [0, 1, 255], '16 or 32 bits'),
+    (np.uint16, [0, 4, 1023], [0, 1, 255], '16 or 32 bits'),
+    (np.uint16, [0, 100, 255], [0, 100, 255], '16 or 32 bits'),
     (np.uint16, [0, 256, 65535], [0, 1, 255], ''),
-    (np.int32, [0, 100, 255], [0, 100, 255], '8 bits'),
-    (np.int32, [0, 16, 4095], [0, 1, 255], '12 bits'),
+    (np.int32, [0, 100, 255], [0, 100, 255], '16 or 32 bits'),
+    (np.int32, [0, 16, 4095], [0, 1, 255], '16 or 32 bits'),
     (np.int32, [0, 256, 65535], [0, 1, 255], ''),
     (np.int32, [-100, 0, 155], [0, 100, 255], 'of other ranges'),
     (np.int32, [0, 100000, 255000], [0, 100, 255], 'of other ranges'),
@@ -69,7 +69,9 @@ SPANS = [
     (np.float32, [0, 100, 255], [0, 100, 255], ''),
     (np.float32, [-1, 0, 1], [0, 128, 255], 'of other ranges'),
     (np.float32, [3, 3, 3], [3, 3, 3], ''),
-    (np.int32, [0, 0, 0], [0, 0, 0], '8 bits'),
+    (np.int32, [0, 0, 0], [0, 0, 0], ''),
+    (np.float32, [0, 0.51, 1.02], [0, 128, 255], 'of other ranges'),
+    (np.float32, [0, 2.5, 5], [0, 128, 255], 'of other ranges'),
 ]
 
 

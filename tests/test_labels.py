@@ -10,6 +10,7 @@ from conftest import SMALL, read_checkpoint, run_in_process, write_images
 from dcgan.datasets import open_dataset
 from dcgan.errors import UserError
 from dcgan.labels import Classes
+from dcgan.runs import number_labels
 
 TRAIN = ['--train', '--dataset', 'faces', *SMALL, '--epoch', 1]
 ATTRIBUTES = ['5_o_Clock_Shadow', 'Male', 'Smiling', 'Young']
@@ -94,7 +95,7 @@ def test_labels_of_a_csv_file_train_and_are_chosen_by_name(workspace):
     args = [*TRAIN, '--labels', 'pets.csv', '--out_name', 'pets']
     result = run_in_process(*args, cwd=workspace)
     assert result.returncode == 0, result.stderr
-    assert 'for want of a row in data/pets.csv: 4' in result.stdout
+    assert '4 images are left out: they have no row in data/pets.csv' in result.stdout
     assert '20 images: 10 cat, 10 guinea pig' in result.stdout
     use = ['--out_name', 'pets', '--npz', '--label', 'guinea pig']
     assert run_in_process(*use, cwd=workspace).returncode == 0
@@ -108,6 +109,7 @@ def test_labels_of_a_csv_file_train_and_are_chosen_by_name(workspace):
         '000.jpg,10\n001.jpg,9\n002.jpg,10\n',
         'image_id,class\r\n000,10\r\n001,9\r\n002,10\r\n',
         '"000.jpg","10"\n./001.jpg, 9\n\n002.jpg,10',
+        'image_name,label\n000.jpg,10\n001.jpg,9\n002.jpg,10',
         '\ufeff000.jpg,10\n001.jpg,9\n002.jpg,10\nnone.jpg,9\n',
     ],
 )
@@ -127,6 +129,30 @@ def test_csv_names_images_in_folders(workspace):
     assert dataset.labels.tolist() == [0, 1, 1, 0]
 
 
+def test_other_classes_do_not_continue_a_run(workspace):
+    args = [*TRAIN, '--out_name', 'order', '--attributes']
+    assert run_in_process(*args, 'Male,Smiling', cwd=workspace).returncode == 0
+    before = (workspace / 'out' / 'order' / 'classes.txt').read_text()
+    result = run_in_process(*args, 'Smiling,Male', '--epoch', 2, cwd=workspace)
+    assert (
+        result.returncode == 1 and 'has learned the classes none, Male' in result.stderr
+    )
+    assert (workspace / 'out' / 'order' / 'classes.txt').read_text() == before
+
+
+def test_wrong_label_is_found_before_training(workspace):
+    args = [*TRAIN, '--attributes', 'Male', '--label', 'male', '--out_name', 'wrong']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1 and 'are none (0), Male (1)' in result.stderr
+    assert not (workspace / 'out' / 'wrong').exists()
+
+
+def test_names_go_before_numbers_and_may_hold_commas():
+    assert number_labels('2,a', ['2', 'a']) == '0,1'
+    assert number_labels('a, b', ['a', 'a, b']) == '1'
+    assert number_labels('7,1', []) == '7,1'
+
+
 @pytest.mark.parametrize(
     'rows, message',
     [
@@ -136,6 +162,7 @@ def test_csv_names_images_in_folders(workspace):
         ('000.jpg,1\n001.jpg,1\n', 'fewer than two labels'),
         ('000.jpg,1\nx.jpg,2\n', r'a class has no images \(1 images: 1 1, 0 2\)'),
         ('', 'fewer than two labels'),
+        ('no/000.jpg,1\n001.jpg,2', 'no, which is no folder in'),
     ],
 )
 def test_csv_file_that_gives_no_classes_is_refused(rows, message, workspace):
@@ -162,8 +189,17 @@ def test_attributes_and_labels_that_cannot_be_used(args, message, workspace):
     assert result.stderr.count('\n') == 1
 
 
-@pytest.mark.parametrize('text', ['', '3\nMale Smiling\n000.jpg 1\n', '3\n'])
-def test_broken_list_of_attributes_is_refused(text, workspace):
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('', "not one of CelebA's lists"),
+        ('3\nMale Smiling\n000.jpg 1\n', "not one of CelebA's lists"),
+        ('1\nMale Smiling\n000.jpg 1 x\n', "not one of CelebA's lists"),
+        ('3\n', "not one of CelebA's lists"),
+        ('3\nMale Smiling\n000.jpg 1 -1\n', 'truncated: 1 rows instead of 3'),
+    ],
+)
+def test_broken_list_of_attributes_is_refused(text, message, workspace):
     (workspace / 'data' / 'list_attr_celeba.txt').write_text(text)
-    with pytest.raises(UserError, match="not one of CelebA's lists"):
+    with pytest.raises(UserError, match=message):
         Classes(str(workspace / 'data' / 'faces'), attributes='Male')

@@ -711,7 +711,7 @@ def test_few_bad_images_are_named_in_the_message(workspace):
         ('--image_size 96 --output_size=48', '--input_height=96 --output_height=48'),
         ('--c_dim 3 --options 1', '--visualize_option=1'),
         ('--c_dim=1 --dataset x', '--grayscale --dataset x'),
-        ('--c_dim=1 --dataset mnist', '--dataset mnist'),
+        ('--c_dim=1 --dataset mnist', '--grayscale --dataset mnist'),
         ('--train True --dataset is_train', '--train True --dataset is_train'),
     ],
 )

@@ -143,27 +143,105 @@ def test_checkpoint_folder_elsewhere_is_locked(workspace, elsewhere):
     assert f'main.py: {elsewhere[1]}: ' in message and 'is training this run' in message
 
 
+def test_checkpoints_of_a_run_that_is_gone_are_not_continued_on_other_data(
+    workspace, elsewhere
+):
+    name = elsewhere[1].parent.name
+    shutil.rmtree(workspace / 'out' / name)
+    args = [*TRAIN, *elsewhere, '--dataset', 'q', '--out_name', 'b']
+    assert 'of dataset p; choose' in failed(run_in_process(*args, cwd=workspace))
+    again = [*TRAIN, *elsewhere, '--dataset', 'p', '--epoch', 2]
+    result = passed(run_in_process(*again, cwd=workspace))
+    assert 'Resuming after iteration 2' in result.stdout
+
+
+def test_relative_folder_outside_of_the_run_is_guarded_too(workspace, tmp_path):
+    args = [*TRAIN, '--out_dir', tmp_path, '--checkpoint_dir', '../shared']
+    args += ['--dataset', 'p', '--out_name']
+    passed(run_in_process(*args, 'c', cwd=workspace))
+    for other in ['d'], ['d', '--dataset', 'q']:
+        message = failed(run_in_process(*args, *other, cwd=workspace))
+        assert f'holds checkpoints of the run {tmp_path}/c, of dataset p' in message
+    passed(run_in_process(*args, 'c', '--epoch', 2, cwd=workspace))
+
+
+def test_link_to_a_checkpoint_folder_means_its_run(workspace, tmp_path):
+    (tmp_path / 'link').symlink_to(workspace / 'out' / 'a' / 'checkpoint')
+    args = ['--checkpoint_dir', tmp_path / 'link', '--gif']
+    result = passed(run_in_process(*args, cwd=workspace))
+    assert f'Run {workspace}/out/a, iteration 2' in result.stdout
+
+
+def test_run_in_its_checkpoint_folder_goes_on_from_anywhere(workspace, checkpoints):
+    shutil.copy(workspace / 'out' / 'a' / 'FLAGS.json', checkpoints)
+    args = ['--train', '--checkpoint_dir', checkpoints, '--epoch']
+    passed(run_in_process(*args, 2, cwd=workspace))
+    (checkpoints / 'cwd').mkdir()
+    result = passed(run_in_process(*args, 3, cwd=checkpoints / 'cwd'))
+    assert 'Resuming after iteration 4, in epoch 2' in result.stdout
+    assert not list((checkpoints / 'cwd').iterdir())
+
+
+@pytest.mark.parametrize('flags', ['{"z_dim": 6}', '{"gf_dim": 4, "dataset": "p"}'])
+def test_shapes_tell_what_the_flags_lack(flags, workspace, checkpoints):
+    (checkpoints / 'FLAGS.json').write_text(flags)
+    result = passed(run_in_process('--checkpoint_dir', checkpoints, cwd=workspace))
+    assert 'Image size 16x16, by the shapes of the weights' in result.stdout
+    args = ['--train', '--checkpoint_dir', checkpoints, '--dataset', 'p', '--epoch', 2]
+    passed(run_in_process(*args, '--batch_size', 8, cwd=workspace))
+
+
+def test_relative_folder_with_checkpoints_that_is_not_used_is_named(
+    workspace, checkpoints
+):
+    relative = os.path.relpath(checkpoints, workspace)
+    args = [*TRAIN, '--dataset', 'p', '--out_dir', checkpoints / 'o' / 'o' / 'o']
+    args += ['--checkpoint_dir', relative]
+    result = passed(run_in_process(*args, cwd=workspace))
+    assert f'The checkpoints in {relative} are not used' in result.stdout
+    assert f'--checkpoint_dir {checkpoints}\n' in result.stdout
+
+
+@pytest.mark.parametrize('is_relative', [False, True])
+def test_run_folder_in_place_of_its_checkpoints_is_explained(is_relative, workspace):
+    folder = 'out/a' if is_relative else str(workspace / 'out' / 'a')
+    message = failed(run_in_process('--checkpoint_dir', folder, cwd=workspace))
+    inner = os.path.join(folder, 'checkpoint')
+    assert (
+        message
+        == f'main.py: {folder}: no checkpoint found; there are some in {inner}\n'
+    )
+
+
 # Unfinished runs
 
 
+def interrupted_run(workspace, out_dir, name, *args):
+    """A run of two epochs of which only the first one is left."""
+    args = [*TRAIN, '--dataset', 'p', '--out_dir', out_dir, '--epoch', 2, *args]
+    args += ['--ckpt_freq', 2, '--max_to_keep', 0]
+    passed(run_in_process(*args, '--out_name', name, cwd=workspace))
+    for path in (out_dir / name / 'checkpoint').glob('model.b8-4.*'):
+        path.unlink()
+    return args
+
+
 def test_unfinished_run_of_these_settings_is_named(workspace, tmp_path):
-    args = [*TRAIN, '--dataset', 'p', '--out_dir', tmp_path, '--learning_rate', 0.001]
-    passed(run_in_process(*args, '--out_name', 'my run', cwd=workspace))
-    result = passed(run_in_process(*args, '--epoch', 2, cwd=workspace))
+    args = interrupted_run(workspace, tmp_path, 'my run', '--learning_rate', 0.001)
+    result = passed(run_in_process(*args, cwd=workspace))
     line = "unfinished, after 1 of 2 epochs: --out_name 'my run' continues it"
     assert line in result.stdout
     unlike = [['--dataset', 'q'], ['--z_dim', 7], ['--learning_rate', 0.1]]
     for changes in [*unlike, ['--epoch', 1]]:
-        result = passed(run_in_process(*args, '--epoch', 2, *changes, cwd=workspace))
+        result = passed(run_in_process(*args, *changes, cwd=workspace))
         assert 'is unfinished' not in result.stdout, changes
 
 
 def test_run_that_is_being_trained_is_not_named(workspace, tmp_path):
-    args = [*TRAIN, '--dataset', 'p', '--out_dir', tmp_path]
-    passed(run_in_process(*args, '--out_name', 'busy', cwd=workspace))
+    args = interrupted_run(workspace, tmp_path, 'busy')
     unlock = lock_folder(str(tmp_path / 'busy'))
     try:
-        result = passed(run_in_process(*args, '--epoch', 2, cwd=workspace))
+        result = passed(run_in_process(*args, cwd=workspace))
     finally:
         unlock()
     assert 'is unfinished' not in result.stdout
