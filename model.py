@@ -391,7 +391,7 @@ class DCGAN:
         its batch from self.batches, a feeding.BatchQueue. With self.xla, it is one
         program that XLA compiles.
         """
-        rates = Ways.of(config).rates(config.learning_rate, 0, config.epoch)
+        rates = Ways.of(config).rates(config.learning_rate)
         self.learning_rates = tf.placeholder_with_default(
             np.float32(rates), [2], 'learning_rates'
         )

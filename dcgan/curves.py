@@ -1,6 +1,7 @@
 """Curves of training runs: curves.png, and several runs in one figure."""
 
 import glob
+import logging
 import math
 import os
 import threading
@@ -86,6 +87,7 @@ def draw_curves(runs: dict[str, Course], path: str) -> None:
 
     Raises ImportError without matplotlib, OSError where the file cannot be written.
     """
+    logging.getLogger('matplotlib').setLevel(logging.WARNING)
     # Figure without pyplot: no window, no global state
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

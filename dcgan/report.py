@@ -12,8 +12,8 @@ from dcgan.metrics import FILE_NAME, VALUES, Course, MetricsFile, read_rows
 # D has won when its loss stays below this for so many iterations
 WON_LOSS, WON_ITERATIONS = 0.01, 200
 # G draws one picture when its samples vary less than this share of what real images do,
-# on so many sheets in turn
-ONE_PICTURE, ONE_PICTURE_SHEETS = 0.05, 2
+# on so many sheets in turn, after the first iterations, in which any G does so
+ONE_PICTURE, ONE_PICTURE_SHEETS, FIRST_ITERATIONS = 0.05, 2, 500
 
 
 class Report:
@@ -59,6 +59,7 @@ class Report:
         self.drawer.draw(self.course)
         spreads = [array.std(axis=0).mean() for array in (samples, images)]
         is_equal = spreads[0] < ONE_PICTURE * spreads[1]
+        is_equal = is_equal and iteration > FIRST_ITERATIONS
         self._equal_sheets = self._equal_sheets + 1 if is_equal else 0
         if self._equal_sheets >= ONE_PICTURE_SHEETS and not self._is_one_picture:
             self._is_one_picture = True

@@ -132,7 +132,7 @@ class SummaryMaker:
     `d_1` after `d`.
     """
 
-    def __init__(self, with_images: bool, steps: tuple[int, int]):
+    def __init__(self, with_images: bool, steps: tuple[int, int] = (1, 2)):
         """steps: of D and of G, in an iteration."""
         d_steps, g_steps = steps
         raw = tf.raw_ops

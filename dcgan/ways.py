@@ -88,7 +88,9 @@ class Ways:
         dropout = Dropout(self.d_dropout, seed) if self.d_dropout else None
         return {'dropout': dropout, 'real_label': self.label_smoothing}
 
-    def rates(self, learning_rate: float, epoch: int, epochs: int) -> list[float]:
+    def rates(
+        self, learning_rate: float, epoch: int = 0, epochs: int = 1
+    ) -> list[float]:
         """The learning rates of D and of G in an epoch, counted from 0.
 
         step    times lr_decay_rate from each of lr_decay_epochs on
@@ -99,8 +101,8 @@ class Ways:
         factor, decay = 1.0, self._decay_epochs()
         if self.lr_schedule == 'step':
             factor = self.lr_decay_rate ** sum(epoch >= e for e in decay)
-        elif self.lr_schedule == 'linear':
-            factor = 1 - max(0, epoch - decay[0]) / (epochs - decay[0])
+        elif self.lr_schedule == 'linear' and epoch > decay[0]:
+            factor = 1 - (epoch - decay[0]) / (epochs - decay[0])
         rates = self.learning_rate_d, self.learning_rate_g
         return [(learning_rate if r is None else r) * factor for r in rates]
 

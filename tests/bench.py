@@ -338,14 +338,15 @@ def build_ours(arguments, kind, sessions):
         )
         iteration = dcgan.build_iteration(CONFIG)
         sess.run(tf.global_variables_initializer())
-    run = sess.make_callable(iteration, [dcgan.learning_rate])
+    run = sess.make_callable(iteration, [dcgan.learning_rates])
     put, batch = dcgan.batches.putter(sess), Batch(*random_batch(dcgan))
 
     def prepare():
         use_tf32(kind.precision == 'tf32')
         put(batch)
 
-    return Step(lambda: run(CONFIG.learning_rate), prepare), dcgan
+    rates = 2 * [CONFIG.learning_rate]
+    return Step(lambda: run(rates), prepare), dcgan
 
 
 def random_feed(dcgan):

@@ -123,6 +123,7 @@ def test_run_folder_has_the_name_and_the_files_of_the_original(workspace):
     name = r'\d{8}\.\d{6} - data - set - x8\.z6\.uniform_signed\.y8\.b8'
     assert re.fullmatch(name, folder.name)
     names = {'FLAGS.json', 'checkpoint', 'lock', 'lock.owner', 'logs', 'samples'}
+    names |= {'metrics.csv', 'curves.png'}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / 'checkpoint' / 'model.b8-4.index').exists()
     grids = {path.name for path in (folder / 'samples').glob('train_*')}

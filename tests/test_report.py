@@ -268,7 +268,7 @@ def test_equilibrium_is_no_failure(report, capsys):
         report.add((i + 1, 0, i), row_values(2 * np.log(2)), i)
     images = rng.rand(8, 4, 4, 1)
     for i in range(5):
-        report.sheet(i, images + 0.01, images)
+        report.sheet(1000 + i, images + 0.01, images)
     assert capsys.readouterr().out == ''
 
 
@@ -276,9 +276,12 @@ def test_a_line_says_once_that_g_draws_one_picture(report, capsys):
     rng = np.random.RandomState(0)
     images, one = rng.rand(8, 4, 4, 1), np.tile(rng.rand(1, 4, 4, 1), (8, 1, 1, 1))
     for i, samples in enumerate([one, images, one, one, one, one]):
-        report.sheet(100 * i, samples + 0.001 * images, images)
+        report.sheet(100 * i, samples + 0.001 * images, images)  # it is early
+        assert not capsys.readouterr().out
+    for i, samples in enumerate([one, images, one, one, one, one]):
+        report.sheet(1000 + 100 * i, samples + 0.001 * images, images)
     out = capsys.readouterr().out
-    assert out.count('G draws one picture') == 1 and 'Iteration 300: ' in out
+    assert out.count('G draws one picture') == 1 and 'Iteration 1300: ' in out
 
 
 def test_unwritable_metrics_are_an_error(tmp_path):

@@ -140,7 +140,7 @@ def test_final_checkpoint_is_kept_besides_max_to_keep_others(workspace):
 def test_gif_flag_makes_an_animation_of_the_training_grids(workspace):
     folder = workspace / 'out' / 'uninterrupted' / 'samples'
     with Image.open(folder / 'progress.gif') as gif:
-        assert gif.n_frames == 4 and gif.size == (16 * 3, 16 * 3)
+        assert gif.n_frames == 5 and gif.size == (16 * 3, 16 * 3)
 
 
 def test_run_of_the_original_is_resumed_as_the_original_does(workspace):

@@ -218,7 +218,7 @@ def test_training_grids_become_an_animation(workspace):
     (path,) = run_main(workspace, 'set', '--gif')
     assert path.endswith('/out/set/samples/progress.gif')
     with Image.open(path) as gif:
-        assert gif.n_frames == 3 and gif.size == (16 * 3, 16 * 3)
+        assert gif.n_frames == 4 and gif.size == (16 * 3, 16 * 3)
 
 
 # compares the exports in a process that cannot import this project
