@@ -127,7 +127,7 @@ def test_run_folder_has_the_name_and_the_files_of_the_original(workspace):
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / 'checkpoint' / 'model.b8-4.index').exists()
     grids = {path.name for path in (folder / 'samples').glob('train_*')}
-    assert grids == {'train_00000002.png', 'train_00000004.png'}
+    assert grids == {f'train_0000000{i}.png' for i in (0, 2, 4)}
 
 
 def test_flags_json_holds_all_flags_sorted_and_indented(workspace):
