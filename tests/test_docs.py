@@ -7,7 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, clean_environment, run_in_process, write_idx_set
+from conftest import (
+    ROOT,
+    clean_environment,
+    run_in_process,
+    write_idx_set,
+    write_images,
+)
 from PIL import Image
 
 import download
@@ -112,3 +118,32 @@ def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
     assert len(rows) == 10
     for part in (part.strip() for m in messages for part in m.split('...')):
         assert any(part in text for text in texts), part
+
+
+def recipes():
+    text = (ROOT / 'docs' / 'recipes.md').read_text()
+    return [c for c in COMMAND.findall(text) if '--train' in c]
+
+
+@pytest.mark.parametrize('number', range(7))
+def test_recipes_run_when_shortened(number, tmp_path):
+    args = shlex.split(recipes()[number])[1:]
+    if 'mnist' in args:
+        write_idx_set(tmp_path / 'data' / 'mnist', count=16, size=28, classes=10)
+    else:
+        write_images(tmp_path / 'data' / 'celebA', count=16, ending='jpg')
+        names = [f'{i:03d}.jpg' for i in range(16)]
+        for name, values in ('eval_partition', '0'), ('bbox_celeba', '1 1 9 9'):
+            rows = '\n'.join(f'{image} {values}' for image in names)
+            (tmp_path / 'data' / f'list_{name}.txt').write_text(rows)
+    # given twice, the last one counts
+    short = ['--epoch', 2, '--batch_size', 8, '--gf_dim', 4, '--df_dim', 4]
+    short += ['--gfc_dim', 8, '--dfc_dim', 8]
+    short += ['--pretrain_d', 2] if '--pretrain_d' in args else []
+    short += ['--lr_decay_epochs', 1] if '--lr_decay_epochs' in args else []
+    result = run_in_process(*args, *short, cwd=tmp_path)
+    assert result.returncode == 0 and '[*] Trained: ' in result.stdout, result.stderr
+
+
+def test_there_are_seven_recipes():
+    assert len(recipes()) == 7
