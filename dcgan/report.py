@@ -39,7 +39,8 @@ class Report:
                 f' [!] Iteration {position[0]}: D has won. Its loss was below '
                 f'{WON_LOSS} for {WON_ITERATIONS} iterations, so that G learns nothing '
                 'more. The usual causes are few or uniform images, and a D that learns '
-                'too fast. Try more images or a smaller --df_dim, and a new run'
+                'too fast. In a new run, try more images, --d_dropout 0.3, '
+                '--label_smoothing 0.9 or a lower --learning_rate_d'
             )
 
     def _take(self, iteration, epoch, values):
@@ -66,7 +67,8 @@ class Report:
             print_line(
                 f' [!] Iteration {iteration}: G draws one picture: its samples are '
                 'nearly equal. The usual causes are a high learning rate and few '
-                'images. Try half the --learning_rate or more images, and a new run'
+                'images. In a new run, try more images, half the --learning_rate or '
+                '--g_steps 1'
             )
 
     def close(self) -> None:
