@@ -10,7 +10,7 @@ less often, by SIGTERM or SIGINT.
 Each process has to resume from the newest complete checkpoint of the process before it.
 Every line that it prints has to show the same losses as the run that is never stopped.
 Everything in the final checkpoint (weights, moving averages, Adam's moments, random
-state) has to be equal bit for bit.
+state) has to be equal bit for bit, and metrics.csv has to be the same but for seconds.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from collections.abc import Sequence
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
+
+from dcgan.metrics import read_rows
 
 BATCHES_PER_EPOCH = 20
 BATCH_SIZE = 8  # as in SMALL
@@ -118,6 +120,11 @@ def soak(
     assert reference.keys() == resumed.keys()
     for name, array in reference.items():
         assert array.tobytes() == resumed[name].tobytes(), name
+    metrics = [
+        [row[:3] + row[4:] for row in read_rows(f'{folder}/out/{name}/metrics.csv')]
+        for name in ('never_stopped', 'killed')
+    ]
+    assert metrics[0] == metrics[1] and len(metrics[0]) == len(expected)
 
 
 def check_process(text, expected, done):
@@ -145,7 +152,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         soak(folder, args.kills, args.seed, flags=args.flags)
-    print(f'{args.kills} kills: losses, weights and state are the same')
+    print(f'{args.kills} kills: losses, weights, state and metrics are the same')
 
 
 if __name__ == '__main__':
