@@ -61,6 +61,36 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float('train_size', np.inf, 'Images used in an epoch, at most')
 flags.DEFINE_integer('batch_size', 64, 'Images in a batch', lower_bound=1)
+flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
+Z_DISTRIBUTIONS = list(samples.Z_DISTRIBUTIONS)
+flags.DEFINE_enum('z_dist', 'uniform_signed', Z_DISTRIBUTIONS, 'Distribution of z')
+WIDTHS = {
+    'gf_dim': (64, "Filters of the generator's last hidden layer"),
+    'df_dim': (64, "Filters of the discriminator's first layer"),
+    'gfc_dim': (1024, "Units of a conditional generator's first layer"),
+    'dfc_dim': (1024, "Units of a conditional discriminator's dense layer"),
+}
+for name, (default, text) in WIDTHS.items():
+    flags.DEFINE_integer(name, default, text, lower_bound=1)
+flags.DEFINE_enum(
+    'precision',
+    'float32',
+    devices.PRECISIONS,
+    'Type in which layers and gradients are computed during training; tf32 (on a GPU) '
+    'and bfloat16 are faster on devices that have units for them',
+)
+flags.DEFINE_boolean(
+    'xla', None, 'Compile an iteration by XLA; default: where TensorFlow sees a GPU'
+)
+flags.DEFINE_integer(
+    'seed',
+    None,
+    'Seed of all random numbers, to repeat a run; without it, initial weights differ '
+    'from run to run, and so does z, except on IDX files, which seed NumPy with 547',
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+)
+
 for name in 'learning_rate_d', 'learning_rate_g':
     network = name[-1].upper()
     text = f'Learning rate of {network}; default: --learning_rate'
@@ -97,35 +127,6 @@ flags.DEFINE_float(
     upper_bound=1,
 )
 flags.DEFINE_boolean('flip', False, 'Mirror half of the images, others in each epoch')
-flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
-Z_DISTRIBUTIONS = list(samples.Z_DISTRIBUTIONS)
-flags.DEFINE_enum('z_dist', 'uniform_signed', Z_DISTRIBUTIONS, 'Distribution of z')
-WIDTHS = {
-    'gf_dim': (64, "Filters of the generator's last hidden layer"),
-    'df_dim': (64, "Filters of the discriminator's first layer"),
-    'gfc_dim': (1024, "Units of a conditional generator's first layer"),
-    'dfc_dim': (1024, "Units of a conditional discriminator's dense layer"),
-}
-for name, (default, text) in WIDTHS.items():
-    flags.DEFINE_integer(name, default, text, lower_bound=1)
-flags.DEFINE_enum(
-    'precision',
-    'float32',
-    devices.PRECISIONS,
-    'Type in which layers and gradients are computed during training; tf32 (on a GPU) '
-    'and bfloat16 are faster on devices that have units for them',
-)
-flags.DEFINE_boolean(
-    'xla', None, 'Compile an iteration by XLA; default: where TensorFlow sees a GPU'
-)
-flags.DEFINE_integer(
-    'seed',
-    None,
-    'Seed of all random numbers, to repeat a run; without it, initial weights differ '
-    'from run to run, and so does z, except on IDX files, which seed NumPy with 547',
-    lower_bound=0,
-    upper_bound=2**32 - 1,
-)
 
 flags.DEFINE_string('dataset', 'celebA', 'Folder in --data_dir: images or IDX files')
 flags.DEFINE_string('data_dir', './data', 'Folder of the data sets')
