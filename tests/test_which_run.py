@@ -30,13 +30,24 @@ def checkpoints(workspace, tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def elsewhere(workspace, tmp_path):
-    """The flags of a run on p whose checkpoints and samples lie elsewhere."""
-    flags = ['--checkpoint_dir', tmp_path / 'ckpt', '--sample_dir', tmp_path / 'grids']
-    args = [*TRAIN, '--dataset', 'p', *flags, '--out_name', tmp_path.name]
+def train_elsewhere(workspace, folder):
+    """The flags of a run on p, named after `folder`, in which its checkpoints lie."""
+    flags = ['--checkpoint_dir', folder / 'ckpt', '--sample_dir', folder / 'grids']
+    args = [*TRAIN, '--dataset', 'p', *flags, '--out_name', folder.name]
     passed(run_in_process(*args, cwd=workspace))
     return flags
+
+
+@pytest.fixture
+def elsewhere(workspace, tmp_path):
+    """The flags of a run whose checkpoints and samples lie elsewhere."""
+    return train_elsewhere(workspace, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def untouched(workspace, tmp_path_factory):
+    """The flags of such a run that no test changes."""
+    return train_elsewhere(workspace, tmp_path_factory.mktemp('untouched'))
 
 
 def passed(result):
@@ -117,30 +128,30 @@ def test_run_with_folders_elsewhere_goes_on_from_anywhere(workspace, elsewhere):
 
 
 @pytest.mark.parametrize('other', [['--out_name', 'new'], ['--dataset', 'q']])
-def test_checkpoints_of_another_run_are_not_continued(other, workspace, elsewhere):
-    before = {path: path.read_bytes() for path in elsewhere[1].iterdir()}
-    result = run_in_process(*TRAIN, '--dataset', 'p', *elsewhere, *other, cwd=workspace)
+def test_checkpoints_of_another_run_are_not_continued(other, workspace, untouched):
+    before = {path: path.read_bytes() for path in untouched[1].iterdir()}
+    result = run_in_process(*TRAIN, '--dataset', 'p', *untouched, *other, cwd=workspace)
     message = failed(result)
-    assert f'{elsewhere[1]}: holds checkpoints of the run ' in message
+    assert f'{untouched[1]}: holds checkpoints of the run ' in message
     assert 'of dataset p; choose another --checkpoint_dir' in message
-    assert {path: path.read_bytes() for path in elsewhere[1].iterdir()} == before
+    assert {path: path.read_bytes() for path in untouched[1].iterdir()} == before
     assert not (workspace / 'out' / 'new').exists()
 
 
-def test_checkpoints_of_another_model_are_not_continued(workspace, elsewhere):
-    args = [*TRAIN, '--dataset', 'p', *elsewhere, '--output_height', 32]
+def test_checkpoints_of_another_model_are_not_continued(workspace, untouched):
+    args = [*TRAIN, '--dataset', 'p', *untouched, '--output_height', 32]
     message = failed(run_in_process(*args, cwd=workspace))
-    assert f'{elsewhere[1]}/model.b8-2 has ' in message and '--output_height' in message
+    assert f'{untouched[1]}/model.b8-2 has ' in message and '--output_height' in message
 
 
-def test_checkpoint_folder_elsewhere_is_locked(workspace, elsewhere):
-    unlock = lock_folder(str(elsewhere[1]))
+def test_checkpoint_folder_elsewhere_is_locked(workspace, untouched):
+    unlock = lock_folder(str(untouched[1]))
     try:
-        args = [*TRAIN, '--dataset', 'p', *elsewhere]
+        args = [*TRAIN, '--dataset', 'p', *untouched]
         message = failed(run_in_process(*args, cwd=workspace))
     finally:
         unlock()
-    assert f'main.py: {elsewhere[1]}: ' in message and 'is training this run' in message
+    assert f'main.py: {untouched[1]}: ' in message and 'is training this run' in message
 
 
 def test_checkpoints_of_a_run_that_is_gone_are_not_continued_on_other_data(
