@@ -237,25 +237,25 @@ def interrupted_run(workspace, out_dir, name, *args):
     return args
 
 
+def new_run(workspace, *args):
+    """What a command prints that settles its run, and then ends for want of a disk."""
+    (workspace / 'file').write_text('')
+    args = [*args, '--sample_dir', workspace / 'file' / 'samples']
+    result = run_in_process(*args, cwd=workspace)
+    assert 'choose another --sample_dir' in failed(result)
+    return result.stdout
+
+
 def test_unfinished_run_of_these_settings_is_named(workspace, tmp_path):
     args = interrupted_run(workspace, tmp_path, 'my run', '--learning_rate', 0.001)
-    result = passed(run_in_process(*args, cwd=workspace))
     line = "unfinished, after 1 of 2 epochs: --out_name 'my run' continues it"
-    assert line in result.stdout
+    assert line in new_run(workspace, *args)
     unlike = [['--dataset', 'q'], ['--z_dim', 7], ['--learning_rate', 0.1]]
-    for changes in [*unlike, ['--epoch', 1]]:
-        result = passed(run_in_process(*args, *changes, cwd=workspace))
-        assert 'is unfinished' not in result.stdout, changes
-
-
-def test_run_that_is_being_trained_is_not_named(workspace, tmp_path):
-    args = interrupted_run(workspace, tmp_path, 'busy')
-    unlock = lock_folder(str(tmp_path / 'busy'))
-    try:
-        result = passed(run_in_process(*args, cwd=workspace))
-    finally:
-        unlock()
-    assert 'is unfinished' not in result.stdout
+    for changes in [*unlike, ['--epoch', 1], ['--d_dropout', 0.1]]:
+        assert 'is unfinished' not in new_run(workspace, *args, *changes), changes
+    unlock = lock_folder(str(tmp_path / 'my run'))  # it is being trained
+    assert 'is unfinished' not in new_run(workspace, *args)
+    unlock()
 
 
 # Folders that cannot be written
