@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dcgan.curves import DRAWN, CurveDrawer, drawn_values
-from dcgan.files import print_line
+from dcgan.files import print_line, remove, write_errors
 from dcgan.metrics import FILE_NAME, VALUES, Course, MetricsFile, read_rows
 
 # D has won when its loss stays below this for so many iterations
@@ -25,7 +25,9 @@ class Report:
         self.course = Course(DRAWN)
         self.drawer = CurveDrawer(os.path.join(folder, 'curves.png'))
         self._won_for, self._equal_sheets = 0, 0
-        self._is_won, self._is_one_picture = False, False
+        self._warnings = os.path.join(folder, 'warnings.txt')
+        if not last_iteration:
+            remove(self._warnings)  # of an earlier run in this folder
         for row in read_rows(os.path.join(folder, FILE_NAME)):
             self._take(int(row[0]), int(row[1]), row[4:])
 
@@ -35,22 +37,34 @@ class Report:
         """Add an iteration, see MetricsFile.add; print a line when D has won."""
         self.metrics.add(position, values, seconds)
         if self._take(*position[:2], values):
-            print_line(
-                f' [!] Iteration {position[0]}: D has won. Its loss was below '
-                f'{WON_LOSS} for {WON_ITERATIONS} iterations, so that G learns nothing '
-                'more. The usual causes are few or uniform images, and a D that learns '
-                'too fast. In a new run, try more images, --d_dropout 0.3, '
-                '--label_smoothing 0.9 or a lower --learning_rate_d'
+            self._warn(
+                position[0],
+                'D has won',
+                f'its loss was below {WON_LOSS} for {WON_ITERATIONS} iterations, so '
+                'that G learns nothing more. The usual causes are few or uniform '
+                'images, and a D that learns too fast. In a new run, try more images, '
+                '--d_dropout 0.3, --label_smoothing 0.9 or a lower --learning_rate_d',
             )
 
     def _take(self, iteration, epoch, values):
-        """Take an iteration; returns whether it is that in which D has won."""
+        """Take an iteration; returns whether D has won in it."""
         self.course.add(iteration, epoch, drawn_values(values))
         d_loss = values[VALUES.index('d_loss')]
         self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
-        is_news = self._won_for == WON_ITERATIONS and not self._is_won
-        self._is_won = self._is_won or is_news
-        return is_news
+        return self._won_for == WON_ITERATIONS
+
+    def _warn(self, iteration, what, why):
+        """Print a warning and keep it in warnings.txt, unless it is there already."""
+        line = f'Iteration {iteration}: {what}: {why}'
+        with (
+            write_errors(self._warnings),
+            open(self._warnings, 'a+', encoding='utf-8') as file,
+        ):
+            file.seek(0)
+            if f': {what}: ' in file.read():
+                return
+            file.write(f'{line}\n')
+        print_line(f' [!] {line}')
 
     def sheet(self, iteration: int, samples: np.ndarray, images: np.ndarray) -> None:
         """Draw the curves; print a line when G draws one picture.
@@ -62,13 +76,13 @@ class Report:
         is_equal = spreads[0] < ONE_PICTURE * spreads[1]
         is_equal = is_equal and iteration > FIRST_ITERATIONS
         self._equal_sheets = self._equal_sheets + 1 if is_equal else 0
-        if self._equal_sheets >= ONE_PICTURE_SHEETS and not self._is_one_picture:
-            self._is_one_picture = True
-            print_line(
-                f' [!] Iteration {iteration}: G draws one picture: its samples are '
-                'nearly equal. The usual causes are a high learning rate and few '
-                'images. In a new run, try more images, half the --learning_rate or '
-                '--g_steps 1'
+        if self._equal_sheets >= ONE_PICTURE_SHEETS:
+            self._warn(
+                iteration,
+                'G draws one picture',
+                'its samples are nearly equal. The usual causes are a high learning '
+                'rate and few images. In a new run, try more images, half the '
+                '--learning_rate or --g_steps 1',
             )
 
     def close(self) -> None:

@@ -255,9 +255,10 @@ def test_a_line_says_once_that_d_has_won(report, tmp_path, capsys):
         report.add((i + 1, 0, i), row_values(d_loss), i)
     out = capsys.readouterr().out
     assert out.count('D has won') == 1
-    assert f' [!] Iteration {2 * WON_ITERATIONS}: D has won' in out
+    assert f' [!] Iteration {2 * WON_ITERATIONS}: D has won: ' in out
     again = Report(str(tmp_path), len(losses))  # a resumed run does not repeat it
-    again.add((len(losses) + 1, 0, 0), row_values(0.001), 1)
+    for i in range(len(losses), len(losses) + 2 * WON_ITERATIONS):
+        again.add((i + 1, 0, 0), row_values(0.9 if i % 300 == 0 else 0.001), 1)
     again.close()
     assert 'D has won' not in capsys.readouterr().out
 
@@ -272,7 +273,7 @@ def test_equilibrium_is_no_failure(report, capsys):
     assert capsys.readouterr().out == ''
 
 
-def test_a_line_says_once_that_g_draws_one_picture(report, capsys):
+def test_a_line_says_once_that_g_draws_one_picture(report, tmp_path, capsys):
     rng = np.random.RandomState(0)
     images, one = rng.rand(8, 4, 4, 1), np.tile(rng.rand(1, 4, 4, 1), (8, 1, 1, 1))
     for i, samples in enumerate([one, images, one, one, one, one]):
@@ -282,6 +283,14 @@ def test_a_line_says_once_that_g_draws_one_picture(report, capsys):
         report.sheet(1000 + 100 * i, samples + 0.001 * images, images)
     out = capsys.readouterr().out
     assert out.count('G draws one picture') == 1 and 'Iteration 1300: ' in out
+    kept = (tmp_path / 'warnings.txt').read_text()
+    assert f' [!] {kept}' == out
+    report.close()
+    again = Report(str(tmp_path), 2000)
+    for i in range(3):
+        again.sheet(2000 + i, one, images)
+    again.close()
+    assert capsys.readouterr().out == ''
 
 
 def test_unwritable_metrics_are_an_error(tmp_path):
