@@ -57,11 +57,14 @@ def find_images(
 
 def name_nested(folder: str, files: Sequence[str]) -> None:
     """Print how many images the subfolders of a folder hold."""
-    used, nested = {os.path.realpath(path) for path in files}, []
-    for path in glob_files(folder, '*/**'):
-        is_image = path.lower().endswith(IMAGE_EXTENSIONS) and not is_junk(folder, path)
-        if is_image and os.path.realpath(path) not in used:
-            nested.append(path)
+    nested = [
+        path
+        for path in glob_files(folder, '*/**')
+        if path.lower().endswith(IMAGE_EXTENSIONS) and not is_junk(folder, path)
+    ]
+    if nested:  # without those that a link shows again
+        used = {os.path.realpath(path) for path in files}
+        nested = [path for path in nested if os.path.realpath(path) not in used]
     if nested:
         pattern = f'**/*{os.path.splitext(nested[0])[1]}'
         print(
