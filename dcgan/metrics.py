@@ -1,6 +1,7 @@
 """Numbers of a training run: metrics.csv, a row an iteration, and their course."""
 
 import copy
+import errno
 import os
 from collections.abc import Iterator, Sequence
 
@@ -54,9 +55,10 @@ class MetricsFile:
         """Add a row: (iteration, epoch, batch), VALUES, and seconds of this process."""
         numbers = ','.join(f'{value:.8g}' for value in values)
         counts = ','.join(map(str, position))
-        row = f'{counts},{self.seconds + seconds:.3f},{numbers}\n'
+        row = f'{counts},{self.seconds + seconds:.3f},{numbers}\n'.encode()
         with write_errors(self.path):
-            self._file.write(row.encode())
+            if self._file.write(row) < len(row):  # the disk took only a part of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""
