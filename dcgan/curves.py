@@ -1,5 +1,6 @@
 """Curves of training runs: curves.png, and several runs in one figure."""
 
+import contextlib
 import glob
 import logging
 import math
@@ -186,29 +187,37 @@ def course_of_run(run_dir: str) -> Course:
 
 def _course_of_events(run_dir):
     """The means of D come from the sums of its histograms; epochs are not known."""
-    tags = {'d_loss': 'd_loss', 'g_loss': 'g_loss', 'd': 'd_real', 'd_': 'd_fake'}
+    pattern = f'{glob.escape(run_dir)}/**/events.out.tfevents*'
     rows: dict[int, dict[str, float]] = {}
-    for path in sorted(
-        glob.glob(f'{glob.escape(run_dir)}/**/events.out.tfevents*', recursive=True)
-    ):
-        for event in tf.train.summary_iterator(path):
-            if event.session_log.status == tf.SessionLog.START:
-                # a run that was killed resumed here: what came later is void
-                rows = {step: row for step, row in rows.items() if step < event.step}
-            for value in event.summary.value:
-                if value.tag in tags:
-                    histogram = value.histo
-                    mean = value.simple_value
-                    if histogram.num:
-                        mean = histogram.sum / histogram.num
-                    row = rows.setdefault(event.step, {})
-                    # the first of an iteration: D(G(z)) in the step of D's loss
-                    row.setdefault(tags[value.tag], mean)
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        of_file = _read_events(path)
+        # where a run has resumed, the steps of the file before are void from there on
+        first = min(of_file, default=math.inf)
+        rows = {step: row for step, row in rows.items() if step < first} | of_file
     course = Course(DRAWN)
     for step in sorted(rows):
         values = [rows[step].get(name, math.nan) for name in DRAWN]
         course.add(step, 0, values)
     return course
+
+
+def _read_events(path):
+    """{step: {name: value}} of an event file, as far as it can be read.
+
+    Of values that an iteration logs twice, as in the two steps of G, the first.
+    """
+    tags = {'d_loss': 'd_loss', 'g_loss': 'g_loss', 'd': 'd_real', 'd_': 'd_fake'}
+    rows: dict[int, dict[str, float]] = {}
+    # the last event of a process that was killed may be torn
+    with contextlib.suppress(tf.errors.DataLossError):
+        for event in tf.train.summary_iterator(path):
+            for value in event.summary.value:
+                if value.tag in tags:
+                    mean, histogram = value.simple_value, value.histo
+                    if histogram.num:
+                        mean = histogram.sum / histogram.num
+                    rows.setdefault(event.step, {}).setdefault(tags[value.tag], mean)
+    return rows
 
 
 def draw_runs(names: str, out_dir: str) -> None:

@@ -184,6 +184,18 @@ def test_several_runs_are_drawn_in_one_figure(workspace, tmp_path):
     assert of_events.of('d_real')[0] == pytest.approx(course.of('d_real')[0], abs=1e-5)
 
 
+def test_event_files_of_several_starts_are_one_course(workspace, tmp_path):
+    logs = workspace / 'out' / 'run' / 'logs'
+    (events,) = logs.glob('events*')
+    content = events.read_bytes()
+    (tmp_path / 'events.out.tfevents.1.host').write_bytes(content[:-9])  # torn
+    shutil.copy(events, tmp_path / 'events.out.tfevents.2.host')
+    course = course_of_run(str(tmp_path))
+    assert course.iterations().tolist() == list(range(1, 11))
+    (tmp_path / 'events.out.tfevents.2.host').unlink()
+    assert 1 <= len(course_of_run(str(tmp_path))) <= 10
+
+
 @pytest.mark.parametrize('names, message', [('none', 'no such run'), ('.', 'has no')])
 def test_runs_without_numbers_are_named(names, message, workspace, tmp_path):
     args = ['--curves', names, '--out_dir', tmp_path]
