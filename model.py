@@ -23,6 +23,7 @@ from ops import (
     batch_norm,
     conv2d,
     conv_cond_concat,
+    conv_out_size_same,  # noqa: F401, the original has it here
     cross_entropy,
     deconv2d,
     flatten,
@@ -391,16 +392,13 @@ class DCGAN:
         its batch from self.batches, a feeding.BatchQueue. With self.xla, it is one
         program that XLA compiles.
         """
-        rates = Ways.of(config).rates(config.learning_rate)
+        ways = Ways.of(config)
+        rates = ways.rates(config.learning_rate)
         self.learning_rates = tf.placeholder_with_default(
             np.float32(rates), [2], 'learning_rates'
         )
-        self.batches = BatchQueue(
-            self.inputs.shape.as_list(),
-            bool(self.y_dim),
-            self.z_dim,
-            has_seed=Ways.of(config).d_dropout > 0,
-        )
+        shape, has_seed = self.inputs.shape.as_list(), ways.d_dropout > 0
+        self.batches = BatchQueue(shape, bool(self.y_dim), self.z_dim, has_seed)
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
         self.xla = self.xla and devices.can_compile()
         if self.xla:

@@ -746,3 +746,7 @@ def test_a_graph_holds_one_dcgan(make_dcgan):
     make_dcgan()
     with pytest.raises(UserError, match=r'this graph has a DCGAN already.*tf\.Graph\('):
         make_dcgan()
+
+
+def test_conv_out_size_same_is_where_the_original_has_it():
+    assert [model.conv_out_size_same(size, 2) for size in (4, 5, 6)] == [2, 3, 3]
