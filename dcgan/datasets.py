@@ -286,15 +286,21 @@ class ImageSet:
 
     def find_unusable(self) -> None:
         """Decode all images, with a progress bar; `unusable` then has all reasons."""
-        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
         with (
             contextlib.closing(self.workers),
-            progress_bar('check', len(self), ' images') as bar,
+            contextlib.closing(self._decode_all('check')) as chunks,
         ):
-            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
-                self._report_notes(decoded.notes)
+            for indices, decoded in chunks:
                 for position, reason in decoded.failures.items():
                     self.unusable[self.files[indices[position]]] = reason
+
+    def _decode_all(self, name):
+        """Yield (indices, Decoded) of all images; `name` is that of a progress bar."""
+        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
+        with progress_bar(name, len(self), ' images') as bar:
+            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+                self._report_notes(decoded.notes)
+                yield indices, decoded
                 bar.update(len(indices))
 
     def name_unusable(self, path: str) -> str:
@@ -349,21 +355,18 @@ class ImageSet:
         for name in os.listdir(os.path.dirname(path)):
             if settings_digest in name:
                 os.remove(os.path.join(os.path.dirname(path), name))
-        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
         all_failed = []
         with (
             contextlib.closing(self.workers),  # all images are decoded after this
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
-            progress_bar('cache', len(self), ' images') as bar,
+            contextlib.closing(self._decode_all('cache')) as chunks,
         ):
-            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
-                self._report_notes(decoded.notes)
+            for indices, decoded in chunks:
                 for position, reason in decoded.failures.items():
                     self._report_unusable(indices[position], reason)
                     all_failed.append(int(indices[position]))
                 file.write(decoded.images.data)
-                bar.update(len(indices))
             about = {'failed': all_failed, 'notes': sorted(self.noted)}
             file.write(json.dumps(about).encode())
             file.flush()

@@ -183,15 +183,19 @@ def _column(name, header, path):
 def find_labels(labels: str, folder: str) -> str:
     """The path of --labels. Raises UserError if it is not there."""
     labels = expand_path(labels)
-    folders = ['', folder, os.path.dirname(folder)]
-    paths = [os.path.join(parent, labels) for parent in folders]
-    path = next(filter(os.path.isfile, paths), None)
+    path = _first_file(['', folder, os.path.dirname(folder)], [labels])
     if path is None:
         raise UserError(
             f'--labels {labels}: no such file, in the working folder, in {folder} or '
             'above it'
         )
     return path
+
+
+def _first_file(folders, names):
+    """The path of the first file with one of the names, or None."""
+    paths = (os.path.join(folder, name) for folder in folders for name in names)
+    return next(filter(os.path.isfile, paths), None)
 
 
 def read_labels(path: str) -> dict[str, str]:
@@ -284,12 +288,8 @@ def find_list(name: str, folder: str) -> str:
 
     Raises UserError if it is missing.
     """
-    paths = [
-        os.path.join(parent, other)
-        for parent in (folder, os.path.dirname(folder))
-        for other in (name, f'{stem(name)}.csv')
-    ]
-    path = next(filter(os.path.isfile, paths), None)
+    names = [name, f'{stem(name)}.csv']
+    path = _first_file([folder, os.path.dirname(folder)], names)
     if path is None:
         raise UserError(
             f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '

@@ -182,8 +182,7 @@ def check_owner(config, flags) -> None:
     For checkpoints outside of the run folder, when config is settled.
     """
     folder = os.path.abspath(config.checkpoint_dir)
-    is_in_run = is_inside(folder, config.out_dir) and folder != config.out_dir
-    if is_in_run or not glob_files(folder, '*.index'):
+    if not has_own_folder(config) or not glob_files(folder, '*.index'):
         return
     owner, recorded = run_of(folder)
     is_owner = same_folder(owner, config.out_dir)
@@ -206,6 +205,12 @@ def same_folder(folder: str, other: str) -> bool:
 def is_inside(folder: str, parent: str) -> bool:
     """Whether a folder is another one, or lies in it."""
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(parent))
+
+
+def has_own_folder(config) -> bool:
+    """Whether config's checkpoints are not in a folder inside of its run folder."""
+    folder, run_dir = config.checkpoint_dir, config.out_dir
+    return same_folder(folder, run_dir) or not is_inside(folder, run_dir)
 
 
 def is_of_dataset(config, recorded: dict[str, Any]) -> bool:
@@ -446,8 +451,7 @@ def start_run(config, flags, dcgan, locks: RunLocks) -> None:
         lock_run(config, locks)
         remove(os.path.join(config.out_dir, 'unusable.txt'))  # of an earlier start
         _record(config, config.out_dir, names, vars(config))
-        is_apart = not is_inside(config.checkpoint_dir, config.out_dir)
-        if is_apart or same_folder(config.checkpoint_dir, config.out_dir):
+        if has_own_folder(config):
             _record(config, config.checkpoint_dir, names, _with_absolute_paths(config))
     except OSError as error:
         raise UserError(

@@ -18,7 +18,7 @@ from dcgan.checkpoints import (
 from dcgan.errors import UserError
 from dcgan.files import expand_path, glob_files, require_writable
 from dcgan.idx import idx_summary
-from dcgan.labels import Classes
+from dcgan.labels import Classes, attribute_names, split_attributes
 from dcgan.runs import (
     apply_recorded,
     check_owner,
@@ -156,7 +156,9 @@ def count_classes(config, folder, labelled):
     if not labelled:
         if config.unconditional or not given:
             return None
-        return len(Classes(folder, config.attributes, config.labels).names)
+        if config.attributes:  # known without the list, which is long
+            return len(attribute_names(split_attributes(config.attributes)))
+        return len(Classes(folder, labels=config.labels).names)
     for name in ('bbox', 'partition', 'background', *CLASS_FLAGS[1:3]):
         if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')

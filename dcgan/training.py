@@ -160,7 +160,7 @@ class Training:
             for batch, (images, labels) in enumerate(data, first + 1):
                 z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
                 z, counter = z.astype(np.float32), counter + 1
-                images, seed = self._vary(images)
+                images, seed = self.ways.vary(images)
                 ends_epoch = batch == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
                 position = Position(
@@ -169,18 +169,6 @@ class Training:
                 )
                 yield Batch(images, labels, z, seed), position
             first = 0
-
-    def _vary(self, images):
-        """(images, some of them mirrored; the seed of dropout), where flags ask so."""
-        seed = None
-        if self.ways.flip:
-            is_flipped = np.random.random_sample(len(images)) < 0.5
-            images = np.where(
-                is_flipped[:, None, None, None], images[:, :, ::-1], images
-            )
-        if self.ways.d_dropout:
-            seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
-        return images, seed
 
     def rates(self) -> list[float]:
         """The learning rates of D and of G in this iteration."""
@@ -202,7 +190,7 @@ class Training:
                 data = self.data.batches(self.dcgan.batch_size, self.epoch_batches)
                 for images, labels in itertools.islice(data, total - bar.n):
                     z = gen_random(self.config.z_dist, (len(images), self.dcgan.z_dim))
-                    images, seed = self._vary(images)
+                    images, seed = self.ways.vary(images)
                     feed = self.dcgan.batches.feed(Batch(images, labels, z, seed))
                     feed[self.dcgan.learning_rates] = self.rates()
                     loss = self.sess.run(d_loss, feed)

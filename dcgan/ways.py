@@ -4,6 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.errors import UserError
@@ -87,6 +88,24 @@ class Ways:
         """What D's passes take while it trains: dropout, by seed, and real_label."""
         dropout = Dropout(self.d_dropout, seed) if self.d_dropout else None
         return {'dropout': dropout, 'real_label': self.label_smoothing}
+
+    def vary(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(images, half of them mirrored with `flip`; a seed, int32 [2], of dropout).
+
+        images  [B, h, w, c]
+
+        Draws from NumPy's global random numbers what these settings need. The seed is
+        None without dropout.
+        """
+        seed = None
+        if self.flip:
+            is_flipped = np.random.random_sample(len(images)) < 0.5
+            images = np.where(
+                is_flipped[:, None, None, None], images[:, :, ::-1], images
+            )
+        if self.d_dropout:
+            seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
+        return images, seed
 
     def rates(
         self, learning_rate: float, epoch: int = 0, epochs: int = 1

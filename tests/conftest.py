@@ -111,6 +111,18 @@ def run(script, *args, cwd, python_flags=(), **env):
     )
 
 
+def run_code(code, *args, cwd):
+    """Run Python code that may import the project, as `run` runs a script."""
+    return subprocess.run(
+        [sys.executable, '-c', code, *map(str, args)],
+        cwd=cwd,
+        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def run_in_process(*args, cwd):
     """Run main.py in this process, which saves the time to start another one.
 

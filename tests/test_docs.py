@@ -3,13 +3,11 @@
 import ast
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 from conftest import (
     ROOT,
-    clean_environment,
+    run_code,
     run_in_process,
     write_idx_set,
     write_images,
@@ -81,13 +79,7 @@ def test_code_of_the_exports_page_draws_images(mnist):
     check = 'images = np.asarray(images); print(images.shape, images.min() >= 0)\n'
     code = ''.join(block + check for block in blocks)
     code = code.replace('001000_frz', '000001_frz').replace('model/1000', 'model/1')
-    result = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=mnist,
-        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    result = run_code(code, cwd=mnist)
     shapes = [line for line in result.stdout.splitlines() if line.startswith('(')]
     assert shapes == [f'({n}, 28, 28, 1) True' for n in (5, 64, 5)], result.stderr
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from conftest import (
     command,
     read_checkpoint,
     run,
+    run_code,
     run_in_process,
     write_idx_set,
     write_images,
@@ -750,16 +750,11 @@ assert signal.getsignal(signal.SIGINT) is before
 
 def test_main_works_twice_in_one_interpreter(workspace):
     train = ['--train', '--dataset', 'set', *map(str, SMALL), '--epoch', '1']
-    runs = [[*train, '--seed', '1', '--out_name', 'first'], train]
+    runs = [[*train, '--seed', '1', '--out_name', 'first']]
+    runs.append([*train, '--out_name', 'second'])
     runs.append(['--dataset', 'set', '--out_name', 'first'])
     code = TWICE.format(runs=runs, script=str(ROOT / 'main.py'))
-    result = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=workspace,
-        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    result = run_code(code, cwd=workspace)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('[*] Trained: ') == 2
     assert '[*] Run ./out/first, iteration ' in result.stdout
@@ -781,11 +776,5 @@ main.run(sys.argv)
 def test_main_needs_nothing_that_other_systems_lack(workspace):
     args = ['--dataset', 'cats', '--train', *SMALL, '--epoch', 1, '--cache']
     args += ['--num_workers', 1, '--out_name', 'lacking']
-    result = subprocess.run(
-        [sys.executable, '-c', LACKING, *map(str, args)],
-        cwd=workspace,
-        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    result = run_code(LACKING, *args, cwd=workspace)
     assert result.returncode == 0 and '[*] Trained: ' in result.stdout, result.stderr

@@ -3,14 +3,12 @@
 import csv
 import re
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, SMALL, clean_environment, run, run_in_process, write_images
+from conftest import SMALL, run, run_code, run_in_process, write_images
 from PIL import Image
 
 from dcgan.curves import course_of_run, smooth
@@ -160,12 +158,7 @@ def test_without_matplotlib_a_line_says_so_and_training_goes_on(workspace, tmp_p
 
 def test_matplotlib_is_not_imported_without_training(workspace):
     code = 'import main, sys; sys.exit("matplotlib" in sys.modules)'
-    status = subprocess.run(
-        [sys.executable, '-c', code],
-        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-        cwd=workspace,
-    )
-    assert status.returncode == 0
+    assert run_code(code, cwd=workspace).returncode == 0
 
 
 def test_several_runs_are_drawn_in_one_figure(workspace, tmp_path):

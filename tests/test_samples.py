@@ -11,6 +11,7 @@ from conftest import (
     ROOT,
     SMALL,
     clean_environment,
+    run_code,
     run_in_process,
     write_idx_set,
     write_images,
@@ -92,14 +93,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(workspace):
     )
     peaks = []
     for count in (2000, 40000):  # of 768 bytes each, and 48 bytes of z
-        args = ['--dataset', 'cats', '--npz', '--generate_test_images', str(count)]
-        result = subprocess.run(
-            [sys.executable, '-c', code, *args],
-            cwd=workspace,
-            env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
+        args = ['--dataset', 'cats', '--npz', '--generate_test_images', count]
+        result = run_code(code, *args, cwd=workspace)
         assert result.returncode == 0, result.stderr
         peaks.append(int(result.stdout.split()[-1]))
     assert peaks[1] - peaks[0] < 15000  # kB, half of what the samples take

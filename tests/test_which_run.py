@@ -167,7 +167,7 @@ def test_checkpoints_of_a_run_that_is_gone_are_not_continued_on_other_data(
 
 
 def test_relative_folder_outside_of_the_run_is_guarded_too(workspace, tmp_path):
-    args = [*TRAIN, '--out_dir', tmp_path, '--checkpoint_dir', '../shared']
+    args = [*TRAIN, '--out_dir', tmp_path, '--checkpoint_dir', '../common']
     args += ['--dataset', 'p', '--out_name']
     passed(run_in_process(*args, 'c', cwd=workspace))
     for other in ['d'], ['d', '--dataset', 'q']:
