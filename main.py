@@ -126,6 +126,15 @@ flags.DEFINE_float(
     lower_bound=0.5,
     upper_bound=1,
 )
+flags.DEFINE_float(
+    'ema',
+    0.0,
+    "Rate of moving averages of G's weights, such as 0.999, from which samples are "
+    'drawn; 0: none',
+    lower_bound=0,
+    upper_bound=0.999999,
+)
+flags.DEFINE_boolean('noema', False, 'Use the plain weights of G, not the averages')
 flags.DEFINE_boolean('flip', False, 'Mirror half of the images, others in each epoch')
 
 flags.DEFINE_string('dataset', 'celebA', 'Folder in --data_dir: images or IDX files')
@@ -273,7 +282,7 @@ OWN_FLAGS = usage.own_flags(FLAGS, sys.modules[__name__])
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
 # arguments of DCGAN that are flags of the same name
 ARGUMENTS = [*settings.SIZES, 'crop', 'batch_size', 'z_dim', 'max_to_keep']
-ARGUMENTS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim', 'precision', 'xla']
+ARGUMENTS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim', 'precision', 'xla', 'ema']
 ARGUMENTS += ['checkpoint_dir', 'sample_dir', 'out_dir', 'partition', 'bbox']
 ARGUMENTS += ['background', 'attributes', 'labels', 'cache', 'num_workers']
 

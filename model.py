@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan import devices, export
+from dcgan.averages import Averages
 from dcgan.checkpoints import CheckpointFolder, meta_graph, restore_newest, step_of
 from dcgan.datasets import open_dataset
 from dcgan.errors import Interrupted, UserError
@@ -47,6 +48,7 @@ class DCGAN:
     sampler_y          [any, y_dim], the sampler's labels; defaults to y
     G, sampler         images [B, h, w, c] in [-1, 1] or, conditional, [0, 1], by the
                        same weights: batch statistics in G, moving averages in sampler
+                       (with `ema`, the sampler's weights are averages, too)
     D, D_logits        [B, 1] of the inputs; D_, D_logits_ likewise of G
     d_loss_real, d_loss_fake, d_loss, g_loss    scalars
 
@@ -80,6 +82,7 @@ class DCGAN:
         data_dir='./data',
         precision='float32',
         xla=None,
+        ema=0.0,
         **dataset_options,
     ):
         """Open the data set and build the graph.
@@ -93,8 +96,9 @@ class DCGAN:
         samples, but does not train. precision, see devices.PRECISIONS, applies to the
         layers of G, D and D_ and to their gradients; weights, moving averages, losses,
         optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
-        None: where TensorFlow sees a GPU. **dataset_options are further arguments of
-        datasets.ImageSet, such as partition, bbox and attributes.
+        None: where TensorFlow sees a GPU. ema: with a rate, such as 0.999, the sampler
+        draws by moving averages of G's weights, see Averages. **dataset_options are
+        further arguments of datasets.ImageSet, such as partition and attributes.
 
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
@@ -109,6 +113,7 @@ class DCGAN:
         self.max_to_keep = max_to_keep
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir = out_dir
+        self.ema, self.averages = ema, None
         self.dtype = devices.use_precision(precision)
         self.xla = devices.has_gpu() if xla is None else xla
         if y_dim and (output_height % 4 or output_width % 4):
@@ -175,7 +180,8 @@ class DCGAN:
         def norm(x, name):
             return batch_norm(momentum=momentum, name=name)(x, train)
 
-        with self._scope('generator', reuse):
+        averages = None if train or not reuse else self.averages
+        with self._scope('generator', reuse, averages):
             z, y = self._cast(z, y, self.dtype if train else tf.float32)
             return network(z, y, norm)
 
@@ -204,10 +210,13 @@ class DCGAN:
             return tf.sigmoid(logits), logits
 
     @contextlib.contextmanager
-    def _scope(self, name, reuse):
-        """The variable scope of a network: new, or with the variables it has."""
+    def _scope(self, name, reuse, averages=None):
+        """The variable scope of a network: new, or with its variables or averages."""
         scope = self._scopes[name] if reuse else name
-        with tf.variable_scope(scope, reuse=reuse, use_resource=True) as scope:
+        getter = averages and averages.get
+        with tf.variable_scope(
+            scope, reuse=reuse, use_resource=True, custom_getter=getter
+        ) as scope:
             self._scopes.setdefault(name, scope)
             yield
 
@@ -283,6 +292,10 @@ class DCGAN:
 
         self.G = self.generator(self.z, self.y)
         self.D, self.D_logits = self.discriminator(self.inputs, self.y)
+        self.variables = tf.global_variables()
+        if self.ema:
+            of_g = [v for v in self.variables if v.name.startswith('generator/')]
+            self.averages = Averages(of_g, self.ema)
         # y, unless labels are fed, which may be of any number
         self.sampler_y = (
             tf.placeholder_with_default(self.y, [None, self.y_dim], 'sampler_y')
@@ -308,7 +321,6 @@ class DCGAN:
         trainable = tf.trainable_variables()
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
-        self.variables = tf.global_variables()
         # both losses in one run, which updates G once
         sample = self.losses(Inputs(self.inputs, self.y, self.z), self.G)
         self.sample_losses = sample.d_real + sample.d_fake, sample.g
@@ -406,32 +418,15 @@ class DCGAN:
         with layers:
             return iterate(*self.batches.next, self.learning_rates)
 
-    def build_pretraining(self, config):
-        """D's step alone, on a batch of self.batches: the tensor of d_loss.
-
-        It changes nothing of G, nor its moving averages. After build_iteration, whose
-        optimizer it uses.
-        """
-        batch, ways = self.batches.next, Ways.of(config)
-        self._rates = tf.unstack(self.learning_rates)
-        inputs = self._to_inputs(batch.images, batch.labels, batch.z)
-        G = self.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
-        with shared_casts(self.d_vars):
-            losses = self.losses(inputs, G, **ways.of_d(batch.seed))
-        d_loss = losses.d_real + losses.d_fake
-        step = self._d_adam.minimize(d_loss, var_list=self.d_vars)
-        with tf.control_dependencies([step]):
-            return tf.identity(d_loss)
-
     def _iterate(self, config, images, labels, z, seed, learning_rates):
         """The Iteration on a feeding.Batch of tensors."""
-        self._rates = tf.unstack(learning_rates)
+        self.rates = tf.unstack(learning_rates)
         # a function, because pretraining uses D's optimizer with another tensor
-        self._d_adam, g_adam = (
-            tf.train.AdamOptimizer(lambda i=i: self._rates[i], beta1=config.beta1)
+        self.d_adam, g_adam = (
+            tf.train.AdamOptimizer(lambda i=i: self.rates[i], beta1=config.beta1)
             for i in range(2)
         )
-        ways, inputs = Ways.of(config), self._to_inputs(images, labels, z)
+        ways, inputs = Ways.of(config), self.to_inputs(images, labels, z)
         of_d = ways.of_d(seed)
         steps, step_losses, probabilities, means, drawn = [], [], [], [], []
 
@@ -444,7 +439,7 @@ class DCGAN:
             with tf.control_dependencies(steps[-1:]), shared_casts(self.d_vars):
                 losses = self.losses(inputs, G, **of_d)
                 d_loss = losses.d_real + losses.d_fake
-                steps.append(self._d_adam.minimize(d_loss, var_list=self.d_vars))
+                steps.append(self.d_adam.minimize(d_loss, var_list=self.d_vars))
             step_losses.append([losses.d_real, d_loss])
             probabilities.append(losses.D)
         means += [losses.D, losses.D_]
@@ -470,6 +465,8 @@ class DCGAN:
                 G = self.generator(z, inputs.y, reuse=True, momentum=MOMENTUM**2)
                 losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
+            moved = [self.averages.move()] if self.averages else []
+        with tf.control_dependencies([losses.d_fake, *moved]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
         return Iteration(
             tf.stack([losses.d_fake, losses.d_real, losses.g]),
@@ -480,7 +477,7 @@ class DCGAN:
             sums,
         )
 
-    def _to_inputs(self, images, labels, z):
+    def to_inputs(self, images, labels, z):
         """Inputs of a feeding.Batch of tensors: the float32 values that `feed` gives.
 
         By a table, because XLA would round a division by 127.5 in another way.
@@ -555,4 +552,8 @@ class DCGAN:
         path = restore_newest(
             self.sess, self.saver, self.variables, checkpoint_dir, step, path
         )
-        return (False, 0) if path is None else (True, step_of(path))
+        if path is None:
+            return False, 0
+        if self.averages:
+            self.averages.restore(self.sess, path)
+        return True, step_of(path)

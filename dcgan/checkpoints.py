@@ -397,12 +397,17 @@ def check_shapes(path: str, variables: list[tf.Variable]) -> None:
 
 def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
     """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
+    restore_quietly(sess, saver, path)
+    print(f' [*] Read {path}', flush=True)
+
+
+def restore_quietly(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
+    """`restore`, without printing the path."""
     try:
         with without_wildcards(path) as plain:
             saver.restore(sess, plain)
     except tf.errors.OpError as error:
         raise unreadable(path, error) from error
-    print(f' [*] Read {path}', flush=True)
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:

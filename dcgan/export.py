@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.checkpoints import WRITE_ERRORS
+from dcgan.checkpoints import WRITE_ERRORS, meta_graph
 from dcgan.files import atomic_path, remove_leftovers, write_bytes, write_errors
 from dcgan.kernels import plain_ops
 
@@ -48,14 +48,33 @@ def save_sampler(dcgan, folder: str) -> None:
         builder.save()
 
 
+def sampled_weights(dcgan) -> dict[str, tf.Variable]:
+    """{name: variable} of the sampler's weights: G's, or their averages."""
+    generator = [v for v in dcgan.variables if v.name.startswith('generator/')]
+    averages = dcgan.averages.of if dcgan.averages else {}
+    return {v.op.name: averages.get(v.op.name, v) for v in generator}
+
+
+def save_weights(dcgan, folder: str, step: int) -> None:
+    """Write a checkpoint `model.b{batch_size}-{step}`, which the original can read.
+
+    Its weights of G are those of the sampler. Raises UserError where the folder cannot
+    be written.
+    """
+    weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
+    saver = tf.train.Saver(weights, max_to_keep=None)
+    dcgan.checkpoint_folder(folder).write(
+        dcgan.sess, saver, f'model.b{dcgan.batch_size}-{step}', meta_graph(saver)
+    )
+
+
 @contextlib.contextmanager
 def sampler_graph(dcgan) -> Iterator[tuple]:
     """(session, {name: input}, images) of a graph that holds the sampler alone.
 
     It consists of TensorFlow's own ops, which any program can run and differentiate.
     """
-    generator = [v for v in dcgan.variables if v.name.startswith('generator/')]
-    values = dcgan.sess.run({v.name: v for v in generator})
+    values = dcgan.sess.run(sampled_weights(dcgan))
     with tf.Graph().as_default() as graph, tf.Session() as sess, plain_ops():
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
         if dcgan.y_dim:
@@ -65,7 +84,7 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
         images = dcgan.generator(inputs['z'], inputs.get('y'), train=False)
         for variable in tf.global_variables():
             initial = variable.initializer.inputs[1]
-            sess.run(variable.initializer, {initial: values[variable.name]})
+            sess.run(variable.initializer, {initial: values[variable.op.name]})
         yield sess, inputs, images
 
 
@@ -80,7 +99,8 @@ def write_exports(dcgan, config, step: int) -> None:
         folder = os.path.join(config.checkpoint_dir, folders[flag])
         if flag == 'saved_model':
             save_sampler(dcgan, folder)
+        elif flag == 'freeze':
+            dcgan.save(folder, step, ckpt=False, frozen=True)
         else:
-            is_frozen = flag == 'freeze'
-            dcgan.save(folder, step, ckpt=not is_frozen, frozen=is_frozen)
+            save_weights(dcgan, folder, step)
         print(f' [*] {folder}')

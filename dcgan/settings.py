@@ -7,6 +7,7 @@ import dataclasses
 import os
 import shlex
 
+from dcgan.averages import has_averages
 from dcgan.checkpoints import (
     checkpoint_dims,
     checkpoints,
@@ -52,12 +53,12 @@ TRAINING_FLAGS += ['attributes', 'labels', 'partition', 'bbox', 'background', 'c
 TRAINING_FLAGS += ['cache', 'max_to_keep', 'sample_freq', 'ckpt_freq']
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
-TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla']
+TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
 # those that make a difference to what is learned
 RESULT_FLAGS = [name for name in MODEL_FLAGS if name != 'dataset']
 RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pattern']
 RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
-RESULT_FLAGS += ['background', 'crop', 'precision', 'attributes', 'labels']
+RESULT_FLAGS += ['background', 'crop', 'precision', 'attributes', 'labels', 'ema']
 RESULT_FLAGS += [name for name in WAYS if not name.endswith('epochs')]
 
 
@@ -70,6 +71,8 @@ def prepare_training(config, flags):
     if any(flags[name].present for name in CLASS_FLAGS):
         recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
+    if config.noema:
+        config.ema = 0.0
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
         from dcgan.digits import make_digits  # SciPy takes time and memory
@@ -180,6 +183,8 @@ def find_run(config, flags):
     y_dim, c_dim = checkpoint_dims(path)
     recorded = with_shapes(recorded or recorded_flags(run_dir), path)
     apply_recorded(config, flags, recorded, MODEL_FLAGS)
+    # the rate matters only in training
+    config.ema = 0.5 if has_averages(path) and not config.noema else 0.0
     config.label = number_labels(config.label, class_names_in(run_dir))
     if draws(config, flags):
         require_writable(config.sample_dir, 'choose another --sample_dir')

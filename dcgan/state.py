@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from dcgan.averages import PREFIX
 from dcgan.checkpoints import next_batch
 
 
@@ -36,6 +37,7 @@ class TrainingState:
     finishing      whether training ends with the next checkpoint
 
     `saver` saves all of it, and each variable that exists when this object is made.
+    `restorer` restores what any checkpoint of a training has: all but the averages.
     """
 
     def __init__(self, data):
@@ -52,7 +54,11 @@ class TrainingState:
                     validate_shape=False,
                     name=f'training/{name}',
                 )
-        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+        variables = tf.global_variables()
+        self.saver = self.restorer = tf.train.Saver(variables, max_to_keep=None)
+        plain = [v for v in variables if not v.op.name.startswith(PREFIX)]
+        if plain != variables:
+            self.restorer = tf.train.Saver(plain, max_to_keep=None)
 
     def restart(self, sample_z: np.ndarray) -> None:
         """Begin before the first iteration, with this z for the sample grids."""

@@ -1,8 +1,11 @@
-"""What goes into an iteration of the training, and what comes out."""
+"""What goes into an iteration of the training, and what comes out; D's step alone."""
 
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
+
+from dcgan.kernels import shared_casts
+from dcgan.ways import Ways
 
 
 class Losses(NamedTuple):
@@ -36,3 +39,21 @@ class Iteration(NamedTuple):
     means: tf.Tensor  # [3]: D(x) and D(G(z)) in D's step, D(G(z)) of the final weights
     images: list  # with G_img_sum, one tensor [g, 3, h, w, c]: of G, in its steps
     sums: tf.Tensor  # of each variable; NaN or infinite where one of its values is
+
+
+def build_pretraining(dcgan, config) -> tf.Tensor:
+    """D's step alone, on a batch of dcgan.batches: the tensor of d_loss.
+
+    It changes nothing of G, nor its moving averages. After dcgan.build_iteration(),
+    whose optimizer it uses.
+    """
+    batch, ways = dcgan.batches.next, Ways.of(config)
+    dcgan.rates = tf.unstack(dcgan.learning_rates)
+    inputs = dcgan.to_inputs(batch.images, batch.labels, batch.z)
+    G = dcgan.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
+    with shared_casts(dcgan.d_vars):
+        losses = dcgan.losses(inputs, G, **ways.of_d(batch.seed))
+    d_loss = losses.d_real + losses.d_fake
+    step = dcgan.d_adam.minimize(d_loss, var_list=dcgan.d_vars)
+    with tf.control_dependencies([step]):
+        return tf.identity(d_loss)

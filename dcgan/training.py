@@ -27,6 +27,7 @@ from dcgan.images import image_manifold_size, save_images
 from dcgan.report import Report
 from dcgan.samples import gen_random
 from dcgan.state import Position, TrainingState
+from dcgan.steps import build_pretraining
 from dcgan.summaries import SummaryLog
 from dcgan.ways import Ways
 
@@ -89,10 +90,12 @@ class Training:
             self.sess.run(tf.global_variables_initializer())
         self.meta = meta_graph(self.state.saver)
         if checkpoint is None:
+            if self.dcgan.averages:
+                self.sess.run(self.dcgan.averages.start)
             print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}', flush=True)
             return
         if is_ours:
-            restore(self.sess, self.state.saver, checkpoint)
+            restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             restore(self.sess, self.dcgan.saver, checkpoint)
@@ -101,6 +104,8 @@ class Training:
                 ' [*] It holds only weights: epochs and Adam start from the beginning',
                 flush=True,
             )
+        if self.dcgan.averages:
+            self.dcgan.averages.restore(self.sess, checkpoint)
         if not os.path.exists(f'{checkpoint}.meta'):  # often left out of copies
             write_meta(checkpoint, self.meta)
 
@@ -183,7 +188,7 @@ class Training:
         total = 0 if self.first else self.ways.pretrain_d
         if not total:
             return
-        d_loss = self.dcgan.build_pretraining(self.config)
+        d_loss = build_pretraining(self.dcgan, self.config)
         with progress_bar('D alone', total, ' iterations') as bar:
             while bar.n < total:
                 self.data.shuffle()

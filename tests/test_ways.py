@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from conftest import SMALL, read_checkpoint, run_in_process, write_images
 
 from dcgan.errors import UserError
+from dcgan.steps import build_pretraining
 from dcgan.ways import Dropout, Ways
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
@@ -142,7 +143,7 @@ def test_pretraining_changes_only_d(sess, make_dcgan):
         learning_rate=0.1, beta1=0.5, G_img_sum=False, epoch=1, pretrain_d=1
     )
     dcgan.build_iteration(config)
-    d_loss = dcgan.build_pretraining(config)
+    d_loss = build_pretraining(dcgan, config)
     sess.run(tf.global_variables_initializer())
     names = [v.op.name for v in tf.global_variables()]
     before = sess.run(tf.global_variables())

@@ -1,0 +1,127 @@
+"""Moving averages of G's weights: what they are, what uses them, how runs keep them."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ROOT, SMALL, read_checkpoint, run_in_process, write_images
+
+from dcgan.averages import Averages
+
+
+def test_averages_forget_the_first_weights_and_then_keep_the_rate(sess):
+    variable = tf.Variable(1.0, use_resource=True, name='w')
+    averages = Averages([variable], rate=0.5)
+    move = averages.move()
+    sess.run(tf.global_variables_initializer())
+    sess.run(averages.start)
+    value, average = 1.0, 1.0
+    for n in range(12):
+        value = float(n**2)
+        variable.load(value, sess)
+        sess.run(move)
+        kept = min(0.5, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * value
+        assert sess.run(averages.of['w']) == pytest.approx(average, rel=1e-6)
+
+
+TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    workspace = tmp_path_factory.mktemp('workspace')
+    write_images(workspace / 'data' / 'cats', count=24)
+    train(workspace, 'plain', '--epoch', 3)
+    train(workspace, 'averaged', '--epoch', 3, '--ema', 0.9)
+    return workspace
+
+
+def train(workspace, name, *args):
+    use(workspace, name, *TRAIN, *args)
+
+
+def use(workspace, name, *args):
+    result = run_in_process('--out_name', name, *args, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def weights(workspace, name):
+    return read_checkpoint(workspace / 'out' / name / 'checkpoint')
+
+
+def sampled(workspace, name, *args):
+    """The samples of a run, uint8."""
+    output = use(workspace, name, '--npz', '--seed', 1, *args)
+    path = next(line for line in output.splitlines() if line.endswith('.npz'))
+    return np.load(workspace / path.removeprefix(' [*] '))['images']
+
+
+def test_averages_leave_the_training_as_it_is(workspace):
+    plain, averaged = weights(workspace, 'plain'), weights(workspace, 'averaged')
+    assert all((averaged[name] == plain[name]).all() for name in plain)
+    names = {name.removeprefix('ema/') for name in averaged.keys() - plain.keys()}
+    of_g = {n for n in plain if n.startswith('generator/') and 'Adam' not in n}
+    assert names == of_g | {'moves'}
+    assert averaged['ema/moves'] == 9
+
+
+def test_samples_come_from_the_averages_unless_told_otherwise(workspace):
+    plain = sampled(workspace, 'plain')
+    assert (sampled(workspace, 'averaged', '--noema') == plain).all()
+    assert (sampled(workspace, 'averaged') != plain).any()
+
+
+def test_exports_hold_the_averages_under_the_names_of_the_original(workspace):
+    use(workspace, 'averaged', '--export')
+    exported = read_checkpoint(workspace / 'out/averaged/checkpoint/export_b8')
+    trained = weights(workspace, 'averaged')
+    for name, value in exported.items():
+        assert (value == trained.get(f'ema/{name}', trained[name])).all(), name
+    use(workspace, 'averaged', '--export', '--noema')
+    exported = read_checkpoint(workspace / 'out/averaged/checkpoint/export_b8')
+    assert same(exported, trained)
+
+
+def test_a_frozen_sampler_draws_by_the_averages(workspace):
+    path = workspace / 'out/averaged/checkpoint/frozen_b8/model.b8-000009_frz.pb'
+    use(workspace, 'averaged', '--freeze')
+    averaged = path.read_bytes()
+    use(workspace, 'averaged', '--freeze', '--noema')
+    plain = path.read_bytes()
+    assert averaged != plain
+    for content, name in (
+        (averaged, 'ema/generator/g_h4/w'),
+        (plain, 'generator/g_h4/w'),
+    ):
+        assert weights(workspace, 'averaged')[name].tobytes() in content
+
+
+def test_a_resumed_run_with_averages_equals_one_that_was_not_stopped(workspace):
+    train(workspace, 'resumed', '--epoch', 2, '--ema', 0.9)
+    use(workspace, 'resumed', '--train', '--epoch', 3)
+    resumed, whole = weights(workspace, 'resumed'), weights(workspace, 'averaged')
+    assert resumed.keys() == whole.keys() and same(resumed, whole)
+
+
+def test_averages_can_begin_and_end_in_a_later_part_of_a_run(workspace):
+    train(workspace, 'later', '--epoch', 2)
+    use(workspace, 'later', '--train', '--epoch', 3, '--ema', 0.9)
+    later = weights(workspace, 'later')
+    assert later['ema/moves'] == 3
+    assert same(weights(workspace, 'plain'), later)
+    use(workspace, 'later', '--train', '--epoch', 4, '--noema')
+    assert not any(name.startswith('ema/') for name in weights(workspace, 'later'))
+
+
+def test_averages_begin_at_the_weights_of_a_checkpoint_of_the_original(make_dcgan):
+    sizes = dict(batch_size=12, sample_num=12, z_dim=20, gf_dim=4, df_dim=4)
+    dcgan = make_dcgan(**sizes, output_height=64, output_width=64, ema=0.9)
+    dcgan.load(ROOT / 'tests/golden/rgb64/checkpoint')
+    of = dcgan.averages.of
+    weights = {v.op.name: v for v in dcgan.variables if v.op.name in of}
+    assert len(of) == 26 and same(*dcgan.sess.run([weights, of]))
+
+
+def same(a, b):
+    return all((a[name] == b[name]).all() for name in a)
