@@ -127,6 +127,12 @@ flags.DEFINE_float(
     upper_bound=1,
 )
 flags.DEFINE_float(
+    'r1',
+    0.0,
+    "Weight of a penalty on D's gradient at real images, such as 10; keeps G varied",
+    lower_bound=0,
+)
+flags.DEFINE_float(
     'ema',
     0.0,
     "Rate of moving averages of G's weights, such as 0.999, from which samples are "

@@ -17,7 +17,7 @@ from dcgan.kernels import plain_ops, shared_casts
 from dcgan.samples import one_hot
 from dcgan.signals import deferred_signals
 from dcgan.state import TrainingState
-from dcgan.steps import Inputs, Iteration, Losses
+from dcgan.steps import Inputs, Iteration, Losses, gradient_penalty
 from dcgan.training import Training, check_training
 from dcgan.ways import Ways
 from ops import (
@@ -213,10 +213,8 @@ class DCGAN:
     def _scope(self, name, reuse, averages=None):
         """The variable scope of a network: new, or with its variables or averages."""
         scope = self._scopes[name] if reuse else name
-        getter = averages and averages.get
-        with tf.variable_scope(
-            scope, reuse=reuse, use_resource=True, custom_getter=getter
-        ) as scope:
+        options = {'use_resource': True, 'custom_getter': averages and averages.get}
+        with tf.variable_scope(scope, reuse=reuse, **options) as scope:
             self._scopes.setdefault(name, scope)
             yield
 
@@ -323,7 +321,7 @@ class DCGAN:
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         # both losses in one run, which updates G once
         sample = self.losses(Inputs(self.inputs, self.y, self.z), self.G)
-        self.sample_losses = sample.d_real + sample.d_fake, sample.g
+        self.sample_losses = sample.d, sample.g
         # the sampler's full range as 0 to 255; one byte for each four to be fetched
         unit = self.sampler if self.y_dim else (self.sampler + 1.0) / 2.0
         self.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
@@ -438,9 +436,9 @@ class DCGAN:
         for _ in range(ways.d_steps):
             with tf.control_dependencies(steps[-1:]), shared_casts(self.d_vars):
                 losses = self.losses(inputs, G, **of_d)
-                d_loss = losses.d_real + losses.d_fake
-                steps.append(self.d_adam.minimize(d_loss, var_list=self.d_vars))
-            step_losses.append([losses.d_real, d_loss])
+                step = self.d_adam.minimize(losses.objective, var_list=self.d_vars)
+                steps.append(step)
+            step_losses.append([losses.d_real, losses.d])
             probabilities.append(losses.D)
         means += [losses.D, losses.D_]
 
@@ -493,6 +491,7 @@ class DCGAN:
         fake_momentum=MOMENTUM,
         dropout=None,
         real_label=1,
+        r1=0.0,
     ):
         """Losses on Inputs, then on images G. The order is that of D's averages."""
         D, logits = self.discriminator(
@@ -501,7 +500,9 @@ class DCGAN:
         with tf.control_dependencies([logits]):
             D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum, dropout)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
-        return Losses(D, cross_entropy(logits, real_label), D_, d_fake, g)
+        d_real = cross_entropy(logits, real_label)
+        penalty = gradient_penalty(logits, inputs.images, r1) if r1 else None
+        return Losses(D, d_real, D_, d_fake, g, penalty)
 
     def feed(self, images, labels, z):
         """The feed of all public tensors, from uint8 images, labels [B] or None, and z.
@@ -552,8 +553,6 @@ class DCGAN:
         path = restore_newest(
             self.sess, self.saver, self.variables, checkpoint_dir, step, path
         )
-        if path is None:
-            return False, 0
-        if self.averages:
+        if path and self.averages:
             self.averages.restore(self.sess, path)
-        return True, step_of(path)
+        return (False, 0) if path is None else (True, step_of(path))

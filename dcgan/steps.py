@@ -16,6 +16,19 @@ class Losses(NamedTuple):
     D_: tf.Tensor  # [B, 1], as D, of generated images
     d_fake: tf.Tensor  # scalar, the loss of D on generated images
     g: tf.Tensor  # scalar, the loss of G
+    penalty: tf.Tensor | None = (
+        None  # scalar, that of the gradient; None: there is none
+    )
+
+    @property
+    def d(self) -> tf.Tensor:
+        """The loss of D, scalar."""
+        return self.d_real + self.d_fake
+
+    @property
+    def objective(self) -> tf.Tensor:
+        """What D minimizes, scalar."""
+        return self.d if self.penalty is None else self.d + self.penalty
 
 
 class Inputs(NamedTuple):
@@ -53,7 +66,17 @@ def build_pretraining(dcgan, config) -> tf.Tensor:
     G = dcgan.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
     with shared_casts(dcgan.d_vars):
         losses = dcgan.losses(inputs, G, **ways.of_d(batch.seed))
-    d_loss = losses.d_real + losses.d_fake
-    step = dcgan.d_adam.minimize(d_loss, var_list=dcgan.d_vars)
+    step = dcgan.d_adam.minimize(losses.objective, var_list=dcgan.d_vars)
     with tf.control_dependencies([step]):
-        return tf.identity(d_loss)
+        return tf.identity(losses.d)
+
+
+def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:
+    """R1 of D's logits [B, 1] at real images [B, h, w, c], a scalar.
+
+    weight / 2 times the mean squared norm of the gradient of an image's logit by the
+    image (Mescheder et al., 2018, https://arxiv.org/abs/1801.04406).
+    """
+    (gradient,) = tf.gradients(tf.reduce_sum(logits), [images])
+    squared_norms = tf.reduce_sum(tf.square(gradient), [1, 2, 3])
+    return weight / 2 * tf.reduce_mean(squared_norms)

@@ -26,6 +26,7 @@ class Ways:
     pretrain_d: int = 0  # iterations of D alone, before the first one
     d_dropout: float = 0.0
     label_smoothing: float = 1.0  # the label of real images
+    r1: float = 0.0  # weight of the gradient penalty
     flip: bool = False
     sample_epochs: int | None = None
     ckpt_epochs: int | None = None
@@ -39,7 +40,8 @@ class Ways:
 
     def in_graph(self) -> tuple:
         """The settings that are built into the graph of an iteration."""
-        return self.d_steps, self.g_steps, self.d_dropout, self.label_smoothing
+        of_d = self.d_dropout, self.label_smoothing, self.r1
+        return self.d_steps, self.g_steps, *of_d
 
     def check(self, epochs: int) -> None:
         """Raise UserError for settings that make no sense together."""
@@ -85,9 +87,10 @@ class Ways:
             ) from None
 
     def of_d(self, seed: tf.Tensor | None) -> dict[str, Any]:
-        """What D's passes take while it trains: dropout, by seed, and real_label."""
+        """What model.losses takes while D trains; seed is that of dropout."""
         dropout = Dropout(self.d_dropout, seed) if self.d_dropout else None
-        return {'dropout': dropout, 'real_label': self.label_smoothing}
+        label = self.label_smoothing
+        return {'dropout': dropout, 'real_label': label, 'r1': self.r1}
 
     def vary(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """(images, half of them mirrored with `flip`; a seed, int32 [2], of dropout).

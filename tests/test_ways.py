@@ -9,13 +9,23 @@ import tensorflow.compat.v1 as tf
 from conftest import SMALL, read_checkpoint, run_in_process, write_images
 
 from dcgan.errors import UserError
-from dcgan.steps import build_pretraining
+from dcgan.steps import Inputs, build_pretraining, gradient_penalty
 from dcgan.ways import Dropout, Ways
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 ALL = ['--learning_rate_d', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', '1,2']
 ALL += ['--d_steps', 2, '--g_steps', 3, '--pretrain_d', 7, '--d_dropout', 0.3]
-ALL += ['--label_smoothing', 0.9, '--flip', '--sample_epochs', 2, '--ckpt_epochs', 1]
+ALL += [
+    '--label_smoothing',
+    0.9,
+    '--r1',
+    1,
+    '--flip',
+    '--sample_epochs',
+    2,
+    '--ckpt_epochs',
+    1,
+]
 
 
 @pytest.fixture(scope='module')
@@ -208,6 +218,28 @@ def test_smoothed_label_is_that_of_real_images_in_updates_of_d(sess, make_dcgan)
     smoothed = -np.mean(0.8 * np.log(p) + 0.2 * np.log(1 - p))
     assert result.step_losses[0][0] == pytest.approx(smoothed, rel=1e-5)
     assert result.losses[1] == pytest.approx(-np.mean(np.log(p)), rel=1e-4)
+
+
+def test_the_penalty_is_half_the_squared_norm_of_the_gradient(sess):
+    images = tf.constant(np.random.RandomState(0).rand(3, 2, 2, 1), tf.float32)
+    # logits x.x of an image have the gradient 2 x
+    logits = tf.reduce_sum(images**2, [1, 2, 3])[:, None]
+    penalty, values = sess.run([gradient_penalty(logits, images, 5.0), images])
+    expected = 5 / 2 * (4 * values**2).sum(axis=(1, 2, 3)).mean()
+    assert penalty == pytest.approx(expected, rel=1e-5)
+
+
+def test_d_minimizes_the_penalty_as_well(workspace, sess, make_dcgan):
+    dcgan = make_dcgan()
+    inputs = Inputs(dcgan.inputs, None, dcgan.z)
+    losses = dcgan.losses(inputs, dcgan.G, r1=1000.0)
+    images = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    feed = dcgan.feed(images, None, np.ones((6, 5)))
+    d, penalty, objective = sess.run([losses.d, losses.penalty, losses.objective], feed)
+    assert penalty > 0 and objective == pytest.approx(d + penalty)
+    train(workspace, 'penalty', '--epoch', 1, '--r1', 1000)
+    train(workspace, 'none', '--epoch', 1, '--r1', 0)
+    assert not same(weights(workspace, 'penalty'), weights(workspace, 'none'))
 
 
 def test_flip_mirrors_about_half_of_the_images(workspace):
