@@ -4,6 +4,7 @@ python download.py mnist      28x28 digits (LeCun, Cortes, Burges), to data/mnis
 python download.py celebA     202,599 faces (Liu et al., 2015), to data/celebA
 python download.py lsun       rooms and outdoors (Yu et al., 2015), to data/lsun
 python download.py digits     70,000 drawn digits in place of MNIST; no network needed
+python download.py inception  the network by which FID is measured, to data/inception
 python download.py check NAME   decode all images of data/NAME; name those that fail
 
 An interrupted download continues where it stopped when the command is run again.
@@ -18,11 +19,12 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import zlib
 from collections.abc import Iterable
 
 from dcgan import transfers
-from dcgan.datasets import open_dataset
+from dcgan.datasets import INCEPTION, open_dataset
 from dcgan.decoding import usable_cores
 from dcgan.digits import make_digits
 from dcgan.errors import UserError, printable
@@ -88,7 +90,9 @@ LSUN_CATEGORIES = (
     'restaurant',
     'tower',
 )
-DATASETS = ('mnist', 'celebA', 'lsun', 'digits')
+INCEPTION_URL = 'http://download.tensorflow.org/models/image/imagenet/'
+INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'
+DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
 
 
 def main(args: list[str] | None = None) -> None:
@@ -104,6 +108,8 @@ def main(args: list[str] | None = None) -> None:
             fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
         elif name == 'celebA':
             fetch_celeba(data_dir, args.mirror)
+        elif name == 'inception':
+            fetch_inception(data_dir, args.mirror or INCEPTION_URL)
         elif name == 'lsun':
             fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
         else:
@@ -119,8 +125,8 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         'datasets',
         nargs='+',
         metavar='NAME',
-        help='mnist, celebA, lsun: data sets to download; digits: to draw; or "check" '
-        'and the names of folders in the data folder',
+        help='mnist, celebA, lsun: data sets to download; digits: to draw; inception: '
+        'the network of FID; or "check" and the names of folders in the data folder',
     )
     parser.add_argument(
         '--data_dir',
@@ -129,8 +135,8 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--mirror',
-        help='URL of a server that has the files of mnist, celebA or lsun, under their '
-        'original names (default: the official servers)',
+        help='URL of a server that has the files of mnist, celebA, lsun or inception, '
+        'under their original names (default: the official servers)',
     )
     parser.add_argument(
         '--category',
@@ -479,6 +485,53 @@ def to_jpeg(content: bytes) -> bytes:
     jpeg = io.BytesIO()
     open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
     return jpeg.getvalue()
+
+
+# Inception
+
+
+def fetch_inception(data_dir: str, mirror: str = INCEPTION_URL) -> None:
+    """Download the graph of Inception, by which FID is measured, to data_dir/inception.
+
+    `mirror` is the URL of the folder that holds the archive of TensorFlow's models. An
+    archive, or the graph, that is in the folder already is used. Raises UserError if
+    the archive cannot be had.
+    """
+    folder, name = os.path.split(os.path.join(data_dir, INCEPTION))
+    path = os.path.join(folder, name)
+    if os.path.exists(path):
+        print(f'{path}: already there')
+        return
+    was_there = os.path.exists(os.path.join(folder, INCEPTION_ARCHIVE))
+    archive = find_or_download(
+        INCEPTION_ARCHIVE,
+        [folder, data_dir],
+        urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}'],
+        is_valid=lambda path: member_name(path, name) is not None,
+        manual_hint=f'try --mirror with another URL, or put {name} in {folder}',
+    )
+    with (
+        tarfile.open(archive) as tar,
+        atomic_path(path) as temporary,
+        open(temporary, 'wb') as file,
+    ):
+        shutil.copyfileobj(tar.extractfile(member_name(archive, name)), file)
+    if os.path.dirname(archive) == folder and not was_there:
+        os.remove(archive)
+    print(f'{path}: complete')
+
+
+def member_name(path: str, name: str) -> str | None:
+    """The path in a .tgz archive of the file with that name.
+
+    None if the archive has no such file, or cannot be read to its end.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            names = archive.getnames()
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        return None
+    return next((n for n in names if os.path.basename(n) == name), None)
 
 
 if __name__ == '__main__':

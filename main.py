@@ -34,7 +34,17 @@ startup.import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import curves, devices, runs, samples, settings, signals, usage
+from dcgan import (
+    curves,
+    devices,
+    encoding,
+    evaluation,
+    runs,
+    samples,
+    settings,
+    signals,
+    usage,
+)
 from dcgan.datasets import UnusableImages
 from dcgan.decoding import usable_cores
 from dcgan.errors import Interrupted, UserError
@@ -262,6 +272,21 @@ flags.DEFINE_boolean(
 )
 flags.DEFINE_boolean('freeze', False, 'Write the sampler as a frozen graph')
 flags.DEFINE_boolean('saved_model', False, 'Write the sampler as a SavedModel')
+flags.DEFINE_boolean(
+    'evaluate',
+    False,
+    'Compare samples with the data set: distances, precision, recall, accuracy, copies',
+)
+flags.DEFINE_integer('evaluate_samples', 10000, 'Samples to evaluate', lower_bound=1)
+flags.DEFINE_string(
+    'features',
+    '',
+    'Frozen graph or SavedModel that gives features to --evaluate; default: Inception, '
+    'if download.py has fetched it',
+)
+flags.DEFINE_string(
+    'encode', '', "Write D's features of the data set to this .npz file"
+)
 flags.DEFINE_string(
     'curves', '', 'Draw the curves of these runs, such as RUN or RUN,RUN, and end'
 )
@@ -286,6 +311,7 @@ flags.DEFINE_boolean('npz', False, 'Also write samples, labels and z as arrays')
 
 OWN_FLAGS = usage.own_flags(FLAGS, sys.modules[__name__])
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
+PATHS += ['features', 'encode']
 # arguments of DCGAN that are flags of the same name
 ARGUMENTS = [*settings.SIZES, 'crop', 'batch_size', 'z_dim', 'max_to_keep']
 ARGUMENTS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim', 'precision', 'xla', 'ema']
@@ -357,8 +383,9 @@ def build_model(sess, config, y_dim, c_dim):
         sample_num=config.batch_size,
         y_dim=y_dim,
         c_dim=c_dim,
+        by_class=settings.is_by_class(config, y_dim),
         dataset_name=config.dataset,
-        data_dir=config.data_dir if config.train else None,
+        data_dir=config.data_dir if settings.needs_data(config) else None,
         input_fname_pattern=config.input_fname_pattern if is_chosen else None,
     )
 
@@ -368,6 +395,10 @@ def write_outputs(sess, dcgan, config, step):
     write_exports(dcgan, config, step)
     if settings.visualizes(config, FLAGS):
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
+    if config.evaluate:
+        evaluation.evaluate(sess, dcgan, config, step)
+    if config.encode:
+        encoding.encode(sess, dcgan, config.encode, config.train_size)
     if config.gif:
         samples.make_progress_gif(config.sample_dir)
     if settings.samples_wanted(config, FLAGS):

@@ -98,7 +98,7 @@ class DCGAN:
         optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
         None: where TensorFlow sees a GPU. ema: with a rate, such as 0.999, the sampler
         draws by moving averages of G's weights, see Averages. **dataset_options are
-        further arguments of datasets.ImageSet, such as partition and attributes.
+        further arguments of datasets.ImageSet, such as partition and by_class.
 
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
@@ -130,7 +130,7 @@ class DCGAN:
                 input_size=(input_height, input_width),
                 crop=crop,
                 grayscale=c_dim == 1,
-                by_class=bool(y_dim),
+                by_class=dataset_options.pop('by_class', bool(y_dim)),
                 **dataset_options,
             )
             self.c_dim = self.data.c_dim
@@ -186,13 +186,12 @@ class DCGAN:
             return network(z, y, norm)
 
     def discriminator(
-        self, image, y=None, reuse=False, momentum=MOMENTUM, dropout=None
+        self, image, y=None, reuse=False, momentum=MOMENTUM, dropout=None, train=True
     ):
         """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1].
 
-        Batch norm uses the statistics of the batch and updates the moving averages,
-        which keep `momentum` of their values. `dropout` is a function of each hidden
-        activation; None: there is none.
+        `train` and `momentum` are as in `generator`. `dropout` is a function of each
+        hidden activation; None: there is none.
         """
         network = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
@@ -202,10 +201,10 @@ class DCGAN:
             return dropout(lrelu(x)) if dropout else lrelu(x)
 
         def norm(x, name):
-            return batch_norm(momentum=momentum, name=name)(x)
+            return batch_norm(momentum=momentum, name=name)(x, train)
 
         with self._scope('discriminator', reuse):
-            image, y = self._cast(image, y, self.dtype)
+            image, y = self._cast(image, y, self.dtype if train else tf.float32)
             logits = to_float32(network(image, y, norm, activate))
             return tf.sigmoid(logits), logits
 

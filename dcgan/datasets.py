@@ -6,7 +6,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -31,6 +31,9 @@ from dcgan.labels import Classes, in_partition, read_list
 from dcgan.listing import find_images, require_folder
 
 DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
+# the graph of Inception that published FIDs use, in the folder of the data sets
+INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
+CACHE_FOLDER = '.cache'  # in the folder of a data set
 MAX_NAMED = 10  # images that are named in an error message; more are named in a file
 
 
@@ -76,6 +79,14 @@ class Dataset(Protocol):
         number  batches in the epoch; the last one that is yielded is `number` - 1
         first   index of the batch to start with
         """
+
+    def read(
+        self, chunks: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield what `take` returns for each of these arrays of indices."""
+
+    def digest(self) -> str:
+        """A digest of the images, as they are read."""
 
     def close(self) -> None:
         """End the processes that decode images, if there are any."""
@@ -170,10 +181,11 @@ class ImageSet:
         self.unusable = {}  # path: reason
         self.workers = Workers(num_workers, options)
         self.cache = None
+        settings = [pattern or '*.jpg', by_class, partition, bbox, options]
+        self.settings = [*settings, PIL.__version__, DECODING]
+        self.folder = folder
         if cache:
-            settings = [pattern or '*.jpg', by_class, partition, bbox, options]
-            settings += [PIL.__version__, DECODING]
-            self.cache = self._open_cache(folder, settings)
+            self.cache = self._open_cache()
             self._report_notes(self.cache[2])
         self.order = np.arange(len(self), dtype=np.int32)
         paths = '\n'.join(relative_path(path, folder) for path in self.files)
@@ -215,7 +227,15 @@ class ImageSet:
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
         ends = range((first + 1) * size, (number + 1) * size, size)
-        chunks = [self.order[end - size : end] for end in ends]
+        return self._read([self.order[end - size : end] for end in ends], ends)
+
+    def read(
+        self, chunks: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield what `take` returns for each of these arrays of indices."""
+        return self._read(chunks, itertools.repeat(0))
+
+    def _read(self, chunks, ends):
         for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
             yield self._with_labels(*self._replace(end, indices, decoded))
 
@@ -318,19 +338,28 @@ class ImageSet:
         write_bytes(path, os.fsencode(''.join(rows)))
         return f'{line}; fix or remove those in {printable(path)}'
 
-    def _open_cache(self, folder, settings):
+    def digest(self) -> str:
+        """A digest of the settings, the files and the labels."""
+        labels = [] if self.labels is None else self.labels.tolist()
+        return json_digest([self.settings, self._signatures(), labels])
+
+    def _signatures(self):
+        """What tells whether an image file has changed, of each."""
+        return [
+            [relative_path(path, self.folder), box, *file_signature(path)]
+            for path, box in zip(self.files, self.boxes)
+        ]
+
+    def _open_cache(self):
         """Open the cache file, and build it first if there is none.
 
         Its name holds two digests: one of the settings, and one of the image files.
         Returns what `read_cache` returns.
         """
-        files = [
-            [relative_path(path, folder), box, *file_signature(path)]
-            for path, box in zip(self.files, self.boxes)
-        ]
-        settings_digest = json_digest(settings)
-        cache_dir = os.path.join(folder, '.cache')
-        path = os.path.join(cache_dir, f'{settings_digest}-{json_digest(files)}')
+        settings_digest = json_digest(self.settings)
+        cache_dir = os.path.join(self.folder, CACHE_FOLDER)
+        files_digest = json_digest(self._signatures())
+        path = os.path.join(cache_dir, f'{settings_digest}-{files_digest}')
         shape = (len(self), *image_shape(self.options))
         try:
             cache = read_cache(path, shape)

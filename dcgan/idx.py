@@ -7,13 +7,13 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
 
 from dcgan.errors import UserError
-from dcgan.files import atomic_path
+from dcgan.files import atomic_path, json_digest
 from dcgan.images import resize
 
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
@@ -186,8 +186,19 @@ class IdxSet:
         self, size: int, number: int, first: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
-        for index in range(first, number):
-            yield self.take(self.order[index * size : (index + 1) * size])
+        ends = range((first + 1) * size, (number + 1) * size, size)
+        return self.read([self.order[end - size : end] for end in ends])
+
+    def read(
+        self, chunks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield what `take` returns for each of these arrays of indices."""
+        return map(self.take, chunks)
+
+    def digest(self) -> str:
+        """A digest of images, labels and size."""
+        parts = (self.images.data, self.labels.data)
+        return json_digest([self.size, *map(zlib.crc32, parts)])
 
 
 def _read_pairs(pairs):

@@ -47,10 +47,11 @@ EXPORT_FLAGS = ['export', 'freeze', 'saved_model']
 # recorded flags that define the model, and those that resume its training as well
 MODEL_FLAGS = ['dataset', 'batch_size', 'z_dim', 'z_dist', *SIZES]
 MODEL_FLAGS += ['gf_dim', 'df_dim', 'gfc_dim', 'dfc_dim']
-TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', 'data_dir']
-TRAINING_FLAGS += ['input_fname_pattern', 'conditional', 'unconditional', 'grayscale']
-TRAINING_FLAGS += ['attributes', 'labels', 'partition', 'bbox', 'background', 'crop']
-TRAINING_FLAGS += ['cache', 'max_to_keep', 'sample_freq', 'ckpt_freq']
+DATA_FLAGS = ['data_dir', 'input_fname_pattern', 'conditional', 'unconditional']
+DATA_FLAGS += ['grayscale', 'attributes', 'labels', 'partition', 'bbox', 'background']
+DATA_FLAGS += ['crop', 'cache']
+TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', *DATA_FLAGS]
+TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq']
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
 TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
@@ -182,7 +183,9 @@ def find_run(config, flags):
     path = usable_checkpoint(config.checkpoint_dir, config.resume_step)
     y_dim, c_dim = checkpoint_dims(path)
     recorded = with_shapes(recorded or recorded_flags(run_dir), path)
-    apply_recorded(config, flags, recorded, MODEL_FLAGS)
+    names = [*MODEL_FLAGS, *(DATA_FLAGS if needs_data(config) else [])]
+    apply_recorded(config, flags, recorded, names)
+    config.grayscale = c_dim == 1
     # the rate matters only in training
     config.ema = 0.5 if has_averages(path) and not config.noema else 0.0
     config.label = number_labels(config.label, class_names_in(run_dir))
@@ -198,7 +201,8 @@ def find_run(config, flags):
 
 def draws(config, flags):
     """Whether pictures are to be written by a trained model."""
-    return samples_wanted(config, flags) or config.gif or visualizes(config, flags)
+    is_grid = samples_wanted(config, flags) or visualizes(config, flags)
+    return is_grid or config.gif or config.evaluate
 
 
 def visualizes(config, flags):
@@ -210,9 +214,19 @@ def samples_wanted(config, flags):
     """Whether samples are to be drawn: asked for, or nothing else is."""
     asked = ('generate_test_images', 'separate_images', 'npz')
     is_asked = any(flags[name].present for name in asked)
-    others = (*EXPORT_FLAGS, 'train', 'gif')
+    others = (*EXPORT_FLAGS, 'train', 'gif', 'evaluate', 'encode')
     has_other = visualizes(config, flags) or any(getattr(config, n) for n in others)
     return is_asked or not has_other
+
+
+def needs_data(config):
+    """Whether the images of the data set are to be read."""
+    return bool(config.train or config.evaluate or config.encode)
+
+
+def is_by_class(config, y_dim):
+    """Whether images get labels: for the model, or to evaluate one without classes."""
+    return bool(y_dim) or any(getattr(config, name) for name in CLASS_FLAGS[:3])
 
 
 def same_sizes(height, width):

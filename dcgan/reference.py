@@ -1,0 +1,117 @@
+"""The real images that samples are compared with, and what is kept of them."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from dcgan.classifier import Classifier
+from dcgan.datasets import CACHE_FOLDER
+from dcgan.errors import UserError
+from dcgan.files import (
+    atomic_path,
+    json_digest,
+    progress_bar,
+    require_writable,
+)
+from dcgan.measures import gaussian
+
+MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier on
+MAX_HELD_OUT = 10_000  # images on which the classifier is tested
+MAX_VALUES = 2**27  # in the held-out images, and four times that in those to train on
+CHUNK = 250  # images that are read at once
+
+
+class Reference:
+    """Up to MAX_IMAGES of a data set, a datasets.Dataset, in an order of its own.
+
+    indices    of these images in the data set
+    held_out   indices of labelled images that a classifier is tested on
+    """
+
+    def __init__(self, data, folder: str, run_dir: str):
+        """folder: that of the data set, beside which statistics are kept.
+
+        They are kept in run_dir where that folder cannot be written.
+        """
+        self.data = data
+        count = len(data)
+        order = np.random.RandomState(0).permutation(count)
+        self.indices = order[:MAX_IMAGES]
+        values = int(np.prod(self.shape))
+        held_out = min(MAX_HELD_OUT, count // 7, max(1, MAX_VALUES // values))
+        self.held_out, train = order[count - held_out :], order[: count - held_out]
+        self._train = train[: min(MAX_IMAGES, 4 * MAX_VALUES // values)]
+        self._folder = os.path.join(folder, CACHE_FOLDER)
+        try:
+            require_writable(self._folder, '')
+        except UserError:
+            self._folder = os.path.join(run_dir, 'evaluation')
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of its images."""
+        return self.data.take(self.data.order[:1])[0].shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(
+        self, indices: np.ndarray, name: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks.
+
+        name: that of the progress bar.
+        """
+        chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
+        with progress_bar(name, len(indices), ' images', delay=2) as bar:
+            for images, labels in self.data.read(chunks):
+                yield images, labels
+                bar.update(len(images))
+
+    def labels(self, count: int) -> np.ndarray:
+        """The labels of its images, repeated or cut to `count`."""
+        return np.resize(self.data.labels[self.indices], count).astype(np.int64)
+
+    def classifier(self) -> Classifier:
+        """The classifier of the data set: the one that is kept, or a new one."""
+        classifier = Classifier(self.shape, self.data.classes)
+        path = os.path.join(self._folder, f'classifier-{self.data.digest()}.npz')
+        if classifier.load(path):
+            return classifier
+        images, labels = self._read_all(self._train, 'images of the classifier')
+        classifier.train(images, labels)
+        classifier.test(*self._read_all(self.held_out, 'held-out images'))
+        classifier.save(path)
+        print(f' [*] {path}', flush=True)
+        return classifier
+
+    def _read_all(self, indices, name):
+        return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
+
+    def statistics(self, extractor) -> dict[str, np.ndarray] | None:
+        """What save_statistics() has kept for an extractor; None if nothing."""
+        try:
+            with np.load(self._path(extractor)) as file:
+                return {name: file[name] for name in ('mu', 'sigma', 'features')}
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            return None
+
+    def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Keep and return features of all images, float32 [n, d], mu and sigma.
+
+        As an .npz file with arrays of these names; mu and sigma are what the tools of
+        TTUR (Heusel et al., 2017) read and write.
+        """
+        mu, sigma = gaussian(features)
+        statistics = {'mu': mu, 'sigma': sigma, 'features': features}
+        path = self._path(extractor)
+        with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+            np.savez(file, **statistics)
+        print(f' [*] {path}', flush=True)
+        return statistics
+
+    def _path(self, extractor):
+        digest = json_digest([self.data.digest(), extractor.digest, len(self)])
+        return os.path.join(self._folder, f'statistics-{digest}.npz')
