@@ -101,6 +101,12 @@ flags.DEFINE_integer(
     upper_bound=2**32 - 1,
 )
 
+flags.DEFINE_enum(
+    'recipe',
+    'faithful',
+    list(settings.RECIPES),
+    'Way to train: best sets flags that are not given, see docs/recipes.md',
+)
 for name in 'learning_rate_d', 'learning_rate_g':
     network = name[-1].upper()
     text = f'Learning rate of {network}; default: --learning_rate'

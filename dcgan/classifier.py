@@ -13,6 +13,7 @@ FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
 SMALLEST = 7  # pixels of the height or width after the last convolution, at most
 STEPS, BATCH = 1800, 100  # of its training
+MAX_EPOCHS = 25  # of its training, where that makes fewer steps
 RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
 
 
@@ -72,12 +73,13 @@ class Classifier:
         """Train on images, uint8 [n, h, w, c], and their labels [n]."""
         rng, queue = np.random.RandomState(0), np.empty(0, np.int64)
         size = min(BATCH, len(images))
-        with progress_bar('classifier', STEPS, ' batches') as bar:
-            for step in range(STEPS):
+        steps = min(STEPS, MAX_EPOCHS * len(images) // size)
+        with progress_bar('classifier', steps, ' batches') as bar:
+            for step in range(steps):
                 if len(queue) < size:
                     queue = rng.permutation(len(images))
                 batch, queue = queue[:size], queue[size:]
-                rate = next(rate for share, rate in RATES if step < share * STEPS)
+                rate = next(rate for share, rate in RATES if step < share * steps)
                 feed = {self._images: images[batch], self._labels: labels[batch]}
                 self._sess.run(self._update, {**feed, self._rate: rate})
                 bar.update()

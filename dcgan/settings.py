@@ -51,7 +51,12 @@ DATA_FLAGS = ['data_dir', 'input_fname_pattern', 'conditional', 'unconditional']
 DATA_FLAGS += ['grayscale', 'attributes', 'labels', 'partition', 'bbox', 'background']
 DATA_FLAGS += ['crop', 'cache']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', *DATA_FLAGS]
-TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq']
+TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq', 'recipe']
+# flags that a name stands for; those of faithful are the defaults
+RECIPES = {
+    'faithful': {'g_steps': 2, 'r1': 0.0, 'ema': 0.0},
+    'best': {'g_steps': 1, 'r1': 10.0, 'ema': 0.999},
+}
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
 TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
@@ -72,6 +77,7 @@ def prepare_training(config, flags):
     if any(flags[name].present for name in CLASS_FLAGS):
         recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
+    apply_recipe(config, flags)
     if config.noema:
         config.ema = 0.0
     folder = os.path.join(config.data_dir, config.dataset)
@@ -86,6 +92,17 @@ def prepare_training(config, flags):
     settle_folders(config, flags, run_dir)
     check_owner(config, flags)
     return y_dim, 1 if config.grayscale else 3
+
+
+def apply_recipe(config, flags):
+    """Set the flags of --recipe that are not given; print them."""
+    if not flags['recipe'].present:
+        return  # a run that resumes has recorded them
+    values = {n: v for n, v in RECIPES[config.recipe].items() if not flags[n].present}
+    for name, value in values.items():
+        setattr(config, name, value)
+    given = ' '.join(f'--{name} {value:g}' for name, value in values.items())
+    print(f' [*] Recipe {config.recipe}: {given or "its flags are given"}', flush=True)
 
 
 def settle_folders(config, flags, run_dir):

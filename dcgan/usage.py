@@ -12,7 +12,7 @@ from dcgan.runs import check_names
 # sections of --help, each by its first flag
 GROUPS = {
     'train': 'Training',
-    'learning_rate_d': "Ways to train, see docs/recipes.md; by default the original's",
+    'recipe': "Ways to train, see docs/recipes.md; by default the original's",
     'dataset': 'Data',
     'out_dir': 'The run folder',
     'visualize': 'Using a trained model; without any of these, it draws samples',

@@ -1,6 +1,7 @@
 """Ways to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
 
 import csv
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import SMALL, read_checkpoint, run_in_process, write_images
 
+import main
+from dcgan import settings
 from dcgan.errors import UserError
 from dcgan.steps import Inputs, build_pretraining, gradient_penalty
 from dcgan.ways import Dropout, Ways
@@ -285,3 +288,39 @@ def test_sheets_and_checkpoints_come_with_epochs(workspace):
     folder = workspace / 'out' / 'kept' / 'checkpoint'
     steps = sorted(path.stem for path in folder.glob('*.index'))
     assert steps == [f'model.b8-{i}' for i in (3, 6, 9)]
+
+
+# Recipes
+
+
+def flags_of(workspace, run):
+    return json.loads((workspace / 'out' / run / 'FLAGS.json').read_text())
+
+
+def test_a_recipe_sets_flags_that_are_not_given_and_records_them(workspace):
+    result = train(workspace, 'best', '--epoch', 2, '--recipe', 'best', '--r1', 3)
+    assert ' [*] Recipe best: --g_steps 1 --ema 0.999\n' in result.stdout
+    recorded = flags_of(workspace, 'best')
+    assert recorded['recipe'] == 'best' and recorded['g_steps'] == 1
+    assert recorded['r1'] == 3 and recorded['ema'] == 0.999
+    flags = ['--g_steps', 1, '--r1', 3, '--ema', 0.999]
+    train(workspace, 'flags', '--epoch', 2, *flags)
+    assert same(weights(workspace, 'best'), weights(workspace, 'flags'))
+
+
+def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
+    args = ['--out_name', 'kept_recipe', '--train', '--epoch']
+    train(workspace, 'kept_recipe', '--epoch', 1, '--recipe', 'best')
+    result = run_in_process(*args, 2, cwd=workspace)
+    assert result.returncode == 0 and 'Recipe' not in result.stdout
+    assert flags_of(workspace, 'kept_recipe')['g_steps'] == 1
+    result = run_in_process(*args, 3, '--recipe', 'faithful', cwd=workspace)
+    assert ' [*] Recipe faithful: --g_steps 2 --r1 0 --ema 0\n' in result.stdout
+    assert flags_of(workspace, 'kept_recipe')['g_steps'] == 2
+
+
+def test_the_faithful_recipe_is_the_default(workspace):
+    for name, value in settings.RECIPES['faithful'].items():
+        assert main.FLAGS[name].default == value
+    train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
+    assert same(weights(workspace, 'plain'), weights(workspace, 'faithful'))
