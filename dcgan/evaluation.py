@@ -6,6 +6,7 @@ Samples are compared with the data set as the model was trained on it.
 import contextlib
 import json
 import os
+import re
 import time
 
 import numpy as np
@@ -309,38 +310,44 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     print_path(path)
 
 
-# names of measures in the table; {} are numbers in the measure's name
+def title_of(row: dict) -> str:
+    """The name of a measure in the table."""
+    measure, extractor = row['measure'], row['extractor']
+    if extractor == 'Inception' and measure in INCEPTION_TITLES:
+        return INCEPTION_TITLES[measure]
+    if match := re.fullmatch(r'nearest_neighbour_error_(\d+)_(\w+)', measure):
+        title = f'nearest-neighbour error, of {int(match[1]):,} {match[2]}'
+    else:
+        title = TITLES.get(measure, measure)
+    return f'{title} ({extractor})' if extractor else title
+
+
+INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
 TITLES = {
     'frechet_distance': 'Frechet distance',
     'kernel_distance': 'kernel distance',
-    'closer_in_pixels': 'closer to real images, in pixels',
-    'closer_in_features': 'closer to real images, in features',
+    'closer_in_pixels': 'closer than real images, in pixels',
+    'closer_in_features': 'closer than real images, in features',
 }
 
 
 def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
     """Lines that show the measures of an evaluation."""
     lines = [
-        f'{evaluation.count} samples (seed {evaluation.seed}), '
-        f'{len(evaluation.reference)} real images',
+        f'Iteration {evaluation.step}: {evaluation.count:,} samples (seed '
+        f'{evaluation.seed}), {len(evaluation.reference):,} real images',
     ]
     for row in evaluation.rows:
-        measure, value = row['measure'], row['value']
+        value = row['value']
         if isinstance(value, list):
             continue
-        title = TITLES.get(measure, measure.replace('_', ' '))
-        by = f' ({row["extractor"]})' if row['extractor'] else ''
-        if measure == 'frechet_distance' and row['extractor'] == 'Inception':
-            title, by = 'FID', ''
-        if measure == 'kernel_distance' and row['extractor'] == 'Inception':
-            title, by = 'KID', ''
         spread = f' +- {row["spread"]:.4g}' if 'spread' in row else ''
-        lines.append(f'  {title + by:<52} {value:.4g}{spread}')
+        lines.append(f'  {title_of(row):<52} {value:.4g}{spread}')
     lines += class_table(evaluation.rows, class_names)
     if evaluation.count < BIASED:
         lines.append(
-            f' [!] A Frechet distance of {evaluation.count} samples is too high; '
-            f'compare it only with one of as many, or take {BIASED} or more'
+            f' [!] A Frechet distance of {evaluation.count:,} samples is too high; '
+            f'compare it only with one of as many, or take {BIASED:,} or more'
         )
     return lines
 

@@ -101,7 +101,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
 def entropy(counts: np.ndarray) -> float:
     """The entropy, in nats, of the distribution that has these counts."""
     shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0
 
 
 def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
