@@ -52,11 +52,13 @@ DATA_FLAGS += ['grayscale', 'attributes', 'labels', 'partition', 'bbox', 'backgr
 DATA_FLAGS += ['crop', 'cache']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', *DATA_FLAGS]
 TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq', 'recipe']
-# flags that a name stands for; those of faithful are the defaults
-RECIPES = {
-    'faithful': {'g_steps': 2, 'r1': 0.0, 'ema': 0.0},
-    'best': {'g_steps': 1, 'r1': 10.0, 'ema': 0.999},
-}
+# Flags that a name stands for, see docs/results.md. Without classes, D needs the
+# penalty, and then bears higher rates; with classes, it lags behind G.
+DEFAULTS = {'g_steps': 2, 'r1': 0.0, 'ema': 0.0, 'beta1': 0.5}
+DEFAULTS |= {'learning_rate': 0.0002, 'learning_rate_d': None}
+BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0.0004}
+BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate_d': 0.001}
+RECIPES = {'faithful': (DEFAULTS, DEFAULTS), 'best': (BEST, BEST_OF_CLASSES)}
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
 TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
@@ -77,9 +79,6 @@ def prepare_training(config, flags):
     if any(flags[name].present for name in CLASS_FLAGS):
         recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
-    apply_recipe(config, flags)
-    if config.noema:
-        config.ema = 0.0
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
         from dcgan.digits import make_digits  # SciPy takes time and memory
@@ -89,20 +88,24 @@ def prepare_training(config, flags):
     data_sizes = same_sizes(*labelled[:2]) if labelled else {}
     apply_recorded(config, flags, {**data_sizes, **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
+    apply_recipe(config, flags, y_dim)
     settle_folders(config, flags, run_dir)
     check_owner(config, flags)
     return y_dim, 1 if config.grayscale else 3
 
 
-def apply_recipe(config, flags):
-    """Set the flags of --recipe that are not given; print them."""
-    if not flags['recipe'].present:
-        return  # a run that resumes has recorded them
-    values = {n: v for n, v in RECIPES[config.recipe].items() if not flags[n].present}
-    for name, value in values.items():
-        setattr(config, name, value)
-    given = ' '.join(f'--{name} {value:g}' for name, value in values.items())
-    print(f' [*] Recipe {config.recipe}: {given or "its flags are given"}', flush=True)
+def apply_recipe(config, flags, y_dim):
+    """Set the flags of --recipe that are not given, and print them; heed --noema."""
+    if flags['recipe'].present:  # a run that resumes has recorded them
+        values = {**DEFAULTS, **RECIPES[config.recipe][bool(y_dim)]}
+        values = {n: v for n, v in values.items() if not flags[n].present}
+        for name, value in values.items():
+            setattr(config, name, value)
+        set_flags = [f'--{n} {v:g}' for n, v in values.items() if v != DEFAULTS[n]]
+        line = ' '.join(set_flags) or "the original's way"
+        print(f' [*] Recipe {config.recipe}: {line}', flush=True)
+    if config.noema:
+        config.ema = 0.0
 
 
 def settle_folders(config, flags, run_dir):

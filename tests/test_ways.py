@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, read_checkpoint, run_in_process, write_images
+from conftest import SMALL, read_checkpoint, run_in_process, write_idx_set, write_images
 
 import main
 from dcgan import settings
@@ -299,11 +299,15 @@ def flags_of(workspace, run):
 
 def test_a_recipe_sets_flags_that_are_not_given_and_records_them(workspace):
     result = train(workspace, 'best', '--epoch', 2, '--recipe', 'best', '--r1', 3)
-    assert ' [*] Recipe best: --g_steps 1 --ema 0.999\n' in result.stdout
+    line = (
+        ' [*] Recipe best: --g_steps 1 --ema 0.999 --beta1 0 --learning_rate 0.0004\n'
+    )
+    assert line in result.stdout
     recorded = flags_of(workspace, 'best')
     assert recorded['recipe'] == 'best' and recorded['g_steps'] == 1
     assert recorded['r1'] == 3 and recorded['ema'] == 0.999
-    flags = ['--g_steps', 1, '--r1', 3, '--ema', 0.999]
+    flags = ['--g_steps', 1, '--r1', 3, '--ema', 0.999, '--beta1', 0]
+    flags += ['--learning_rate', 0.0004]
     train(workspace, 'flags', '--epoch', 2, *flags)
     assert same(weights(workspace, 'best'), weights(workspace, 'flags'))
 
@@ -315,12 +319,22 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
     assert result.returncode == 0 and 'Recipe' not in result.stdout
     assert flags_of(workspace, 'kept_recipe')['g_steps'] == 1
     result = run_in_process(*args, 3, '--recipe', 'faithful', cwd=workspace)
-    assert ' [*] Recipe faithful: --g_steps 2 --r1 0 --ema 0\n' in result.stdout
+    assert " [*] Recipe faithful: the original's way\n" in result.stdout
     assert flags_of(workspace, 'kept_recipe')['g_steps'] == 2
 
 
 def test_the_faithful_recipe_is_the_default(workspace):
-    for name, value in settings.RECIPES['faithful'].items():
+    for name, value in settings.DEFAULTS.items():
         assert main.FLAGS[name].default == value
     train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
     assert same(weights(workspace, 'plain'), weights(workspace, 'faithful'))
+
+
+def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):
+    write_idx_set(workspace / 'data' / 'digits4', count=24, size=16)
+    args = ['--train', '--dataset', 'digits4', *SMALL, '--recipe', 'best', '--epoch', 1]
+    result = run_in_process(*args, '--out_name', 'classes', cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    line = ' [*] Recipe best: --g_steps 1 --ema 0.999 --learning_rate_d 0.001\n'
+    assert line in result.stdout
+    assert flags_of(workspace, 'classes')['beta1'] == 0.5
