@@ -57,7 +57,8 @@ TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq', 'recipe']
 DEFAULTS = {'g_steps': 2, 'r1': 0.0, 'ema': 0.0, 'beta1': 0.5}
 DEFAULTS |= {'learning_rate': 0.0002, 'learning_rate_d': None}
 BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0.0004}
-BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate_d': 0.001}
+BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
+BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
 RECIPES = {'faithful': (DEFAULTS, DEFAULTS), 'best': (BEST, BEST_OF_CLASSES)}
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS

@@ -335,6 +335,6 @@ def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):
     args = ['--train', '--dataset', 'digits4', *SMALL, '--recipe', 'best', '--epoch', 1]
     result = run_in_process(*args, '--out_name', 'classes', cwd=workspace)
     assert result.returncode == 0, result.stderr
-    line = ' [*] Recipe best: --g_steps 1 --ema 0.999 --learning_rate_d 0.001\n'
-    assert line in result.stdout
+    line = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001\n'
+    assert f' [*] Recipe best: {line}' in result.stdout
     assert flags_of(workspace, 'classes')['beta1'] == 0.5
