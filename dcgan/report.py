@@ -42,8 +42,8 @@ class Report:
                 'D has won',
                 f'its loss was below {WON_LOSS} for {WON_ITERATIONS} iterations, so '
                 'that G learns nothing more. The usual causes are few or uniform '
-                'images, and a D that learns too fast. In a new run, try more images, '
-                '--d_dropout 0.3, --label_smoothing 0.9 or a lower --learning_rate_d',
+                'images, and a D that learns too fast. In a new run, try --recipe best or '
+                'more images',
             )
 
     def _take(self, iteration, epoch, values):
@@ -80,9 +80,9 @@ class Report:
             self._warn(
                 iteration,
                 'G draws one picture',
-                'its samples are nearly equal. The usual causes are a high learning '
-                'rate and few images. In a new run, try more images, half the '
-                '--learning_rate or --g_steps 1',
+                'its samples are nearly equal. The usual causes are steps of D that '
+                'are too large, and few images. In a new run, try --recipe best or '
+                'more images',
             )
 
     def close(self) -> None:
