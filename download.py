@@ -90,7 +90,10 @@ LSUN_CATEGORIES = (
     'restaurant',
     'tower',
 )
-INCEPTION_URL = 'http://download.tensorflow.org/models/image/imagenet/'
+INCEPTION_MIRRORS = (
+    'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
+    'http://download.tensorflow.org/models/image/imagenet/',
+)
 INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'
 DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
 
@@ -109,7 +112,8 @@ def main(args: list[str] | None = None) -> None:
         elif name == 'celebA':
             fetch_celeba(data_dir, args.mirror)
         elif name == 'inception':
-            fetch_inception(data_dir, args.mirror or INCEPTION_URL)
+            mirrors = [args.mirror] if args.mirror else INCEPTION_MIRRORS
+            fetch_inception(data_dir, mirrors)
         elif name == 'lsun':
             fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
         else:
@@ -490,10 +494,10 @@ def to_jpeg(content: bytes) -> bytes:
 # Inception
 
 
-def fetch_inception(data_dir: str, mirror: str = INCEPTION_URL) -> None:
+def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
     """Download the graph of Inception, by which FID is measured, to data_dir/inception.
 
-    `mirror` is the URL of the folder that holds the archive of TensorFlow's models. An
+    `mirrors` are URLs of folders that hold the archive of TensorFlow's models. An
     archive, or the graph, that is in the folder already is used. Raises UserError if
     the archive cannot be had.
     """
@@ -506,7 +510,7 @@ def fetch_inception(data_dir: str, mirror: str = INCEPTION_URL) -> None:
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [folder, data_dir],
-        urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}'],
+        urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}' for mirror in mirrors],
         is_valid=lambda path: member_name(path, name) is not None,
         manual_hint=f'try --mirror with another URL, or put {name} in {folder}',
     )

@@ -281,9 +281,10 @@ flags.DEFINE_boolean('saved_model', False, 'Write the sampler as a SavedModel')
 flags.DEFINE_boolean(
     'evaluate',
     False,
-    'Compare samples with the data set: distances, precision, recall, accuracy, copies',
+    'Compare samples with the data set, see docs/evaluation.md: distances, precision, '
+    'recall, accuracy, copies',
 )
-flags.DEFINE_integer('evaluate_samples', 10000, 'Samples to evaluate', lower_bound=1)
+flags.DEFINE_integer('evaluate_samples', 10000, 'Samples to evaluate', lower_bound=4)
 flags.DEFINE_string(
     'features',
     '',
@@ -360,6 +361,8 @@ def use(config):
             if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
                 checkpoint = None  # the run gets a folder of its own
             runs.start_run(config, FLAGS, dcgan, locks)
+        if config.seed is not None:  # IDX files have seeded NumPy with 547
+            np.random.seed(config.seed)
         pprint.pprint(vars(config))
         show_all_variables()
         if config.train:
@@ -369,8 +372,6 @@ def use(config):
             print(f' [*] Seed: {seed}')
             devices.print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
-            if config.seed is not None:  # IDX files have seeded NumPy with 547
-                np.random.seed(config.seed)
             step = dcgan.train(config, checkpoint)
             locks.close()
         else:

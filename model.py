@@ -549,9 +549,8 @@ class DCGAN:
         Returns (True, its step), or (False, 0) where there is none. Raises UserError
         where it cannot be read or is of another model.
         """
+        more = self.averages and self.averages.restore
         path = restore_newest(
-            self.sess, self.saver, self.variables, checkpoint_dir, step, path
+            self.sess, self.saver, self.variables, checkpoint_dir, step, path, more
         )
-        if path and self.averages:
-            self.averages.restore(self.sess, path)
         return (False, 0) if path is None else (True, step_of(path))

@@ -12,11 +12,11 @@ PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
 
 
 class Averages:
-    """Moving averages of variables: of each its own, `ema/{name of the variable}`.
+    """Moving averages of variables: one for each, `ema/{name of the variable}`.
 
-    A move takes 1 - r of what the variables are now. r is the rate, but at first less,
-    (1 + n) / (10 + n) after n moves, so that the initial weights are soon forgotten.
-    `ema/moves` counts the moves.
+    Each move replaces a share 1 - r of an average by the value of its variable. r is
+    the rate, but at first less, (1 + n) / (10 + n) after n moves, so that the initial
+    weights are soon forgotten. `ema/moves` counts the moves.
 
     variables   the averages, and `ema/moves`
     of          {name of a variable: its average}
@@ -25,18 +25,17 @@ class Averages:
 
     def __init__(self, variables: list[tf.Variable], rate: float):
         """rate: in (0, 1), such as 0.999."""
-        self.rate, self._sources = rate, variables
-        self.of = {
-            v.op.name: self._variable(v.op.name, v.dtype.base_dtype, v.shape)
+        self.rate = rate
+        self._pairs = [  # (average, variable)
+            (self._variable(v.op.name, v.dtype.base_dtype, v.shape), v)
             for v in variables
-        }
+        ]
+        self.of = {v.op.name: average for average, v in self._pairs}
         self._moves = self._variable('moves', tf.int64, [])
         self.variables = [*self.of.values(), self._moves]
         self.saver = tf.train.Saver(self.variables, max_to_keep=None)
         with tf.control_dependencies([self._moves.assign(0)]):
-            self.start = tf.group(
-                *(self.of[v.op.name].assign(v) for v in self._sources)
-            )
+            self.start = tf.group(*(a.assign(v) for a, v in self._pairs))
 
     def _variable(self, name, dtype, shape):
         zeros = tf.zeros(shape, dtype)
@@ -45,15 +44,15 @@ class Averages:
         )
 
     def get(self, getter, name, *args, **kwargs) -> tf.Variable:
-        """A custom getter for a variable scope: of a variable, its average."""
+        """A custom getter for a variable scope: returns the average of a variable."""
         return self.of[name]
 
     def move(self) -> tf.Operation:
         """An op that moves the averages towards what the variables are now."""
         moves = tf.cast(self._moves.assign_add(1), tf.float32) - 1.0
         kept = tf.minimum(self.rate, (1.0 + moves) / (10.0 + moves))
-        pairs = [(self.of[v.op.name], v) for v in self._sources]
-        return tf.group(*(a.assign_sub((1.0 - kept) * (a - v)) for a, v in pairs))
+        moves = (a.assign_sub((1.0 - kept) * (a - v)) for a, v in self._pairs)
+        return tf.group(*moves)
 
     def restore(self, sess: tf.Session, path: str) -> None:
         """Restore them from a checkpoint; from one without averages, start them."""

@@ -10,7 +10,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -429,11 +429,13 @@ def restore_newest(
     checkpoint_dir: str,
     step: int | None = None,
     path: str | None = None,
+    then: Callable[[tf.Session, str], None] | None = None,
 ) -> str | None:
     """Restore a checkpoint by a saver of these variables; returns its path prefix.
 
     `path`, or what newest_checkpoint finds; None, which is printed, where there is
-    none. Raises UserError where it cannot be read or is of another model.
+    none. `then`, a function of session and path, restores more of it. Raises UserError
+    where it cannot be read or is of another model.
     """
     for _ in range(TRIES):
         path = path or newest_checkpoint(checkpoint_dir, step)
@@ -443,6 +445,8 @@ def restore_newest(
         try:
             check_shapes(path, variables)
             restore(sess, saver, path)
+            if then:
+                then(sess, path)
             return path
         except UserError as error:
             if os.path.exists(f'{path}.index'):

@@ -11,7 +11,7 @@ from dcgan.files import atomic_path, progress_bar
 
 FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
-SMALLEST = 7  # pixels of the height or width after the last convolution, at most
+ENOUGH = 7  # convolutions end when the height or width is at most this
 STEPS, BATCH = 1800, 100  # of its training
 MAX_EPOCHS = 25  # of its training, where that makes fewer steps
 RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
@@ -50,7 +50,7 @@ class Classifier:
             bias = tf.get_variable(f'bias{number}', [filters])
             x = tf.nn.conv2d(x, w, [1, 2, 2, 1], 'SAME') + bias
             x = tf.nn.leaky_relu(x)
-            if min(x.shape[1:3]) <= SMALLEST:
+            if min(x.shape[1:3]) <= ENOUGH:
                 break
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
         w = self._weights('hidden', [x.shape[1], FEATURES])
@@ -112,7 +112,7 @@ class Classifier:
         try:
             with np.load(path) as file:
                 values = {name: file[name] for name in (*self._variables, 'accuracy')}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return False
         self.accuracy = float(values.pop('accuracy'))
         for name, value in values.items():

@@ -227,17 +227,21 @@ class ImageSet:
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
         ends = range((first + 1) * size, (number + 1) * size, size)
-        return self._read([self.order[end - size : end] for end in ends], ends)
+        chunks = [self.order[end - size : end] for end in ends]
+        for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
+            yield self._with_labels(*self._replace(end, indices, decoded))
 
     def read(
         self, chunks: Sequence[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield what `take` returns for each of these arrays of indices."""
-        return self._read(chunks, itertools.repeat(0))
+        """Yield what `take` returns for each of these arrays of indices.
 
-    def _read(self, chunks, ends):
-        for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
-            yield self._with_labels(*self._replace(end, indices, decoded))
+        An image that cannot be used is replaced by the next one in the list of files.
+        """
+        files = np.arange(len(self))
+        for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+            end = indices[min(decoded.failures, default=0)]
+            yield self._with_labels(*self._replace(end, indices, decoded, files))
 
     def _with_labels(self, images, indices):
         return images, None if self.labels is None else self.labels[indices]
@@ -264,14 +268,15 @@ class ImageSet:
     def _jobs(self, indices):
         return [(self.files[i], self.boxes[i]) for i in indices]
 
-    def _replace(self, end, indices, decoded):
-        """Replace failures by the usable images that follow `end` in the epoch.
+    def _replace(self, end, indices, decoded, order=None):
+        """Replace failures by the usable images that follow `end` in an order.
 
-        Returns (images, indices).
+        By default, in that of the epoch. Returns (images, indices).
         """
         images, indices = decoded.images, indices.copy()
         self._report_notes(decoded.notes)
-        following = itertools.cycle(np.roll(self.order, -end))
+        order = self.order if order is None else order
+        following = itertools.cycle(np.roll(order, -end))
         for position, reason in decoded.failures.items():
             self._report_unusable(indices[position], reason)
             for index in following:

@@ -1,9 +1,10 @@
 """D as a representation of images: what its layers make of them (paper, section 5)."""
 
+import contextlib
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.errors import UserError
 from dcgan.files import progress_bar
 from dcgan.samples import npz_file, print_path
 
@@ -68,18 +69,18 @@ def cells(size: int) -> list[slice]:
 def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
     """Write D's features of the images of a data set to an .npz file; print its path.
 
-    Of the first `limit` images, in the order of the data set, three arrays: features
+    Of all images, or `limit` of them, in a fixed random order, four arrays: features
     (float32 [n, d], of all hidden layers of D in turn), labels (integers [n], -1 where
-    there are none) and logits (float32 [n], of D). Raises UserError where the file
-    cannot be written.
+    there are none), logits (float32 [n], of D) and indices (integers [n], of the images
+    in the data set). Raises UserError where the file cannot be written.
     """
-    if not path.endswith('.npz'):
-        raise UserError(f'--encode {path}: the name has to end in .npz')
     data, encoder = dcgan.data, Encoder(sess, dcgan)
-    indices = np.arange(int(min(len(data), limit)))
+    indices = np.random.RandomState(0).permutation(len(data))
+    indices = indices[: int(min(len(data), limit))]
     chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
     all_labels, all_logits = [], []
     with (
+        contextlib.closing(data),
         npz_file(path) as add_array,
         progress_bar('features', len(indices), ' images') as bar,
     ):
@@ -95,8 +96,8 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
         for name, arrays, dtype in (
             ('labels', all_labels, np.int64),
             ('logits', all_logits, np.float32),
+            ('indices', [indices], np.int64),
         ):
             with add_array(name, (len(indices),), dtype) as write:
                 write(np.concatenate(arrays))
-    data.close()
     print_path(path)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan.datasets import INCEPTION
-from dcgan.errors import UserError
+from dcgan.errors import UserError, printable
 from dcgan.features import GraphExtractor
 from dcgan.files import progress_bar, write_errors
 from dcgan.images import save_image
@@ -27,6 +27,7 @@ from dcgan.measures import (
     share_closer,
 )
 from dcgan.reference import Reference
+from dcgan.runs import class_names_in
 from dcgan.samples import draw_batches, gen_random, images_per_call, print_path
 
 FILE_NAME = 'evaluations.jsonl'  # in the run folder
@@ -34,7 +35,15 @@ FITTED_TO = (1_000, 10_000, 100_000)  # images of a nearest-neighbour classifier
 COMPARED = 10_000  # features for the kernel distance, precision and recall, at most
 QUERIES = 1_000  # images whose nearest real ones are looked for
 SHOWN, NEIGHBOURS = 16, 5  # samples in nearest.png, real images beside each
-BIASED = 10_000  # below so many samples, a Frechet distance is told to be biased
+BIASED = 10_000  # below so many samples, the bias of a Frechet distance is reported
+# names of measures in the table
+INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
+TITLES = {
+    'frechet_distance': 'Frechet distance',
+    'kernel_distance': 'kernel distance',
+    'closer_in_pixels': 'closer than real images, in pixels',
+    'closer_in_features': 'closer than real images, in features',
+}
 
 
 class NeighbourTest:
@@ -79,7 +88,20 @@ class Evaluation:
         self.seed = 0 if config.seed is None else config.seed
         self.count = config.evaluate_samples
         folder = os.path.join(config.data_dir, config.dataset)
+        names = class_names_in(config.out_dir) if dcgan.y_dim else []
+        if names and names != dcgan.data.class_names:
+            raise UserError(
+                f'{folder}: its classes are not those that the run has learned: '
+                f'{printable(", ".join(names))}'
+            )
+        graph = find_extractor(config)
+        if not graph and not dcgan.data.classes:
+            raise UserError(
+                f'{config.dataset} has no labels, and there is no network for '
+                'features: run "download.py inception", or give --features FILE'
+            )
         self.reference = Reference(dcgan.data, folder, config.out_dir)
+        self.queries = min(QUERIES, self.reference.most)
         self.classifier = None
         if dcgan.data.classes:
             self.classifier = self.reference.classifier()
@@ -88,13 +110,7 @@ class Evaluation:
                 'of held-out images recognized',
                 flush=True,
             )
-        graph = find_extractor(config)
         self.extractors = [e for e in (graph, self.classifier) if e]
-        if not self.extractors:
-            raise UserError(
-                f'{config.dataset} has no labels, and there is no network for '
-                'features: run "download.py inception", or give --features FILE'
-            )
         self.labels = None  # of the samples
         if dcgan.y_dim:
             self.labels = self.reference.labels(self.count)
@@ -117,6 +133,7 @@ class Evaluation:
         size, z_dist = images_per_call(self.dcgan), self.config.z_dist
         test, first, self.predicted = self._neighbour_test(), [], []
         features = [[] for _ in self.extractors]
+        random_state = np.random.get_state()
         np.random.seed(self.seed)
         with progress_bar('samples', self.count, ' images') as bar:
             for start in range(0, self.count, size):
@@ -126,17 +143,19 @@ class Evaluation:
                 if self.dcgan.y_dim:
                     labels = self.labels[start : start + len(z)]
                 (images,) = draw_batches(self.sess, self.dcgan, z, labels, True)
-                if start < QUERIES:
+                if start < self.queries:
                     first.append(images)
                 for extractor, collected in zip(self.extractors, features):
                     collected.append(self._features(extractor, images))
                 if test:
                     test.add(images, labels)
                 bar.update(len(images))
+        np.random.set_state(random_state)
         if test:
             test.take()
             self._add_errors(test, 'samples')
-        return np.concatenate(first)[:QUERIES], list(map(np.concatenate, features))
+        first = np.concatenate(first)[: self.queries]
+        return first, list(map(np.concatenate, features))
 
     def _features(self, extractor, images):
         if extractor is not self.classifier:
@@ -169,7 +188,7 @@ class Evaluation:
         statistics = {e: reference.statistics(e) for e in self.extractors}
         missing = {e: [] for e, found in statistics.items() if found is None}
         count = min(len(samples), len(reference))
-        chunks = reference.read(reference.indices[:count], 'real images')
+        chunks = reference.read(reference.indices[:count], 'first real images')
         real = np.concatenate([images for images, _ in chunks])
         own = np.concatenate([np.full(len(samples), -1), np.arange(count)])
         queries = to_vectors(np.concatenate([samples, real]))
@@ -259,10 +278,9 @@ class Evaluation:
         )
 
     def close(self) -> None:
-        """Free the extractors and the processes that decode images."""
+        """Free what the extractors take."""
         for extractor in self.extractors:
             extractor.close()
-        self.dcgan.data.close()
 
 
 def find_extractor(config) -> GraphExtractor | None:
@@ -294,19 +312,20 @@ def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
 
 
 def evaluate(sess, dcgan, config, step: int) -> None:
-    """Take all measures of a model.DCGAN with a data set; print a table of them.
+    """Take all measures of a trained model.DCGAN; print a table of them.
 
     They are appended to evaluations.jsonl in the run folder, a line each. Raises
     UserError where there are no features, or files cannot be read or written.
     """
-    evaluation = Evaluation(sess, dcgan, config, step)
-    with contextlib.closing(evaluation):
-        evaluation.run()
+    with contextlib.closing(dcgan.data):
+        evaluation = Evaluation(sess, dcgan, config, step)
+        with contextlib.closing(evaluation):
+            evaluation.run()
+    print('\n'.join(table(evaluation, dcgan.data.class_names)), flush=True)
     path = os.path.join(config.out_dir, FILE_NAME)
     lines = ''.join(f'{json.dumps(row)}\n' for row in evaluation.rows)
     with write_errors(path), open(path, 'a', encoding='utf-8') as file:
         file.write(lines)
-    print('\n'.join(table(evaluation, dcgan.data.class_names)))
     print_path(path)
 
 
@@ -320,15 +339,6 @@ def title_of(row: dict) -> str:
     else:
         title = TITLES.get(measure, measure)
     return f'{title} ({extractor})' if extractor else title
-
-
-INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
-TITLES = {
-    'frechet_distance': 'Frechet distance',
-    'kernel_distance': 'kernel distance',
-    'closer_in_pixels': 'closer than real images, in pixels',
-    'closer_in_features': 'closer than real images, in features',
-}
 
 
 def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
@@ -346,8 +356,8 @@ def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
     lines += class_table(evaluation.rows, class_names)
     if evaluation.count < BIASED:
         lines.append(
-            f' [!] A Frechet distance of {evaluation.count:,} samples is too high; '
-            f'compare it only with one of as many, or take {BIASED:,} or more'
+            f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
+            'upwards: compare it only for equal numbers of samples'
         )
     return lines
 

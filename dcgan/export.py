@@ -1,4 +1,4 @@
-"""The sampler of a trained model for other programs: frozen graph and SavedModel."""
+"""A trained model for other programs: checkpoint, frozen graph and SavedModel."""
 
 import contextlib
 import os
@@ -64,7 +64,10 @@ def save_weights(dcgan, folder: str, step: int) -> None:
     weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
     saver = tf.train.Saver(weights, max_to_keep=None)
     dcgan.checkpoint_folder(folder).write(
-        dcgan.sess, saver, f'model.b{dcgan.batch_size}-{step}', meta_graph(saver)
+        dcgan.sess,
+        saver,
+        f'model.b{dcgan.batch_size}-{step}',
+        meta_graph(dcgan.saver),
     )
 
 

@@ -21,12 +21,15 @@ from dcgan.files import without_wildcards
 
 INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'
 BATCH = 50
+# what TensorFlow raises for files that are no graphs, or other ones
+UNUSABLE = (tf.errors.OpError, DecodeError, OSError)
+UNUSABLE += (ValueError, KeyError, RuntimeError)
 
 
 class GraphExtractor:
     """Features by a frozen graph, a file, or a SavedModel, a folder.
 
-    The graph of Inception, known by its nodes ExpandDims and pool_3, takes float32
+    The graph of Inception, recognized by its nodes ExpandDims and pool_3, takes float32
     images of any size with values from 0 to 255 and three channels, and resizes them
     itself. Other graphs have one placeholder, or a SavedModel with one input, for
     images [any, h, w, 1 or 3] of type uint8 or float, also with values from 0 to 255;
@@ -47,7 +50,13 @@ class GraphExtractor:
             load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
             try:
                 self._images, self._features = load()
-            except (tf.errors.OpError, DecodeError, OSError, ValueError) as error:
+                if self._images.shape.ndims != 4:
+                    raise ValueError('its input is not [any, h, w, channels]')
+                self._unsized = tf.placeholder(tf.float32, [None, None, None, None])
+                size = self._images.shape.as_list()[1:3]
+                if None not in size:
+                    self._resized = tf.image.resize(self._unsized, size)
+            except UNUSABLE as error:
                 raise UserError(
                     f'{path}: neither a frozen graph nor a SavedModel that '
                     f'TensorFlow can load ({short_reason(error)})'
@@ -97,36 +106,29 @@ class GraphExtractor:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features of images."""
-        with self._graph.as_default():
-            return np.concatenate([self._run(part) for part in parts(images)])
+        return np.concatenate([self._run(part) for part in parts(images)])
 
     def _run(self, images):
-        shape = self._images.shape.as_list() if self._images.shape.ndims else []
-        if len(shape) != 4:
-            raise UserError(f'{self.path}: its input is not [any, h, w, channels]')
-        _, height, width, channels = shape
+        _, height, width, channels = self._images.shape.as_list()
         if channels == 3 and images.shape[3] == 1:
             images = images.repeat(3, axis=3)
         elif channels == 1 and images.shape[3] == 3:
             images = images.mean(axis=3, keepdims=True)
         if height and width and images.shape[1:3] != (height, width):
-            images = self._resize(images, height, width)
+            images = self._sess.run(self._resized, {self._unsized: images})
         dtype = self._images.dtype.as_numpy_dtype
         try:
             features = self._sess.run(
                 self._features, {self._images: images.astype(dtype)}
             )
+            features = features.reshape(len(images), -1).astype(np.float32)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError(
                 f'{self.path}: cannot be run on these images ({short_reason(error)})'
             ) from error
-        return features.reshape(len(images), -1).astype(np.float32)
-
-    def _resize(self, images, height, width):
-        if not hasattr(self, '_resized'):
-            self._unsized = tf.placeholder(tf.float32, [None, None, None, None])
-            self._resized = tf.image.resize(self._unsized, [height, width])
-        return self._sess.run(self._resized, {self._unsized: images})
+        if not np.isfinite(features).all():
+            raise UserError(f'{self.path}: gives features that are not finite')
+        return features
 
     def close(self) -> None:
         """Free what the graph takes."""

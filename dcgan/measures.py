@@ -15,8 +15,8 @@ ROWS = 1000  # of a matrix of distances that are in memory at once
 
 def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean [d] and the covariance [d, d] of features, both float64."""
-    features = features.astype(np.float64)
-    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+    covariance = np.cov(features, rowvar=False, dtype=np.float64)
+    return features.mean(axis=0, dtype=np.float64), np.atleast_2d(covariance)
 
 
 def frechet_distance(
@@ -42,9 +42,10 @@ def kernel_distance(
     """The kernel distance of features and its spread (KID; Binkowski et al., 2018).
 
     The mean and the standard deviation, over random subsets, of the unbiased estimate
-    of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3.
+    of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A subset has
+    at most half of the features, so that subsets differ.
     """
-    size = min(SUBSET_SIZE, len(a), len(b))
+    size = min(SUBSET_SIZE, len(a) // 2, len(b) // 2)
     values = []
     for _ in range(SUBSETS):
         x, y = (f[rng.choice(len(f), size, replace=False)] for f in (a, b))
@@ -119,7 +120,7 @@ def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
 class Nearest:
     """The nearest of many points to each query. The points come in parts.
 
-    distances   [queries, k], ascending; infinite while there are fewer points
+    distances   [queries, k], ascending; infinite where there are fewer than k points
     indices     [queries, k], of the points, counted from 0 over all parts
     """
 

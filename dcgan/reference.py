@@ -1,5 +1,6 @@
 """The real images that samples are compared with, and what is kept of them."""
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -12,22 +13,27 @@ from dcgan.errors import UserError
 from dcgan.files import (
     atomic_path,
     json_digest,
+    lock_folder,
     progress_bar,
+    remove_leftovers,
     require_writable,
 )
 from dcgan.measures import gaussian
 
 MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier on
+MIN_IMAGES = 8
 MAX_HELD_OUT = 10_000  # images on which the classifier is tested
 MAX_VALUES = 2**27  # in the held-out images, and four times that in those to train on
 CHUNK = 250  # images that are read at once
 
 
 class Reference:
-    """Up to MAX_IMAGES of a data set, a datasets.Dataset, in an order of its own.
+    """Up to MAX_IMAGES of a data set, a datasets.Dataset, in a fixed random order.
 
+    shape      (height, width, channels) of its images
     indices    of these images in the data set
     held_out   indices of labelled images that a classifier is tested on
+    most       images that may be in memory as float32
     """
 
     def __init__(self, data, folder: str, run_dir: str):
@@ -35,24 +41,26 @@ class Reference:
 
         They are kept in run_dir where that folder cannot be written.
         """
-        self.data = data
-        count = len(data)
+        self.data, count = data, len(data)
+        if count < MIN_IMAGES:
+            raise UserError(
+                f'{folder}: {count} images are too few to compare with; it takes '
+                f'{MIN_IMAGES} or more'
+            )
+        self.shape = data.take(data.order[:1])[0].shape[1:]
         order = np.random.RandomState(0).permutation(count)
         self.indices = order[:MAX_IMAGES]
         values = int(np.prod(self.shape))
-        held_out = min(MAX_HELD_OUT, count // 7, max(1, MAX_VALUES // values))
+        self.most = max(1, MAX_VALUES // values)
+        held_out = min(MAX_HELD_OUT, count // 7, self.most)
         self.held_out, train = order[count - held_out :], order[: count - held_out]
-        self._train = train[: min(MAX_IMAGES, 4 * MAX_VALUES // values)]
+        self._train = train[: min(MAX_IMAGES, 4 * self.most)]
         self._folder = os.path.join(folder, CACHE_FOLDER)
         try:
             require_writable(self._folder, '')
         except UserError:
             self._folder = os.path.join(run_dir, 'evaluation')
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of its images."""
-        return self.data.take(self.data.order[:1])[0].shape[1:]
+        remove_leftovers(self._folder)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -80,12 +88,21 @@ class Reference:
         path = os.path.join(self._folder, f'classifier-{self.data.digest()}.npz')
         if classifier.load(path):
             return classifier
+        os.makedirs(self._folder, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # the file system has no locks
+                reason = 'another process is training this classifier'
+                stack.callback(lock_folder(self._folder, reason))
+            if not classifier.load(path):
+                self._train_classifier(classifier, path)
+        return classifier
+
+    def _train_classifier(self, classifier, path):
         images, labels = self._read_all(self._train, 'images of the classifier')
         classifier.train(images, labels)
         classifier.test(*self._read_all(self.held_out, 'held-out images'))
         classifier.save(path)
         print(f' [*] {path}', flush=True)
-        return classifier
 
     def _read_all(self, indices, name):
         return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
@@ -95,7 +112,7 @@ class Reference:
         try:
             with np.load(self._path(extractor)) as file:
                 return {name: file[name] for name in ('mu', 'sigma', 'features')}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return None
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:

@@ -42,8 +42,8 @@ class Report:
                 'D has won',
                 f'its loss was below {WON_LOSS} for {WON_ITERATIONS} iterations, so '
                 'that G learns nothing more. The usual causes are few or uniform '
-                'images, and a D that learns too fast. In a new run, try --recipe best or '
-                'more images',
+                'images, and a D that learns too fast. In a new run, try --recipe '
+                'best or more images',
             )
 
     def _take(self, iteration, epoch, values):

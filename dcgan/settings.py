@@ -52,14 +52,6 @@ DATA_FLAGS += ['grayscale', 'attributes', 'labels', 'partition', 'bbox', 'backgr
 DATA_FLAGS += ['crop', 'cache']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', *DATA_FLAGS]
 TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq', 'recipe']
-# Flags that a name stands for, see docs/results.md. Without classes, D needs the
-# penalty, and then bears higher rates; with classes, it lags behind G.
-DEFAULTS = {'g_steps': 2, 'r1': 0.0, 'ema': 0.0, 'beta1': 0.5}
-DEFAULTS |= {'learning_rate': 0.0002, 'learning_rate_d': None}
-BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0.0004}
-BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
-BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
-RECIPES = {'faithful': (DEFAULTS, DEFAULTS), 'best': (BEST, BEST_OF_CLASSES)}
 WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
 TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
@@ -69,6 +61,15 @@ RESULT_FLAGS += ['learning_rate', 'beta1', 'train_size', 'seed', 'input_fname_pa
 RESULT_FLAGS += ['conditional', 'unconditional', 'grayscale', 'partition', 'bbox']
 RESULT_FLAGS += ['background', 'crop', 'precision', 'attributes', 'labels', 'ema']
 RESULT_FLAGS += [name for name in WAYS if not name.endswith('epochs')]
+
+# Flags that a name stands for, see docs/results.md. Without classes, D needs the
+# penalty, and then bears higher rates; with classes, it lags behind G.
+DEFAULTS = {'g_steps': 2, 'r1': 0.0, 'ema': 0.0, 'beta1': 0.5}
+DEFAULTS |= {'learning_rate': 0.0002, 'learning_rate_d': None}
+BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0.0004}
+BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
+BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
+RECIPES = {'faithful': ({}, {}), 'best': (BEST, BEST_OF_CLASSES)}
 
 
 def prepare_training(config, flags):
@@ -89,6 +90,7 @@ def prepare_training(config, flags):
     data_sizes = same_sizes(*labelled[:2]) if labelled else {}
     apply_recorded(config, flags, {**data_sizes, **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
+    check_outputs(config)
     apply_recipe(config, flags, y_dim)
     settle_folders(config, flags, run_dir)
     check_owner(config, flags)
@@ -96,17 +98,25 @@ def prepare_training(config, flags):
 
 
 def apply_recipe(config, flags, y_dim):
-    """Set the flags of --recipe that are not given, and print them; heed --noema."""
-    if flags['recipe'].present:  # a run that resumes has recorded them
-        values = {**DEFAULTS, **RECIPES[config.recipe][bool(y_dim)]}
-        values = {n: v for n, v in values.items() if not flags[n].present}
-        for name, value in values.items():
-            setattr(config, name, value)
-        set_flags = [f'--{n} {v:g}' for n, v in values.items() if v != DEFAULTS[n]]
-        line = ' '.join(set_flags) or "the original's way"
-        print(f' [*] Recipe {config.recipe}: {line}', flush=True)
+    """Set the flags of --recipe that are not given; print those that it changes.
+
+    --noema stands for --ema 0. A rate for both networks replaces the rate of D, too.
+    """
     if config.noema:
         config.ema = 0.0
+    if not flags['recipe'].present:  # a run that resumes has recorded them
+        return
+    values = {**DEFAULTS, **RECIPES[config.recipe][bool(y_dim)]}
+    given = {name for name in values if flags[name].present}
+    given |= {'ema'} if config.noema else set()
+    given |= {'learning_rate_d'} if 'learning_rate' in given else set()
+    changes = []
+    for name, value in values.items():
+        if name not in given and getattr(config, name) != value:
+            setattr(config, name, value)
+            changes.append(f'no --{name}' if value is None else f'--{name} {value:g}')
+    line = ' '.join(changes) or 'changes nothing'
+    print(f' [*] Recipe {config.recipe}: {line}', flush=True)
 
 
 def settle_folders(config, flags, run_dir):
@@ -175,9 +185,7 @@ def name_unfinished_run(config, flags):
 
 def count_classes(config, folder, labelled):
     """y_dim: the classes to learn, or None. UserError for flags that do not fit."""
-    given = [f'--{name}' for name in CLASS_FLAGS if getattr(config, name)]
-    if len(given) > 1:
-        raise UserError(f'{given[0]} and {given[1]} exclude each other')
+    given = check_classes(config)
     if not labelled:
         if config.unconditional or not given:
             return None
@@ -188,6 +196,14 @@ def count_classes(config, folder, labelled):
         if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')
     return None if config.unconditional else labelled[2]
+
+
+def check_classes(config):
+    """The flags that label images. Raises UserError if there are two."""
+    given = [f'--{name}' for name in CLASS_FLAGS if getattr(config, name)]
+    if len(given) > 1:
+        raise UserError(f'{given[0]} and {given[1]} exclude each other')
+    return given
 
 
 def find_run(config, flags):
@@ -204,20 +220,36 @@ def find_run(config, flags):
     path = usable_checkpoint(config.checkpoint_dir, config.resume_step)
     y_dim, c_dim = checkpoint_dims(path)
     recorded = with_shapes(recorded or recorded_flags(run_dir), path)
-    names = [*MODEL_FLAGS, *(DATA_FLAGS if needs_data(config) else [])]
+    if any(flags[name].present for name in CLASS_FLAGS):
+        recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
+    names = [*MODEL_FLAGS, 'ema', *(DATA_FLAGS if needs_data(config) else [])]
     apply_recorded(config, flags, recorded, names)
+    check_classes(config)
+    check_outputs(config)
     config.grayscale = c_dim == 1
-    # the rate matters only in training
-    config.ema = 0.5 if has_averages(path) and not config.noema else 0.0
+    # to draw by averages, their rate does not matter
+    is_averaged = has_averages(path) and not config.noema
+    config.ema = (config.ema or BEST['ema']) if is_averaged else 0.0
     config.label = number_labels(config.label, class_names_in(run_dir))
     if draws(config, flags):
         require_writable(config.sample_dir, 'choose another --sample_dir')
-    if any(getattr(config, name) for name in EXPORT_FLAGS):
-        require_writable(
-            config.checkpoint_dir,
-            'copy the run to another folder, and give that --out_dir',
-        )
+    folders = [(name, config.checkpoint_dir) for name in EXPORT_FLAGS]
+    for name, folder in (*folders, ('evaluate', config.out_dir)):
+        if getattr(config, name):
+            way_out = 'copy the run to another folder, and give that --out_dir'
+            require_writable(folder, way_out)
     return y_dim, c_dim, path
+
+
+def check_outputs(config):
+    """Raise UserError for files of --features and --encode that cannot be used."""
+    if config.features and not os.path.exists(config.features):
+        raise UserError(f'--features {config.features}: no such file')
+    if config.encode and not config.encode.endswith('.npz'):
+        raise UserError(f'--encode {config.encode}: the name has to end in .npz')
+    if config.encode:
+        folder = os.path.dirname(config.encode) or '.'
+        require_writable(folder, 'choose another file for --encode')
 
 
 def draws(config, flags):

@@ -16,9 +16,8 @@ class Losses(NamedTuple):
     D_: tf.Tensor  # [B, 1], as D, of generated images
     d_fake: tf.Tensor  # scalar, the loss of D on generated images
     g: tf.Tensor  # scalar, the loss of G
-    penalty: tf.Tensor | None = (
-        None  # scalar, that of the gradient; None: there is none
-    )
+    # scalar, that of the gradient of D; None: there is none
+    penalty: tf.Tensor | None = None
 
     @property
     def d(self) -> tf.Tensor:
@@ -74,8 +73,9 @@ def build_pretraining(dcgan, config) -> tf.Tensor:
 def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:
     """R1 of D's logits [B, 1] at real images [B, h, w, c], a scalar.
 
-    weight / 2 times the mean squared norm of the gradient of an image's logit by the
-    image (Mescheder et al., 2018, https://arxiv.org/abs/1801.04406).
+    weight / 2 times the mean, over the images, of the squared norm of the gradient of
+    the sum of all logits, which batch norm connects, by an image (Mescheder et al.,
+    2018, https://arxiv.org/abs/1801.04406).
     """
     (gradient,) = tf.gradients(tf.reduce_sum(logits), [images])
     squared_norms = tf.reduce_sum(tf.square(gradient), [1, 2, 3])

@@ -2,13 +2,15 @@
 
 import io
 import json
+import re
+import shutil
 import tarfile
 import threading
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, run_in_process, write_idx_set, write_images
+from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
 from PIL import Image
 from scipy import spatial
 from test_download import Server
@@ -16,7 +18,8 @@ from test_download import Server
 import download
 from dcgan import classifier, evaluation, measures
 from dcgan.classifier import Classifier
-from dcgan.encoding import cells, pooled
+from dcgan.datasets import open_dataset
+from dcgan.encoding import Encoder, cells, pooled
 from dcgan.errors import UserError
 from dcgan.evaluation import NeighbourTest, to_vectors
 from dcgan.features import GraphExtractor
@@ -25,16 +28,15 @@ from dcgan.idx import write_idx
 COUNT = 300  # images of the labelled set
 
 
-def write_bright_quarters(folder):
-    """A labelled set, 16x16: of class n, the quarter n of the image is bright."""
+def bright_quarters(count):
+    """Images [count, 16, 16] and labels: of class n, the quarter n is bright."""
     rng = np.random.RandomState(0)
-    images = rng.randint(0, 100, (COUNT, 16, 16)).astype(np.uint8)
-    labels = (np.arange(COUNT) % 4).astype(np.uint8)
+    images = rng.randint(0, 100, (count, 16, 16)).astype(np.uint8)
+    labels = (np.arange(count) % 4).astype(np.uint8)
     for image, label in zip(images, labels):
         y, x = 8 * (label // 2), 8 * (label % 2)
         image[y : y + 8, x : x + 8] += 150
-    write_idx(f'{folder}/train-images-idx3-ubyte', images)
-    write_idx(f'{folder}/train-labels-idx1-ubyte', labels)
+    return images, labels
 
 
 def write_inception(path):
@@ -77,7 +79,9 @@ def write_means(path, dtype=tf.float32, size=None, channels=3):
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp('workspace')
-    write_bright_quarters(workspace / 'data' / 'quarters')
+    images, labels = bright_quarters(COUNT)
+    write_idx(f'{workspace}/data/quarters/train-images-idx3-ubyte', images)
+    write_idx(f'{workspace}/data/quarters/train-labels-idx1-ubyte', labels)
     write_images(workspace / 'data' / 'cats', count=60)
     args = ['--train', '--epoch', 1, *SMALL, '--seed', 1]
     for name, more in (
@@ -112,7 +116,15 @@ def evaluate(workspace, name, *args):
     return output, {(row['measure'], row['extractor']): row for row in rows}
 
 
-def test_a_labelled_set_needs_no_download(workspace):
+@pytest.fixture
+def quarters(workspace):
+    """Images [COUNT, 16, 16, 1] and labels of the set, in the order of a Reference."""
+    folder, sizes = str(workspace / 'data' / 'quarters'), [(16, 16)] * 2
+    data = open_dataset(folder, None, *sizes, False, True)
+    return data.take(np.random.RandomState(0).permutation(COUNT))
+
+
+def test_a_labelled_set_needs_no_download(workspace, quarters):
     output, rows = evaluate(workspace, 'labelled')
     by = 'classifier'
     for measure in 'frechet_distance', 'kernel_distance', 'precision', 'recall':
@@ -120,21 +132,29 @@ def test_a_labelled_set_needs_no_download(workspace):
     accuracies = rows['accuracy_by_class', by]['value']
     counts = rows['coverage', by]['value']
     assert len(accuracies) == 4 and sum(counts) == 100
-    assert rows['accuracy', by]['value'] == pytest.approx(np.mean(accuracies), abs=0.1)
+    drawn = np.bincount(quarters[1][:100])
+    accuracy = (drawn * accuracies).sum() / 100
+    assert rows['accuracy', by]['value'] == pytest.approx(accuracy)
+    assert re.search(rf'class +samples +accuracy\n  0 +{counts[0]} ', output)
     assert rows['entropy', by]['value'] == pytest.approx(
         measures.entropy(np.array(counts))
     )
     errors = {m for m, _ in rows if m.startswith('nearest')}
-    assert errors == {
-        'nearest_neighbour_error_100_samples',
-        'nearest_neighbour_error_300_real',
-    }
+    of_real = 'nearest_neighbour_error_300_real'
+    assert errors == {'nearest_neighbour_error_100_samples', of_real}
+    held_out = slice(COUNT - COUNT // 7, COUNT)
+    vectors, labels = to_vectors(quarters[0]), quarters[1]
+    distances = spatial.distance.cdist(vectors, vectors)
+    np.fill_diagonal(distances, np.inf)  # an image is not its own neighbour
+    predicted = labels[distances[held_out].argmin(axis=1)]
+    expected = (predicted != labels[held_out]).mean()
+    assert rows[of_real, None]['value'] == pytest.approx(expected)
     row = rows['frechet_distance', by]
     assert row['samples'] == 100 and row['real'] == COUNT and row['seed'] == 0
     assert row['iteration'] == 37 and row['seconds'] > 0 and not row['averages']
     assert len(row['sha256']) == 64
     assert 'of held-out images recognized' in output
-    assert 'A Frechet distance of 100 samples is too high' in output
+    assert 'With fewer than 10,000 samples, the Frechet distance is biased' in output
 
 
 def test_the_classifier_and_the_statistics_are_kept(workspace):
@@ -142,7 +162,7 @@ def test_the_classifier_and_the_statistics_are_kept(workspace):
     folder = workspace / 'data' / 'quarters' / '.cache'
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     kinds = {path.name.split('-')[0] for path in times}
-    assert kinds == {'classifier', 'statistics'}
+    assert kinds == {'classifier', 'statistics', 'lock'}
     _, after = evaluate(workspace, 'labelled')
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
     values = [{k: row['value'] for k, row in rows.items()} for rows in (before, after)]
@@ -204,16 +224,72 @@ def test_pictures_without_labels_need_a_network(workspace):
 def test_inception_is_found_where_it_was_downloaded(workspace):
     path = workspace / 'data' / 'inception' / 'classify_image_graph_def.pb'
     write_inception(path)
-    output, rows = evaluate(workspace, 'cats')
+    try:
+        output, rows = evaluate(workspace, 'cats')
+    finally:
+        path.unlink()
     assert {extractor for _, extractor in rows} == {'Inception', None}
     assert '\n  FID  ' in output and '\n  KID  ' in output
-    path.unlink()
 
 
 def test_the_kernel_distance_has_a_spread(workspace):
     path = workspace / 'network' / 'inception.pb'
     _, rows = evaluate(workspace, 'cats', '--features', path)
     assert rows['kernel_distance', 'Inception']['spread'] > 0
+
+
+def test_a_run_of_the_original_is_evaluated(workspace, tmp_path):
+    folder = tmp_path / 'original' / 'checkpoint'
+    shutil.copytree(ROOT / 'tests/golden/cond28/checkpoint', folder)
+    write_idx_set(tmp_path / 'data' / 'mnist', count=70, size=28, classes=10)
+    args = ['--dataset', 'mnist', '--checkpoint_dir', folder, '--resume_step', 1]
+    args += ['--evaluate', '--evaluate_samples', 20]
+    result = run_in_process(*args, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = map(json.loads, (folder / 'evaluations.jsonl').read_text().splitlines())
+    assert {row['iteration'] for row in rows} == {1}
+
+
+def test_labels_can_be_given_to_evaluate_a_model_without_classes(workspace):
+    names = sorted(p.name for p in (workspace / 'data' / 'cats').glob('*.png'))
+    table = workspace / 'cats.csv'
+    table.write_text(''.join(f'{n},{"ab"[i % 2]}\n' for i, n in enumerate(names)))
+    bad = workspace / 'data' / 'cats' / '030.png'
+    content = bad.read_bytes()
+    (workspace / 'data' / 'cats' / '030.png').write_bytes(b'no image')
+    try:  # 1 of 60 images is more than 1%
+        args = ['--out_name', 'cats', '--evaluate', '--labels', 'cats.csv']
+        result = run_in_process(*args, cwd=workspace)
+        assert result.returncode == 1 and '1 of 60 images' in result.stderr
+    finally:
+        bad.write_bytes(content)
+    output, rows = evaluate(workspace, 'cats', '--labels', 'cats.csv')
+    assert sum(rows['coverage', 'classifier']['value']) == 100
+    assert re.search(r'\n  a +\d+\n  b +\d+\n', output)
+
+
+def test_sets_of_a_few_images_are_refused(tmp_path):
+    write_images(tmp_path / 'data' / 'few', count=8)
+    args = ['--out_name', 'few', '--dataset', 'few', *SMALL]
+    assert run_in_process(*args, '--train', '--epoch', 1, cwd=tmp_path).returncode == 0
+    (tmp_path / 'data' / 'few' / '000.png').unlink()
+    write_means(tmp_path / 'means.pb')
+    args += ['--batch_size', 4, '--evaluate', '--features', 'means.pb']
+    result = run_in_process(*args, cwd=tmp_path)
+    assert result.returncode == 1 and '7 images are too few' in result.stderr
+
+
+def test_samples_after_an_evaluation_are_those_of_the_seed(workspace):
+    write_means(workspace / 'network' / 'means.pb')
+    arrays = []
+    for more in [], ['--evaluate', '--features', 'network/means.pb']:
+        args = ['--npz', '--seed', 5, '--generate_test_images', 9, *more]
+        output = use(workspace, 'unlabelled', *args)
+        npz = next(
+            line for line in output.splitlines() if re.search(r'test_.*npz$', line)
+        )
+        arrays.append(np.load(workspace / npz.removeprefix(' [*] '))['z'])
+    assert (arrays[0] == arrays[1]).all()
 
 
 def test_nearest_images_are_shown_beside_samples(workspace):
@@ -244,7 +320,8 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(
     monkeypatch.setattr('dcgan.reference.require_writable', refuse)
     evaluate(workspace, 'unlabelled')
     names = {p.name for p in (workspace / 'out/unlabelled/evaluation').iterdir()}
-    assert len(names) == 2
+    kinds = {name.split('-')[0] for name in names}
+    assert kinds == {'classifier', 'statistics', 'lock'}
 
 
 @pytest.mark.parametrize(
@@ -328,22 +405,17 @@ def test_inception_is_downloaded_and_unpacked(tmp_path):
 
 
 def test_the_classifier_learns_classes(tmp_path):
-    write_bright_quarters(tmp_path)
-    images = write_idx_set(tmp_path / 'noise', 40, 16)[0][..., None]
+    images, labels = bright_quarters(40)
+    images = images[..., None]
     network = Classifier((16, 16, 1), 4)
-    bright = images // 3
-    labels = np.arange(40) % 4
-    for image, label in zip(bright, labels):
-        y, x = 8 * (label // 2), 8 * (label % 2)
-        image[y : y + 8, x : x + 8] += 150
-    network.train(bright, labels)
-    network.test(bright, labels)
+    network.train(images, labels)
+    network.test(images, labels)
     assert network.accuracy > 0.9
     network.save(tmp_path / 'classifier.npz')
     other = Classifier((16, 16, 1), 4)
     assert other.load(tmp_path / 'classifier.npz')
     assert other.digest == network.digest and other.accuracy == network.accuracy
-    assert (other.features(bright) == network.features(bright)).all()
+    assert (other.features(images) == network.features(images)).all()
     (tmp_path / 'classifier.npz').write_bytes(b'cut')
     assert not other.load(tmp_path / 'classifier.npz')
 
@@ -371,7 +443,7 @@ def test_the_error_of_a_nearest_neighbour_classifier_is_that_of_its_definition(
 # Encoding
 
 
-def test_encode_writes_what_the_layers_of_d_make_of_images(workspace):
+def test_encode_writes_what_the_layers_of_d_make_of_images(workspace, quarters):
     use(workspace, 'cats', '--encode', 'cats.npz')
     with np.load(workspace / 'cats.npz') as file:
         # of 16x16 images and df_dim 4: 8x8x4, 4x4x8, 2x2x16, 1x1x32
@@ -381,8 +453,27 @@ def test_encode_writes_what_the_layers_of_d_make_of_images(workspace):
     use(workspace, 'labelled', '--encode', 'quarters.npz', '--train_size', 100)
     with np.load(workspace / 'quarters.npz') as file:
         assert set(file['labels']) == {0, 1, 2, 3} and len(file['features']) == 100
+        assert (file['labels'] == quarters[1][:100]).all()
     result = run_in_process('--out_name', 'cats', '--encode', 'cats', cwd=workspace)
     assert result.returncode == 1 and 'has to end in .npz' in result.stderr
+
+
+def test_an_encoder_takes_the_activations_of_d(sess, make_dcgan):
+    dcgan = make_dcgan()
+    images = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    for _ in range(9):  # moves the averages of batch norm
+        sess.run(dcgan.D, dcgan.feed(images, None, np.ones((6, 5))))
+    encoder = Encoder(sess, dcgan)
+    features, logits = encoder(images)
+    of_one, logit = encoder(images[2:3])
+    assert of_one == pytest.approx(features[2:3], abs=1e-5)
+    assert logit == pytest.approx(logits[2:3], abs=1e-5)
+    w, bias = (v for v in dcgan.d_vars if 'd_h0_conv' in v.name)
+    x = (images / 127.5 - 1).astype(np.float32)
+    first = tf.nn.leaky_relu(tf.nn.conv2d(x, w, 2, 'SAME') + bias, 0.2)
+    activations = sess.run(first).reshape(6, 4, 2, 4, 2, 4).max(axis=(2, 4))
+    count = activations[0].size
+    assert features[:, :count] == pytest.approx(activations.reshape(6, -1), abs=1e-5)
 
 
 def test_layers_are_pooled_to_4x4_cells(sess):

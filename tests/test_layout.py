@@ -11,8 +11,8 @@ IMPORT_ORDER = [
     *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'listing', 'labels'),
     *('datasets', 'samples', 'devices', 'kernels', 'checkpoints', 'averages'),
     *('feeding', 'summaries', 'metrics', 'curves', 'report', 'state', 'ways', 'steps'),
-    *('training', 'export', 'measures', 'features', 'classifier', 'reference'),
-    *('evaluation', 'encoding', 'digits', 'runs', 'settings', 'startup', 'usage'),
+    *('training', 'export', 'digits', 'runs', 'settings', 'measures', 'features'),
+    *('classifier', 'reference', 'evaluation', 'encoding', 'startup', 'usage'),
     *('transfers', 'ops', 'utils', 'model', 'download', 'main'),
 ]
 MAX_LINES = {'main.py': 460, 'ops.py': 220, 'utils.py': 300}

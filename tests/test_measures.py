@@ -69,7 +69,6 @@ def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance():
     a = normal(3000, 8)
     same, spread = measures.kernel_distance(a, normal(3000, 8, seed=1), rng)
     assert abs(same) < 3 * spread + 1e-3
-    # E k(x, y) of the kernel in one dimension: (x y + 1)^3 for x, y of N(m, 1)
     near, _ = measures.kernel_distance(a, normal(3000, 8, mean=0.3, seed=1), rng)
     far, _ = measures.kernel_distance(a, normal(3000, 8, mean=1, seed=1), rng)
     assert same < near < far
