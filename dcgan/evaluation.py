@@ -252,8 +252,8 @@ class Evaluation:
             share = share_closer(first[: len(samples)], first[len(samples) :])
             extractor = self.extractors[0] if space == 'features' else None
             self._add(f'closer_in_{space}', share, extractor)
-        rows = [np.concatenate([n.indices[:SHOWN] for n in (pixels, nearest)], axis=1)]
-        indices = self.reference.indices[rows[0]]  # [SHOWN, 2 * NEIGHBOURS]
+        found = [n.indices[:SHOWN] for n in (pixels, nearest)]
+        indices = self.reference.indices[np.hstack(found)]  # [SHOWN, 2 * NEIGHBOURS]
         images, _ = self.dcgan.data.take(indices.reshape(-1))
         images = images.reshape(*indices.shape, *images.shape[1:])
         path = os.path.join(self.config.sample_dir, 'nearest.png')
