@@ -117,7 +117,7 @@ def recipes():
     return [c for c in COMMAND.findall(text) if '--train' in c]
 
 
-@pytest.mark.parametrize('number', range(7))
+@pytest.mark.parametrize('number', range(8))
 def test_recipes_run_when_shortened(number, tmp_path):
     args = shlex.split(recipes()[number])[1:]
     if 'mnist' in args:
@@ -137,5 +137,5 @@ def test_recipes_run_when_shortened(number, tmp_path):
     assert result.returncode == 0 and '[*] Trained: ' in result.stdout, result.stderr
 
 
-def test_there_are_seven_recipes():
-    assert len(recipes()) == 7
+def test_there_are_eight_recipes():
+    assert len(recipes()) == 8

@@ -677,7 +677,7 @@ def test_iteration_sees_the_same_float32_values_as_the_public_placeholders(
     dcgan = make_dcgan(y_dim=y_dim)
     images = np.resize(np.arange(256), dcgan.inputs.shape).astype(np.uint8)
     labels = np.arange(6) % 4
-    function = tf.function(dcgan._to_inputs, jit_compile=xla, autograph=False)
+    function = tf.function(dcgan.to_inputs, jit_compile=xla, autograph=False)
     inputs = function(tf.constant(images), tf.constant(labels), tf.zeros([6, 5]))
     feed = dcgan.feed(images, labels, np.zeros([6, 5]))
     scaled = images / np.float32(255) if y_dim else (images - np.float32(127.5)) / 127.5
