@@ -51,8 +51,7 @@ class Averages:
         """An op that moves the averages towards what the variables are now."""
         moves = tf.cast(self._moves.assign_add(1), tf.float32) - 1.0
         kept = tf.minimum(self.rate, (1.0 + moves) / (10.0 + moves))
-        moves = (a.assign_sub((1.0 - kept) * (a - v)) for a, v in self._pairs)
-        return tf.group(*moves)
+        return tf.group(*(a.assign_sub((1.0 - kept) * (a - v)) for a, v in self._pairs))
 
     def restore(self, sess: tf.Session, path: str) -> None:
         """Restore them from a checkpoint; from one without averages, start them."""

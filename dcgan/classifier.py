@@ -1,13 +1,12 @@
 """A small classifier of a labelled data set, for the evaluation of its models."""
 
 import hashlib
-import zipfile
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.features import parts
-from dcgan.files import atomic_path, progress_bar
+from dcgan.files import progress_bar, read_arrays, write_arrays
 
 FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
@@ -104,15 +103,12 @@ class Classifier:
     def save(self, path: str) -> None:
         """Write the weights and the accuracy."""
         values = self._sess.run(self._variables)
-        with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-            np.savez(file, accuracy=self.accuracy, **values)
+        write_arrays(path, {'accuracy': self.accuracy, **values})
 
     def load(self, path: str) -> bool:
         """Read what save() has written; whether it is there and complete."""
-        try:
-            with np.load(path) as file:
-                values = {name: file[name] for name in (*self._variables, 'accuracy')}
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        values = read_arrays(path, [*self._variables, 'accuracy'])
+        if values is None:
             return False
         self.accuracy = float(values.pop('accuracy'))
         for name, value in values.items():

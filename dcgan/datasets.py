@@ -33,6 +33,7 @@ from dcgan.listing import find_images, require_folder
 DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
 # the graph of Inception that published FIDs use, in the folder of the data sets
 INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
+CHUNK = 250  # images that `read_images` reads at once
 CACHE_FOLDER = '.cache'  # in the folder of a data set
 MAX_NAMED = 10  # images that are named in an error message; more are named in a file
 
@@ -425,6 +426,20 @@ def read_cache(
         return pixels, set(about['failed']), set(about['notes'])
     except (FileNotFoundError, ValueError):
         return None
+
+
+def read_images(
+    data: Dataset, indices: np.ndarray, name: str, delay: float = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield images of a data set, and their labels, as its `read` does, in chunks.
+
+    name, delay  of the progress bar, see files.progress_bar
+    """
+    chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
+    with progress_bar(name, len(indices), ' images', delay=delay) as bar:
+        for images, labels in data.read(chunks):
+            yield images, labels
+            bar.update(len(images))
 
 
 def open_dataset(

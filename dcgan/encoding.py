@@ -5,11 +5,10 @@ import contextlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.files import progress_bar
+from dcgan.datasets import read_images
 from dcgan.samples import npz_file, print_path
 
 CELLS = 4  # rows and columns to which a layer is pooled
-CHUNK = 250  # images that are read at once
 
 
 class Encoder:
@@ -77,22 +76,19 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
     data, encoder = dcgan.data, Encoder(sess, dcgan)
     indices = np.random.RandomState(0).permutation(len(data))
     indices = indices[: int(min(len(data), limit))]
-    chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
     all_labels, all_logits = [], []
     with (
         contextlib.closing(data),
         npz_file(path) as add_array,
-        progress_bar('features', len(indices), ' images') as bar,
     ):
         shape = len(indices), encoder.size
         with add_array('features', shape, np.float32) as write:
-            for images, labels in data.read(chunks):
+            for images, labels in read_images(data, indices, 'features'):
                 features, logits = encoder(images)
                 write(features)
                 all_logits.append(logits)
                 has_labels = labels is not None
                 all_labels.append(labels if has_labels else np.full(len(images), -1))
-                bar.update(len(images))
         for name, arrays, dtype in (
             ('labels', all_labels, np.int64),
             ('logits', all_logits, np.float32),

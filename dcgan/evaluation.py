@@ -4,6 +4,7 @@ Samples are compared with the data set as the model was trained on it.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -168,9 +169,12 @@ class Evaluation:
         """A NeighbourTest on the held-out images; None for a model without classes."""
         if not self.dcgan.y_dim:
             return None
-        parts = self.reference.read(self.reference.held_out, 'held-out images')
-        images, labels = map(np.concatenate, zip(*parts))
-        return NeighbourTest(images, labels, own)
+        return NeighbourTest(*self._held_out, own)
+
+    @functools.cached_property
+    def _held_out(self):
+        reference = self.reference
+        return reference.read_all(reference.held_out, 'held-out images')
 
     def _add_errors(self, test, kind):
         for count, error in test.errors.items():

@@ -42,8 +42,6 @@ class GraphExtractor:
     def __init__(self, path: str):
         self.path, self._graph = path, tf.Graph()
         self.name = os.path.basename(os.path.normpath(path))
-        if not os.path.exists(path):
-            raise UserError(f'--features {path}: no such file')
         self.digest = digest_of(path)
         self._sess = tf.Session(graph=self._graph)
         with self._graph.as_default():

@@ -14,9 +14,11 @@ import socket
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 
 import filelock
+import numpy as np
 from tqdm import tqdm
 
 from dcgan.errors import UserError, short_reason
@@ -317,6 +319,21 @@ def write_bytes(path: str, content: bytes) -> None:
         open(temporary, 'wb') as file,
     ):
         file.write(content)
+
+
+def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
+    """Write arrays atomically as an .npz file."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
+    """These arrays of an .npz file; None where it is missing or incomplete."""
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
 
 
 def sync_to_disk(path: str) -> None:

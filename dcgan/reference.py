@@ -2,21 +2,20 @@
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
 
 from dcgan.classifier import Classifier
-from dcgan.datasets import CACHE_FOLDER
+from dcgan.datasets import CACHE_FOLDER, read_images
 from dcgan.errors import UserError
 from dcgan.files import (
-    atomic_path,
     json_digest,
     lock_folder,
-    progress_bar,
+    read_arrays,
     remove_leftovers,
     require_writable,
+    write_arrays,
 )
 from dcgan.measures import gaussian
 
@@ -24,7 +23,6 @@ MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier 
 MIN_IMAGES = 8
 MAX_HELD_OUT = 10_000  # images on which the classifier is tested
 MAX_VALUES = 2**27  # in the held-out images, and four times that in those to train on
-CHUNK = 250  # images that are read at once
 
 
 class Reference:
@@ -42,6 +40,7 @@ class Reference:
         They are kept in run_dir where that folder cannot be written.
         """
         self.data, count = data, len(data)
+        self._digest = data.digest()  # of all files, which takes time
         if count < MIN_IMAGES:
             raise UserError(
                 f'{folder}: {count} images are too few to compare with; it takes '
@@ -72,11 +71,7 @@ class Reference:
 
         name: that of the progress bar.
         """
-        chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
-        with progress_bar(name, len(indices), ' images', delay=2) as bar:
-            for images, labels in self.data.read(chunks):
-                yield images, labels
-                bar.update(len(images))
+        return read_images(self.data, indices, name, delay=2)
 
     def labels(self, count: int) -> np.ndarray:
         """The labels of its images, repeated or cut to `count`."""
@@ -85,7 +80,7 @@ class Reference:
     def classifier(self) -> Classifier:
         """The classifier of the data set: the one that is kept, or a new one."""
         classifier = Classifier(self.shape, self.data.classes)
-        path = os.path.join(self._folder, f'classifier-{self.data.digest()}.npz')
+        path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
         if classifier.load(path):
             return classifier
         os.makedirs(self._folder, exist_ok=True)
@@ -98,22 +93,19 @@ class Reference:
         return classifier
 
     def _train_classifier(self, classifier, path):
-        images, labels = self._read_all(self._train, 'images of the classifier')
+        images, labels = self.read_all(self._train, 'images of the classifier')
         classifier.train(images, labels)
-        classifier.test(*self._read_all(self.held_out, 'held-out images'))
+        classifier.test(*self.read_all(self.held_out, 'held-out images'))
         classifier.save(path)
         print(f' [*] {path}', flush=True)
 
-    def _read_all(self, indices, name):
+    def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
+        """[images, labels] of all of these indices; see `read`."""
         return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
 
     def statistics(self, extractor) -> dict[str, np.ndarray] | None:
         """What save_statistics() has kept for an extractor; None if nothing."""
-        try:
-            with np.load(self._path(extractor)) as file:
-                return {name: file[name] for name in ('mu', 'sigma', 'features')}
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-            return None
+        return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
         """Keep and return features of all images, float32 [n, d], mu and sigma.
@@ -124,11 +116,10 @@ class Reference:
         mu, sigma = gaussian(features)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)
-        with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-            np.savez(file, **statistics)
+        write_arrays(path, statistics)
         print(f' [*] {path}', flush=True)
         return statistics
 
     def _path(self, extractor):
-        digest = json_digest([self.data.digest(), extractor.digest, len(self)])
+        digest = json_digest([self._digest, extractor.digest, len(self)])
         return os.path.join(self._folder, f'statistics-{digest}.npz')

@@ -78,8 +78,7 @@ def prepare_training(config, flags):
     own = own_checkpoints(config, flags)
     if own:
         recorded = with_shapes(recorded, usable_checkpoint(own, config.resume_step))
-    if any(flags[name].present for name in CLASS_FLAGS):
-        recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
+    recorded = without_classes(recorded, flags)
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
     folder = os.path.join(config.data_dir, config.dataset)
     if config.dataset == 'digits' and not os.path.exists(folder):
@@ -198,6 +197,13 @@ def count_classes(config, folder, labelled):
     return None if config.unconditional else labelled[2]
 
 
+def without_classes(recorded, flags):
+    """Recorded flags without those that label images, if the command line has one."""
+    if any(flags[name].present for name in CLASS_FLAGS):
+        return {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
+    return recorded
+
+
 def check_classes(config):
     """The flags that label images. Raises UserError if there are two."""
     given = [f'--{name}' for name in CLASS_FLAGS if getattr(config, name)]
@@ -220,8 +226,7 @@ def find_run(config, flags):
     path = usable_checkpoint(config.checkpoint_dir, config.resume_step)
     y_dim, c_dim = checkpoint_dims(path)
     recorded = with_shapes(recorded or recorded_flags(run_dir), path)
-    if any(flags[name].present for name in CLASS_FLAGS):
-        recorded = {k: v for k, v in recorded.items() if k not in CLASS_FLAGS}
+    recorded = without_classes(recorded, flags)
     names = [*MODEL_FLAGS, 'ema', *(DATA_FLAGS if needs_data(config) else [])]
     apply_recorded(config, flags, recorded, names)
     check_classes(config)

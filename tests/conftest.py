@@ -163,6 +163,11 @@ def read_checkpoint(checkpoint_dir):
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
+def same(a, b):
+    """Whether dicts of arrays, as of read_checkpoint, agree in all that `a` has."""
+    return all((a[name] == b[name]).all() for name in a)
+
+
 def clean_environment():
     """The environment variables, except those that importing main.py has set."""
     set_by_main = ('TF_CPP_MIN_LOG_LEVEL', 'TF_USE_LEGACY_KERAS')

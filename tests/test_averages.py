@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, SMALL, read_checkpoint, run_in_process, write_images
+from conftest import ROOT, SMALL, read_checkpoint, run_in_process, same, write_images
 
 from dcgan.averages import Averages
 
@@ -121,7 +121,3 @@ def test_averages_begin_at_the_weights_of_a_checkpoint_of_the_original(make_dcga
     of = dcgan.averages.of
     weights = {v.op.name: v for v in dcgan.variables if v.op.name in of}
     assert len(of) == 26 and same(*dcgan.sess.run([weights, of]))
-
-
-def same(a, b):
-    return all((a[name] == b[name]).all() for name in a)

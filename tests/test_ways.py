@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, read_checkpoint, run_in_process, write_idx_set, write_images
+from conftest import (
+    SMALL,
+    read_checkpoint,
+    run_in_process,
+    same,
+    write_idx_set,
+    write_images,
+)
 
 import main
 from dcgan import settings
@@ -41,10 +48,6 @@ def train(workspace, name, *args):
 
 def weights(workspace, name):
     return read_checkpoint(workspace / 'out' / name / 'checkpoint')
-
-
-def same(a, b):
-    return all((a[name] == b[name]).all() for name in a)
 
 
 def column(workspace, run, name):
