@@ -39,6 +39,7 @@ from dcgan import (
     devices,
     encoding,
     evaluation,
+    joining,
     runs,
     samples,
     settings,
@@ -47,6 +48,7 @@ from dcgan import (
 )
 from dcgan.datasets import UnusableImages
 from dcgan.decoding import usable_cores
+from dcgan.distributed import Workers
 from dcgan.errors import Interrupted, UserError
 from dcgan.export import write_exports
 from dcgan.files import error_line
@@ -104,7 +106,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     'recipe',
     'faithful',
-    list(settings.RECIPES),
+    settings.RECIPES,
     'Way to train: best sets flags that are not given, see docs/recipes.md',
 )
 for name in 'learning_rate_d', 'learning_rate_g':
@@ -217,6 +219,19 @@ flags.DEFINE_integer(
     min(4, usable_cores()),
     'Processes that decode images ahead of training; 0 decodes in the main process',
     lower_bound=0,
+)
+flags.DEFINE_integer(
+    'workers',
+    1,
+    'Processes on this machine that train together, each on a GPU if there are any; on '
+    'several machines, set TF_CONFIG instead, see docs/workers.md',
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    'worker_timeout',
+    300,
+    'Seconds after which training ends because a worker does not answer',
+    lower_bound=1,
 )
 flags.DEFINE_boolean(
     'cache', False, 'Keep decoded images in a file, for later epochs and runs'
@@ -340,26 +355,32 @@ def main(argv):
 
 def use(config):
     """Train, or use a trained model, as config says."""
-    path = None
     if config.train:
-        y_dim, c_dim = settings.prepare_training(config, FLAGS)
+        with joining.joined(config, FLAGS, __file__) as (workers, *dims):
+            use_model(config, *dims, None, workers)
     else:
-        y_dim, c_dim, path = settings.find_run(config, FLAGS)
+        use_model(config, *settings.find_run(config, FLAGS), Workers())
+
+
+def use_model(config, y_dim, c_dim, path, workers):
+    """Build the model, train it or load it from `path`, and write what is asked."""
     devices.repeat_results(config.seed)
     if config.seed is not None:
         random.seed(config.seed)
         np.random.seed(config.seed)
     with (
         contextlib.closing(runs.RunLocks()) as locks,
-        tf.Session(config=devices.session_config()) as sess,
+        tf.Session(workers.target, config=workers.session_config()) as sess,
     ):
-        if config.train:
+        if config.train and workers.is_chief:
             runs.lock_run(config, locks)
-        dcgan = build_model(sess, config, y_dim, c_dim)
+        dcgan = build_model(sess, config, y_dim, c_dim, workers)
         if config.train:
+            workers.require_same({'data': dcgan.data.digest(by_time=False)})
             checkpoint = dcgan.check(config)
             if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
                 checkpoint = None  # the run gets a folder of its own
+        if config.train and workers.is_chief:
             runs.start_run(config, FLAGS, dcgan, locks)
         if config.seed is not None:  # IDX files have seeded NumPy with 547
             np.random.seed(config.seed)
@@ -374,6 +395,8 @@ def use(config):
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             step = dcgan.train(config, checkpoint)
             locks.close()
+            if not workers.is_chief:
+                return
         else:
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step, path)
             which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
@@ -381,7 +404,7 @@ def use(config):
         write_outputs(sess, dcgan, config, step)
 
 
-def build_model(sess, config, y_dim, c_dim):
+def build_model(sess, config, y_dim, c_dim, workers):
     pattern = FLAGS['input_fname_pattern']
     is_chosen = pattern.present or config.input_fname_pattern != pattern.default
     return DCGAN(
@@ -390,6 +413,7 @@ def build_model(sess, config, y_dim, c_dim):
         sample_num=config.batch_size,
         y_dim=y_dim,
         c_dim=c_dim,
+        workers=workers,
         by_class=settings.is_by_class(config, y_dim),
         dataset_name=config.dataset,
         data_dir=config.data_dir if settings.needs_data(config) else None,

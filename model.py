@@ -7,17 +7,17 @@ from functools import partial
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import devices, export
+from dcgan import devices, export, steps
 from dcgan.averages import Averages
 from dcgan.checkpoints import CheckpointFolder, meta_graph, restore_newest, step_of
-from dcgan.datasets import open_dataset
+from dcgan.datasets import check_fit, open_dataset
+from dcgan.distributed import Workers
 from dcgan.errors import Interrupted, UserError
 from dcgan.feeding import BatchQueue
 from dcgan.kernels import plain_ops, shared_casts
 from dcgan.samples import one_hot
 from dcgan.signals import deferred_signals
 from dcgan.state import TrainingState
-from dcgan.steps import Inputs, Iteration, Losses, gradient_penalty
 from dcgan.training import Training, check_training
 from dcgan.ways import Ways
 from ops import (
@@ -83,6 +83,7 @@ class DCGAN:
         precision='float32',
         xla=None,
         ema=0.0,
+        workers=None,
         **dataset_options,
     ):
         """Open the data set and build the graph.
@@ -97,14 +98,16 @@ class DCGAN:
         layers of G, D and D_ and to their gradients; weights, moving averages, losses,
         optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
         None: where TensorFlow sees a GPU. ema: with a rate, such as 0.999, the sampler
-        draws by moving averages of G's weights, see Averages. **dataset_options are
-        further arguments of datasets.ImageSet, such as partition and by_class.
+        draws by moving averages of G's weights, see Averages. workers: the processes
+        that train together, on batch_size images in all, see distributed.Workers.
+        **dataset_options are further arguments of datasets.ImageSet, such as by_class.
 
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
         """
         self.sess = sess
         self._check_graph()
+        self.workers = workers or Workers()
         self.batch_size, self.sample_num = batch_size, sample_num
         self.output_height, self.output_width = output_height, output_width
         self.y_dim, self.z_dim, self.c_dim = y_dim, z_dim, c_dim
@@ -116,6 +119,8 @@ class DCGAN:
         self.ema, self.averages = ema, None
         self.dtype = devices.use_precision(precision)
         self.xla = devices.has_gpu() if xla is None else xla
+        self.xla = self.xla and self.workers.count == 1  # it cannot compile messages
+        self.minimize = partial(self.workers.minimize, dtype=self.dtype)
         if y_dim and (output_height % 4 or output_width % 4):
             raise UserError(
                 f'output size {output_height}x{output_width}: the conditional model '
@@ -134,7 +139,7 @@ class DCGAN:
                 **dataset_options,
             )
             self.c_dim = self.data.c_dim
-            self._check_data(dataset_name)
+            check_fit(self.data, dataset_name, batch_size, y_dim)
         # what the networks see of each byte: in [0, 1] to match the sigmoid of a
         # conditional G, or in [-1, 1] to match the tanh
         offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
@@ -153,17 +158,6 @@ class DCGAN:
             raise UserError(
                 'this graph has a DCGAN already; build each one in a tf.Graph() of its '
                 'own'
-            )
-
-    def _check_data(self, name):
-        if len(self.data) < self.batch_size:
-            raise UserError(
-                f'{name}: {len(self.data)} images do not fill a batch of '
-                f'{self.batch_size}; add images or lower --batch_size'
-            )
-        if self.y_dim and self.data.classes > self.y_dim:
-            raise UserError(
-                f'{name}: has {self.data.classes} classes, the model y_dim {self.y_dim}'
             )
 
     # The networks. B is the batch, h and w the output size, h2 its half, rounded up.
@@ -319,7 +313,7 @@ class DCGAN:
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         # both losses in one run, which updates G once
-        sample = self.losses(Inputs(self.inputs, self.y, self.z), self.G)
+        sample = self.losses(steps.Inputs(self.inputs, self.y, self.z), self.G)
         self.sample_losses = sample.d, sample.g
         # the sampler's full range as 0 to 255; one byte for each four to be fetched
         unit = self.sampler if self.y_dim else (self.sampler + 1.0) / 2.0
@@ -347,12 +341,13 @@ class DCGAN:
         checkpoint = checkpoint or self.check(config)
         state, iteration = self._prepare(config)
         training = Training(self, config, state, checkpoint)
-        run = self.sess.make_callable(iteration, [self.learning_rates])
-        with deferred_signals() as signals, training:
+        run = self.sess.make_callable(iteration, [self.learning_rates, self.stop])
+        lost = self.workers.errors(training.way_on)
+        with deferred_signals() as signals, lost, training:
             training.pretrain(signals)
             for z in training.batches():
                 with training.compiling():
-                    result = run(training.rates())
+                    result = run(training.rates(), bool(signals))
                 training.print_losses(result)
                 training.check_finite(result, self.variables)
                 training.log(result, z)
@@ -360,7 +355,7 @@ class DCGAN:
                     training.save_samples()
                     training.print_sample_losses()
                     training.print_pace(result)
-                if training.save(stop=bool(signals)):
+                if training.save(stop=training.stops(result.stop, signals)):
                     break
         training.finish()
         if signals:
@@ -382,6 +377,8 @@ class DCGAN:
         settings['ways'] = Ways.of(config).in_graph()
         if self._training is None:
             iteration = self.build_iteration(config)
+            if self.workers.count > 1:
+                self.sample_losses = steps.build_sample_losses(self)
             self._training = TrainingState(self.data), settings, iteration
         state, built, iteration = self._training
         if built != settings:
@@ -406,14 +403,18 @@ class DCGAN:
         self.learning_rates = tf.placeholder_with_default(
             np.float32(rates), [2], 'learning_rates'
         )
-        shape, has_seed = self.inputs.shape.as_list(), ways.d_dropout > 0
+        self.stop = tf.placeholder_with_default(0.0, [], 'stop')
+        _, *size = self.inputs.shape.as_list()
+        shape = [self.workers.take_batch(self.batch_size), *size]
+        has_seed = ways.d_dropout > 0
         self.batches = BatchQueue(shape, bool(self.y_dim), self.z_dim, has_seed)
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
         self.xla = self.xla and devices.can_compile()
         if self.xla:
             iterate, layers = devices.xla_function(iterate), plain_ops()
-        with layers:
-            return iterate(*self.batches.next, self.learning_rates)
+        with layers, self.workers.joint(differentiable=ways.r1 > 0):
+            iteration = iterate(*self.batches.next, self.learning_rates)
+            return steps.of_joint_batch(iteration, self.stop, self.workers)
 
     def _iterate(self, config, images, labels, z, seed, learning_rates):
         """The Iteration on a feeding.Batch of tensors."""
@@ -425,7 +426,7 @@ class DCGAN:
         )
         ways, inputs = Ways.of(config), self.to_inputs(images, labels, z)
         of_d = ways.of_d(seed)
-        steps, step_losses, probabilities, means, drawn = [], [], [], [], []
+        updates, step_losses, probabilities, means, drawn = [], [], [], [], []
 
         # (1) Update D: maximize log D(x) + log(1 - D(G(z))). One pass of G stands for
         # that of each of D's steps, and of the first one of G's, which has not changed.
@@ -433,10 +434,10 @@ class DCGAN:
             z, inputs.y, reuse=True, momentum=MOMENTUM ** (ways.d_steps + 1)
         )
         for _ in range(ways.d_steps):
-            with tf.control_dependencies(steps[-1:]), shared_casts(self.d_vars):
+            with tf.control_dependencies(updates[-1:]), shared_casts(self.d_vars):
                 losses = self.losses(inputs, G, **of_d)
-                step = self.d_adam.minimize(losses.objective, var_list=self.d_vars)
-                steps.append(step)
+                update = self.minimize(self.d_adam, losses.objective, self.d_vars)
+                updates.append(update)
             step_losses.append([losses.d_real, losses.d])
             probabilities.append(losses.D)
         means += [losses.D, losses.D_]
@@ -445,27 +446,27 @@ class DCGAN:
             # (2) Update G: maximize log D(G(z)). Twice by default, unlike the paper:
             # that keeps d_loss from reaching zero.
             for number in range(ways.g_steps):
-                with tf.control_dependencies(steps[-1:]):
+                with tf.control_dependencies(updates[-1:]):
                     if number:
                         G = self.generator(z, inputs.y, reuse=True)
                     D_, logits = self.discriminator(
                         G, inputs.y, reuse=True, dropout=of_d['dropout']
                     )
                     g_loss = cross_entropy(logits, 1)
-                    steps.append(g_adam.minimize(g_loss, var_list=self.g_vars))
+                    updates.append(self.minimize(g_adam, g_loss, self.g_vars))
                     step_losses.append([cross_entropy(logits, 0), g_loss])
                 probabilities.append(D_)
                 drawn.append(G[:3])
 
             # (3) Report the losses of the weights that result
-            with tf.control_dependencies(steps[-1:]):
+            with tf.control_dependencies(updates[-1:]):
                 G = self.generator(z, inputs.y, reuse=True, momentum=MOMENTUM**2)
                 losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
             moved = [self.averages.move()] if self.averages else []
         with tf.control_dependencies([losses.d_fake, *moved]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
-        return Iteration(
+        return steps.Iteration(
             tf.stack([losses.d_fake, losses.d_real, losses.g]),
             tf.stack(step_losses),
             tf.stack(probabilities),
@@ -480,7 +481,8 @@ class DCGAN:
         By a table, because XLA would round a division by 127.5 in another way.
         """
         images = tf.gather(self._byte_values, tf.cast(images, tf.int32))
-        return Inputs(images, tf.one_hot(labels, self.y_dim) if self.y_dim else None, z)
+        y = tf.one_hot(labels, self.y_dim) if self.y_dim else None
+        return steps.Inputs(images, y, z)
 
     def losses(
         self,
@@ -500,8 +502,8 @@ class DCGAN:
             D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum, dropout)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
         d_real = cross_entropy(logits, real_label)
-        penalty = gradient_penalty(logits, inputs.images, r1) if r1 else None
-        return Losses(D, d_real, D_, d_fake, g, penalty)
+        penalty = steps.gradient_penalty(logits, inputs.images, r1) if r1 else None
+        return steps.Losses(D, d_real, D_, d_fake, g, penalty)
 
     def feed(self, images, labels, z):
         """The feed of all public tensors, from uint8 images, labels [B] or None, and z.

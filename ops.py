@@ -8,7 +8,7 @@ the standard deviation of the paper, 0.02 (https://arxiv.org/abs/1511.06434, sec
 
 import tensorflow.compat.v1 as tf
 
-from dcgan import kernels
+from dcgan import distributed, kernels
 
 # other names that models written for the original import from here
 concat = tf.concat
@@ -147,8 +147,8 @@ class batch_norm:
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
 
     def _normalize_by_batch(self, images, gamma, beta, moving_mean, moving_variance):
-        images, mean, variance = tf.nn.fused_batch_norm(
-            images, gamma, beta, epsilon=self.epsilon
+        images, mean, variance = distributed.normalize(
+            images, gamma, beta, self.epsilon
         )
         # Read the moving averages only now, after the statistics of this batch: if one
         # session run makes two passes, the second has to update what the first has

@@ -25,7 +25,7 @@ from dcgan.files import (
     stem,
     write_bytes,
 )
-from dcgan.idx import IdxSet, idx_pairs
+from dcgan.idx import ALL, IdxSet, idx_pairs
 from dcgan.images import parse_color
 from dcgan.labels import Classes, in_partition, read_list
 from dcgan.listing import find_images, require_folder
@@ -72,13 +72,14 @@ class Dataset(Protocol):
         """Images, uint8 [count, h, w, c_dim], and integer labels [count] or None."""
 
     def batches(
-        self, size: int, number: int, first: int = 0
+        self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield batches of the epoch as `take` returns them.
 
         size    images in a batch
         number  batches in the epoch; the last one that is yielded is `number` - 1
         first   index of the batch to start with
+        part    the part of each batch that is read and yielded
         """
 
     def read(
@@ -86,8 +87,11 @@ class Dataset(Protocol):
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield what `take` returns for each of these arrays of indices."""
 
-    def digest(self) -> str:
-        """A digest of the images, as they are read."""
+    def digest(self, by_time: bool = True) -> str:
+        """A digest of the images, as they are read.
+
+        by_time  of files, tell by their times whether they have changed
+        """
 
     def close(self) -> None:
         """End the processes that decode images, if there are any."""
@@ -224,13 +228,25 @@ class ImageSet:
         return self._with_labels(*self._replace(0, indices, self._decode(indices)))
 
     def batches(
-        self, size: int, number: int, first: int = 0
+        self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
+
+        Of each batch, only that part.
+        """
         ends = range((first + 1) * size, (number + 1) * size, size)
         chunks = [self.order[end - size : end] for end in ends]
-        for end, indices, decoded in zip(ends, chunks, self._decode_ahead(chunks)):
-            yield self._with_labels(*self._replace(end, indices, decoded))
+        ahead = self._decode_ahead([chunk[part] for chunk in chunks])
+        for end, indices, decoded in zip(ends, chunks, ahead):
+            if not decoded.failures:
+                self._report_notes(decoded.notes)
+                yield self._with_labels(decoded.images, indices[part])
+                continue
+            # what replaces them depends on those that failed before, in other parts
+            if part != ALL:
+                decoded = self._decode(indices)
+            replaced = self._replace(end, indices, decoded)
+            yield self._with_labels(*(array[part] for array in replaced))
 
     def read(
         self, chunks: Sequence[np.ndarray]
@@ -344,10 +360,13 @@ class ImageSet:
         write_bytes(path, os.fsencode(''.join(rows)))
         return f'{line}; fix or remove those in {printable(path)}'
 
-    def digest(self) -> str:
+    def digest(self, by_time: bool = True) -> str:
         """A digest of the settings, the files and the labels."""
         labels = [] if self.labels is None else self.labels.tolist()
-        return json_digest([self.settings, self._signatures(), labels])
+        signatures = self._signatures()
+        if not by_time:
+            signatures = [signature[:-1] for signature in signatures]
+        return json_digest([self.settings, signatures, labels])
 
     def _signatures(self):
         """What tells whether an image file has changed, of each."""
@@ -479,3 +498,14 @@ def open_dataset(
         resize_width=output_size[1],
         crop=crop,
     )
+
+
+def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:
+    """Raise UserError where a data set does not fill a batch, or has more classes."""
+    if len(data) < batch_size:
+        raise UserError(
+            f'{name}: {len(data)} images do not fill a batch of {batch_size}; add '
+            'images or lower --batch_size'
+        )
+    if y_dim and data.classes > y_dim:
+        raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')

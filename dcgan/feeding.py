@@ -62,7 +62,7 @@ class BatchQueue:
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""
         pairs = zip(self.next, batch)
-        return {tensor: array for tensor, array in pairs if tensor is not None}
+        return {t: array for t, array in pairs if t is not None and array is not None}
 
     def putter(self, sess: tf.Session):
         """A function that puts a Batch of arrays into the queue."""

@@ -18,6 +18,7 @@ from dcgan.images import resize
 
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 # the part of a file name that says which split of its data set the file holds
+ALL = slice(None)
 IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 
 
@@ -183,11 +184,14 @@ class IdxSet:
         return images, self.labels[indices]
 
     def batches(
-        self, size: int, number: int, first: int = 0
+        self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does."""
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
+
+        Of each batch, only that part.
+        """
         ends = range((first + 1) * size, (number + 1) * size, size)
-        return self.read([self.order[end - size : end] for end in ends])
+        return self.read([self.order[end - size : end][part] for end in ends])
 
     def read(
         self, chunks: Iterable[np.ndarray]
@@ -195,7 +199,7 @@ class IdxSet:
         """Yield what `take` returns for each of these arrays of indices."""
         return map(self.take, chunks)
 
-    def digest(self) -> str:
+    def digest(self, by_time: bool = True) -> str:
         """A digest of images, labels and size."""
         parts = (self.images.data, self.labels.data)
         return json_digest([self.size, *map(zlib.crc32, parts)])

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from dcgan import distributed
 from dcgan.devices import has_gpu
 
 # at most this many output channels: transposed convolution as a convolution
@@ -120,11 +121,19 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
     if _is_plain or has_gpu():
         return plain_dense(x, w, bias)
+    workers = distributed.current()
+    is_joint = workers is not None and workers.shares_product(w)
+
+    def weight_gradient(x, w, dy):
+        if is_joint:
+            x, dy = workers.joint_rows(x, dy)
+        return tf.matmul(x, dy, transpose_a=True)
+
     return _with_gradients(
         tf.matmul,
         # dy w^T would read all of w across its rows: 3.8 ms on MNIST, this is 1.7 ms
         lambda x, w, dy: tf.transpose(tf.matmul(w, dy, transpose_b=True)),
-        lambda x, w, dy: tf.matmul(x, dy, transpose_a=True),
+        weight_gradient,
         *(x, w, bias),
     )
 

@@ -69,7 +69,8 @@ DEFAULTS |= {'learning_rate': 0.0002, 'learning_rate_d': None}
 BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0.0004}
 BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
 BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
-RECIPES = {'faithful': ({}, {}), 'best': (BEST, BEST_OF_CLASSES)}
+RECIPES = ('faithful', 'best')
+BEST_OF_IMAGES = {**BEST, 'batch_size': 32}  # more iterations in the same time
 
 
 def prepare_training(config, flags):
@@ -80,23 +81,29 @@ def prepare_training(config, flags):
         recorded = with_shapes(recorded, usable_checkpoint(own, config.resume_step))
     recorded = without_classes(recorded, flags)
     apply_recorded(config, flags, recorded, MODEL_FLAGS + TRAINING_FLAGS)
-    folder = os.path.join(config.data_dir, config.dataset)
-    if config.dataset == 'digits' and not os.path.exists(folder):
-        from dcgan.digits import make_digits  # SciPy takes time and memory
-
-        make_digits(config.data_dir)
+    folder = make_missing_data(config)
     labelled = idx_summary(folder)  # (height, width, classes), or None for images
     data_sizes = same_sizes(*labelled[:2]) if labelled else {}
     apply_recorded(config, flags, {**data_sizes, **recorded}, SIZES)
     y_dim = count_classes(config, folder, labelled)
     check_outputs(config)
-    apply_recipe(config, flags, y_dim)
+    apply_recipe(config, flags, y_dim, not labelled)
     settle_folders(config, flags, run_dir)
     check_owner(config, flags)
     return y_dim, 1 if config.grayscale else 3
 
 
-def apply_recipe(config, flags, y_dim):
+def make_missing_data(config):
+    """The folder of the data set; digits are drawn where there is none."""
+    folder = os.path.join(config.data_dir, config.dataset)
+    if config.dataset == 'digits' and not os.path.exists(folder):
+        from dcgan.digits import make_digits  # SciPy takes time and memory
+
+        make_digits(config.data_dir)
+    return folder
+
+
+def apply_recipe(config, flags, y_dim, is_images):
     """Set the flags of --recipe that are not given; print those that it changes.
 
     --noema stands for --ema 0. A rate for both networks replaces the rate of D, too.
@@ -105,7 +112,10 @@ def apply_recipe(config, flags, y_dim):
         config.ema = 0.0
     if not flags['recipe'].present:  # a run that resumes has recorded them
         return
-    values = {**DEFAULTS, **RECIPES[config.recipe][bool(y_dim)]}
+    values = dict(DEFAULTS)
+    if config.recipe == 'best':
+        without_classes = BEST_OF_IMAGES if is_images else BEST
+        values |= BEST_OF_CLASSES if y_dim else without_classes
     given = {name for name in values if flags[name].present}
     given |= {'ema'} if config.noema else set()
     given |= {'learning_rate_d'} if 'learning_rate' in given else set()

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from dcgan.distributed import Workers
 from dcgan.kernels import shared_casts
 from dcgan.ways import Ways
 
@@ -51,10 +52,53 @@ class Iteration(NamedTuple):
     means: tf.Tensor  # [3]: D(x) and D(G(z)) in D's step, D(G(z)) of the final weights
     images: list  # with G_img_sum, one tensor [g, 3, h, w, c]: of G, in its steps
     sums: tf.Tensor  # of each variable; NaN or infinite where one of its values is
+    stop: tf.Tensor | None = None  # scalar; not 0 where a worker was asked to stop
+
+
+def of_joint_batch(
+    iteration: Iteration, stop: tf.Tensor, workers: Workers
+) -> Iteration:
+    """The Iteration of all workers, from that of this one, in one message.
+
+    stop  scalar, of this worker
+    """
+    if workers.count == 1:
+        return iteration._replace(stop=stop)
+    means = [*iteration[:2], iteration.means, stop]
+    parts = [*means, iteration.probabilities]
+    sizes = [part.shape.num_elements() for part in parts]
+    rows = workers.gather(tf.concat([tf.reshape(part, [1, -1]) for part in parts], 1))
+    *rows, probabilities = tf.split(rows, sizes, 1)
+    losses, step_losses, means, stop = (
+        tf.reshape(tf.reduce_mean(row, 0), part.shape) for row, part in zip(rows, means)
+    )
+    steps = iteration.probabilities.shape[0]
+    probabilities = tf.reshape(probabilities, [workers.count, steps, -1, 1])
+    probabilities = tf.concat(tf.unstack(probabilities), 1)
+    return iteration._replace(
+        losses=losses,
+        step_losses=step_losses,
+        probabilities=probabilities,
+        means=means,
+        stop=stop,
+    )
+
+
+def build_sample_losses(dcgan) -> tf.Tensor:
+    """d_loss and g_loss of all workers on a batch of dcgan.batches, [2].
+
+    Moves the averages of batch norm as dcgan.sample_losses of one process does.
+    """
+    batch, workers = dcgan.batches.next, dcgan.workers
+    with workers.joint():
+        inputs = dcgan.to_inputs(batch.images, batch.labels, batch.z)
+        G = dcgan.generator(batch.z, inputs.y, reuse=True)
+        losses = dcgan.losses(inputs, G)
+        return workers.mean(tf.stack([losses.d, losses.g]))
 
 
 def build_pretraining(dcgan, config) -> tf.Tensor:
-    """D's step alone, on a batch of dcgan.batches: the tensor of d_loss.
+    """D's step alone, on a batch of dcgan.batches: [2], d_loss and dcgan.stop.
 
     It changes nothing of G, nor its moving averages. After dcgan.build_iteration(),
     whose optimizer it uses.
@@ -62,12 +106,13 @@ def build_pretraining(dcgan, config) -> tf.Tensor:
     batch, ways = dcgan.batches.next, Ways.of(config)
     dcgan.rates = tf.unstack(dcgan.learning_rates)
     inputs = dcgan.to_inputs(batch.images, batch.labels, batch.z)
-    G = dcgan.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
-    with shared_casts(dcgan.d_vars):
-        losses = dcgan.losses(inputs, G, **ways.of_d(batch.seed))
-    step = dcgan.d_adam.minimize(losses.objective, var_list=dcgan.d_vars)
-    with tf.control_dependencies([step]):
-        return tf.identity(losses.d)
+    with dcgan.workers.joint(differentiable=ways.r1 > 0):
+        G = dcgan.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
+        with shared_casts(dcgan.d_vars):
+            losses = dcgan.losses(inputs, G, **ways.of_d(batch.seed))
+        step = dcgan.minimize(dcgan.d_adam, losses.objective, dcgan.d_vars)
+        with tf.control_dependencies([step]):
+            return dcgan.workers.mean(tf.stack([losses.d, dcgan.stop]))
 
 
 def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:

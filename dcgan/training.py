@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -46,7 +47,7 @@ class Training:
     def __init__(self, dcgan, config, state: TrainingState, checkpoint: str | None):
         """Initialize the weights, or restore them and `state` from `checkpoint`."""
         self.dcgan, self.config, self.state = dcgan, config, state
-        self.sess, self.data = dcgan.sess, dcgan.data
+        self.sess, self.data, self.workers = dcgan.sess, dcgan.data, dcgan.workers
         self.ways = Ways.of(config)
         self.epoch_batches = self._count_batches()
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
@@ -55,27 +56,52 @@ class Training:
         self.unsaved = None  # the model.Iteration that is completed but not saved
         sample_shape = dcgan.sample_num, dcgan.z_dim
         state.restart(gen_random(config.z_dist, sample_shape))
-        for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
-            remove_leftovers(path)
+        if self.workers.is_chief:
+            for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
+                remove_leftovers(path)
         self._start(checkpoint)
+        self._take_over_from_chief()
         self.first = state.counter
-        self.sample_feed = dcgan.feed(
-            *self.data.take(state.sample_files), state.sample_z
-        )
-        logs = os.path.join(dcgan.out_dir, 'logs')
-        graph, with_images = self.sess.graph, config.G_img_sum
-        steps = self.ways.d_steps, self.ways.g_steps
-        self.summaries = SummaryLog(logs, graph, state.counter, with_images, steps)
-        if checkpoint is not None:  # last, because nothing fails after this
-            folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
-            folder.take_over(checkpoint)
-        self.report = Report(dcgan.out_dir, state.counter)
-        self.profiler = Profiler(logs, *self.ways.profiled())
-        if state.counter == 0:
-            self._save_beginning()
+        self._feed_samples(*self.data.take(state.sample_files))
+        if self.workers.is_chief:
+            self._open_files(checkpoint)
         self.started = time.perf_counter()
         # (iteration, time) from which the pace is measured: without compilation
         self.pace_from = self.first, self.started
+
+    def _take_over_from_chief(self):
+        """Let all workers begin with the weights and the state of the chief."""
+        if self.workers.count == 1:
+            return
+        self.state.write(self.sess)
+        self.sess.run(self.workers.share(tf.global_variables()))
+        if not self.workers.is_chief:
+            self.state.read(self.sess, self.config.train_size)
+
+    def _feed_samples(self, images, labels):
+        """Set the feeds for sample grids, and for their losses."""
+        z = self.state.sample_z
+        self.sample_feed = self.loss_feed = self.dcgan.feed(images, labels, z)
+        if self.workers.count > 1:
+            part = self.workers.slice
+            labels = None if labels is None else labels[part]
+            batch = Batch(images[part], labels, z[part])
+            self.loss_feed = self.dcgan.batches.feed(batch)
+
+    def _open_files(self, checkpoint):
+        """Open what the run writes, after `checkpoint`."""
+        dcgan, config, counter = self.dcgan, self.config, self.state.counter
+        logs = os.path.join(dcgan.out_dir, 'logs')
+        graph, with_images = self.sess.graph, config.G_img_sum
+        steps = self.ways.d_steps, self.ways.g_steps
+        self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
+        if checkpoint is not None:  # last, because nothing fails after this
+            folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
+            folder.take_over(checkpoint)
+        self.report = Report(dcgan.out_dir, counter)
+        self.profiler = Profiler(logs, *self.ways.profiled())
+        if counter == 0:
+            self._save_beginning()
 
     def _count_batches(self):
         """The number of batches in an epoch. Warns of settings known to fail."""
@@ -116,8 +142,10 @@ class Training:
         if self.feeder is not None:
             self.feeder.close()
             self.state.rewind()
-        self.profiler.close()
         self.data.close()
+        if not self.workers.is_chief:
+            return
+        self.profiler.close()
         note = self._save_completed() if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
@@ -147,6 +175,9 @@ class Training:
         for position in self.feeder:
             self.unsaved = None  # until this one is completed
             self.state.advance(position)
+            if not self.workers.is_chief:
+                yield position.z
+                continue
             self.profiler.begin(position.counter)
             yield position.z
             self.profiler.end(position.counter)
@@ -158,21 +189,22 @@ class Training:
         """
         size, epochs = self.dcgan.batch_size, self.config.epoch
         counter, first = self.state.counter, self.state.batch
+        part = self.workers.slice
         for epoch in range(self.state.epoch, epochs):
             if first == 0:
                 self.data.shuffle()
-            data = self.data.batches(size, self.epoch_batches, first)
+            data = self.data.batches(size, self.epoch_batches, first, part)
             for batch, (images, labels) in enumerate(data, first + 1):
                 z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
                 z, counter = z.astype(np.float32), counter + 1
-                images, seed = self.ways.vary(images)
+                images, seed = self.ways.vary(images, size, part)
                 ends_epoch = batch == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
                 position = Position(
                     *(counter, epoch, batch, ends_epoch, is_last),
                     *(self.data.order, np.random.get_state(), z),
                 )
-                yield Batch(images, labels, z, seed), position
+                yield Batch(images, labels, z[part], seed), position
             first = 0
 
     def rates(self) -> list[float]:
@@ -189,19 +221,22 @@ class Training:
         if not total:
             return
         d_loss = build_pretraining(self.dcgan, self.config)
+        size, part = self.dcgan.batch_size, self.workers.slice
         with progress_bar('D alone', total, ' iterations') as bar:
             while bar.n < total:
                 self.data.shuffle()
-                data = self.data.batches(self.dcgan.batch_size, self.epoch_batches)
+                data = self.data.batches(size, self.epoch_batches, part=part)
                 for images, labels in itertools.islice(data, total - bar.n):
-                    z = gen_random(self.config.z_dist, (len(images), self.dcgan.z_dim))
-                    images, seed = self.ways.vary(images)
-                    feed = self.dcgan.batches.feed(Batch(images, labels, z, seed))
+                    z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
+                    images, seed = self.ways.vary(images, size, part)
+                    batch = Batch(images, labels, z[part], seed)
+                    feed = self.dcgan.batches.feed(batch)
                     feed[self.dcgan.learning_rates] = self.rates()
-                    loss = self.sess.run(d_loss, feed)
+                    feed[self.dcgan.stop] = bool(signals)
+                    loss, stop = self.sess.run(d_loss, feed)
                     bar.set_postfix(d_loss=f'{loss:.4f}')
                     bar.update()
-                    if signals:
+                    if self.stops(stop, signals):
                         raise Interrupted(
                             signals[0], 'interrupted before the first iteration'
                         )
@@ -246,8 +281,29 @@ class Training:
         names = names or not_finite([v.op.name for v in variables], result.sums)
         raise self._not_finite(names)
 
+    def stops(self, stop: float, signals: list[int]) -> bool:
+        """Whether a signal asks to end: of several workers, all in one iteration.
+
+        stop  of a model.Iteration of arrays
+        """
+        if self.workers.count == 1:
+            return bool(signals)
+        if stop and not signals:
+            signals.append(signal.SIGTERM)
+        return bool(stop)
+
+    def way_on(self) -> str:
+        """How to go on after a worker was lost."""
+        last_good = self.workers.is_chief and self.folder.last_good()
+        name = f'--out_name {os.path.basename(self.dcgan.out_dir)!r}'
+        if last_good:
+            return f'start all workers again, with {name}: it resumes {last_good}'
+        return "start all workers again, with the --out_name of the chief's run"
+
     def log(self, result, z: np.ndarray) -> None:
         """Log an iteration, a model.Iteration of arrays, as summaries and metrics."""
+        if not self.workers.is_chief:
+            return
         self.summaries.add(result, z, self.state.counter, self.rates())
         state, (d_loss_fake, d_loss_real, g_loss) = self.state, result.losses
         losses = d_loss_fake + d_loss_real, d_loss_real, d_loss_fake, g_loss
@@ -267,6 +323,8 @@ class Training:
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
+        if not self.workers.is_chief:
+            return
         # The sampler runs alone: a loss in the same run would update the moving
         # averages while the sampler reads them.
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
@@ -286,7 +344,7 @@ class Training:
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
-        d_loss, g_loss = self.sess.run(self.dcgan.sample_losses, self.sample_feed)
+        d_loss, g_loss = self.sess.run(self.dcgan.sample_losses, self.loss_feed)
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
         if names:
@@ -317,7 +375,9 @@ class Training:
         is_due = self._is_due(self.config.ckpt_freq, 'ckpt_epochs')
         if state.finishing:
             self.folder.protected = []
-        if is_due or state.finishing:
+        if not self.workers.is_chief:
+            self.unsaved = None
+        elif is_due or state.finishing:
             state.write(self.sess)
             name = f'model.b{self.dcgan.batch_size}-{state.counter}'
             # a final checkpoint off the schedule is one more than max_to_keep
@@ -345,7 +405,7 @@ class Training:
         )
 
     def _not_finite(self, names):
-        last_good = self.folder.last_good()
+        last_good = self.folder.last_good() if self.workers.is_chief else "the chief's"
         advice = f'the last good checkpoint is {last_good}'
         if last_good is None:
             advice = 'no checkpoint was saved yet'
@@ -398,8 +458,11 @@ def check_training(dcgan, config) -> str | None:
             f'train_size {config.train_size} is less than a batch of '
             f'{dcgan.batch_size}; raise --train_size or lower --batch_size'
         )
+    dcgan.workers.take_batch(dcgan.batch_size)
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
+    if not dcgan.workers.is_chief:
+        return None  # what it goes on from, the chief sends
     resume_step = getattr(config, 'resume_step', None)
     path = newest_checkpoint(dcgan.checkpoint_dir, resume_step)
     if path:

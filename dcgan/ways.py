@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from dcgan import distributed
 from dcgan.errors import UserError
 
 SCHEDULES = ('constant', 'step', 'linear')
@@ -92,17 +93,19 @@ class Ways:
         label = self.label_smoothing
         return {'dropout': dropout, 'real_label': label, 'r1': self.r1}
 
-    def vary(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def vary(
+        self, images: np.ndarray, batch: int, part: slice
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """(images, half of them mirrored with `flip`; a seed, int32 [2], of dropout).
 
-        images  [B, h, w, c]
+        images  [b, h, w, c], which are `part` of a batch of so many
 
         Draws from NumPy's global random numbers what these settings need. The seed is
         None without dropout.
         """
         seed = None
         if self.flip:
-            is_flipped = np.random.random_sample(len(images)) < 0.5
+            is_flipped = (np.random.random_sample(batch) < 0.5)[part]
             images = np.where(
                 is_flipped[:, None, None, None], images[:, :, ::-1], images
             )
@@ -143,6 +146,5 @@ class Dropout:
         """Zero for a share `rate` of the units of x; the others divided by 1 - rate."""
         self.calls += 1
         seed = self.seed + tf.constant([0, self.calls])
-        shape = tf.shape(x)
-        kept = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= self.rate
+        kept = distributed.draw_for_batch(tf.shape(x), seed) >= self.rate
         return tf.where(kept, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))

@@ -1,6 +1,7 @@
 """Kill a training run again and again; compare it with one that is never stopped.
 
     python tests/soak.py [--kills 25] [--seed 0] [-- further flags of main.py]
+    python tests/soak.py --kills 10 -- --workers 2    kills any of the workers
 
 Both runs train a small model on images in random order, with a checkpoint every third
 iteration. One run is never stopped. The other is trained by many processes, one after
@@ -48,10 +49,11 @@ def losses(text: str) -> dict[int, str]:
     return printed
 
 
-def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
+def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0, victim=0):
     """Train a run with these flags in a new process; returns its output and status.
 
-    The process gets `kill_signal` `delay` seconds after it prints iteration `kill_at`.
+    The process gets `kill_signal` `delay` seconds after it prints iteration `kill_at`;
+    or one of its workers does, if `victim` is not 0.
     """
     args = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
     args += ['--ckpt_freq', 3, '--sample_freq', 10, '--seed', 1]
@@ -69,9 +71,19 @@ def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0):
             match = LINE.match(line)
             if kill_at and match and int(match[1]) >= kill_at:
                 time.sleep(delay)
-                process.send_signal(kill_signal)
+                os.kill(workers_of(process)[victim], kill_signal)
                 kill_at = None
     return ''.join(lines), process.returncode
+
+
+def workers_of(process) -> list[int]:
+    """The process ids of main.py and of the workers that it has started."""
+    found = subprocess.run(
+        ['pgrep', '-P', str(process.pid), '-f', 'main.py'],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return [process.pid, *map(int, found.stdout.split())]
 
 
 def soak(
@@ -90,6 +102,8 @@ def soak(
     """
     print(f'soak: seed {seed}', flush=True)
     rng = random.Random(seed)
+    flags = list(map(str, flags))
+    workers = int(flags[flags.index('--workers') + 1]) if '--workers' in flags else 1
     epochs = -(-(iterations or 40 * kills) // BATCHES_PER_EPOCH)
     image_count = BATCHES_PER_EPOCH * BATCH_SIZE
     write_images(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
@@ -103,14 +117,19 @@ def soak(
         kill_at = done + rng.randint(1, max(1, share))
         number = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
         delay = rng.uniform(0, 0.05)
-        text, status = train(folder, [*flags, 'killed'], kill_at, number, delay)
+        victim = rng.randrange(workers)
+        args = [*flags, 'killed'], kill_at, number, delay, victim
+        text, status = train(folder, *args)
         done = check_process(text, expected, done)
         statuses = {-number if number == signal.SIGKILL else 128 + number}
+        if victim:  # the chief says that it was lost, or stops with it
+            statuses = {1 if number == signal.SIGKILL else 128 + signal.SIGTERM}
         if done == len(expected):  # the process may have been ending by itself
             statuses |= {0, -number}
         assert status in statuses, text
         warnings = re.findall(r' \[!\] .*(?:cannot be read).*', text)
-        print(f'{i + 1:4d}: {number.name} in {done}', *warnings, flush=True)
+        name = f'{number.name} to worker {victim}' if workers > 1 else number.name
+        print(f'{i + 1:4d}: {name} in {done}', *warnings, flush=True)
     text, status = train(folder, [*flags, 'killed'])
     assert status == 0 and check_process(text, expected, done) == len(expected), text
     reference, resumed = (

@@ -9,13 +9,15 @@ pytestmark = pytest.mark.smoke
 # a module may import those before it
 IMPORT_ORDER = [
     *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'listing', 'labels'),
-    *('datasets', 'samples', 'devices', 'kernels', 'checkpoints', 'averages'),
+    *('datasets', 'samples', 'devices', 'cluster', 'distributed', 'kernels'),
+    *('checkpoints', 'averages'),
     *('feeding', 'summaries', 'metrics', 'curves', 'report', 'state', 'ways', 'steps'),
-    *('training', 'export', 'digits', 'runs', 'settings', 'measures', 'features'),
+    *('training', 'export', 'digits', 'runs', 'settings', 'joining', 'measures'),
+    'features',
     *('classifier', 'reference', 'evaluation', 'encoding', 'startup', 'usage'),
     *('transfers', 'ops', 'utils', 'model', 'download', 'main'),
 ]
-MAX_LINES = {'main.py': 460, 'ops.py': 220, 'utils.py': 300}
+MAX_LINES = {'main.py': 480, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])
 
 

@@ -1,0 +1,476 @@
+"""Workers: processes that train one model together, with the numbers of one process.
+
+Each worker has the whole model in its memory, and computes on its slice of each batch.
+What joins them are collective ops of TensorFlow's distributed runtime, in the graph of
+an iteration: the statistics of batch norm and the gradients are those of the joint
+batch. So all workers make the same updates, and their weights stay equal.
+
+All workers have to build the same graph, and to run it equally often: a collective op
+waits until all workers run theirs.
+"""
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.cluster import Cluster, silent, wait_for
+from dcgan.devices import has_gpu, session_config
+from dcgan.errors import UserError, short_reason
+
+# what TensorFlow raises where a worker is gone, or does not take part
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+)
+LARGE = 1 << 20  # a gradient of so many numbers is sent by itself, without a copy
+SMALL = 1 << 16  # up to so many numbers, of all workers, are sent as they are
+# A product for the joint batch takes as long as sending so many times fewer numbers.
+PRODUCT_COST = 4
+SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
+_current = None  # the Workers whose joint batch is computed on
+
+
+class WorkerLost(UserError):
+    """Another worker has ended, or does not answer."""
+
+
+class Workers:
+    """The workers, and which of them this process is. Without a cluster: it alone.
+
+    count     how many there are
+    index     the number of this one; 0 is the chief, which alone writes files
+    target    the target of sessions
+    timeout   seconds after which a worker that does not answer is given up
+    """
+
+    def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
+        self.tasks, self.index = cluster or ([], 0)
+        self.count, self.timeout, self.target = max(1, len(self.tasks)), timeout, ''
+        self._keys = itertools.count(1)
+        self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
+        self._last = None  # the last collective op of the block that is being built
+        self._is_differentiable = False
+        self._batch = 0  # of one worker
+        self._joint_gradients: set[str] = set()  # names of variables
+
+    @property
+    def is_chief(self) -> bool:
+        return self.index == 0
+
+    @property
+    def others(self) -> list:
+        return [task for task in self.tasks if task != self.tasks[self.index]]
+
+    def connect(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start TensorFlow's server, and wait for those of the others.
+
+        check  called while it waits; may raise an error
+
+        Raises UserError where the server cannot start, or others are not there in time.
+        """
+        if self.count == 1:
+            return
+        jobs: dict[str, list[str]] = {}
+        for task in self.tasks:
+            jobs.setdefault(task.job, []).append(task.address)
+        job, number, address = self.tasks[self.index]
+        try:
+            self._server = tf.train.Server(
+                tf.train.ClusterSpec(jobs), job, number, config=self.session_config()
+            )
+        except tf.errors.OpError as error:
+            raise UserError(
+                f'{self.tasks[self.index]}: the server cannot start '
+                f'({short_reason(error)}); is the port in use?'
+            ) from error
+        self.target = self._server.target
+        print(
+            f' [!] {self.count} workers. TensorFlow listens on port '
+            f'{address.rsplit(":", 1)[1]} of all network interfaces, without '
+            'authentication: use a private network or a firewall',
+            flush=True,
+        )
+        wait_for(self.others, self.timeout, check)
+
+    def session_config(self) -> tf.ConfigProto:
+        """How sessions run."""
+        config = session_config()
+        if self.count > 1:
+            job, number, _ = self.tasks[self.index]
+            config.device_filters.append(f'/job:{job}/task:{number}')
+            chief = self.tasks[0]
+            config.experimental.collective_group_leader = (
+                f'/job:{chief.job}/replica:0/task:{chief.number}'
+            )
+            config.operation_timeout_in_ms = round(1000 * self.timeout)
+        return config
+
+    # Before training
+
+    def exchange(self, text: str) -> list[str]:
+        """The texts of all workers. Waits for as long as the others answer."""
+        if self.count == 1:
+            return [text]
+        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        sizes = self._gathered(np.int32([[len(content)]]))[:, 0]
+        content = np.pad(content, (0, max(sizes) - len(content)))
+        rows = self._gathered(content[np.newaxis]).astype(np.uint8)
+        return [row[:size].tobytes().decode() for row, size in zip(rows, sizes)]
+
+    def _gathered(self, array):
+        """The arrays [1, n] of all workers, as [count, n]."""
+        results = []
+        config = self.session_config()
+        config.operation_timeout_in_ms = 0
+        with tf.Graph().as_default(), tf.device('/cpu:0'):
+            gather = self._gather(tf.constant(array), timeout=0)
+            sess = tf.Session(self.target, config=config)
+
+            def run():
+                try:
+                    results.append(sess.run(gather))
+                except tf.errors.OpError as error:
+                    results.append(error)
+
+            thread = threading.Thread(target=run, daemon=True)
+            thread.start()
+            silent_for = 0.0
+            while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
+                is_silent = bool(silent(self.others))
+                silent_for = is_silent * (silent_for + SECONDS_BETWEEN_CHECKS)
+                if silent_for >= self.timeout:
+                    raise self.lost()
+            sess.close()
+        if isinstance(results[0], Exception):
+            raise self.lost() from results[0]
+        return results[0]
+
+    def require_same(self, facts: dict[str, object]) -> None:
+        """Raise UserError, on all workers, where facts differ from the chief's."""
+        told = [json.loads(text) for text in self.exchange(json.dumps(facts))]
+        for task, other in zip(self.tasks, told):
+            for name, value in told[0].items():
+                if other[name] != value:
+                    raise UserError(
+                        f'{task}: {name} {other[name]}, but the chief has {value}; '
+                        'start all workers with the same code, data and flags'
+                    )
+
+    def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
+        """An op that gives variables the chief's values."""
+        moves = []
+        with tf.device('/cpu:0'):
+            for variable in variables if self.count > 1 else ():
+                options = {
+                    'group_size': self.count,
+                    'group_key': 2,
+                    'instance_key': next(self._keys),
+                    'timeout_seconds': self.timeout,
+                }
+                value = variable.read_value()
+                if self.is_chief:
+                    send = tf.raw_ops.CollectiveBcastSendV2
+                    moves.append(send(input=value, **options).op)
+                    continue
+                value = tf.raw_ops.CollectiveBcastRecvV2(
+                    T=value.dtype, shape=tf.shape(value), **options
+                )
+                moves.append(tf.assign(variable, value, validate_shape=False))
+        return tf.group(*moves)
+
+    # In an iteration
+
+    @property
+    def slice(self) -> slice:
+        """This worker's part of a joint batch, after `take_batch`."""
+        if self.count == 1:
+            return slice(None)
+        return slice(self.index * self._batch, (self.index + 1) * self._batch)
+
+    def take_batch(self, joint_batch: int) -> int:
+        """Settle the size of a joint batch; returns that of one worker."""
+        if joint_batch % self.count:
+            raise UserError(
+                f'--batch_size {joint_batch}: is the batch of all {self.count} workers '
+                f'together; give a multiple of {self.count}'
+            )
+        self._batch = joint_batch // self.count
+        return self._batch
+
+    @contextlib.contextmanager
+    def joint(self, differentiable: bool = False) -> Iterator[None]:
+        """Layers that are built in this block compute on the joint batch.
+
+        differentiable  their gradients can be differentiated again
+        """
+        global _current
+        before, _current = _current, self if self.count > 1 else None
+        self._last, self._is_differentiable = None, differentiable
+        try:
+            yield
+        finally:
+            _current = before
+
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """The mean of x over the workers; can be differentiated."""
+        if self.count == 1:
+            return x
+
+        @tf.custom_gradient
+        def mean(x):
+            return self._reduce(x), self.mean
+
+        return mean(x)
+
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """[n, ...] of each worker -> [count * n, ...]."""
+        return x if self.count == 1 else self._gather(x)
+
+    def minimize(
+        self,
+        optimizer: tf.train.Optimizer,
+        loss: tf.Tensor,
+        variables: list[tf.Variable],
+        dtype: tf.DType = tf.float32,
+    ) -> tf.Operation:
+        """A step of an optimizer on the loss of the joint batch.
+
+        dtype  of the gradients on their way between workers
+        """
+        if self.count == 1:
+            return optimizer.minimize(loss, var_list=variables)
+        gradients = {
+            v.op.name: g for g, v in optimizer.compute_gradients(loss, variables)
+        }
+        own = [name for name in gradients if name not in self._joint_gradients]
+        means = self._means([gradients[name] for name in own], dtype)
+        gradients.update(zip(own, means))
+        return optimizer.apply_gradients([(gradients[v.op.name], v) for v in variables])
+
+    def _means(self, tensors, dtype):
+        """The means over the workers of float32 tensors, small ones in one message."""
+        sent = [tf.cast(x, dtype) for x in tensors]
+        is_large = [x.shape.num_elements() >= LARGE for x in sent]
+        small = [x for x, large in zip(sent, is_large) if not large]
+        means = []
+        if small:
+            flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in small], 0))
+            parts = tf.split(flat, [x.shape.num_elements() for x in small])
+            means = [tf.reshape(part, x.shape) for part, x in zip(parts, small)]
+        means = iter(means)
+        means = [
+            self._reduce(x) if large else next(means)
+            for x, large in zip(sent, is_large)
+        ]
+        return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
+
+    def shares_product(self, matrix: tf.Variable) -> bool:
+        """Whether to multiply the gradient of a dense layer for the joint batch.
+
+        The gradient of matrix [n, m] is x^T dy. Where x and dy are much smaller, they
+        are what the workers send each other (Xie et al., 2015,
+        https://arxiv.org/abs/1412.4147: sufficient factors).
+        """
+        if self._is_differentiable:
+            return False  # a gradient penalty adds what is not of that form
+        n, m = matrix.shape.as_list()
+        is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
+        if is_smaller:
+            self._joint_gradients.add(matrix.op.name)
+        return is_smaller
+
+    def joint_rows(self, x: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:
+        """x and dy of the joint batch, [B, n] and [B, m], dy as a share of the mean."""
+        sizes = [x.shape[1], dy.shape[1]]
+        rows, dtype = tf.concat([x, dy], 1), x.dtype
+        if dtype == tf.bfloat16:  # of which there is no gather
+            rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
+            rows = tf.reshape(rows, [self._batch, -1, 2])
+            rows = self._gather(tf.bitcast(rows, tf.int32))
+            rows = tf.bitcast(rows, dtype)
+            rows = tf.reshape(rows, [self.count * self._batch, -1])[:, : sum(sizes)]
+        else:
+            rows = self._gather(rows)
+        x, dy = tf.split(rows, sizes, 1)
+        return x, dy / tf.cast(self.count, dtype)
+
+    def _gather(self, x, timeout=None):
+        shape = [x.shape[0] * self.count, *x.shape[1:]]
+        with self._in_order(x) as options:
+            return self._remember(
+                tf.raw_ops.CollectiveGather(
+                    input=x,
+                    shape=shape,
+                    group_size=self.count,
+                    instance_key=next(self._keys),
+                    timeout_seconds=self.timeout if timeout is None else timeout,
+                    **options,
+                )
+            )
+
+    def _reduce(self, x):
+        """The mean of x over the workers."""
+        if self.count * x.shape.num_elements() <= SMALL:
+            # takes half the time where the number of messages counts
+            return tf.reduce_mean(self._gather(x[tf.newaxis]), 0)
+        with self._in_order(x) as options:
+            mean = tf.raw_ops.CollectiveReduceV2(
+                input=x,
+                merge_op='Add',
+                final_op='Div',
+                group_size=self.count,
+                instance_key=next(self._keys),
+                ordering_token=[],
+                max_subdivs_per_device=8,  # pieces that are on their way at once
+                timeout_seconds=self.timeout,
+                **options,
+            )
+        mean.set_shape(x.shape)
+        return self._remember(mean)
+
+    @contextlib.contextmanager
+    def _in_order(self, x):
+        """Around a collective op on x: its device; yields the options that go with it.
+
+        On GPUs, in the order in which they are built: NCCL needs one on all workers.
+        """
+        if self._device == '/cpu:0' or x.dtype.is_integer:
+            with tf.device('/cpu:0'):
+                yield {'group_key': 2, 'communication_hint': 'auto'}
+            return
+        with (
+            tf.device(self._device),
+            tf.control_dependencies([] if self._last is None else [self._last]),
+        ):
+            yield {'group_key': 1, 'communication_hint': 'nccl'}
+
+    def _remember(self, x):
+        if x.device.lower().startswith('/device:gpu'):
+            self._last = x.op
+        return x
+
+    # Where one is lost
+
+    @contextlib.contextmanager
+    def errors(self, advice: Callable[[], str]) -> Iterator[None]:
+        """Raise WorkerLost, which ends in advice(), where a worker is lost."""
+        try:
+            yield
+        except LOST as error:
+            if self.count == 1:
+                raise
+            raise self.lost(advice()) from error
+
+    def lost(self, advice: str = 'start all workers again') -> WorkerLost:
+        """The error that names the workers that do not answer."""
+        names = ', '.join(map(str, silent(self.others))) or 'a worker'
+        return WorkerLost(f'{names} has ended or does not answer; {advice}')
+
+
+def current() -> Workers | None:
+    """The Workers whose joint batch layers compute on that are built now, if any."""
+    return _current
+
+
+def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Uniform random numbers of a shape [b, ...]: this worker's, of those of a batch.
+
+    seed  int32 [2]
+    """
+    draw = tf.random.stateless_uniform
+    if _current is None:
+        return draw(shape, seed, dtype=tf.float32)
+    joint_shape = tf.concat([[_current.count * shape[0]], shape[1:]], 0)
+    return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]
+
+
+def normalize(
+    x: tf.Tensor, gamma: tf.Variable, beta: tf.Variable, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Batch normalization of x, [B, h, w, c], by the statistics of the joint batch.
+
+    Returns (y, mean, unbiased variance), as tf.nn.fused_batch_norm does.
+    """
+    if _current is None:
+        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+    if _current._is_differentiable:
+        return _plain_normalize(x, gamma, beta, epsilon, _current)
+    return _fast_normalize(x, gamma, beta, epsilon, _current)
+
+
+def _plain_normalize(x, gamma, beta, epsilon, workers):
+    """normalize in ops that TensorFlow can differentiate as often as it is asked to."""
+    values, axes = tf.cast(x, tf.float32), [0, 1, 2]
+    mean = workers.mean(tf.reduce_mean(values, axes))
+    squares = tf.reduce_mean(tf.squared_difference(values, mean), axes)
+    variance = workers.mean(squares)
+    scale = gamma * tf.rsqrt(variance + epsilon)
+    y = tf.cast((values - mean) * scale + beta, x.dtype)
+    return y, mean, variance * _unbiased(_points(x) * workers.count)
+
+
+def _fast_normalize(x, gamma, beta, epsilon, workers):
+    """normalize in one collective op, and one for its gradient."""
+
+    @tf.custom_gradient
+    def norm(x, gamma, beta):
+        points = _points(x)
+        # The statistics of the slices make up those of the whole: a mean of squares
+        # less the square of the mean would lose digits. What this op normalizes is not
+        # used, and still it takes a third of the time of tf.nn.moments.
+        _, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+        variance /= _unbiased(points)
+        parts = workers.gather(tf.stack([mean, variance])[tf.newaxis])
+        mean = tf.reduce_mean(parts[:, 0], 0)
+        apart = tf.squared_difference(parts[:, 0], mean)
+        variance = tf.reduce_mean(parts[:, 1] + apart, 0)
+        y, _, _ = tf.nn.fused_batch_norm(
+            x, gamma, beta, mean, variance, epsilon, is_training=False
+        )
+
+        def gradients(dy, *_):
+            # first as if mean and variance were constants
+            dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=dy,
+                x=x,
+                scale=gamma,
+                reserve_space_1=mean,
+                reserve_space_2=variance,
+                reserve_space_3=tf.zeros([0]),
+                epsilon=epsilon,
+                is_training=False,
+            )
+            # then what they add, by dy of the joint batch
+            means = workers.mean(tf.stack([dbeta, dgamma])) / points
+            inverse = tf.rsqrt(variance + epsilon)
+            slope = gamma * tf.square(inverse) * means[1]
+            offset = gamma * inverse * means[0] - slope * mean
+            # x * slope + offset, in one pass
+            unit = tf.fill(tf.shape(mean), 1 - epsilon)
+            added, _, _ = tf.nn.fused_batch_norm(
+                *(x, slope, offset, tf.zeros_like(mean), unit, epsilon),
+                is_training=False,
+            )
+            return dx - added, dgamma, dbeta
+
+        return (y, mean, variance * _unbiased(points * workers.count)), gradients
+
+    return norm(x, gamma, beta)
+
+
+def _points(x):
+    """How many values each channel of x has, as a float32 scalar."""
+    return tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+
+
+def _unbiased(points):
+    """The factor between the variance of so many points and the unbiased one."""
+    return points / (points - 1)

@@ -1,0 +1,252 @@
+"""Measure how much faster several workers train: python tests/bench_workers.py.
+
+2 to 4 minutes for each size and batch, on a core for each worker and no others:
+
+alone          ms of an iteration of one process
+side by side   of processes that do the same and know nothing of each other: what they
+               take from each other, memory bandwidth and heat, is no fault of workers
+together       of workers, on a batch as large for each of them
+efficiency     alone / together
+MB, messages   that a worker sends in an iteration, and how many collective ops
+in collectives the share of `together` that the same collective ops take when nothing is
+               computed between them
+
+Each process has one thread and one core, which also does all of its communication.
+Processes are started in turns, alone first; the median of all their iterations counts.
+
+Then a projection, which is computed, not measured: to 2, 8 and 64 machines, with the
+sizes of messages of graphs for so many workers, sent in rings at --bandwidth and
+--latency while nothing is computed.
+
+    python tests/bench_workers.py --size mnist 64 --batch 32 64 256
+    python tests/bench_workers.py --size 64 --precision bfloat16
+    python tests/bench_workers.py --project_ms 4.0 --size 64     of a GPU's iteration
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from dcgan.startup import import_tensorflow
+
+import_tensorflow()  # comes first, because it silences the log of TensorFlow
+
+# isort: split
+import tensorflow.compat.v1 as tf
+from bench import CONFIG, model_size, random_batch
+
+import model
+from dcgan.cluster import Cluster, Task, free_ports, read_cluster, tf_config
+from dcgan.distributed import Workers
+from dcgan.feeding import Batch
+
+ROUNDS = 2  # starts of each kind
+WARM_UP = 3  # iterations before those that count
+PROJECTED = (2, 8, 64)  # machines
+COLLECTIVES = ('CollectiveReduceV2', 'CollectiveGatherV2')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--size', nargs='+', default=['mnist', '64'], help='as of bench.py')
+    add('--batch', nargs='+', type=int, default=[64], help='images of each worker')
+    add('--workers', type=int, default=2)
+    add('--precision', default='float32')
+    add('--seconds', type=float, default=20, help='of each start, after warming up')
+    add('--bandwidth', type=float, default=10, help='of the projection, in Gbit/s')
+    add('--latency', type=float, default=0.1, help='of a message, in ms')
+    add('--project_ms', type=float, help='project from this time, measure nothing')
+    add('--child', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(measure(**json.loads(args.child))))
+        return
+    print(
+        '| model, batch of each | alone, ms | side by side | together | efficiency '
+        '| MB, messages | in collectives |\n|' + '---|' * 7
+    )
+    projections = []
+    for size in args.size:
+        for batch in args.batch:
+            alone = args.project_ms or measure_all(size, batch, args)
+            projections += project(size, batch, alone, args)
+    print(
+        f'\nProjection (computed), {args.bandwidth:g} Gbit/s, {args.latency:g} ms:\n\n'
+        '| model, batch of each | machines | MB | messages | ms | efficiency |\n|'
+        + '---|'
+        * 6
+    )
+    print('\n'.join(projections))
+
+
+def measure_all(size, batch, args):
+    """Print the row of a model; returns the time of an iteration alone, in ms."""
+    kinds = {'alone': 1, 'side by side': args.workers, 'together': args.workers}
+    times, results = {kind: [] for kind in kinds}, {}
+    for _ in range(ROUNDS):
+        for kind, count in kinds.items():
+            settings = {'size': size, 'batch': batch, 'precision': args.precision}
+            settings |= {'seconds': args.seconds, 'is_joint': kind == 'together'}
+            results[kind] = run_children(count, settings)
+            for result in results[kind]:
+                times[kind] += result['ms']
+    alone, beside, together = (statistics.median(times[kind]) for kind in kinds)
+    result = results['together'][0]
+    print(
+        f'| {size}, {batch} | {alone:.0f} | {beside:.0f} | {together:.0f} '
+        f'| {alone / together:.0%} | {result["mb"]:.1f}, {result["messages"]} '
+        f'| {result["collectives_ms"] / together:.0%} |',
+        flush=True,
+    )
+    return alone
+
+
+def run_children(count, settings):
+    """Run so many processes, each on a core; returns what they measure."""
+    tasks = [
+        Task('worker', i, f'127.0.0.1:{port}')
+        for i, port in enumerate(free_ports(count))
+    ]
+    cores, children = sorted(os.sched_getaffinity(0)), []
+    for i in range(count):
+        environment = {**os.environ, 'TF_NUM_INTRAOP_THREADS': '1'}
+        environment |= {'TF_NUM_INTEROP_THREADS': '1', 'OMP_NUM_THREADS': '1'}
+        environment['TF_CONFIG'] = tf_config(tasks, i) if settings['is_joint'] else ''
+        child = {**settings, 'core': cores[i % len(cores)], 'count': count}
+        command = [sys.executable, __file__, '--child', json.dumps(child)]
+        children.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        )
+    return [json.loads(child.communicate()[0]) for child in children]
+
+
+def measure(size, batch, precision, seconds, is_joint, core, count):
+    """In a child: the times of iterations, and what the collective ops take."""
+    os.sched_setaffinity(0, [core])
+    workers = Workers(read_cluster(os.environ['TF_CONFIG']), 120)
+    with open(os.devnull, 'w') as sys.stdout:
+        workers.connect()
+    sys.stdout = sys.__stdout__
+    with tf.Session(workers.target, config=workers.session_config()) as sess:
+        dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)
+        sess.run(tf.global_variables_initializer())
+        run = sess.make_callable(iteration, [dcgan.learning_rates])
+        put = dcgan.batches.putter(sess)
+        parts = [a[workers.slice] for a in random_batch(dcgan)]
+        rates = 2 * [CONFIG.learning_rate]
+
+        def iterate():
+            put(Batch(*parts))
+            run(rates)
+
+        times = timed(iterate, seconds, workers)
+        sizes = messages(sess.graph, iteration) if is_joint else []
+    result = {'ms': times, 'messages': len(sizes)}
+    result['mb'] = sum(sent(kind, size, count) for kind, size, _ in sizes) / 1e6
+    result['collectives_ms'] = statistics.median(replay(workers, sizes) or [0])
+    return result
+
+
+def build(sess, workers, size, batch, precision):
+    """A model and an iteration on a joint batch."""
+    arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
+    dcgan = model.DCGAN(
+        sess,
+        data_dir=None,
+        precision=precision,
+        xla=False,
+        workers=workers,
+        **arguments,
+    )
+    return dcgan, dcgan.build_iteration(CONFIG)
+
+
+def timed(step, seconds, workers):
+    """The times of a step in ms, for about so long; as many on each worker."""
+    for _ in range(WARM_UP):
+        step()
+    start = time.perf_counter()
+    step()
+    number = max(5, round(seconds / (time.perf_counter() - start)))
+    number = max(map(int, workers.exchange(str(number))))
+    times = []
+    for _ in range(number):
+        start = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def messages(graph, iteration):
+    """[(type, bytes of the input, op)] of the collective ops of an iteration."""
+    fetches = [t.op.name for t in tf.nest.flatten(iteration)]
+    used = tf.graph_util.extract_sub_graph(graph.as_graph_def(), fetches)
+    ops = [graph.get_operation_by_name(node.name) for node in used.node]
+    ops = [op for op in ops if op.type in COLLECTIVES]
+    return [
+        (op.type, x.shape.num_elements() * x.dtype.size, x)
+        for op in ops
+        for x in op.inputs[:1]
+    ]
+
+
+def sent(kind, size, count):
+    """The bytes that a worker sends in a ring of so many, of an input of this size."""
+    factor = 2 / count if kind == 'CollectiveReduceV2' else 1
+    return (count - 1) * factor * size
+
+
+def replay(workers, sizes):
+    """Times in ms of the collective ops of an iteration, one after another, alone."""
+    if not sizes:
+        return []
+    with tf.Graph().as_default(), tf.device('/cpu:0'):
+        values, last = [], []
+        for kind, _, x in sizes:
+            value = tf.Variable(tf.zeros(x.shape, x.dtype))
+            values.append(value)
+            with tf.control_dependencies(last):
+                is_sum = kind == 'CollectiveReduceV2'
+                send = workers._reduce if is_sum else workers._gather
+                last = [send(tf.identity(value)).op]
+        with tf.Session(workers.target, config=workers.session_config()) as sess:
+            sess.run([value.initializer for value in values])
+            run = sess.make_callable(last[0])
+            return timed(run, 5, workers)
+
+
+def project(size, batch, alone, args):
+    """Rows of the projection of a model, from the time of an iteration alone, in ms."""
+    rows = []
+    for count in PROJECTED:
+        tasks = [Task('worker', i, f'host{i}:2222') for i in range(count)]
+        workers = Workers(Cluster(tasks, 0))
+        with tf.Graph().as_default():
+            _, iteration = build(None, workers, size, batch * count, args.precision)
+            sizes = messages(tf.get_default_graph(), iteration)
+        size_sent = sum(sent(kind, n, count) for kind, n, _ in sizes)
+        hops = sum(
+            (count - 1) * (2 if kind == 'CollectiveReduceV2' else 1)
+            for kind, _, _ in sizes
+        )
+        ms = alone + 8e-6 * size_sent / args.bandwidth + hops * args.latency
+        rows.append(
+            f'| {size}, {batch} | {count} | {size_sent / 1e6:.1f} | {len(sizes)} '
+            f'| {ms:.0f} | {alone / ms:.0%} |'
+        )
+    return rows
+
+
+if __name__ == '__main__':
+    main()
