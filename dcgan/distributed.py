@@ -34,6 +34,7 @@ LARGE = 1 << 20  # a gradient of so many numbers is sent by itself, without a co
 SMALL = 1 << 16  # up to so many numbers, of all workers, are sent as they are
 # A product for the joint batch takes as long as sending so many times fewer numbers.
 PRODUCT_COST = 4
+VECTOR = 16  # float32 numbers in the widest register of a processor
 SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
 _current = None  # the Workers whose joint batch is computed on
 
@@ -111,6 +112,8 @@ class Workers:
                 f'/job:{chief.job}/replica:0/task:{chief.number}'
             )
             config.operation_timeout_in_ms = round(1000 * self.timeout)
+            # threads that wait leave the cores to those that send and receive
+            config.experimental.disable_thread_spinning = True
         return config
 
     # Before training
@@ -205,6 +208,10 @@ class Workers:
         self._batch = joint_batch // self.count
         return self._batch
 
+    def points(self, x: tf.Tensor) -> int:
+        """How many values each channel of x, [b, h, w, c], has on this worker."""
+        return self._batch * x.shape[1] * x.shape[2]
+
     @contextlib.contextmanager
     def joint(self, differentiable: bool = False) -> Iterator[None]:
         """Layers that are built in this block compute on the joint batch.
@@ -288,19 +295,17 @@ class Workers:
         return is_smaller
 
     def joint_rows(self, x: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:
-        """x and dy of the joint batch, [B, n] and [B, m], dy as a share of the mean."""
+        """x and dy of the joint batch, [B, n] and [B, m], x as a share of the mean."""
         sizes = [x.shape[1], dy.shape[1]]
-        rows, dtype = tf.concat([x, dy], 1), x.dtype
+        rows, dtype = tf.concat([x / tf.cast(self.count, x.dtype), dy], 1), x.dtype
         if dtype == tf.bfloat16:  # of which there is no gather
             rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
-            rows = tf.reshape(rows, [self._batch, -1, 2])
-            rows = self._gather(tf.bitcast(rows, tf.int32))
-            rows = tf.bitcast(rows, dtype)
+            rows = tf.bitcast(tf.reshape(rows, [self._batch, -1, 2]), tf.int32)
+            rows = tf.bitcast(self._gather(rows), dtype)
             rows = tf.reshape(rows, [self.count * self._batch, -1])[:, : sum(sizes)]
         else:
             rows = self._gather(rows)
-        x, dy = tf.split(rows, sizes, 1)
-        return x, dy / tf.cast(self.count, dtype)
+        return tf.split(rows, sizes, 1)
 
     def _gather(self, x, timeout=None):
         shape = [x.shape[0] * self.count, *x.shape[1:]]
@@ -319,8 +324,10 @@ class Workers:
     def _reduce(self, x):
         """The mean of x over the workers."""
         if self.count * x.shape.num_elements() <= SMALL:
-            # takes half the time where the number of messages counts
-            return tf.reduce_mean(self._gather(x[tf.newaxis]), 0)
+            # takes half the time where the number of messages counts; not in bfloat16,
+            # of which there is no gather
+            rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
+            return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
         with self._in_order(x) as options:
             mean = tf.raw_ops.CollectiveReduceV2(
                 input=x,
@@ -414,61 +421,92 @@ def _plain_normalize(x, gamma, beta, epsilon, workers):
     variance = workers.mean(squares)
     scale = gamma * tf.rsqrt(variance + epsilon)
     y = tf.cast((values - mean) * scale + beta, x.dtype)
-    return y, mean, variance * _unbiased(_points(x) * workers.count)
+    return y, mean, variance * _unbiased(workers.count * workers.points(x))
 
 
 def _fast_normalize(x, gamma, beta, epsilon, workers):
     """normalize in one collective op, and one for its gradient."""
+    points = workers.points(x)
+    # oneDNN takes three times as long for other numbers of channels
+    is_fused = x.dtype != tf.float32 or x.shape[-1] % VECTOR == 0
+    scaled, scaled_gradient = (
+        (_fused_scaled, _fused_gradient) if is_fused else (_scaled, _gradient)
+    )
 
     @tf.custom_gradient
     def norm(x, gamma, beta):
-        points = _points(x)
         # The statistics of the slices make up those of the whole: a mean of squares
-        # less the square of the mean would lose digits. What this op normalizes is not
-        # used, and still it takes a third of the time of tf.nn.moments.
-        _, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
-        variance /= _unbiased(points)
-        parts = workers.gather(tf.stack([mean, variance])[tf.newaxis])
-        mean = tf.reduce_mean(parts[:, 0], 0)
-        apart = tf.squared_difference(parts[:, 0], mean)
-        variance = tf.reduce_mean(parts[:, 1] + apart, 0)
-        y, _, _ = tf.nn.fused_batch_norm(
-            x, gamma, beta, mean, variance, epsilon, is_training=False
-        )
+        # less the square of the mean would lose digits.
+        mean, variance = _moments(x, points, is_fused)
+        parts = workers.gather(tf.stack([[mean, variance]]))
+        means, variances = tf.unstack(parts, axis=1)
+        mean = tf.reduce_mean(means, 0)
+        apart = tf.squared_difference(means, mean)
+        variance = tf.reduce_mean(variances + apart, 0)
 
         def gradients(dy, *_):
             # first as if mean and variance were constants
-            dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=dy,
-                x=x,
-                scale=gamma,
-                reserve_space_1=mean,
-                reserve_space_2=variance,
-                reserve_space_3=tf.zeros([0]),
-                epsilon=epsilon,
-                is_training=False,
-            )
+            dx, dgamma, dbeta = scaled_gradient(dy, x, gamma, mean, variance, epsilon)
             # then what they add, by dy of the joint batch
-            means = workers.mean(tf.stack([dbeta, dgamma])) / points
+            by_beta, by_gamma = tf.unstack(workers.mean(tf.stack([dbeta, dgamma])))
             inverse = tf.rsqrt(variance + epsilon)
-            slope = gamma * tf.square(inverse) * means[1]
-            offset = gamma * inverse * means[0] - slope * mean
-            # x * slope + offset, in one pass
-            unit = tf.fill(tf.shape(mean), 1 - epsilon)
-            added, _, _ = tf.nn.fused_batch_norm(
-                *(x, slope, offset, tf.zeros_like(mean), unit, epsilon),
-                is_training=False,
+            scale = gamma * inverse / points
+            added = scaled(
+                x, scale * by_gamma, scale * by_beta, mean, variance, epsilon
             )
             return dx - added, dgamma, dbeta
 
+        y = scaled(x, gamma, beta, mean, variance, epsilon)
         return (y, mean, variance * _unbiased(points * workers.count)), gradients
 
     return norm(x, gamma, beta)
 
 
-def _points(x):
-    """How many values each channel of x has, as a float32 scalar."""
-    return tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+def _moments(x, points, is_fused):
+    """Mean and biased variance of this worker's x, of each channel."""
+    if is_fused:
+        # what this op normalizes is not used, and still it takes a third of the time
+        ones = tf.ones([x.shape[-1]])
+        _, mean, variance = tf.nn.fused_batch_norm(x, ones, ones)
+        return mean, variance / _unbiased(points)
+    mean = _sums(x) / points
+    return mean, _sums(tf.squared_difference(x, mean)) / points
+
+
+def _sums(x):
+    """The sum of each channel of x, as a matrix multiplication, which is fast."""
+    rows = tf.reshape(x, [-1, x.shape[-1]])
+    return tf.matmul(tf.ones([1, rows.shape[0]]), rows)[0]
+
+
+def _fused_scaled(x, gamma, beta, mean, variance, epsilon):
+    """x, normalized by mean and variance, times gamma, plus beta."""
+    return tf.nn.fused_batch_norm(
+        x, gamma, beta, mean, variance, epsilon, is_training=False
+    )[0]
+
+
+def _fused_gradient(dy, x, gamma, mean, variance, epsilon):
+    """The gradients of _fused_scaled by x, gamma and beta, from dy."""
+    return tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=dy,
+        x=x,
+        scale=gamma,
+        reserve_space_1=mean,
+        reserve_space_2=variance,
+        reserve_space_3=tf.zeros([0]),
+        epsilon=epsilon,
+        is_training=False,
+    )[:3]
+
+
+def _scaled(x, gamma, beta, mean, variance, epsilon):
+    return (x - mean) * (gamma * tf.rsqrt(variance + epsilon)) + beta
+
+
+def _gradient(dy, x, gamma, mean, variance, epsilon):
+    inverse = tf.rsqrt(variance + epsilon)
+    return dy * (gamma * inverse), _sums(dy * (x - mean)) * inverse, _sums(dy)
 
 
 def _unbiased(points):

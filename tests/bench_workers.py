@@ -6,7 +6,8 @@ alone          ms of an iteration of one process
 side by side   of processes that do the same and know nothing of each other: what they
                take from each other, memory bandwidth and heat, is no fault of workers
 together       of workers, on a batch as large for each of them
-efficiency     alone / together
+efficiency     alone / together; in brackets the same of processor time, which does not
+               count waiting, and suffers less from other work on the machine
 MB, messages   that a worker sends in an iteration, and how many collective ops
 in collectives the share of `together` that the same collective ops take when nothing is
                computed between them
@@ -51,7 +52,7 @@ from dcgan.feeding import Batch
 ROUNDS = 2  # starts of each kind
 WARM_UP = 3  # iterations before those that count
 PROJECTED = (2, 8, 64)  # machines
-COLLECTIVES = ('CollectiveReduceV2', 'CollectiveGatherV2')
+COLLECTIVES = ('CollectiveReduceV2', 'CollectiveGather')
 
 
 def main():
@@ -94,6 +95,7 @@ def measure_all(size, batch, args):
     """Print the row of a model; returns the time of an iteration alone, in ms."""
     kinds = {'alone': 1, 'side by side': args.workers, 'together': args.workers}
     times, results = {kind: [] for kind in kinds}, {}
+    busy = {kind: [] for kind in kinds}
     for _ in range(ROUNDS):
         for kind, count in kinds.items():
             settings = {'size': size, 'batch': batch, 'precision': args.precision}
@@ -101,11 +103,14 @@ def measure_all(size, batch, args):
             results[kind] = run_children(count, settings)
             for result in results[kind]:
                 times[kind] += result['ms']
+                busy[kind].append(result['busy_ms'])
     alone, beside, together = (statistics.median(times[kind]) for kind in kinds)
+    of_processor = statistics.mean(busy['alone']) / statistics.mean(busy['together'])
     result = results['together'][0]
     print(
         f'| {size}, {batch} | {alone:.0f} | {beside:.0f} | {together:.0f} '
-        f'| {alone / together:.0%} | {result["mb"]:.1f}, {result["messages"]} '
+        f'| {alone / together:.0%} ({of_processor:.0%}) '
+        f'| {result["mb"]:.1f}, {result["messages"]} '
         f'| {result["collectives_ms"] / together:.0%} |',
         flush=True,
     )
@@ -120,8 +125,12 @@ def run_children(count, settings):
     ]
     cores, children = sorted(os.sched_getaffinity(0)), []
     for i in range(count):
-        environment = {**os.environ, 'TF_NUM_INTRAOP_THREADS': '1'}
-        environment |= {'TF_NUM_INTEROP_THREADS': '1', 'OMP_NUM_THREADS': '1'}
+        environment = {
+            'TF_NUM_INTEROP_THREADS': '1',
+            **os.environ,
+            'TF_NUM_INTRAOP_THREADS': '1',
+        }
+        environment |= {'OMP_NUM_THREADS': '1'}
         environment['TF_CONFIG'] = tf_config(tasks, i) if settings['is_joint'] else ''
         child = {**settings, 'core': cores[i % len(cores)], 'count': count}
         command = [sys.executable, __file__, '--child', json.dumps(child)]
@@ -150,9 +159,11 @@ def measure(size, batch, precision, seconds, is_joint, core, count):
             put(Batch(*parts))
             run(rates)
 
+        start = time.process_time()
         times = timed(iterate, seconds, workers)
+        busy = 1e3 * (time.process_time() - start) / (len(times) + WARM_UP + 1)
         sizes = messages(sess.graph, iteration) if is_joint else []
-    result = {'ms': times, 'messages': len(sizes)}
+    result = {'ms': times, 'busy_ms': busy, 'messages': len(sizes)}
     result['mb'] = sum(sent(kind, size, count) for kind, size, _ in sizes) / 1e6
     result['collectives_ms'] = statistics.median(replay(workers, sizes) or [0])
     return result

@@ -145,10 +145,14 @@ def test_two_workers_have_the_gradients_of_one(precision, error, workspace):
     (one,) = train(workspace, precision, 1, dcgan, train_size=12)
     first, second = train(workspace, precision, 2, dcgan, train_size=12)
     assert is_equal(first, second)
-    moments = [name for name in one if name.endswith('/Adam')]
-    assert len(moments) == 26
+    # those of biases before batch norm are zero, but for rounding, which Adam scales up
+    zero = 'd_h1_conv/b', 'd_h2_lin/b', 'g_h0_lin/b', 'g_h1_lin/b', 'g_h2/b'
+    moments = [n for n in one if n.endswith('/Adam') and not any(z in n for z in zero)]
+    if precision == 'bfloat16':  # and so come out other images, and other gradients
+        moments = [name for name in moments if name.startswith('discriminator/')]
+    assert len(moments) == (21 if precision == 'float32' else 10)
     for name in moments:
-        limit = error * np.abs(one[name]).max() + error * 1e-4
+        limit = error * np.abs(one[name]).max()
         assert np.abs(one[name] - first[name]).max() <= limit, name
 
 
