@@ -55,6 +55,8 @@ def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, in
         workers.connect(local.check if local else lambda: None)
         if workers.count > 1:
             dims = agree(workers, config, flags, dims)
+            if config.xla:
+                print(' [!] --xla: is left out, as several workers cannot train by XLA')
         yield workers, *dims
 
 

@@ -371,3 +371,12 @@ def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):
     result = run_in_process(*args, '--recipe', 'faithful', cwd=workspace)
     assert ' [*] Recipe faithful: changes nothing\n' in result.stdout
     assert flags_of(workspace, 'classes')['beta1'] == 0.5
+
+
+def test_the_recipe_for_image_files_has_smaller_batches(workspace):
+    write_images(workspace / 'data' / 'dogs', count=40)
+    args = ['--dataset', 'dogs', '--input_fname_pattern', '*.png', '--train']
+    args += [*SMALL[2:], '--epoch', 1, '--out_name', 'images', '--recipe', 'best']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 0 and ' --batch_size 32\n' in result.stdout
+    assert flags_of(workspace, 'images')['batch_size'] == 32
