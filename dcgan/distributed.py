@@ -111,6 +111,8 @@ class Workers:
             config.experimental.collective_group_leader = (
                 f'/job:{chief.job}/replica:0/task:{chief.number}'
             )
+            # Of each run. A timeout of a collective op would start a thread, which
+            # sleeps that long, each time the op runs.
             config.operation_timeout_in_ms = round(1000 * self.timeout)
             # threads that wait leave the cores to those that send and receive
             config.experimental.disable_thread_spinning = True
@@ -134,7 +136,7 @@ class Workers:
         config = self.session_config()
         config.operation_timeout_in_ms = 0
         with tf.Graph().as_default(), tf.device('/cpu:0'):
-            gather = self._gather(tf.constant(array), timeout=0)
+            gather = self._gather(tf.constant(array))
             sess = tf.Session(self.target, config=config)
 
             def run():
@@ -176,7 +178,6 @@ class Workers:
                     'group_size': self.count,
                     'group_key': 2,
                     'instance_key': next(self._keys),
-                    'timeout_seconds': self.timeout,
                 }
                 value = variable.read_value()
                 if self.is_chief:
@@ -307,7 +308,7 @@ class Workers:
             rows = self._gather(rows)
         return tf.split(rows, sizes, 1)
 
-    def _gather(self, x, timeout=None):
+    def _gather(self, x):
         shape = [x.shape[0] * self.count, *x.shape[1:]]
         with self._in_order(x) as options:
             return self._remember(
@@ -316,7 +317,6 @@ class Workers:
                     shape=shape,
                     group_size=self.count,
                     instance_key=next(self._keys),
-                    timeout_seconds=self.timeout if timeout is None else timeout,
                     **options,
                 )
             )
@@ -337,7 +337,6 @@ class Workers:
                 instance_key=next(self._keys),
                 ordering_token=[],
                 max_subdivs_per_device=8,  # pieces that are on their way at once
-                timeout_seconds=self.timeout,
                 **options,
             )
         mean.set_shape(x.shape)
