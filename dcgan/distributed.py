@@ -60,7 +60,7 @@ class Workers:
         self._last = None  # the last collective op of the block that is being built
         self._is_differentiable = False
         self._batch = 0  # of one worker
-        self._joint_gradients: set[str] = set()  # names of variables
+        self._factors: dict[str, list] = {}  # of gradients, by names of variables
 
     @property
     def is_chief(self) -> bool:
@@ -255,12 +255,15 @@ class Workers:
         """
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
+        self._factors.clear()
         gradients = {
             v.op.name: g for g, v in optimizer.compute_gradients(loss, variables)
         }
-        own = [name for name in gradients if name not in self._joint_gradients]
-        means = self._means([gradients[name] for name in own], dtype)
-        gradients.update(zip(own, means))
+        whole = [name for name in gradients if name not in self._factors]
+        means = self._means([gradients[name] for name in whole], dtype)
+        gradients.update(zip(whole, means))
+        for name in sorted(gradients.keys() & self._factors.keys()):
+            gradients[name] = self._product(self._factors[name])
         return optimizer.apply_gradients([(gradients[v.op.name], v) for v in variables])
 
     def _means(self, tensors, dtype):
@@ -280,33 +283,43 @@ class Workers:
         ]
         return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
 
-    def shares_product(self, matrix: tf.Variable) -> bool:
-        """Whether to multiply the gradient of a dense layer for the joint batch.
+    def multiplies(self, matrix: tf.Variable) -> bool:
+        """Whether the gradient of a dense layer is multiplied for the joint batch.
 
-        The gradient of matrix [n, m] is x^T dy. Where x and dy are much smaller, they
-        are what the workers send each other (Xie et al., 2015,
-        https://arxiv.org/abs/1412.4147: sufficient factors).
+        The gradient of matrix [n, m] is x^T dy. Where these factors are much smaller,
+        they are what the workers send each other (Xie et al., 2015,
+        https://arxiv.org/abs/1412.4147).
         """
-        if self._is_differentiable:
-            return False  # a gradient penalty adds what is not of that form
         n, m = matrix.shape.as_list()
         is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
-        if is_smaller:
-            self._joint_gradients.add(matrix.op.name)
-        return is_smaller
+        # a gradient penalty adds what is not of that form
+        return is_smaller and not self._is_differentiable
 
-    def joint_rows(self, x: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:
-        """x and dy of the joint batch, [B, n] and [B, m], x as a share of the mean."""
-        sizes = [x.shape[1], dy.shape[1]]
-        rows, dtype = tf.concat([x / tf.cast(self.count, x.dtype), dy], 1), x.dtype
+    def keep_factors(
+        self, matrix: tf.Variable, x: tf.Tensor, dy: tf.Tensor
+    ) -> tf.Tensor:
+        """Keep the factors of a gradient for `minimize`, x [b, n] and dy [b, m].
+
+        Returns what stands for the gradient until then, and is never computed.
+        """
+        self._factors.setdefault(matrix.op.name, []).append((x, dy))
+        return tf.zeros(matrix.shape, x.dtype)
+
+    def _product(self, factors):
+        """The gradient of the joint batch, [n, m], of factors (x, dy) of each pass."""
+        sizes = [x.shape[1] for x in factors[0]]
+        count = tf.cast(self.count, factors[0][0].dtype)
+        rows = tf.concat([tf.concat([x / count, dy], 1) for x, dy in factors], 0)
+        number, dtype = rows.shape[0], rows.dtype
         if dtype == tf.bfloat16:  # of which there is no gather
             rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
-            rows = tf.bitcast(tf.reshape(rows, [self._batch, -1, 2]), tf.int32)
+            rows = tf.bitcast(tf.reshape(rows, [number, -1, 2]), tf.int32)
             rows = tf.bitcast(self._gather(rows), dtype)
-            rows = tf.reshape(rows, [self.count * self._batch, -1])[:, : sum(sizes)]
+            rows = tf.reshape(rows, [self.count * number, -1])[:, : sum(sizes)]
         else:
             rows = self._gather(rows)
-        return tf.split(rows, sizes, 1)
+        x, dy = tf.split(rows, sizes, 1)
+        return tf.cast(tf.matmul(x, dy, transpose_a=True), tf.float32)
 
     def _gather(self, x):
         shape = [x.shape[0] * self.count, *x.shape[1:]]

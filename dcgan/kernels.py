@@ -121,12 +121,11 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
     if _is_plain or has_gpu():
         return plain_dense(x, w, bias)
-    workers = distributed.current()
-    is_joint = workers is not None and workers.shares_product(w)
+    workers, matrix = distributed.current(), w
 
     def weight_gradient(x, w, dy):
-        if is_joint:
-            x, dy = workers.joint_rows(x, dy)
+        if workers is not None and workers.multiplies(matrix):
+            return workers.keep_factors(matrix, x, dy)
         return tf.matmul(x, dy, transpose_a=True)
 
     return _with_gradients(
