@@ -359,7 +359,8 @@ def test_parts_of_batches_with_broken_images_make_up_the_whole(tmp_path):
     write_images(tmp_path, count=200)
     for i in range(0, 200, 100):
         (tmp_path / f'{i:03d}.png').write_bytes(b'broken')
-    sizes = dict(resize_height=8, resize_width=8, crop=False)
+    sizes = dict(resize_height=8, resize_width=8, crop=False, grayscale=False)
+    sizes |= dict(input_height=8, input_width=8)
 
     def batches(part):
         np.random.seed(3)
