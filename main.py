@@ -220,6 +220,10 @@ flags.DEFINE_integer(
     'Processes that decode images ahead of training; 0 decodes in the main process',
     lower_bound=0,
 )
+flags.DEFINE_boolean(
+    'cache', False, 'Keep decoded images in a file, for later epochs and runs'
+)
+
 flags.DEFINE_integer(
     'workers',
     1,
@@ -232,9 +236,6 @@ flags.DEFINE_float(
     300,
     'Seconds after which training ends because a worker does not answer',
     lower_bound=1,
-)
-flags.DEFINE_boolean(
-    'cache', False, 'Keep decoded images in a file, for later epochs and runs'
 )
 
 flags.DEFINE_string('out_dir', './out', 'Folder of the run folders')
@@ -376,7 +377,8 @@ def use_model(config, y_dim, c_dim, path, workers):
             runs.lock_run(config, locks)
         dcgan = build_model(sess, config, y_dim, c_dim, workers)
         if config.train:
-            workers.require_same({'data': dcgan.data.digest(by_time=False)})
+            if workers.count > 1:
+                workers.require_same({'data': dcgan.data.digest(by_time=False)})
             checkpoint = dcgan.check(config)
             if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
                 checkpoint = None  # the run gets a folder of its own

@@ -342,8 +342,7 @@ class DCGAN:
         state, iteration = self._prepare(config)
         training = Training(self, config, state, checkpoint)
         run = self.sess.make_callable(iteration, [self.learning_rates, self.stop])
-        lost = self.workers.errors(training.way_on)
-        with deferred_signals() as signals, lost, training:
+        with deferred_signals() as signals, training:
             training.pretrain(signals)
             for z in training.batches():
                 with training.compiling():
@@ -359,9 +358,9 @@ class DCGAN:
                     break
         training.finish()
         if signals:
-            raise Interrupted(
-                signals[0], f'interrupted; saved up to iteration {state.counter}'
-            )
+            is_saved = 'saved up to' if self.workers.is_chief else 'after'
+            text = f'interrupted; {is_saved} iteration {state.counter}'
+            raise Interrupted(signals[0], text)
         return state.counter
 
     def check(self, config):
@@ -405,7 +404,7 @@ class DCGAN:
         )
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
         _, *size = self.inputs.shape.as_list()
-        shape = [self.workers.take_batch(self.batch_size), *size]
+        shape = [self.workers.split_batch(self.batch_size), *size]
         has_seed = ways.d_dropout > 0
         self.batches = BatchQueue(shape, bool(self.y_dim), self.z_dim, has_seed)
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()

@@ -6,6 +6,7 @@ on this machine.
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dcgan.decoding import usable_cores
@@ -114,16 +116,12 @@ class LocalWorkers:
                 f'--workers {count}: each needs a GPU, and there are {len(gpus)}; give '
                 'fewer, or hide them, by CUDA_VISIBLE_DEVICES=-1'
             )
-        threads = str(max(1, usable_cores() // count))
-        self._environments = [
-            {'CUDA_VISIBLE_DEVICES': gpus[i]}
-            if gpus
-            else {'TF_NUM_INTRAOP_THREADS': threads}
-            for i in range(count)
-        ]
-        for name, value in self._environments[0].items():
-            if gpus or name not in os.environ:
-                os.environ[name] = value
+        self._gpus = gpus
+        if gpus:
+            os.environ['CUDA_VISIBLE_DEVICES'] = gpus[0]
+        else:
+            threads = str(max(1, usable_cores() // count))
+            os.environ.setdefault('TF_NUM_INTRAOP_THREADS', threads)
         tasks = [
             Task(WORKER, i, f'127.0.0.1:{p}') for i, p in enumerate(free_ports(count))
         ]
@@ -134,11 +132,18 @@ class LocalWorkers:
         """Start the others: each runs a script with these arguments."""
         command = [sys.executable, script, *arguments]
         for index in range(1, len(self.cluster.tasks)):
-            environment = {**os.environ, **self._environments[index]}
+            environment = dict(os.environ)
             environment['TF_CONFIG'] = tf_config(self.cluster.tasks, index)
             environment['TQDM_DISABLE'] = '1'  # one bar, that of the chief, is enough
+            if self._gpus:
+                environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
             self.processes.append(
-                subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
             )
 
     def check(self) -> None:
@@ -164,7 +169,7 @@ def visible_gpus() -> list[str]:
     given = os.environ.get('CUDA_VISIBLE_DEVICES')
     if given is not None:
         names = [name.strip() for name in given.split(',') if name.strip()]
-        return [] if '-1' in names else names
+        return list(itertools.takewhile(lambda name: name != '-1', names))
     return [str(i) for i in range(len(glob.glob(NVIDIA_GPUS)))]
 
 
@@ -191,7 +196,11 @@ def answers(address: str, seconds: float = 2.0) -> bool:
 
 def silent(tasks: list[Task]) -> list[Task]:
     """Those of some tasks that do not answer."""
-    return [task for task in tasks if not answers(task.address)]
+    if not tasks:
+        return []
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        answering = threads.map(answers, [task.address for task in tasks])
+        return [task for task, answer in zip(tasks, answering) if not answer]
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
@@ -207,7 +216,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
         if time.monotonic() > end:
             raise UserError(
                 f'{names}: not there within {seconds:g} s; start all workers, with the '
-                'addresses of TF_CONFIG, within --worker_timeout of each other'
+                'same addresses, within --worker_timeout seconds'
             )
         if not is_told:
             print(f' [*] Waiting for {names}', flush=True)
@@ -219,5 +228,8 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Drop what this block prints, as the chief prints the same."""
-    with open(os.devnull, 'w') as devnull, contextlib.redirect_stdout(devnull):
+    with (
+        open(os.devnull, 'w', encoding='utf-8', errors='replace') as devnull,
+        contextlib.redirect_stdout(devnull),
+    ):
         yield

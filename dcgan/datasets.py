@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import PIL
 
-from dcgan.decoding import Decoded, Workers, decode_images, image_shape
+from dcgan.decoding import Decoded, Decoders, decode_images, image_shape
 from dcgan.errors import UserError, printable
 from dcgan.files import (
     atomic_path,
@@ -184,7 +184,7 @@ class ImageSet:
         self.boxes = [boxes.get(stem(path), default_box) for path in self.files]
         self.name, self.noted = os.path.basename(folder), set()
         self.unusable = {}  # path: reason
-        self.workers = Workers(num_workers, options)
+        self.decoders = Decoders(num_workers, options)
         self.cache = None
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
@@ -210,7 +210,7 @@ class ImageSet:
 
     def close(self) -> None:
         """End the decoding processes. The next call of `batches` starts new ones."""
-        self.workers.close()
+        self.decoders.close()
 
     def shuffle(self) -> None:
         """Start an epoch: draw a new order from NumPy's global random numbers."""
@@ -278,9 +278,9 @@ class ImageSet:
 
     def _decode_ahead(self, chunks):
         """An iterator of what `_decode` returns for each of these arrays of indices."""
-        if self.cache or not self.workers.count:
+        if self.cache or not self.decoders.count:
             return map(self._decode, chunks)
-        return self.workers.map(map(self._jobs, chunks))
+        return self.decoders.map(map(self._jobs, chunks))
 
     def _jobs(self, indices):
         return [(self.files[i], self.boxes[i]) for i in indices]
@@ -329,7 +329,7 @@ class ImageSet:
     def find_unusable(self) -> None:
         """Decode all images, with a progress bar; `unusable` then has all reasons."""
         with (
-            contextlib.closing(self.workers),
+            contextlib.closing(self.decoders),
             contextlib.closing(self._decode_all('check')) as chunks,
         ):
             for indices, decoded in chunks:
@@ -411,7 +411,7 @@ class ImageSet:
                 os.remove(os.path.join(os.path.dirname(path), name))
         all_failed = []
         with (
-            contextlib.closing(self.workers),  # all images are decoded after this
+            contextlib.closing(self.decoders),  # all images are decoded after this
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
             contextlib.closing(self._decode_all('cache')) as chunks,

@@ -71,7 +71,7 @@ def decode_images(
     return Decoded(images, failures, notes)
 
 
-class Workers:
+class Decoders:
     """Processes that decode images, until close() or until this process ends.
 
     Each one has a thread here that waits for its results. The multiprocessing module is

@@ -30,9 +30,9 @@ LOST = (
     tf.errors.CancelledError,
     tf.errors.InternalError,
 )
-LARGE = 1 << 20  # a gradient of so many numbers is sent by itself, without a copy
-SMALL = 1 << 16  # up to so many numbers, of all workers, are sent as they are
-# A product for the joint batch takes as long as sending so many times fewer numbers.
+LARGE = 1 << 20  # gradients of at least so many numbers are sent alone, uncopied
+SMALL = 1 << 16  # at most so many numbers, of all workers, are gathered, then averaged
+# to multiply for the joint batch costs as much as to send its factors so many times
 PRODUCT_COST = 4
 VECTOR = 16  # float32 numbers in the widest register of a processor
 SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
@@ -55,7 +55,7 @@ class Workers:
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
         self.tasks, self.index = cluster or ([], 0)
         self.count, self.timeout, self.target = max(1, len(self.tasks)), timeout, ''
-        self._keys = itertools.count(1)
+        self._keys, self._check = itertools.count(1), lambda: None
         self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
         self._last = None  # the last collective op of the block that is being built
         self._is_differentiable = False
@@ -84,8 +84,11 @@ class Workers:
             jobs.setdefault(task.job, []).append(task.address)
         job, number, address = self.tasks[self.index]
         try:
+            # without a timeout: the server's would be that of each session without one
+            config = self.session_config()
+            config.operation_timeout_in_ms = 0
             self._server = tf.train.Server(
-                tf.train.ClusterSpec(jobs), job, number, config=self.session_config()
+                tf.train.ClusterSpec(jobs), job, number, config=config
             )
         except tf.errors.OpError as error:
             raise UserError(
@@ -99,6 +102,7 @@ class Workers:
             'authentication: use a private network or a firewall',
             flush=True,
         )
+        self._check = check
         wait_for(self.others, self.timeout, check)
 
     def session_config(self) -> tf.ConfigProto:
@@ -149,13 +153,14 @@ class Workers:
             thread.start()
             silent_for = 0.0
             while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
+                self._check()
                 is_silent = bool(silent(self.others))
                 silent_for = is_silent * (silent_for + SECONDS_BETWEEN_CHECKS)
                 if silent_for >= self.timeout:
                     raise self.lost()
             sess.close()
         if isinstance(results[0], Exception):
-            raise self.lost() from results[0]
+            raise self.lost(results[0]) from results[0]
         return results[0]
 
     def require_same(self, facts: dict[str, object]) -> None:
@@ -194,12 +199,12 @@ class Workers:
 
     @property
     def slice(self) -> slice:
-        """This worker's part of a joint batch, after `take_batch`."""
+        """This worker's part of a joint batch, after `split_batch`."""
         if self.count == 1:
             return slice(None)
         return slice(self.index * self._batch, (self.index + 1) * self._batch)
 
-    def take_batch(self, joint_batch: int) -> int:
+    def split_batch(self, joint_batch: int) -> int:
         """Settle the size of a joint batch; returns that of one worker."""
         if joint_batch % self.count:
             raise UserError(
@@ -217,7 +222,9 @@ class Workers:
     def joint(self, differentiable: bool = False) -> Iterator[None]:
         """Layers that are built in this block compute on the joint batch.
 
-        differentiable  their gradients can be differentiated again
+        Gradients of their variables are right in `minimize` alone.
+
+        differentiable  the gradients can be differentiated again
         """
         global _current
         before, _current = _current, self if self.count > 1 else None
@@ -283,7 +290,7 @@ class Workers:
         ]
         return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
 
-    def multiplies(self, matrix: tf.Variable) -> bool:
+    def sends_factors(self, matrix: tf.Variable) -> bool:
         """Whether the gradient of a dense layer is multiplied for the joint batch.
 
         The gradient of matrix [n, m] is x^T dy. Where these factors are much smaller,
@@ -311,7 +318,7 @@ class Workers:
         count = tf.cast(self.count, factors[0][0].dtype)
         rows = tf.concat([tf.concat([x / count, dy], 1) for x, dy in factors], 0)
         number, dtype = rows.shape[0], rows.dtype
-        if dtype == tf.bfloat16:  # of which there is no gather
+        if dtype == tf.bfloat16:  # which CollectiveGather does not support
             rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
             rows = tf.bitcast(tf.reshape(rows, [number, -1, 2]), tf.int32)
             rows = tf.bitcast(self._gather(rows), dtype)
@@ -323,7 +330,7 @@ class Workers:
 
     def _gather(self, x):
         shape = [x.shape[0] * self.count, *x.shape[1:]]
-        with self._in_order(x) as options:
+        with self._placed(x) as options:
             return self._remember(
                 tf.raw_ops.CollectiveGather(
                     input=x,
@@ -337,11 +344,11 @@ class Workers:
     def _reduce(self, x):
         """The mean of x over the workers."""
         if self.count * x.shape.num_elements() <= SMALL:
-            # takes half the time where the number of messages counts; not in bfloat16,
-            # of which there is no gather
+            # takes half the time where the number of messages counts; in float32,
+            # because CollectiveGather does not support bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
-        with self._in_order(x) as options:
+        with self._placed(x) as options:
             mean = tf.raw_ops.CollectiveReduceV2(
                 input=x,
                 merge_op='Add',
@@ -356,10 +363,10 @@ class Workers:
         return self._remember(mean)
 
     @contextlib.contextmanager
-    def _in_order(self, x):
+    def _placed(self, x):
         """Around a collective op on x: its device; yields the options that go with it.
 
-        On GPUs, in the order in which they are built: NCCL needs one on all workers.
+        On GPUs also the order in which they are built: NCCL needs one on all workers.
         """
         if self._device == '/cpu:0' or x.dtype.is_integer:
             with tf.device('/cpu:0'):
@@ -386,12 +393,19 @@ class Workers:
         except LOST as error:
             if self.count == 1:
                 raise
-            raise self.lost(advice()) from error
+            raise self.lost(error, advice()) from error
 
-    def lost(self, advice: str = 'start all workers again') -> WorkerLost:
+    def lost(
+        self, error: Exception | None = None, advice: str = 'start all workers again'
+    ) -> WorkerLost:
         """The error that names the workers that do not answer."""
-        names = ', '.join(map(str, silent(self.others))) or 'a worker'
-        return WorkerLost(f'{names} has ended or does not answer; {advice}')
+        if names := ', '.join(map(str, silent(self.others))):
+            return WorkerLost(f'no answer from {names}; {advice}')
+        reason = short_reason(error) if error else 'no reason is known'
+        return WorkerLost(
+            f'a worker failed, or took longer than --worker_timeout ({reason}); '
+            f'{advice}'
+        )
 
 
 def current() -> Workers | None:
@@ -523,4 +537,4 @@ def _gradient(dy, x, gamma, mean, variance, epsilon):
 
 def _unbiased(points):
     """The factor between the variance of so many points and the unbiased one."""
-    return points / (points - 1)
+    return points / max(1, points - 1)

@@ -16,9 +16,9 @@ from dcgan.errors import UserError
 from dcgan.files import atomic_path, json_digest
 from dcgan.images import resize
 
+ALL = slice(None)  # of a batch
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 # the part of a file name that says which split of its data set the file holds
-ALL = slice(None)
 IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import numpy as np
 import PIL
 import tensorflow.compat.v1 as tf
 
+from dcgan.checkpoints import newest_checkpoint
 from dcgan.cluster import LocalWorkers, read_cluster, silenced
+from dcgan.datasets import UnusableImages
+from dcgan.devices import has_gpu
 from dcgan.distributed import Workers
 from dcgan.errors import UserError
 from dcgan.settings import (
@@ -22,9 +26,11 @@ from dcgan.settings import (
     prepare_training,
 )
 
-# flags that are not the chief's on all workers
-LOCAL_FLAGS = {'data_dir', 'cache', 'gif'}
+# flags that belong to a machine
+LOCAL_FLAGS = ('data_dir', 'cache', 'gif')
 SHARED_FLAGS = [n for n in MODEL_FLAGS + TRAINING_FLAGS if n not in LOCAL_FLAGS]
+ROOT = Path(__file__).parent.parent
+TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
 
 
 @contextlib.contextmanager
@@ -35,7 +41,8 @@ def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, in
     is main.py, which the workers run that are started here. A worker that is not the
     chief drops what the block prints, except errors.
 
-    Raises UserError, on all of them, where code, versions or flags differ.
+    Raises UserError, on all of them, where code, versions or flags differ; and where
+    the block loses a worker.
     """
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
@@ -44,26 +51,40 @@ def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, in
     workers = Workers(local.cluster if local else cluster, config.worker_timeout)
     dims = None
     with contextlib.ExitStack() as stack:
+        if workers.is_chief:
+            dims = prepare_training(config, flags)
+            workers.split_batch(config.batch_size)
+        if local:
+            if not flags['num_workers'].present:
+                config.num_workers = max(1, config.num_workers // workers.count)
+            stack.push(lambda kind, error, traceback: local.close(kind is not None))
+            local.start(script, local_arguments(config, flags))
+        workers.connect(local.check if local else lambda: None)
         if not workers.is_chief:
             stack.enter_context(silenced())
-        else:
-            dims = prepare_training(config, flags)
-            workers.take_batch(config.batch_size)
-        if local:
-            stack.push(lambda kind, error, traceback: local.close(kind is not None))
-            local.start(script, given_flags(config, flags))
-        workers.connect(local.check if local else lambda: None)
         if workers.count > 1:
             dims = agree(workers, config, flags, dims)
             if config.xla:
-                print(' [!] --xla: is left out, as several workers cannot train by XLA')
-        yield workers, *dims
+                print(
+                    ' [!] --xla is ignored: XLA cannot compile training with several '
+                    'workers'
+                )
+        try:
+            with workers.errors(lambda: way_on(workers, config)):
+                yield workers, *dims
+        except UnusableImages as error:
+            if workers.is_chief:
+                raise
+            raise UserError(str(error)) from error  # the chief writes their names
 
 
-def given_flags(config, flags) -> list[str]:
-    """The arguments of the command line, except those that the chief alone needs."""
-    names = [name for name in vars(config) if name not in ('workers', 'debug')]
-    return [flags[name].serialize() for name in names if flags[name].present]
+def local_arguments(config, flags) -> list[str]:
+    """The arguments of main.py in a worker that is started here."""
+    settled = {'data_dir', 'cache', 'num_workers', 'workers'}
+    names = [name for name in vars(config) if name not in settled]
+    given = [flags[name].serialize() for name in names if flags[name].present]
+    given += [f'--data_dir={config.data_dir}', f'--num_workers={config.num_workers}']
+    return [*given, *(['--cache'] if config.cache else [])]
 
 
 def agree(workers: Workers, config, flags, dims) -> tuple[int | None, int]:
@@ -72,19 +93,18 @@ def agree(workers: Workers, config, flags, dims) -> tuple[int | None, int]:
     dims  (y_dim or None, c_dim), of the chief
     """
     workers.require_same(versions())
-    given = {
-        name: getattr(config, name) for name in SHARED_FLAGS if flags[name].present
-    }
+    given = {name: flags[name].value for name in SHARED_FLAGS if flags[name].present}
     settled = {name: getattr(config, name) for name in SHARED_FLAGS}
     texts = workers.exchange(json.dumps([settled, given, dims]))
     told = [json.loads(text) for text in texts]
-    settled, _, dims = told[0]
+    settled, chiefs, dims = told[0]
     for task, (_, given, _) in zip(workers.tasks, told):
         for name, value in given.items():
-            if value != settled[name]:
+            expected = chiefs.get(name, settled[name])
+            if value != expected:
                 raise UserError(
-                    f'{task}: has --{name} {value}, and the chief {settled[name]}; '
-                    'give all workers the same flags'
+                    f'{task}: has --{name} {value}, and the chief {expected}; give all '
+                    'workers the same flags'
                 )
     if not workers.is_chief:
         for name, value in settled.items():
@@ -94,9 +114,9 @@ def agree(workers: Workers, config, flags, dims) -> tuple[int | None, int]:
 
 
 def versions() -> dict[str, str]:
-    """What decides on numbers: the versions of packages, and a digest of the code."""
-    root = Path(__file__).parent.parent
-    files = [*sorted(root.glob('*.py')), *sorted(Path(__file__).parent.glob('*.py'))]
+    """What decides on numbers: a digest of the code, versions, and the device."""
+    files = [ROOT / name for name in TOP_FILES]
+    files += sorted(Path(__file__).parent.glob('*.py'))
     code = hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()
     return {
         'code': code[:16],
@@ -104,4 +124,18 @@ def versions() -> dict[str, str]:
         'TensorFlow': tf.__version__,
         'NumPy': np.__version__,
         'Pillow': PIL.__version__,
+        'device': 'GPU' if has_gpu() else 'CPU',
+        'DCGAN_PLAIN_OPS': os.environ.get('DCGAN_PLAIN_OPS', ''),
     }
+
+
+def way_on(workers: Workers, config) -> str:
+    """How to go on after a worker was lost."""
+    path = None
+    if workers.is_chief:
+        with contextlib.suppress(UserError):
+            path = newest_checkpoint(config.checkpoint_dir)
+    if path:
+        name = shlex.quote(config.out_name)
+        return f'start all workers again, with --out_name {name}: it resumes {path}'
+    return "start all workers again, with the --out_name of the chief's run"

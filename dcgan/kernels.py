@@ -124,7 +124,7 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     workers, matrix = distributed.current(), w
 
     def weight_gradient(x, w, dy):
-        if workers is not None and workers.multiplies(matrix):
+        if workers is not None and workers.sends_factors(matrix):
             return workers.keep_factors(matrix, x, dy)
         return tf.matmul(x, dy, transpose_a=True)
 

@@ -32,7 +32,7 @@ from dcgan.steps import build_pretraining
 from dcgan.summaries import SummaryLog
 from dcgan.ways import Ways
 
-LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of model.Iteration
+LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of steps.Iteration
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 
 
@@ -53,7 +53,7 @@ class Training:
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
         self.folder.protected = []
         self.feeder = None  # made by batches()
-        self.unsaved = None  # the model.Iteration that is completed but not saved
+        self.unsaved = None  # the steps.Iteration that is completed but not saved
         sample_shape = dcgan.sample_num, dcgan.z_dim
         state.restart(gen_random(config.z_dist, sample_shape))
         if self.workers.is_chief:
@@ -114,7 +114,8 @@ class Training:
         is_ours = checkpoint is not None and has_training_state(checkpoint)
         if not is_ours:
             self.sess.run(tf.global_variables_initializer())
-        self.meta = meta_graph(self.state.saver)
+        if self.workers.is_chief:
+            self.meta = meta_graph(self.state.saver)
         if checkpoint is None:
             if self.dcgan.averages:
                 self.sess.run(self.dcgan.averages.start)
@@ -284,7 +285,7 @@ class Training:
     def stops(self, stop: float, signals: list[int]) -> bool:
         """Whether a signal asks to end: of several workers, all in one iteration.
 
-        stop  of a model.Iteration of arrays
+        stop  of a steps.Iteration of arrays
         """
         if self.workers.count == 1:
             return bool(signals)
@@ -292,16 +293,8 @@ class Training:
             signals.append(signal.SIGTERM)
         return bool(stop)
 
-    def way_on(self) -> str:
-        """How to go on after a worker was lost."""
-        last_good = self.workers.is_chief and self.folder.last_good()
-        name = f'--out_name {os.path.basename(self.dcgan.out_dir)!r}'
-        if last_good:
-            return f'start all workers again, with {name}: it resumes {last_good}'
-        return "start all workers again, with the --out_name of the chief's run"
-
     def log(self, result, z: np.ndarray) -> None:
-        """Log an iteration, a model.Iteration of arrays, as summaries and metrics."""
+        """Log an iteration, a steps.Iteration of arrays, as summaries and metrics."""
         if not self.workers.is_chief:
             return
         self.summaries.add(result, z, self.state.counter, self.rates())
@@ -416,7 +409,7 @@ class Training:
 
 
 def is_finite(result) -> bool:
-    """Whether the losses and the weights of a model.Iteration of arrays are finite."""
+    """Whether the losses and the weights of a steps.Iteration of arrays are finite."""
     return bool(np.isfinite(result.losses).all() and np.isfinite(result.sums).all())
 
 
@@ -458,7 +451,7 @@ def check_training(dcgan, config) -> str | None:
             f'train_size {config.train_size} is less than a batch of '
             f'{dcgan.batch_size}; raise --train_size or lower --batch_size'
         )
-    dcgan.workers.take_batch(dcgan.batch_size)
+    dcgan.workers.split_batch(dcgan.batch_size)
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
     if not dcgan.workers.is_chief:

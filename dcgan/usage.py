@@ -14,6 +14,7 @@ GROUPS = {
     'train': 'Training',
     'recipe': "Ways to train, see docs/recipes.md; by default the original's",
     'dataset': 'Data',
+    'workers': 'Several processes, see docs/workers.md',
     'out_dir': 'The run folder',
     'visualize': 'Using a trained model; without any of these, it draws samples',
     'generate_test_images': 'Samples',

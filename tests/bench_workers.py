@@ -25,6 +25,7 @@ sizes of messages of graphs for so many workers, sent in rings at --bandwidth an
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -45,9 +46,10 @@ import tensorflow.compat.v1 as tf
 from bench import CONFIG, model_size, random_batch
 
 import model
-from dcgan.cluster import Cluster, Task, free_ports, read_cluster, tf_config
+from dcgan.cluster import Cluster, Task, free_ports, read_cluster, silenced, tf_config
 from dcgan.distributed import Workers
 from dcgan.feeding import Batch
+from dcgan.kernels import plain_ops
 
 ROUNDS = 2  # starts of each kind
 WARM_UP = 3  # iterations before those that count
@@ -144,9 +146,8 @@ def measure(size, batch, precision, seconds, is_joint, core, count):
     """In a child: the times of iterations, and what the collective ops take."""
     os.sched_setaffinity(0, [core])
     workers = Workers(read_cluster(os.environ['TF_CONFIG']), 120)
-    with open(os.devnull, 'w') as sys.stdout:
+    with silenced():
         workers.connect()
-    sys.stdout = sys.__stdout__
     with tf.Session(workers.target, config=workers.session_config()) as sess:
         dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)
         sess.run(tf.global_variables_initializer())
@@ -243,7 +244,9 @@ def project(size, batch, alone, args):
     for count in PROJECTED:
         tasks = [Task('worker', i, f'host{i}:2222') for i in range(count)]
         workers = Workers(Cluster(tasks, 0))
-        with tf.Graph().as_default():
+        # a GPU's layers are TensorFlow's own
+        layers = plain_ops() if args.project_ms else contextlib.nullcontext()
+        with tf.Graph().as_default(), layers:
             _, iteration = build(None, workers, size, batch * count, args.precision)
             sizes = messages(tf.get_default_graph(), iteration)
         size_sent = sum(sent(kind, n, count) for kind, n, _ in sizes)

@@ -417,7 +417,7 @@ def test_each_worker_reads_ahead_by_at_most_two_batches(tmp_path):
             taken.append(i)
             yield dataset._jobs([i])
 
-    decoded = dataset.workers.map(chunks())
+    decoded = dataset.decoders.map(chunks())
     assert taken == []
     for i in range(10):
         next(decoded)
@@ -436,7 +436,7 @@ def test_death_of_a_worker_is_reported(tmp_path):
     dataset = open_set(tmp_path, num_workers=2)
     batches = dataset.batches(4, 5)
     next(batches)
-    for process in dataset.workers.processes:
+    for process in dataset.decoders.processes:
         process.kill()
     with pytest.raises(
         UserError, match=r'ended with exit code -9: .*lower --num_workers'
@@ -452,7 +452,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
         ' num_workers=2)\n'
         'batches = dataset.batches(4, 5)\n'
         'next(batches)\n'
-        'print([p.pid for p in dataset.workers.processes], flush=True)\n'
+        'print([p.pid for p in dataset.decoders.processes], flush=True)\n'
         'os.kill(os.getpid(), signal.SIGKILL)'
     )
     result = subprocess.run(
