@@ -131,11 +131,12 @@ def versions() -> dict[str, str]:
 
 def way_on(workers: Workers, config) -> str:
     """How to go on after a worker was lost."""
+    if not workers.is_chief:
+        return "start all workers again, with the --out_name of the chief's run"
     path = None
-    if workers.is_chief:
-        with contextlib.suppress(UserError):
-            path = newest_checkpoint(config.checkpoint_dir)
-    if path:
-        name = shlex.quote(config.out_name)
-        return f'start all workers again, with --out_name {name}: it resumes {path}'
-    return "start all workers again, with the --out_name of the chief's run"
+    with contextlib.suppress(UserError):
+        path = newest_checkpoint(config.checkpoint_dir)
+    if path is None:
+        return 'start all workers again'
+    name = shlex.quote(config.out_name)
+    return f'start all workers again, with --out_name {name}: it resumes {path}'
