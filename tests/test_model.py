@@ -35,6 +35,7 @@ from dcgan.errors import UserError
 from dcgan.feeding import Batch
 from dcgan.signals import deferred_signals
 from dcgan.state import TrainingState
+from dcgan.steps import Inputs
 from dcgan.summaries import SummaryMaker
 from dcgan.training import LOSSES, Training
 
@@ -151,7 +152,7 @@ def layer_types(graph, networks):
 
 def original_steps(dcgan, learning_rate):
     """[step of D, step of G], each with its own Adam optimizer, as in the original."""
-    inputs = model.Inputs(dcgan.inputs, dcgan.y, dcgan.z)
+    inputs = Inputs(dcgan.inputs, dcgan.y, dcgan.z)
     losses = dcgan.losses(inputs, dcgan.G)  # passes of D in the order of the original
     d_loss = losses.d_real + losses.d_fake
     return [
