@@ -118,8 +118,6 @@ class Workers:
             # Of each run. A timeout of a collective op would start a thread, which
             # sleeps that long, each time the op runs.
             config.operation_timeout_in_ms = round(1000 * self.timeout)
-            # threads that wait leave the cores to those that send and receive
-            config.experimental.disable_thread_spinning = True
         return config
 
     # Before training
