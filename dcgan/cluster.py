@@ -122,10 +122,7 @@ class LocalWorkers:
         else:
             threads = str(max(1, usable_cores() // count))
             os.environ.setdefault('TF_NUM_INTRAOP_THREADS', threads)
-        tasks = [
-            Task(WORKER, i, f'127.0.0.1:{p}') for i, p in enumerate(free_ports(count))
-        ]
-        self.cluster = Cluster(tasks, 0)
+        self.cluster = Cluster(local_tasks(count), 0)
         self.processes: list[subprocess.Popen] = []
 
     def start(self, script: str, arguments: list[str]) -> None:
@@ -171,6 +168,12 @@ def visible_gpus() -> list[str]:
         names = [name.strip() for name in given.split(',') if name.strip()]
         return list(itertools.takewhile(lambda name: name != '-1', names))
     return [str(i) for i in range(len(glob.glob(NVIDIA_GPUS)))]
+
+
+def local_tasks(count: int) -> list[Task]:
+    """So many workers on this machine, at ports that are free now."""
+    ports = enumerate(free_ports(count))
+    return [Task(WORKER, i, f'127.0.0.1:{port}') for i, port in ports]
 
 
 def free_ports(count: int) -> list[int]:

@@ -238,15 +238,12 @@ class ImageSet:
         chunks = [self.order[end - size : end] for end in ends]
         ahead = self._decode_ahead([chunk[part] for chunk in chunks])
         for end, indices, decoded in zip(ends, chunks, ahead):
-            if not decoded.failures:
-                self._report_notes(decoded.notes)
-                yield self._with_labels(decoded.images, indices[part])
-                continue
-            # what replaces them depends on those that failed before, in other parts
-            if part != ALL:
-                decoded = self._decode(indices)
-            replaced = self._replace(end, indices, decoded)
-            yield self._with_labels(*(array[part] for array in replaced))
+            if decoded.failures and part != ALL:
+                # what replaces them depends on those that failed in other parts
+                whole = self._replace(end, indices, self._decode(indices))
+                yield self._with_labels(*(array[part] for array in whole))
+            else:
+                yield self._with_labels(*self._replace(end, indices[part], decoded))
 
     def read(
         self, chunks: Sequence[np.ndarray]

@@ -39,10 +39,6 @@ SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
 _current = None  # the Workers whose joint batch is computed on
 
 
-class WorkerLost(UserError):
-    """Another worker has ended, or does not answer."""
-
-
 class Workers:
     """The workers, and which of them this process is. Without a cluster: it alone.
 
@@ -385,7 +381,7 @@ class Workers:
 
     @contextlib.contextmanager
     def errors(self, advice: Callable[[], str]) -> Iterator[None]:
-        """Raise WorkerLost, which ends in advice(), where a worker is lost."""
+        """Raise UserError, which ends in advice(), where a worker is lost."""
         try:
             yield
         except LOST as error:
@@ -395,12 +391,12 @@ class Workers:
 
     def lost(
         self, error: Exception | None = None, advice: str = 'start all workers again'
-    ) -> WorkerLost:
+    ) -> UserError:
         """The error that names the workers that do not answer."""
         if names := ', '.join(map(str, silent(self.others))):
-            return WorkerLost(f'no answer from {names}; {advice}')
+            return UserError(f'no answer from {names}; {advice}')
         reason = short_reason(error) if error else 'no reason is known'
-        return WorkerLost(
+        return UserError(
             f'a worker failed, or took longer than --worker_timeout ({reason}); '
             f'{advice}'
         )

@@ -63,6 +63,7 @@ class Training:
         self._take_over_from_chief()
         self.first = state.counter
         self._feed_samples(*self.data.take(state.sample_files))
+        self.profiler = Profiler('')  # of no iteration
         if self.workers.is_chief:
             self._open_files(checkpoint)
         self.started = time.perf_counter()
@@ -143,10 +144,10 @@ class Training:
         if self.feeder is not None:
             self.feeder.close()
             self.state.rewind()
+        self.profiler.close()
         self.data.close()
         if not self.workers.is_chief:
             return
-        self.profiler.close()
         note = self._save_completed() if isinstance(error, Exception) else ''
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
@@ -176,9 +177,6 @@ class Training:
         for position in self.feeder:
             self.unsaved = None  # until this one is completed
             self.state.advance(position)
-            if not self.workers.is_chief:
-                yield position.z
-                continue
             self.profiler.begin(position.counter)
             yield position.z
             self.profiler.end(position.counter)

@@ -46,7 +46,14 @@ import tensorflow.compat.v1 as tf
 from bench import CONFIG, model_size, random_batch
 
 import model
-from dcgan.cluster import Cluster, Task, free_ports, read_cluster, silenced, tf_config
+from dcgan.cluster import (
+    Cluster,
+    Task,
+    local_tasks,
+    read_cluster,
+    silenced,
+    tf_config,
+)
 from dcgan.distributed import Workers
 from dcgan.feeding import Batch
 from dcgan.kernels import plain_ops
@@ -121,19 +128,16 @@ def measure_all(size, batch, args):
 
 def run_children(count, settings):
     """Run so many processes, each on a core; returns what they measure."""
-    tasks = [
-        Task('worker', i, f'127.0.0.1:{port}')
-        for i, port in enumerate(free_ports(count))
-    ]
+    tasks = local_tasks(count)
     cores, children = sorted(os.sched_getaffinity(0)), []
     for i in range(count):
         environment = {
             'TF_NUM_INTEROP_THREADS': '1',
             **os.environ,
             'TF_NUM_INTRAOP_THREADS': '1',
+            'OMP_NUM_THREADS': '1',
+            'TF_CONFIG': tf_config(tasks, i) if settings['is_joint'] else '',
         }
-        environment |= {'OMP_NUM_THREADS': '1'}
-        environment['TF_CONFIG'] = tf_config(tasks, i) if settings['is_joint'] else ''
         child = {**settings, 'core': cores[i % len(cores)], 'count': count}
         command = [sys.executable, __file__, '--child', json.dumps(child)]
         children.append(
@@ -201,7 +205,7 @@ def timed(step, seconds, workers):
 
 
 def messages(graph, iteration):
-    """[(type, bytes of the input, op)] of the collective ops of an iteration."""
+    """[(type, bytes of the input, the input)] of an iteration's collective ops."""
     fetches = [t.op.name for t in tf.nest.flatten(iteration)]
     used = tf.graph_util.extract_sub_graph(graph.as_graph_def(), fetches)
     ops = [graph.get_operation_by_name(node.name) for node in used.node]

@@ -24,7 +24,7 @@ from conftest import (
     write_images,
 )
 
-from dcgan.cluster import Task, answers, free_ports, read_cluster, tf_config
+from dcgan.cluster import answers, free_ports, local_tasks, read_cluster, tf_config
 from dcgan.datasets import ImageSet
 from dcgan.devices import has_bfloat16
 from dcgan.distributed import Workers
@@ -48,18 +48,10 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def cluster(count):
-    """Tasks of so many workers on this machine."""
-    return [
-        Task('worker', i, f'127.0.0.1:{port}')
-        for i, port in enumerate(free_ports(count))
-    ]
-
-
 @contextlib.contextmanager
 def started(commands, cwd):
     """Processes of a cluster, by their commands; killed in the end."""
-    tasks = cluster(len(commands))
+    tasks = local_tasks(len(commands))
     processes = []
     for i, arguments in enumerate(commands):
         environment = clean_environment()
@@ -359,7 +351,7 @@ def test_without_other_workers_there_is_no_cluster(text):
 
 
 def test_the_batch_has_to_be_a_multiple_of_the_workers():
-    workers = Workers((cluster(3), 1))
+    workers = Workers((local_tasks(3), 1))
     assert workers.split_batch(12) == 4 and workers.slice == slice(4, 8)
     with pytest.raises(UserError, match='multiple of 3'):
         workers.split_batch(8)
