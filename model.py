@@ -184,8 +184,9 @@ class DCGAN:
     ):
         """Images [B, h, w, c] (and y [B, y_dim]) -> probability real, logits [B, 1].
 
-        `train` and `momentum` are as in `generator`. `dropout` is a function of each
-        hidden activation; None: there is none.
+        `train` and `momentum` are as in `generator`; `momentum` may also be a list, see
+        ops.batch_norm. `dropout` is a function of each hidden activation; None: there
+        is none.
         """
         network = (
             self._conditional_discriminator if self.y_dim else self._plain_discriminator
@@ -460,7 +461,7 @@ class DCGAN:
             # (3) Report the losses of the weights that result
             with tf.control_dependencies(updates[-1:]):
                 G = self.generator(z, inputs.y, reuse=True, momentum=MOMENTUM**2)
-                losses = self.losses(inputs, G, *merged_momenta(MOMENTUM))
+                losses = self.losses(inputs, G, merged_momenta(MOMENTUM))
         with tf.control_dependencies([losses.d_fake]):
             moved = [self.averages.move()] if self.averages else []
         with tf.control_dependencies([losses.d_fake, *moved]):
@@ -487,21 +488,22 @@ class DCGAN:
         self,
         inputs,
         G,
-        real_momentum=MOMENTUM,
-        fake_momentum=MOMENTUM,
+        momenta=(MOMENTUM, MOMENTUM),
         dropout=None,
         real_label=1,
         r1=0.0,
     ):
         """Losses on Inputs, then on images G. The order is that of D's averages."""
-        D, logits = self.discriminator(
-            inputs.images, inputs.y, True, real_momentum, dropout
-        )
-        with tf.control_dependencies([logits]):
-            D_, logits_ = self.discriminator(G, inputs.y, True, fake_momentum, dropout)
+        images, y = inputs.images, inputs.y
+        if self.workers.count > 1 and not dropout and not r1:
+            D, logits, D_, logits_ = steps.passes_in_one(self, inputs, G, momenta)
+        else:
+            D, logits = self.discriminator(images, y, True, momenta[0], dropout)
+            with tf.control_dependencies([logits]):
+                D_, logits_ = self.discriminator(G, y, True, momenta[1], dropout)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
         d_real = cross_entropy(logits, real_label)
-        penalty = steps.gradient_penalty(logits, inputs.images, r1) if r1 else None
+        penalty = steps.gradient_penalty(logits, images, r1) if r1 else None
         return steps.Losses(D, d_real, D_, d_fake, g, penalty)
 
     def feed(self, images, labels, z):

@@ -8,7 +8,7 @@ the standard deviation of the paper, 0.02 (https://arxiv.org/abs/1511.06434, sec
 
 import tensorflow.compat.v1 as tf
 
-from dcgan import distributed, kernels
+from dcgan import kernels, normalization
 
 # other names that models written for the original import from here
 concat = tf.concat
@@ -110,7 +110,9 @@ class batch_norm:
     it uses the statistics of the batch and, whenever the result is evaluated, updates
     the moving averages, which keep `momentum` of their values: the original's
     `updates_collections=None`. The variance that goes into the average is the unbiased
-    one. Without `train`, it uses the moving averages.
+    one. Without `train`, it uses the moving averages. A list of momenta makes x a batch
+    of as many passes, equal parts of it, each with statistics of its own; they update
+    the averages one after another.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
@@ -147,20 +149,25 @@ class batch_norm:
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
 
     def _normalize_by_batch(self, images, gamma, beta, moving_mean, moving_variance):
-        images, mean, variance = distributed.normalize(
-            images, gamma, beta, self.epsilon
+        momenta, updates = self.momentum, []
+        if not isinstance(momenta, list):
+            momenta = [momenta]
+        images, means, variances = normalization.normalize(
+            images, gamma, beta, self.epsilon, len(momenta)
         )
-        # Read the moving averages only now, after the statistics of this batch: if one
-        # session run makes two passes, the second has to update what the first has
-        # left. It is for the caller to order the passes, by control dependencies.
-        with tf.control_dependencies([mean, variance]):
-            updates = [
-                moving.assign_sub((1 - self.momentum) * (moving - batch))
-                for moving, batch in (
-                    (moving_mean, mean),
-                    (moving_variance, variance),
-                )
-            ]
+        for momentum, mean, variance in zip(momenta, means, variances):
+            # Read the moving averages only now, after the statistics of this batch: if
+            # one session run makes two passes, the second has to update what the first
+            # has left. It is for the caller to order the passes of two calls, by
+            # control dependencies.
+            with tf.control_dependencies([mean, variance, *updates]):
+                updates = [
+                    moving.assign_sub((1 - momentum) * (moving - batch))
+                    for moving, batch in (
+                        (moving_mean, mean),
+                        (moving_variance, variance),
+                    )
+                ]
         with tf.control_dependencies(updates):
             return tf.identity(images)
 

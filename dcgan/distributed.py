@@ -34,7 +34,6 @@ LARGE = 1 << 20  # gradients of at least so many numbers are sent alone, uncopie
 SMALL = 1 << 16  # at most so many numbers, of all workers, are gathered, then averaged
 # to multiply for the joint batch costs as much as to send its factors so many times
 PRODUCT_COST = 4
-VECTOR = 16  # float32 numbers in the widest register of a processor
 SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
 _current = None  # the Workers whose joint batch is computed on
 
@@ -54,7 +53,7 @@ class Workers:
         self._keys, self._check = itertools.count(1), lambda: None
         self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
         self._last = None  # the last collective op of the block that is being built
-        self._is_differentiable = False
+        self.is_differentiable = False  # see `joint`
         self._batch = 0  # of one worker
         self._factors: dict[str, list] = {}  # of gradients, by names of variables
 
@@ -222,7 +221,7 @@ class Workers:
         """
         global _current
         before, _current = _current, self if self.count > 1 else None
-        self._last, self._is_differentiable = None, differentiable
+        self._last, self.is_differentiable = None, differentiable
         try:
             yield
         finally:
@@ -294,7 +293,7 @@ class Workers:
         n, m = matrix.shape.as_list()
         is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
         # a gradient penalty adds what is not of that form
-        return is_smaller and not self._is_differentiable
+        return is_smaller and not self.is_differentiable
 
     def keep_factors(
         self, matrix: tf.Variable, x: tf.Tensor, dy: tf.Tensor
@@ -417,118 +416,3 @@ def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return draw(shape, seed, dtype=tf.float32)
     joint_shape = tf.concat([[_current.count * shape[0]], shape[1:]], 0)
     return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]
-
-
-def normalize(
-    x: tf.Tensor, gamma: tf.Variable, beta: tf.Variable, epsilon: float
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Batch normalization of x, [B, h, w, c], by the statistics of the joint batch.
-
-    Returns (y, mean, unbiased variance), as tf.nn.fused_batch_norm does.
-    """
-    if _current is None:
-        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
-    if _current._is_differentiable:
-        return _plain_normalize(x, gamma, beta, epsilon, _current)
-    return _fast_normalize(x, gamma, beta, epsilon, _current)
-
-
-def _plain_normalize(x, gamma, beta, epsilon, workers):
-    """normalize in ops that TensorFlow can differentiate as often as it is asked to."""
-    values, axes = tf.cast(x, tf.float32), [0, 1, 2]
-    mean = workers.mean(tf.reduce_mean(values, axes))
-    squares = tf.reduce_mean(tf.squared_difference(values, mean), axes)
-    variance = workers.mean(squares)
-    scale = gamma * tf.rsqrt(variance + epsilon)
-    y = tf.cast((values - mean) * scale + beta, x.dtype)
-    return y, mean, variance * _unbiased(workers.count * workers.points(x))
-
-
-def _fast_normalize(x, gamma, beta, epsilon, workers):
-    """normalize in one collective op, and one for its gradient."""
-    points = workers.points(x)
-    # oneDNN takes three times as long for other numbers of channels
-    is_fused = x.dtype != tf.float32 or x.shape[-1] % VECTOR == 0
-    scaled, scaled_gradient = (
-        (_fused_scaled, _fused_gradient) if is_fused else (_scaled, _gradient)
-    )
-
-    @tf.custom_gradient
-    def norm(x, gamma, beta):
-        # The statistics of the slices make up those of the whole: a mean of squares
-        # less the square of the mean would lose digits.
-        mean, variance = _moments(x, points, is_fused)
-        parts = workers.gather(tf.stack([[mean, variance]]))
-        means, variances = tf.unstack(parts, axis=1)
-        mean = tf.reduce_mean(means, 0)
-        apart = tf.squared_difference(means, mean)
-        variance = tf.reduce_mean(variances + apart, 0)
-
-        def gradients(dy, *_):
-            # first as if mean and variance were constants
-            dx, dgamma, dbeta = scaled_gradient(dy, x, gamma, mean, variance, epsilon)
-            # then what they add, by dy of the joint batch
-            by_beta, by_gamma = tf.unstack(workers.mean(tf.stack([dbeta, dgamma])))
-            inverse = tf.rsqrt(variance + epsilon)
-            scale = gamma * inverse / points
-            added = scaled(
-                x, scale * by_gamma, scale * by_beta, mean, variance, epsilon
-            )
-            return dx - added, dgamma, dbeta
-
-        y = scaled(x, gamma, beta, mean, variance, epsilon)
-        return (y, mean, variance * _unbiased(points * workers.count)), gradients
-
-    return norm(x, gamma, beta)
-
-
-def _moments(x, points, is_fused):
-    """Mean and biased variance of this worker's x, of each channel."""
-    if is_fused:
-        # what this op normalizes is not used, and still it takes a third of the time
-        ones = tf.ones([x.shape[-1]])
-        _, mean, variance = tf.nn.fused_batch_norm(x, ones, ones)
-        return mean, variance / _unbiased(points)
-    mean = _sums(x) / points
-    return mean, _sums(tf.squared_difference(x, mean)) / points
-
-
-def _sums(x):
-    """The sum of each channel of x, as a matrix multiplication, which is fast."""
-    rows = tf.reshape(x, [-1, x.shape[-1]])
-    return tf.matmul(tf.ones([1, rows.shape[0]]), rows)[0]
-
-
-def _fused_scaled(x, gamma, beta, mean, variance, epsilon):
-    """x, normalized by mean and variance, times gamma, plus beta."""
-    return tf.nn.fused_batch_norm(
-        x, gamma, beta, mean, variance, epsilon, is_training=False
-    )[0]
-
-
-def _fused_gradient(dy, x, gamma, mean, variance, epsilon):
-    """The gradients of _fused_scaled by x, gamma and beta, from dy."""
-    return tf.raw_ops.FusedBatchNormGradV3(
-        y_backprop=dy,
-        x=x,
-        scale=gamma,
-        reserve_space_1=mean,
-        reserve_space_2=variance,
-        reserve_space_3=tf.zeros([0]),
-        epsilon=epsilon,
-        is_training=False,
-    )[:3]
-
-
-def _scaled(x, gamma, beta, mean, variance, epsilon):
-    return (x - mean) * (gamma * tf.rsqrt(variance + epsilon)) + beta
-
-
-def _gradient(dy, x, gamma, mean, variance, epsilon):
-    inverse = tf.rsqrt(variance + epsilon)
-    return dy * (gamma * inverse), _sums(dy * (x - mean)) * inverse, _sums(dy)
-
-
-def _unbiased(points):
-    """The factor between the variance of so many points and the unbiased one."""
-    return points / max(1, points - 1)

@@ -84,6 +84,21 @@ def of_joint_batch(
     )
 
 
+def passes_in_one(
+    dcgan, inputs: Inputs, G: tf.Tensor, momenta: tuple[float, float]
+) -> list[tf.Tensor]:
+    """D's passes over Inputs and over images G as one, with half as many messages.
+
+    Batch norm keeps them apart: `momenta` are those of either. Returns D, D_logits, D_
+    and D_logits_, each [B, 1].
+    """
+    y = None if inputs.y is None else tf.concat([inputs.y, inputs.y], 0)
+    images = tf.concat([inputs.images, G], 0)
+    both = dcgan.discriminator(images, y, reuse=True, momentum=[*momenta])
+    (D, D_), (logits, logits_) = (tf.split(x, 2) for x in both)
+    return [D, logits, D_, logits_]
+
+
 def build_sample_losses(dcgan) -> tf.Tensor:
     """d_loss and g_loss of all workers on a batch of dcgan.batches, [2].
 

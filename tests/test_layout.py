@@ -10,7 +10,7 @@ pytestmark = pytest.mark.smoke
 IMPORT_ORDER = [
     *('errors', 'files', 'signals', 'images', 'idx', 'decoding', 'listing', 'labels'),
     *('datasets', 'samples', 'devices', 'cluster', 'distributed', 'kernels'),
-    *('checkpoints', 'averages'),
+    *('normalization', 'checkpoints', 'averages'),
     *('feeding', 'summaries', 'metrics', 'curves', 'report', 'state', 'ways', 'steps'),
     *('training', 'export', 'digits', 'runs', 'settings', 'joining', 'measures'),
     'features',
