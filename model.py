@@ -343,11 +343,12 @@ class DCGAN:
         state, iteration = self._prepare(config)
         training = Training(self, config, state, checkpoint)
         run = self.sess.make_callable(iteration, [self.learning_rates, self.stop])
+        options = self.workers.run_options
         with deferred_signals() as signals, training:
             training.pretrain(signals)
             for z in training.batches():
                 with training.compiling():
-                    result = run(training.rates(), bool(signals))
+                    result = run(training.rates(), bool(signals), options=options)
                 training.print_losses(result)
                 training.check_finite(result, self.variables)
                 training.log(result, z)

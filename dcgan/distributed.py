@@ -34,6 +34,7 @@ LARGE = 1 << 20  # gradients of at least so many numbers are sent alone, uncopie
 SMALL = 1 << 16  # at most so many numbers, of all workers, are gathered, then averaged
 # to multiply for the joint batch costs as much as to send its factors so many times
 PRODUCT_COST = 4
+STEPS = 1  # the name of the sequence that numbers all runs of collective ops
 SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
 _current = None  # the Workers whose joint batch is computed on
 
@@ -83,14 +84,17 @@ class Workers:
             config = self.session_config()
             config.operation_timeout_in_ms = 0
             self._server = tf.train.Server(
-                tf.train.ClusterSpec(jobs), job, number, config=config
+                tf.train.ClusterSpec(jobs), job, number, config=config, start=False
             )
+            self.target = self._server.target
+            if self.is_chief:
+                self._begin_sequence()
+            self._server.start()
         except tf.errors.OpError as error:
             raise UserError(
                 f'{self.tasks[self.index]}: the server cannot start '
                 f'({short_reason(error)}); is the port in use?'
             ) from error
-        self.target = self._server.target
         print(
             f' [!] {self.count} workers. TensorFlow listens on port '
             f'{address.rsplit(":", 1)[1]} of all network interfaces, without '
@@ -99,6 +103,26 @@ class Workers:
         )
         self._check = check
         wait_for(self.others, self.timeout, check)
+
+    def _begin_sequence(self):
+        """Let the chief number a step before others can ask it for the next number.
+
+        Where a worker asks at the moment in which the chief begins the sequence,
+        TensorFlow may begin it twice, and the two wait for each other forever.
+        """
+        with (
+            tf.Graph().as_default(),
+            tf.Session(self.target, config=self.session_config()) as sess,
+        ):
+            sess.run(tf.constant(0), options=self.run_options)
+
+    @property
+    def run_options(self) -> tf.RunOptions | None:
+        """Of each run of collective ops."""
+        if self.count == 1:
+            return None
+        experimental = tf.RunOptions.Experimental(collective_graph_key=STEPS)
+        return tf.RunOptions(experimental=experimental)
 
     def session_config(self) -> tf.ConfigProto:
         """How sessions run."""
@@ -138,7 +162,7 @@ class Workers:
 
             def run():
                 try:
-                    results.append(sess.run(gather))
+                    results.append(sess.run(gather, options=self.run_options))
                 except tf.errors.OpError as error:
                     results.append(error)
 

@@ -75,7 +75,8 @@ class Training:
         if self.workers.count == 1:
             return
         self.state.write(self.sess)
-        self.sess.run(self.workers.share(tf.global_variables()))
+        share = self.workers.share(tf.global_variables())
+        self.sess.run(share, options=self.workers.run_options)
         if not self.workers.is_chief:
             self.state.read(self.sess, self.config.train_size)
 
@@ -221,6 +222,7 @@ class Training:
             return
         d_loss = build_pretraining(self.dcgan, self.config)
         size, part = self.dcgan.batch_size, self.workers.slice
+        options = self.workers.run_options
         with progress_bar('D alone', total, ' iterations') as bar:
             while bar.n < total:
                 self.data.shuffle()
@@ -232,7 +234,7 @@ class Training:
                     feed = self.dcgan.batches.feed(batch)
                     feed[self.dcgan.learning_rates] = self.rates()
                     feed[self.dcgan.stop] = bool(signals)
-                    loss, stop = self.sess.run(d_loss, feed)
+                    loss, stop = self.sess.run(d_loss, feed, options)
                     bar.set_postfix(d_loss=f'{loss:.4f}')
                     bar.update()
                     if self.stops(stop, signals):
@@ -335,7 +337,9 @@ class Training:
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
-        d_loss, g_loss = self.sess.run(self.dcgan.sample_losses, self.loss_feed)
+        d_loss, g_loss = self.sess.run(
+            self.dcgan.sample_losses, self.loss_feed, self.workers.run_options
+        )
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
         if names:

@@ -162,7 +162,7 @@ def measure(size, batch, precision, seconds, is_joint, core, count):
 
         def iterate():
             put(Batch(*parts))
-            run(rates)
+            run(rates, options=workers.run_options)
 
         start = time.process_time()
         times = timed(iterate, seconds, workers)
@@ -238,8 +238,9 @@ def replay(workers, sizes):
                 last = [send(tf.identity(value)).op]
         with tf.Session(workers.target, config=workers.session_config()) as sess:
             sess.run([value.initializer for value in values])
-            run = sess.make_callable(last[0])
-            return timed(run, 5, workers)
+            run = sess.make_callable(last[0], accept_options=True)
+            options = workers.run_options
+            return timed(lambda: run(options=options), 5, workers)
 
 
 def project(size, batch, alone, args):
