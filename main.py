@@ -288,7 +288,9 @@ flags.DEFINE_string(
     '0,1,2-3,4,5+6,7,8',
     'For --visualize_option arithmetic: sets of seeds or, with --z_file, of indices',
 )
-flags.DEFINE_string('z_file', '', 'File that --npz wrote, for the z of --arithmetic')
+flags.DEFINE_string(
+    'z_file', '', 'File that --npz wrote: draws its samples, or its z for --arithmetic'
+)
 flags.DEFINE_boolean(
     'export', False, 'Write the weights to export_b{batch_size} in --checkpoint_dir'
 )
@@ -323,6 +325,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     'sheet_images', samples.SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
+)
+flags.DEFINE_integer(
+    'sheet_columns', None, 'Columns of that grid; default: a square', lower_bound=1
 )
 flags.DEFINE_string(
     'label',

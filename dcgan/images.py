@@ -306,11 +306,18 @@ def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
 
 def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
     """Write images [B, h, w, c] of any range as `save_images` does."""
+    save_image(grid_image(images, size), path)
+
+
+def grid_image(images: np.ndarray, size: Sequence[int]) -> Image.Image:
+    """The image grid of images [B, h, w, c] of any range, as `save_images` writes it.
+
+    size  (rows, columns) of the grid
+    """
     grid = merge(images, size)
     if grid.dtype == np.uint8:
-        save_image(stretch_contrast(Image.fromarray(grid)), path)
-    else:
-        save_image(Image.fromarray(bytescale(grid)), path)
+        return stretch_contrast(Image.fromarray(grid))
+    return Image.fromarray(bytescale(grid))
 
 
 def save_image(image: Image.Image, path: str) -> None:
@@ -346,13 +353,20 @@ def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> N
 
     Raises UserError if the file cannot be written.
     """
-    images = iter(images)
     with write_errors(path), atomic_path(path) as temporary:
-        next(images).save(
-            temporary,
-            'GIF',
-            save_all=True,
-            append_images=images,
-            duration=max(20, milliseconds),
-            loop=0,
-        )
+        write_gif(images, temporary, milliseconds)
+
+
+def write_gif(
+    images: Iterable[Image.Image], file: str | BinaryIO, milliseconds: float
+) -> None:
+    """Write a GIF as `save_gif` does, to a path or a file that is open."""
+    images = iter(images)
+    next(images).save(
+        file,
+        'GIF',
+        save_all=True,
+        append_images=images,
+        duration=max(20, milliseconds),
+        loop=0,
+    )

@@ -151,9 +151,11 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     """Draw samples with z from the training distribution and write them to files.
 
     test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
-    or of the first config.sheet_images (1,024) of them. A conditional model draws the
-    classes of config.label in turn, which gives each the same number of samples. Two
-    settings write more, under the same name without .png:
+    or of the first config.sheet_images (1,024) of them, with config.sheet_columns
+    columns. A conditional model draws the classes of config.label in turn, which gives
+    each the same number of samples. With config.z_file, the samples are those of a file
+    that this function wrote: of its z and its classes. Two settings write more, under
+    the same name without .png:
 
     config.separate_images   a folder with one image file for each sample
     config.npz               an .npz file with three arrays: images (uint8 [n, h, w, c];
@@ -166,7 +168,10 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     if a file cannot be written.
     """
     count, size = config.generate_test_images, images_per_call(dcgan)
-    classes = parse_labels(config.label, dcgan.y_dim)
+    classes, given = parse_labels(config.label, dcgan.y_dim), None
+    if getattr(config, 'z_file', ''):
+        given, classes = read_samples(config.z_file, dcgan, classes)
+        count = len(given)
     chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
     on_sheet = min(count, getattr(config, 'sheet_images', SHEET_IMAGES))
     sheet = np.empty((on_sheet, *dcgan.sampler.shape[1:]), np.uint8)
@@ -174,6 +179,8 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     random_state = np.random.get_state()
 
     def draw_z(chunk):
+        if given is not None:
+            return given[chunk.start : chunk.stop]
         return gen_random(config.z_dist, (len(chunk), dcgan.z_dim)).astype(np.float32)
 
     with (
@@ -198,7 +205,8 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
             with add_array('z', (count, dcgan.z_dim), np.float32) as write:
                 for chunk in chunks:
                     write(draw_z(chunk))
-    save_test_grid(sheet, f'{os.path.basename(path)}.png', sample_dir)
+    name = f'{os.path.basename(path)}.png'
+    save_test_grid(sheet, name, sample_dir, getattr(config, 'sheet_columns', None))
     if on_sheet < count:
         limits = f'the first {on_sheet} of {count} samples; --sheet_images N shows N'
         print(f' [*] It shows {limits}', flush=True)
@@ -261,10 +269,15 @@ def save_test_grid(
     The grid has `columns` columns; by default it is the smallest square that holds all
     images. The images are uint8 or floats; `save_images` stretches their contrast.
     """
-    side = math.ceil(math.sqrt(len(images)))
     path = os.path.join(sample_dir, name)
-    save_images(images, (1, columns) if columns else (side, side), path)
+    save_images(images, grid_size(len(images), columns), path)
     print_path(path)
+
+
+def grid_size(count: int, columns: int | None = None) -> tuple[int, int]:
+    """(rows, columns) of a grid of `count` images: so many columns, or a square."""
+    side = math.ceil(math.sqrt(count))
+    return (math.ceil(count / columns), columns) if columns else (side, side)
 
 
 def print_path(path):
@@ -447,22 +460,56 @@ def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
             np.random.seed(seed)
             vectors.append(gen_random(config.z_dist, (1, z_dim))[0])
         return np.array(vectors)
-    try:
-        with np.load(config.z_file) as file:
-            z = file['z']
-    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f'{config.z_file}: not an .npz file of samples ({short_reason(error)}); '
-            '--npz writes one'
-        ) from error
-    if z.shape[1:] != (z_dim,):
-        raise UserError(
-            f'{config.z_file}: z has shape {z.shape}, but this model needs '
-            f'[n, {z_dim}]; choose another --z_file'
-        )
+    z, _ = read_z_file(config.z_file, z_dim)
     if max(numbers) >= len(z):
         raise UserError(
             f'{config.z_file}: has no z with index {max(numbers)}; --arithmetic can '
             f'use indices 0 to {len(z) - 1}'
         )
     return z[numbers]
+
+
+def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """z [n, z_dim] and labels [n] of an .npz file of samples; labels -1: no classes.
+
+    Raises UserError if it is no such file, or one of a model with another z_dim.
+    """
+    try:
+        with np.load(path) as file:
+            z = file['z']
+            labels = file['labels'] if 'labels' in file else np.full(len(z), -1)
+            if not (len(z) and z.dtype.kind == 'f' and np.isfinite(z).all()):
+                raise ValueError('z has to be finite numbers')
+            if labels.shape != z.shape[:1] or labels.dtype.kind not in 'iu':
+                raise ValueError('a label for each z is missing')
+    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f'{path}: not an .npz file of samples ({short_reason(error)}); --npz '
+            'writes one'
+        ) from error
+    if z.shape[1:] != (z_dim,):
+        raise UserError(
+            f'{path}: z has shape {z.shape}, but this model needs [n, {z_dim}]; choose '
+            'another --z_file'
+        )
+    return z, labels
+
+
+def read_samples(
+    path: str, dcgan, classes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """z, float32, and labels of a file of samples, for this model.
+
+    classes  those to draw in turn where the file has none; None: the model has none
+
+    Raises UserError as read_z_file does, and for classes that the model does not have.
+    """
+    z, labels = read_z_file(path, dcgan.z_dim)
+    if classes is None or labels.min() < 0:
+        labels = classes
+    elif labels.max() >= dcgan.y_dim:
+        raise UserError(
+            f'{path}: has class {labels.max()}, but the classes of this model are 0 to '
+            f'{dcgan.y_dim - 1}; choose another --z_file'
+        )
+    return z.astype(np.float32), labels

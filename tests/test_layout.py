@@ -17,7 +17,7 @@ IMPORT_ORDER = [
     *('classifier', 'reference', 'evaluation', 'encoding', 'startup', 'usage'),
     *('transfers', 'ops', 'utils', 'model', 'download', 'main'),
 ]
-MAX_LINES = {'main.py': 480, 'ops.py': 220, 'utils.py': 300}
+MAX_LINES = {'main.py': 500, 'ops.py': 220, 'utils.py': 300}
 MODULES = sorted([*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('[a-z]*.py')])
 
 

@@ -107,6 +107,36 @@ def test_all_classes_are_drawn_equally_often(workspace):
     assert '00006_2.png' in os.listdir(folder)
 
 
+def test_samples_of_a_file_are_drawn_again(workspace):
+    args = ['--npz', '--generate_test_images', 11, '--label', '3,1', '--seed', 5]
+    grid_path, npz = run_main(workspace, 'set', *args)
+    again = ['--z_file', npz, '--npz', '--sheet_columns', 4]
+    again_path, again_npz = run_main(workspace, 'set', *again)
+    first, second = np.load(npz), np.load(again_npz)
+    assert all((first[name] == second[name]).all() for name in first)
+    assert first['labels'][:3].tolist() == [3, 1, 3]
+    with Image.open(grid_path) as square, Image.open(again_path) as wide:
+        assert square.size == (16 * 4, 16 * 4) and wide.size == (16 * 4, 16 * 3)
+        assert (np.asarray(square)[: 16 * 3] == np.asarray(wide)).all()
+
+
+@pytest.mark.parametrize(
+    'arrays, message',
+    [
+        ({'z': np.zeros((2, 5))}, 'needs [n, 6]'),
+        ({'z': np.full((2, 6), np.nan)}, 'finite'),
+        ({'z': np.zeros((2, 6)), 'labels': np.array([0, 4])}, 'has class 4'),
+        ({'z': np.zeros((2, 6)), 'labels': np.array([0])}, 'a label for each z'),
+    ],
+)
+def test_files_of_other_samples_are_refused(workspace, tmp_path, arrays, message):
+    np.savez(tmp_path / 'z.npz', **arrays)
+    args = ['--dataset', 'set', '--z_file', tmp_path / 'z.npz']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1 and message in result.stderr
+    assert result.stderr.startswith(f'main.py: {tmp_path}/z.npz: ')
+
+
 def test_seed_fixes_the_samples_of_the_chosen_classes(workspace):
     args = ['--npz', '--label', '3,1,', '--generate_test_images', 9, '--seed']
     first, same_seed, other_seed = (
