@@ -40,6 +40,7 @@ from dcgan import (
     encoding,
     evaluation,
     joining,
+    page,
     runs,
     samples,
     settings,
@@ -320,6 +321,16 @@ flags.DEFINE_string(
 )
 flags.DEFINE_boolean('gif', False, 'Make an animation of the grids of the training')
 
+flags.DEFINE_boolean(
+    'page', False, 'Serve a page on which to explore the model, see docs/page.md'
+)
+flags.DEFINE_string(
+    'page_host', '127.0.0.1', 'Address of that page; others let other machines in'
+)
+flags.DEFINE_integer(
+    'page_port', None, 'Its port; default: the first free one from 8100', 0, 65535
+)
+
 flags.DEFINE_integer(
     'generate_test_images', 100, 'Samples to draw, as one grid', lower_bound=1
 )
@@ -441,6 +452,8 @@ def write_outputs(sess, dcgan, config, step):
         samples.make_progress_gif(config.sample_dir)
     if settings.samples_wanted(config, FLAGS):
         samples.save_samples(sess, dcgan, config, config.sample_dir)
+    if config.page:
+        page.serve(dcgan, config, FLAGS)
 
 
 def run(argv=None):

@@ -167,21 +167,13 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     The path of everything written is printed. Raises UserError for an invalid label or
     if a file cannot be written.
     """
-    count, size = config.generate_test_images, images_per_call(dcgan)
-    classes, given = parse_labels(config.label, dcgan.y_dim), None
-    if getattr(config, 'z_file', ''):
-        given, classes = read_samples(config.z_file, dcgan, classes)
-        count = len(given)
+    count, draw_z, classes = _choose_samples(config, dcgan)
+    size = images_per_call(dcgan)
     chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
     on_sheet = min(count, getattr(config, 'sheet_images', SHEET_IMAGES))
     sheet = np.empty((on_sheet, *dcgan.sampler.shape[1:]), np.uint8)
     path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
     random_state = np.random.get_state()
-
-    def draw_z(chunk):
-        if given is not None:
-            return given[chunk.start : chunk.stop]
-        return gen_random(config.z_dist, (len(chunk), dcgan.z_dim)).astype(np.float32)
 
     with (
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
@@ -216,6 +208,19 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         print_path(f'{path}.npz')
 
 
+def _choose_samples(config, dcgan):
+    """(count, function of a range of indices that returns its z, classes or None)."""
+    classes = parse_labels(config.label, dcgan.y_dim)
+    if getattr(config, 'z_file', ''):
+        z, classes = read_samples(config.z_file, dcgan, classes)
+        return len(z), lambda chunk: z[chunk.start : chunk.stop], classes
+
+    def draw_z(chunk):
+        return gen_random(config.z_dist, (len(chunk), dcgan.z_dim)).astype(np.float32)
+
+    return config.generate_test_images, draw_z, classes
+
+
 def _in_turn(classes, chunk):
     """Labels of the samples with the indices `chunk`; -1 without classes."""
     if classes is None:
@@ -245,6 +250,17 @@ def npz_file(path: str | None) -> Iterator[Callable]:
         yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)
         return
 
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, 'w') as archive,
+    ):
+        yield arrays_in(archive)
+
+
+def arrays_in(archive: zipfile.ZipFile) -> Callable:
+    """The function that npz_file yields, for an archive that is open."""
+
     @contextlib.contextmanager
     def add_array(name, shape, dtype):
         with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
@@ -253,12 +269,7 @@ def npz_file(path: str | None) -> Iterator[Callable]:
             np.lib.format.write_array_header_1_0(member, header)
             yield lambda rows: member.write(np.ascontiguousarray(rows, dtype).data)
 
-    with (
-        write_errors(path),
-        atomic_path(path) as temporary,
-        zipfile.ZipFile(temporary, 'w') as archive,
-    ):
-        yield add_array
+    return add_array
 
 
 def save_test_grid(

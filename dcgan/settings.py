@@ -282,7 +282,7 @@ def samples_wanted(config, flags):
     """Whether samples are to be drawn: asked for, or nothing else is."""
     asked = ('generate_test_images', 'separate_images', 'npz')
     is_asked = any(flags[name].present for name in asked)
-    others = (*EXPORT_FLAGS, 'train', 'gif', 'evaluate', 'encode')
+    others = (*EXPORT_FLAGS, 'train', 'gif', 'evaluate', 'encode', 'page')
     has_other = visualizes(config, flags) or any(getattr(config, n) for n in others)
     return is_asked or not has_other
 
