@@ -14,7 +14,8 @@ IMPORT_ORDER = [
     *('feeding', 'summaries', 'metrics', 'curves', 'report', 'state', 'ways', 'steps'),
     *('training', 'export', 'digits', 'runs', 'settings', 'joining', 'measures'),
     'features',
-    *('classifier', 'reference', 'evaluation', 'encoding', 'page', 'startup', 'usage'),
+    *('classifier', 'reference', 'evaluation', 'encoding', 'painter', 'page'),
+    *('startup', 'usage'),
     *('transfers', 'ops', 'utils', 'model', 'download', 'main'),
 ]
 MAX_LINES = {'main.py': 500, 'ops.py': 220, 'utils.py': 300}
