@@ -57,8 +57,8 @@ def _fast(xs, gamma, beta, epsilon, workers):
     def norm(gamma, beta, *xs):
         # The statistics of the slices make up those of the whole: a mean of squares
         # less the square of the mean would lose digits. Below, each is [passes, c].
-        moments = [tf.stack(_moments(x, points, is_fused)) for x in xs]
-        gathered = workers.gather(tf.stack([moments]))  # [workers, passes, 2, c]
+        of_slice = [tf.stack(_moments(x, points, is_fused)) for x in xs]
+        gathered = workers.gather(tf.stack([of_slice]))  # [workers, passes, 2, c]
         means, variances = tf.unstack(gathered, axis=2)
         mean = tf.reduce_mean(means, 0)
         apart = tf.squared_difference(means, mean)

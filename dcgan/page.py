@@ -17,7 +17,7 @@ import socketserver
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dcgan.errors import Interrupted, UserError
@@ -128,28 +128,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send_error(self, code, message=None, explain=None):
         """Refuse what is no request that this server knows."""
-        self.requestline = getattr(self, 'requestline', '')
-        self.close_connection = True
         self._send(int(code), *_error(message or 'this is no HTTP request'))
 
     def do_GET(self):
-        self._answer({'/': self._page, '/model': self._model, **self._files()})
+        self.deadline.cancel()
+        if 'Content-Length' in self.headers:  # a body, which is not read
+            self.close_connection = True
+        files = {f'/{name}': partial(self._file, name) for name in FILES}
+        answers = {'/model': self._model, '/directions': self._directions}
+        self._answer({'/': self._page, **answers, **files})
 
     def do_POST(self):
         self._answer({'/samples': self._samples})
-
-    def _files(self):
-        answers: dict[str, Callable] = {'/directions': self._directions}
-        for name in FILES:
-            answers[f'/{name}'] = lambda query, name=name: self._file(name)
-        return answers
 
     def _answer(self, answers):
         """Send what one of `answers`, {path: function of the query}, returns."""
         try:
             address = urllib.parse.urlsplit(self.path)
             query = urllib.parse.parse_qs(address.query, max_num_fields=8)
-            self._check(query)
+            self._check(address.path, query)
             if address.path not in answers:
                 raise Refused(404, 'not found; see docs/page.md')
             status, (kind, content) = 200, answers[address.path](query)
@@ -164,24 +161,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, kind, content = 500, *_error(error)
         self._send(status, kind, content)
 
-    def _check(self, query):
+    def _check(self, path, query):
         """Raise Refused where the request is not from the page, or has no token."""
         server, hosts = self.server, self.headers.get_all('Host', [])
         if len(hosts) != 1 or not server.is_own_name(hosts[0]):
             raise Refused(403, f'open the page by its address, {server.host}')
-        origin = self.headers.get('Origin')
-        if origin is not None and origin != f'http://{hosts[0]}':
-            raise Refused(403, 'another site cannot use this page')
-        is_link = urllib.parse.urlsplit(self.path).path == '/'
-        if self.headers.get('Sec-Fetch-Site') == 'cross-site' and not is_link:
+        own = f'http://{hosts[0]}'
+        is_foreign = self.headers.get('Sec-Fetch-Site') == 'cross-site'
+        is_link = path == '/'  # which may stand on another site
+        if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
             raise Refused(403, 'another site cannot use this page')
         lengths = self.headers.get_all('Content-Length', [])
         if self.headers.get('Transfer-Encoding') or len(set(lengths)) > 1:
             raise Refused(411, 'send a body with one Content-Length')
-        if self.command == 'GET':
-            self.deadline.cancel()
-            if lengths:  # a body, which is not read
-                self.close_connection = True
         given = self.headers.get('X-Token') or query.get('token', [''])[0]
         is_right = hmac.compare_digest(given.encode(), server.token.encode())
         if server.token and not is_right:
@@ -211,36 +203,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _page(self, query):
-        return 'text/html; charset=utf-8', Path(__file__).with_suffix(
-            '.html'
-        ).read_bytes()
+        page = Path(__file__).with_suffix('.html')
+        return 'text/html; charset=utf-8', page.read_bytes()
 
     def _model(self, query):
-        return FORMATS['json'], json.dumps(self.server.painter.about()).encode()
+        return _json(self.server.painter.about())
 
     def _directions(self, query):
-        step = query.get('step', [''])[0]
-        if step and not (step.isdecimal() and len(step) < 19):
+        text = query.get('step', [''])[0]
+        step = _whole(text)
+        if text and step is None:
             raise Refused(400, 'step has to be a whole number')
-        directions = self.server.painter.directions(int(step) if step else None)
-        return FORMATS['json'], json.dumps(directions).encode()
+        return _json(self.server.painter.directions(step))
 
-    def _file(self, name):
+    def _file(self, name, query):
         try:
             return FILES[name], Path(self.server.painter.path_of(name)).read_bytes()
         except FileNotFoundError as error:
             raise Refused(404, f'this run has no {name}') from error
 
     def _samples(self, query):
-        length = self.headers.get('Content-Length', '')
-        if not (length.isdecimal() and len(length) < 19):
+        length = _whole(self.headers.get('Content-Length', ''))
+        if length is None:
             raise Refused(411, 'the header Content-Length is missing, or no number')
-        if int(length) > MAX_BYTES:
+        if length > MAX_BYTES:
             raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
         if self.headers.get_content_type() != 'application/json':
             raise Refused(415, 'send Content-Type: application/json')
         painter = self.server.painter
-        body = self.rfile.read(int(length))
+        body = self.rfile.read(length)
         self.deadline.cancel()
         request = parse(body, painter.dcgan.z_dim, painter.dcgan.y_dim)
         return FORMATS[request.format], painter.draw(request)
@@ -251,7 +242,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def _error(error):
     line = ' '.join(str(error).split())[:300] or type(error).__name__
-    return FORMATS['json'], json.dumps({'error': line}).encode()
+    return _json({'error': line})
+
+
+def _json(content):
+    return FORMATS['json'], json.dumps(content).encode()
+
+
+def _whole(text):
+    """The number that a text of at most 18 digits is; None for another text."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def run_arguments(config, flags) -> list[str]:
@@ -295,7 +295,6 @@ def serve(dcgan, config, flags) -> None:
     with open_server(painter, config.page_host, config.page_port) as server:
         start = time.perf_counter()
         painter.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles what draws
-        painter.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))
         if not server.is_local:
             print(
                 f' [!] {config.page_host}: other machines can open the page, if they '

@@ -19,7 +19,7 @@ from dcgan.export import sampled_weights
 from dcgan.files import file_signature
 from dcgan.images import grid_image, write_gif
 from dcgan.runs import class_names_in
-from dcgan.samples import arrays_in, draw_batches, gen_random, grid_size
+from dcgan.samples import arrays_in, draw_batches, gen_random, grid_size, in_turn
 
 MAX_SAMPLES = 256  # of a request
 MAX_Z = 1e4  # of a number of z
@@ -89,7 +89,7 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
         _refuse('labels: this model has no classes')
     if labels and not all(0 <= label < classes for label in labels):
         _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
-    labels = labels or (range(classes) if classes else [-1])
+    drawn = np.array(labels or range(classes)) if classes else None
     name, client = fields.get('format', 'json'), fields.get('client', '')
     if not isinstance(name, str) or name not in FORMATS:
         _refuse(f'format has to be one of {", ".join(FORMATS)}')
@@ -99,7 +99,7 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
         z,
         whole('seed', 0, 0, 2**32 - 1),
         count,
-        np.resize(list(labels), count),
+        in_turn(drawn, range(count)),
         whole('step', None, 0, 2**62),
         whole('columns', None, 1, MAX_SAMPLES),
         name,

@@ -181,7 +181,7 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     ):
         with add_array('images', (count, *sheet.shape[1:]), np.uint8) as write:
             for chunk in chunks:
-                z, labels = draw_z(chunk), _in_turn(classes, chunk)
+                z, labels = draw_z(chunk), in_turn(classes, chunk)
                 (images,) = draw_batches(sess, dcgan, z, labels, as_bytes=True)
                 write(images)
                 seen = images[: max(0, on_sheet - chunk.start)]
@@ -191,7 +191,7 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                 bar.update(len(images))
         with add_array('labels', (count,), np.int64) as write:
             for chunk in chunks:
-                write(_in_turn(classes, chunk))
+                write(in_turn(classes, chunk))
         if config.npz:  # draw the same z again
             np.random.set_state(random_state)
             with add_array('z', (count, dcgan.z_dim), np.float32) as write:
@@ -221,7 +221,7 @@ def _choose_samples(config, dcgan):
     return config.generate_test_images, draw_z, classes
 
 
-def _in_turn(classes, chunk):
+def in_turn(classes: np.ndarray | None, chunk: range) -> np.ndarray:
     """Labels of the samples with the indices `chunk`; -1 without classes."""
     if classes is None:
         return np.full(len(chunk), -1)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,13 @@ def run_in_process(*args, cwd):
     return subprocess.CompletedProcess(
         args, status, stdout.getvalue(), stderr.getvalue()
     )
+
+
+def printed_paths(workspace, result):
+    """Return the paths that a successful run of main.py printed."""
+    assert result.returncode == 0 and result.stderr == '', result.stderr
+    paths = re.findall(r'^ \[\*\] (\./out/[^:,\n]+)', result.stdout, re.MULTILINE)
+    return [str(workspace / path) for path in paths]
 
 
 def read_checkpoint(checkpoint_dir):

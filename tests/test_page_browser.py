@@ -2,14 +2,12 @@
 
 import io
 import json
-import re
 import shutil
 
 import numpy as np
 import pytest
-from conftest import run_in_process, write_idx_set
 from PIL import Image, ImageSequence
-from test_page import TRAIN, served
+from test_page import run_main, served, train_run
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 sync_api = pytest.importorskip('playwright.sync_api', reason='Playwright is missing')
@@ -19,12 +17,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no Chromium on this machin
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
     """A folder with a run of 4 classes, the iterations 1 to 3, curves and a GIF."""
-    workspace = tmp_path_factory.mktemp('workspace')
-    write_idx_set(workspace / 'data' / 'set', count=24, size=16)
-    args = ['--dataset', 'set', '--out_name', 'run', '--max_to_keep', 0]
-    for more in ([*TRAIN, '--sample_freq', 1], ['--gif']):
-        result = run_in_process(*more, *args, cwd=workspace)
-        assert result.returncode == 0, result.stderr
+    workspace = train_run(tmp_path_factory.mktemp('workspace'))
+    run_main(workspace, '--dataset', 'set', '--gif')
     return workspace
 
 
@@ -89,10 +83,8 @@ def download(page, panel, text):
 
 def drawn_by(workspace, arguments):
     """The image grid that a command of the page draws, as bytes."""
-    result = run_in_process(*arguments, cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    (path,) = re.findall(r'^ \[\*\] (\./out/\S+\.png)', result.stdout, re.MULTILINE)
-    return (workspace / path).read_bytes()
+    (grid,) = run_main(workspace, *arguments)
+    return grid
 
 
 def command_of(page, panel):

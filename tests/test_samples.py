@@ -11,6 +11,7 @@ from conftest import (
     ROOT,
     SMALL,
     clean_environment,
+    printed_paths,
     run_code,
     run_in_process,
     write_idx_set,
@@ -42,13 +43,6 @@ def run_main(workspace, dataset, *args):
     return printed_paths(
         workspace, run_in_process('--dataset', dataset, *args, cwd=workspace)
     )
-
-
-def printed_paths(workspace, result):
-    """Return the paths that a successful run of main.py printed."""
-    assert result.returncode == 0 and result.stderr == '', result.stderr
-    paths = re.findall(r'^ \[\*\] (\./out/[^:,\n]+)', result.stdout, re.MULTILINE)
-    return [str(workspace / path) for path in paths]
 
 
 def test_generate_test_images_samples_are_drawn_whatever_the_batch_size(workspace):
