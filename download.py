@@ -23,27 +23,27 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 
-from dcgan import transfers
-from dcgan.datasets import INCEPTION, open_dataset
-from dcgan.decoding import usable_cores
-from dcgan.digits import make_digits
-from dcgan.errors import UserError, printable
-from dcgan.files import (
-    atomic_path,
-    expand_path,
-    progress_bar,
-    require_writable,
-    write_json,
-)
-from dcgan.idx import idx_summary
-from dcgan.images import ignore_pillow_warnings, open_image
-from dcgan.listing import class_folders, has_images, require_folder
-from dcgan.transfers import (
+from dcgan.data.decoding import usable_cores
+from dcgan.data.digits import make_digits
+from dcgan.data.find_images import class_folders, has_images, require_folder
+from dcgan.data.idx import idx_summary
+from dcgan.data.image_folder import INCEPTION, open_dataset
+from dcgan.data.images import ignore_pillow_warnings, open_image
+from dcgan.data.resumable_download import (
+    DRIVE,
     find_or_download,
     is_complete_zip,
     md5_of_file,
     md5_of_stream,
     unpack,
+)
+from dcgan.util.errors import UserError, printable
+from dcgan.util.files import (
+    atomic_path,
+    expand_path,
+    progress_bar,
+    require_writable,
+    write_json,
 )
 
 MNIST_MIRRORS = (
@@ -337,7 +337,7 @@ def fetch_celeba(
 
     def find_or_download_file(name, folders):
         drive_id, md5 = files[name]
-        drive_url = f'{transfers.DRIVE}{drive_id}'
+        drive_url = f'{DRIVE}{drive_id}'
         return find_or_download(
             name,
             folders,

@@ -19,50 +19,53 @@ import sys
 import threading
 import traceback
 
-from dcgan import startup
+from dcgan.util import quiet_import
 
 HANDLERS = {}  # of signals, from before
 if (
     __name__ == '__main__'
 ):  # importing TensorFlow takes seconds: until then, end at once
     for number in (signal.SIGINT, signal.SIGTERM):
-        HANDLERS[number] = signal.signal(number, startup.exit_at_once)
+        HANDLERS[number] = signal.signal(number, quiet_import.exit_at_once)
 
-startup.import_tensorflow()
+quiet_import.import_tensorflow()
 
 # ruff: noqa: E402
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import (
-    curves,
-    devices,
-    encoding,
-    evaluation,
-    joining,
-    page,
-    runs,
-    samples,
-    settings,
-    signals,
-    usage,
+from dcgan.compute.devices import PRECISIONS, print_device, repeat_results
+from dcgan.compute.workers import Workers
+from dcgan.data.decoding import usable_cores
+from dcgan.data.image_folder import UnusableImages
+from dcgan.data.images import ignore_pillow_warnings
+from dcgan.data.labels import PARTITIONS
+from dcgan.evaluation.encode import encode
+from dcgan.evaluation.evaluate import evaluate
+from dcgan.page.server import serve
+from dcgan.record.curves import draw_runs
+from dcgan.runs import command_line, settings
+from dcgan.runs.launch_workers import joined
+from dcgan.runs.run import RunLocks, lock_run, start_run
+from dcgan.sampling import samples
+from dcgan.sampling.export import write_exports
+from dcgan.sampling.samples import (
+    SHEET_IMAGES,
+    VISUALIZE_OPTIONS,
+    make_progress_gif,
+    save_samples,
 )
-from dcgan.datasets import UnusableImages
-from dcgan.decoding import usable_cores
-from dcgan.distributed import Workers
-from dcgan.errors import Interrupted, UserError
-from dcgan.export import write_exports
-from dcgan.files import error_line
-from dcgan.images import ignore_pillow_warnings
-from dcgan.labels import PARTITIONS
-from dcgan.ways import SCHEDULES
+from dcgan.training.options import SCHEDULES
+from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.files import error_line
+from dcgan.util.signals import interrupt, stop_signals
 from model import DCGAN
 from utils import show_all_variables, visualize
 
 tf.disable_eager_execution()
 flags = tf.app.flags
 FLAGS = flags.FLAGS
-usage.forget_flags(FLAGS)  # of an earlier run in this interpreter, as by %run
+command_line.forget_flags(FLAGS)  # of an earlier run in this interpreter, as by %run
 
 flags.DEFINE_boolean('train', False, 'Train a model; without it, use a trained one')
 flags.DEFINE_integer('epoch', 25, 'Epochs of the whole training', lower_bound=1)
@@ -88,7 +91,7 @@ for name, (default, text) in WIDTHS.items():
 flags.DEFINE_enum(
     'precision',
     'float32',
-    devices.PRECISIONS,
+    PRECISIONS,
     'Type in which layers and gradients are computed during training; tf32 (on a GPU) '
     'and bfloat16 are faster on devices that have units for them',
 )
@@ -281,7 +284,7 @@ flags.DEFINE_boolean('visualize', False, 'Draw what --visualize_option says')
 flags.DEFINE_enum(
     'visualize_option',
     '1',
-    [*map(str, range(len(samples.VISUALIZE_OPTIONS))), *samples.VISUALIZE_OPTIONS],
+    [*map(str, range(len(VISUALIZE_OPTIONS))), *VISUALIZE_OPTIONS],
     'Latent-space visualization, see docs/samples.md, by number or name',
 )
 flags.DEFINE_string(
@@ -335,7 +338,7 @@ flags.DEFINE_integer(
     'generate_test_images', 100, 'Samples to draw, as one grid', lower_bound=1
 )
 flags.DEFINE_integer(
-    'sheet_images', samples.SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
+    'sheet_images', SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
 )
 flags.DEFINE_integer(
     'sheet_columns', None, 'Columns of that grid; default: a square', lower_bound=1
@@ -348,7 +351,7 @@ flags.DEFINE_string(
 flags.DEFINE_boolean('separate_images', False, 'Also write a file for each sample')
 flags.DEFINE_boolean('npz', False, 'Also write samples, labels and z as arrays')
 
-OWN_FLAGS = usage.own_flags(FLAGS, sys.modules[__name__])
+OWN_FLAGS = command_line.own_flags(FLAGS, sys.modules[__name__])
 PATHS = ['data_dir', 'out_dir', 'out_name', 'checkpoint_dir', 'sample_dir', 'z_file']
 PATHS += ['features', 'encode']
 # arguments of DCGAN that are flags of the same name
@@ -359,9 +362,9 @@ ARGUMENTS += ['background', 'attributes', 'labels', 'cache', 'num_workers']
 
 
 def main(argv):
-    config = usage.read_flags(argv, FLAGS, OWN_FLAGS, PATHS)
+    config = command_line.read_flags(argv, FLAGS, OWN_FLAGS, PATHS)
     if config.curves:
-        curves.draw_runs(config.curves, config.out_dir)
+        draw_runs(config.curves, config.out_dir)
         return
     try:
         with tf.Graph().as_default():  # main() may run again in one interpreter
@@ -373,7 +376,7 @@ def main(argv):
 def use(config):
     """Train, or use a trained model, as config says."""
     if config.train:
-        with joining.joined(config, FLAGS, __file__) as (workers, *dims):
+        with joined(config, FLAGS, __file__) as (workers, *dims):
             use_model(config, *dims, None, workers)
     else:
         use_model(config, *settings.find_run(config, FLAGS), Workers())
@@ -381,16 +384,16 @@ def use(config):
 
 def use_model(config, y_dim, c_dim, path, workers):
     """Build the model, train it or load it from `path`, and write what is asked."""
-    devices.repeat_results(config.seed)
+    repeat_results(config.seed)
     if config.seed is not None:
         random.seed(config.seed)
         np.random.seed(config.seed)
     with (
-        contextlib.closing(runs.RunLocks()) as locks,
+        contextlib.closing(RunLocks()) as locks,
         tf.Session(workers.target, config=workers.session_config()) as sess,
     ):
         if config.train and workers.is_chief:
-            runs.lock_run(config, locks)
+            lock_run(config, locks)
         dcgan = build_model(sess, config, y_dim, c_dim, workers)
         if config.train:
             if workers.count > 1:
@@ -399,7 +402,7 @@ def use_model(config, y_dim, c_dim, path, workers):
             if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
                 checkpoint = None  # the run gets a folder of its own
         if config.train and workers.is_chief:
-            runs.start_run(config, FLAGS, dcgan, locks)
+            start_run(config, FLAGS, dcgan, locks)
         if config.seed is not None:  # IDX files have seeded NumPy with 547
             np.random.seed(config.seed)
         pprint.pprint(vars(config))
@@ -409,7 +412,7 @@ def use_model(config, y_dim, c_dim, path, workers):
                 'none (--seed N repeats a run)' if config.seed is None else config.seed
             )
             print(f' [*] Seed: {seed}')
-            devices.print_device(config.precision)
+            print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             step = dcgan.train(config, checkpoint)
             locks.close()
@@ -445,15 +448,15 @@ def write_outputs(sess, dcgan, config, step):
     if settings.visualizes(config, FLAGS):
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
     if config.evaluate:
-        evaluation.evaluate(sess, dcgan, config, step)
+        evaluate(sess, dcgan, config, step)
     if config.encode:
-        encoding.encode(sess, dcgan, config.encode, config.train_size)
+        encode(sess, dcgan, config.encode, config.train_size)
     if config.gif:
-        samples.make_progress_gif(config.sample_dir)
+        make_progress_gif(config.sample_dir)
     if settings.samples_wanted(config, FLAGS):
-        samples.save_samples(sess, dcgan, config, config.sample_dir)
+        save_samples(sess, dcgan, config, config.sample_dir)
     if config.page:
-        page.serve(dcgan, config, FLAGS)
+        serve(dcgan, config, FLAGS)
 
 
 def run(argv=None):
@@ -464,16 +467,16 @@ def run(argv=None):
     """
     arguments = sys.argv if argv is None else argv
     if {'-h', '-help', '--help', '--helpshort'} & set(arguments[1:]):
-        print(usage.help_text(__doc__, FLAGS, OWN_FLAGS))
+        print(command_line.help_text(__doc__, FLAGS, OWN_FLAGS))
         sys.exit()
-    handlers = {n: signal.getsignal(n) for n in signals.stop_signals()}
+    handlers = {n: signal.getsignal(n) for n in stop_signals()}
     for number in handlers:
-        signal.signal(number, signals.interrupt)
-    threading.excepthook = startup.report_thread_error
-    startup.escape_output()
+        signal.signal(number, interrupt)
+    threading.excepthook = quiet_import.report_thread_error
+    quiet_import.escape_output()
     ignore_pillow_warnings()
     try:
-        tf.app.run(main, usage.todays_arguments(arguments, FLAGS))
+        tf.app.run(main, command_line.todays_arguments(arguments, FLAGS))
     except (UserError, OSError, flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()

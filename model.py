@@ -7,19 +7,38 @@ from functools import partial
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan import devices, export, steps
-from dcgan.averages import Averages
-from dcgan.checkpoints import CheckpointFolder, meta_graph, restore_newest, step_of
-from dcgan.datasets import check_fit, open_dataset
-from dcgan.distributed import Workers
-from dcgan.errors import Interrupted, UserError
-from dcgan.feeding import BatchQueue
-from dcgan.kernels import plain_ops, shared_casts
-from dcgan.samples import one_hot
-from dcgan.signals import deferred_signals
-from dcgan.state import TrainingState
-from dcgan.training import Training, check_training
-from dcgan.ways import Ways
+from dcgan.compute.devices import (
+    can_compile,
+    has_gpu,
+    use_precision,
+    xla_function,
+)
+from dcgan.compute.kernels import plain_ops, shared_casts
+from dcgan.compute.workers import Workers
+from dcgan.data.image_folder import check_fit, open_dataset
+from dcgan.sampling import export
+from dcgan.sampling.export import freeze
+from dcgan.sampling.samples import one_hot
+from dcgan.training import iteration
+from dcgan.training.checkpoints import (
+    CheckpointFolder,
+    meta_graph,
+    restore_newest,
+    step_of,
+)
+from dcgan.training.ema import Averages
+from dcgan.training.iteration import (
+    build_sample_losses,
+    gradient_penalty,
+    of_joint_batch,
+    passes_in_one,
+)
+from dcgan.training.loop import Training, check_training
+from dcgan.training.options import Ways
+from dcgan.training.prefetch import BatchQueue
+from dcgan.training.state import TrainingState
+from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.signals import deferred_signals
 from ops import (
     batch_norm,
     conv2d,
@@ -94,13 +113,13 @@ class DCGAN:
         their own c_dim. input_fname_pattern None allows other image types than *.jpg.
         gf_dim and df_dim are the filters of the outer convolutions, gfc_dim and dfc_dim
         the units of the dense layers. data_dir None opens no data set: such a model
-        samples, but does not train. precision, see devices.PRECISIONS, applies to the
+        samples, but does not train. precision, see PRECISIONS, applies to the
         layers of G, D and D_ and to their gradients; weights, moving averages, losses,
         optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
         None: where TensorFlow sees a GPU. ema: with a rate, such as 0.999, the sampler
         draws by moving averages of G's weights, see Averages. workers: the processes
-        that train together, on batch_size images in all, see distributed.Workers.
-        **dataset_options are further arguments of datasets.ImageSet, such as by_class.
+        that train together, on batch_size images in all, see Workers.
+        **dataset_options are further arguments of ImageSet, such as by_class.
 
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
@@ -117,8 +136,8 @@ class DCGAN:
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir = out_dir
         self.ema, self.averages = ema, None
-        self.dtype = devices.use_precision(precision)
-        self.xla = devices.has_gpu() if xla is None else xla
+        self.dtype = use_precision(precision)
+        self.xla = has_gpu() if xla is None else xla
         self.xla = self.xla and self.workers.count == 1  # it cannot compile messages
         self.minimize = partial(self.workers.minimize, dtype=self.dtype)
         if y_dim and (output_height % 4 or output_width % 4):
@@ -314,7 +333,7 @@ class DCGAN:
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
         # both losses in one run, which updates G once
-        sample = self.losses(steps.Inputs(self.inputs, self.y, self.z), self.G)
+        sample = self.losses(iteration.Inputs(self.inputs, self.y, self.z), self.G)
         self.sample_losses = sample.d, sample.g
         # the sampler's full range as 0 to 255; one byte for each four to be fetched
         unit = self.sampler if self.y_dim else (self.sampler + 1.0) / 2.0
@@ -379,7 +398,7 @@ class DCGAN:
         if self._training is None:
             iteration = self.build_iteration(config)
             if self.workers.count > 1:
-                self.sample_losses = steps.build_sample_losses(self)
+                self.sample_losses = build_sample_losses(self)
             self._training = TrainingState(self.data), settings, iteration
         state, built, iteration = self._training
         if built != settings:
@@ -396,7 +415,7 @@ class DCGAN:
         pass is made, with the momentum that leaves the moving averages where its passes
         leave them. Reads learning_rate (the default of a placeholder of that name),
         beta1 and G_img_sum of `config`. Returns an Iteration of tensors, which takes
-        its batch from self.batches, a feeding.BatchQueue. With self.xla, it is one
+        its batch from self.batches, a BatchQueue. With self.xla, it is one
         program that XLA compiles.
         """
         ways = Ways.of(config)
@@ -410,15 +429,15 @@ class DCGAN:
         has_seed = ways.d_dropout > 0
         self.batches = BatchQueue(shape, bool(self.y_dim), self.z_dim, has_seed)
         iterate, layers = partial(self._iterate, config), contextlib.nullcontext()
-        self.xla = self.xla and devices.can_compile()
+        self.xla = self.xla and can_compile()
         if self.xla:
-            iterate, layers = devices.xla_function(iterate), plain_ops()
+            iterate, layers = xla_function(iterate), plain_ops()
         with layers, self.workers.joint(differentiable=ways.r1 > 0):
             iteration = iterate(*self.batches.next, self.learning_rates)
-            return steps.of_joint_batch(iteration, self.stop, self.workers)
+            return of_joint_batch(iteration, self.stop, self.workers)
 
     def _iterate(self, config, images, labels, z, seed, learning_rates):
-        """The Iteration on a feeding.Batch of tensors."""
+        """The Iteration on a Batch of tensors."""
         self.rates = tf.unstack(learning_rates)
         # a function, because pretraining uses D's optimizer with another tensor
         self.d_adam, g_adam = (
@@ -467,7 +486,7 @@ class DCGAN:
             moved = [self.averages.move()] if self.averages else []
         with tf.control_dependencies([losses.d_fake, *moved]):
             sums = tf.stack([tf.reduce_sum(v) for v in self.variables])
-        return steps.Iteration(
+        return iteration.Iteration(
             tf.stack([losses.d_fake, losses.d_real, losses.g]),
             tf.stack(step_losses),
             tf.stack(probabilities),
@@ -477,13 +496,13 @@ class DCGAN:
         )
 
     def to_inputs(self, images, labels, z):
-        """Inputs of a feeding.Batch of tensors: the float32 values that `feed` gives.
+        """Inputs of a Batch of tensors: the float32 values that `feed` gives.
 
         By a table, because XLA would round a division by 127.5 in another way.
         """
         images = tf.gather(self._byte_values, tf.cast(images, tf.int32))
         y = tf.one_hot(labels, self.y_dim) if self.y_dim else None
-        return steps.Inputs(images, y, z)
+        return iteration.Inputs(images, y, z)
 
     def losses(
         self,
@@ -497,15 +516,15 @@ class DCGAN:
         """Losses on Inputs, then on images G. The order is that of D's averages."""
         images, y = inputs.images, inputs.y
         if self.workers.count > 1 and not dropout and not r1:
-            D, logits, D_, logits_ = steps.passes_in_one(self, inputs, G, momenta)
+            D, logits, D_, logits_ = passes_in_one(self, inputs, G, momenta)
         else:
             D, logits = self.discriminator(images, y, True, momenta[0], dropout)
             with tf.control_dependencies([logits]):
                 D_, logits_ = self.discriminator(G, y, True, momenta[1], dropout)
         d_fake, g = cross_entropy(logits_, 0), cross_entropy(logits_, 1)
         d_real = cross_entropy(logits, real_label)
-        penalty = steps.gradient_penalty(logits, images, r1) if r1 else None
-        return steps.Losses(D, d_real, D_, d_fake, g, penalty)
+        penalty = gradient_penalty(logits, images, r1) if r1 else None
+        return iteration.Losses(D, d_real, D_, d_fake, g, penalty)
 
     def feed(self, images, labels, z):
         """The feed of all public tensors, from uint8 images, labels [B] or None, and z.
@@ -523,7 +542,7 @@ class DCGAN:
         """Write `{filename}.b{batch_size}-{step}` under checkpoint_dir.
 
         ckpt: as a checkpoint of the model's variables, which the original can read; the
-        newest max_to_keep of them stay. frozen: as `..._frz.pb`, see export.freeze.
+        newest max_to_keep of them stay. frozen: as `..._frz.pb`, see freeze.
         Raises UserError where it cannot be written.
         """
         name = f'{filename}.b{self.batch_size}'
@@ -534,7 +553,7 @@ class DCGAN:
             )
         if frozen:
             name = f'{name}-{step:06d}_frz.pb'
-            export.freeze(self, os.path.join(os.path.normpath(checkpoint_dir), name))
+            freeze(self, os.path.join(os.path.normpath(checkpoint_dir), name))
 
     def save_sampler(self, folder):
         """Write the sampler as a SavedModel, see export.save_sampler."""

@@ -8,7 +8,9 @@ the standard deviation of the paper, 0.02 (https://arxiv.org/abs/1511.06434, sec
 
 import tensorflow.compat.v1 as tf
 
-from dcgan import kernels, normalization
+from dcgan.compute import kernels
+from dcgan.compute.batch_norm import normalize
+from dcgan.compute.kernels import append_labels, conv2d_transpose, dense
 
 # other names that models written for the original import from here
 concat = tf.concat
@@ -66,7 +68,7 @@ def deconv2d(
         biases = tf.get_variable(
             'biases', [output_shape[-1]], initializer=tf.zeros_initializer()
         )
-        images = kernels.conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
+        images = conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
         return (images, w, biases) if with_w else images
 
 
@@ -86,7 +88,7 @@ def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=
         bias = tf.get_variable(
             'bias', [output_size], initializer=tf.constant_initializer(bias_start)
         )
-        output = kernels.dense(input_, matrix, bias)
+        output = dense(input_, matrix, bias)
         return (output, matrix, bias) if with_w else output
 
 
@@ -100,7 +102,7 @@ def conv_cond_concat(x, y):
 
     A y of [1, 1, 1, d] is appended to all images.
     """
-    return kernels.append_labels(x, y)
+    return append_labels(x, y)
 
 
 class batch_norm:
@@ -152,7 +154,7 @@ class batch_norm:
         momenta, updates = self.momentum, []
         if not isinstance(momenta, list):
             momenta = [momenta]
-        images, means, variances = normalization.normalize(
+        images, means, variances = normalize(
             images, gamma, beta, self.epsilon, len(momenta)
         )
         for momentum, mean, variance in zip(momenta, means, variances):

@@ -1,7 +1,7 @@
 """The original's helpers, with its names and order of arguments, and a few more.
 
 Images as arrays are [h, w, 3] or, in grayscale, [h, w]. Data sets read their images by
-dcgan.images.load_image, which gives the same pixels and is faster.
+dcgan.data.images.load_image, which gives the same pixels and is faster.
 """
 
 import math
@@ -10,10 +10,8 @@ import pprint
 import numpy as np
 from PIL import Image
 
-from dcgan.datasets import open_dataset
-from dcgan.errors import Interrupted, UserError
-from dcgan.files import expand_path, timestamp
-from dcgan.images import (
+from dcgan.data.image_folder import open_dataset
+from dcgan.data.images import (
     bytescale,
     center_slice,
     image_manifold_size,
@@ -25,7 +23,7 @@ from dcgan.images import (
     resize,
     save_images,
 )
-from dcgan.samples import (
+from dcgan.sampling.samples import (
     VISUALIZE_OPTIONS,
     draw,
     gen_random,
@@ -33,6 +31,8 @@ from dcgan.samples import (
     save_samples,
     visualize,
 )
+from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.files import expand_path, timestamp
 
 __all__ = [
     'VISUALIZE_OPTIONS',

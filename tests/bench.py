@@ -60,7 +60,7 @@ from unittest import mock
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dcgan.startup import import_tensorflow
+from dcgan.util.quiet_import import import_tensorflow
 
 import_tensorflow()  # comes first, because it silences the log of TensorFlow
 
@@ -70,11 +70,17 @@ import tensorflow.compat.v1 as tf
 from bench_data import IMAGES, make_jpegs
 
 import model
-from dcgan import devices, kernels
-from dcgan.devices import session_config
-from dcgan.feeding import Batch
-from dcgan.idx import write_idx
-from dcgan.samples import draw_batches
+from dcgan.compute import devices
+from dcgan.compute.devices import (
+    gpu_details,
+    has_bfloat16,
+    has_tensor_units,
+    session_config,
+)
+from dcgan.compute.kernels import plain_ops
+from dcgan.data.idx import write_idx
+from dcgan.sampling.samples import draw_batches
+from dcgan.training.prefetch import Batch
 
 MATRIX_SIZE = 4096  # height and width of the large matrices
 SAMPLES = 1024  # drawn in each turn
@@ -175,7 +181,7 @@ def measure_group(size, batch, args, folder):
 
 def device_name():
     cores = f'{devices.usable_cores()} CPU cores'
-    gpu = devices.gpu_details().get('device_name')
+    gpu = gpu_details().get('device_name')
     return f'{gpu}, {cores}' if gpu else cores
 
 
@@ -183,8 +189,8 @@ def kinds(with_xla):
     """The kinds of iteration that this device is to be measured with."""
     has_gpu = devices.has_gpu()
     precisions = ['float32']
-    precisions += ['tf32'] if devices.has_tensor_units() else []
-    precisions += ['bfloat16'] if devices.has_bfloat16() else []
+    precisions += ['tf32'] if has_tensor_units() else []
+    precisions += ['bfloat16'] if has_bfloat16() else []
     xla = [False, True] if has_gpu or with_xla else [False]
     return [Kind(p, x) for p in precisions for x in xla]
 
@@ -303,7 +309,7 @@ def build_original(arguments, kind, sessions):
     config.gpu_options.allow_growth = True
     with tf.Graph().as_default():
         sess = open_session(config, sessions)
-        with kernels.plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
+        with plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
             dcgan = model.DCGAN(sess, data_dir=None, **arguments)
         d_step, g_step = (
             tf.train.AdamOptimizer(CONFIG.learning_rate, beta1=CONFIG.beta1).minimize(

@@ -37,7 +37,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dcgan.startup import import_tensorflow
+from dcgan.util.quiet_import import import_tensorflow
 
 import_tensorflow()  # comes first, because it silences the log of TensorFlow
 
@@ -46,7 +46,7 @@ import tensorflow.compat.v1 as tf
 from bench import CONFIG, model_size, random_batch
 
 import model
-from dcgan.cluster import (
+from dcgan.compute.cluster import (
     Cluster,
     Task,
     local_tasks,
@@ -54,9 +54,9 @@ from dcgan.cluster import (
     silenced,
     tf_config,
 )
-from dcgan.distributed import Workers
-from dcgan.feeding import Batch
-from dcgan.kernels import plain_ops
+from dcgan.compute.kernels import plain_ops
+from dcgan.compute.workers import Workers
+from dcgan.training.prefetch import Batch
 
 ROUNDS = 2  # starts of each kind
 WARM_UP = 3  # iterations before those that count

@@ -26,8 +26,8 @@ from absl.testing.flagsaver import flagsaver
 from PIL import Image
 from tensorflow.python.framework.config import disable_op_determinism
 
-from dcgan.idx import write_idx
-from dcgan.signals import stop_signals
+from dcgan.data.idx import write_idx
+from dcgan.util.signals import stop_signals
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent

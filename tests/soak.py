@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
 
-from dcgan.metrics import read_rows
+from dcgan.record.metrics_csv import read_rows
 
 BATCHES_PER_EPOCH = 20
 BATCH_SIZE = 8  # as in SMALL

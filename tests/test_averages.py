@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, SMALL, read_checkpoint, run_in_process, same, write_images
 
-from dcgan.averages import Averages
+from dcgan.training.ema import Averages
 
 
 def test_averages_forget_the_first_weights_and_then_keep_the_rate(sess):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import write_idx_set, write_images
 
-from dcgan.datasets import Dataset, open_dataset
-from dcgan.errors import UserError
-from dcgan.idx import idx_summary, read_idx, write_idx
+from dcgan.data.idx import idx_summary, read_idx, write_idx
+from dcgan.data.image_folder import Dataset, open_dataset
+from dcgan.util.errors import UserError
 
 pytestmark = pytest.mark.smoke
 

@@ -95,7 +95,7 @@ def test_pictures_can_be_read_and_are_small():
 @pytest.mark.smoke
 def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
     texts = []
-    for path in [*ROOT.glob('*.py'), *(ROOT / 'dcgan').glob('*.py')]:
+    for path in [*ROOT.glob('*.py'), *(ROOT / 'dcgan').rglob('*.py')]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)

@@ -19,12 +19,12 @@ from conftest import ROOT, run, write_idx_set, write_images
 from PIL import Image
 
 import download
-from dcgan import digits, transfers
-from dcgan.datasets import open_dataset
-from dcgan.digits import draw_digits, glyph_distances, make_digits
-from dcgan.errors import UserError
-from dcgan.idx import idx_summary
-from dcgan.transfers import describe_problem
+from dcgan.data import digits
+from dcgan.data.digits import draw_digits, glyph_distances, make_digits
+from dcgan.data.idx import idx_summary
+from dcgan.data.image_folder import open_dataset
+from dcgan.data.resumable_download import describe_problem, find_or_download
+from dcgan.util.errors import UserError
 
 QUOTA = b'<!DOCTYPE html><html>Sorry, the download quota for this file is exceeded'
 
@@ -98,8 +98,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(transfers, 'PAUSE', 0.01)  # seconds, to keep the tests fast
-    monkeypatch.setattr(transfers, 'TIMEOUT', 0.5)
+    monkeypatch.setattr('dcgan.data.resumable_download.PAUSE', 0.01)
+    monkeypatch.setattr('dcgan.data.resumable_download.TIMEOUT', 0.5)
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
@@ -137,7 +137,7 @@ def download_file(server, tmp_path):
     server.files['file'] = content
 
     def download_in_mode(mode, expected=content):
-        path = transfers.find_or_download(
+        path = find_or_download(
             'file',
             [str(tmp_path)],
             [f'{server.url(mode)}/file'],
@@ -250,7 +250,7 @@ def test_html_page_is_recognized_and_explained(page, reason, tmp_path):
 )
 def test_invalid_url_is_reported(url, tmp_path, server):
     with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
-        transfers.find_or_download('file', [str(tmp_path)], [url], bool, 'try --mirror')
+        find_or_download('file', [str(tmp_path)], [url], bool, 'try --mirror')
 
 
 # MNIST
@@ -399,7 +399,7 @@ def test_celeba_refuses_folder_of_other_images(server, tmp_path):
 
 def test_gdown_downloads_celeba_from_drive(server, tmp_path, monkeypatch):
     files = serve_celeba(server)
-    monkeypatch.setattr(transfers, 'DRIVE', server.url('good/'))
+    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('good/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
@@ -407,7 +407,7 @@ def test_gdown_downloads_celeba_from_drive(server, tmp_path, monkeypatch):
 
 def test_lost_connection_to_drive_is_resumed(server, tmp_path, monkeypatch):
     files = serve_celeba(server, repeat=1000)  # gdown reads half a megabyte at a time
-    monkeypatch.setattr(transfers, 'DRIVE', server.url('cutonce/'))
+    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('cutonce/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
@@ -430,7 +430,7 @@ def test_symbolic_link_as_folder_is_followed(target_exists, server, tmp_path):
 
 
 def test_gdown_failure_is_reported_on_one_line(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfers, 'DRIVE', server.url('404/'))
+    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('404/'))
     message = '404.*; download it by hand: open http'
     with pytest.raises(UserError, match=message) as error:
         download.fetch_celeba(str(tmp_path))
@@ -603,11 +603,11 @@ def test_make_digits_accepts_files_of_a_faster_process(tmp_path, monkeypatch):
     original_draw_digits = digits.draw_digits
 
     def draw_after_other_process(*args):
-        monkeypatch.setattr(digits, 'draw_digits', original_draw_digits)
+        monkeypatch.setattr('dcgan.data.digits.draw_digits', original_draw_digits)
         make_digits(str(tmp_path), counts=(40, 10))
         return original_draw_digits(*args)
 
-    monkeypatch.setattr(digits, 'draw_digits', draw_after_other_process)
+    monkeypatch.setattr('dcgan.data.digits.draw_digits', draw_after_other_process)
     make_digits(str(tmp_path), counts=(40, 10))
     assert idx_summary(str(tmp_path / 'digits'))[:2] == (28, 28)
     assert [path.name for path in tmp_path.iterdir()] == ['digits']

@@ -16,14 +16,14 @@ from scipy import spatial
 from test_download import Server
 
 import download
-from dcgan import classifier, evaluation, measures
-from dcgan.classifier import Classifier
-from dcgan.datasets import open_dataset
-from dcgan.encoding import Encoder, cells, pooled
-from dcgan.errors import UserError
-from dcgan.evaluation import NeighbourTest, to_vectors
-from dcgan.features import GraphExtractor
-from dcgan.idx import write_idx
+from dcgan.data.idx import write_idx
+from dcgan.data.image_folder import open_dataset
+from dcgan.evaluation.classifier import Classifier
+from dcgan.evaluation.encode import Encoder, cells, pooled
+from dcgan.evaluation.evaluate import NeighbourTest, to_vectors
+from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
+from dcgan.evaluation.inception import GraphExtractor
+from dcgan.util.errors import UserError
 
 COUNT = 300  # images of the labelled set
 
@@ -96,7 +96,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_training_of_the_classifier(monkeypatch):
-    monkeypatch.setattr(classifier, 'STEPS', 60)
+    monkeypatch.setattr('dcgan.evaluation.classifier.STEPS', 60)
 
 
 def use(workspace, name, *args):
@@ -136,9 +136,7 @@ def test_a_labelled_set_needs_no_download(workspace, quarters):
     accuracy = (drawn * accuracies).sum() / 100
     assert rows['accuracy', by]['value'] == pytest.approx(accuracy)
     assert re.search(rf'class +samples +accuracy\n  0 +{counts[0]} ', output)
-    assert rows['entropy', by]['value'] == pytest.approx(
-        measures.entropy(np.array(counts))
-    )
+    assert rows['entropy', by]['value'] == pytest.approx(entropy(np.array(counts)))
     errors = {m for m, _ in rows if m.startswith('nearest')}
     of_real = 'nearest_neighbour_error_300_real'
     assert errors == {'nearest_neighbour_error_100_samples', of_real}
@@ -192,9 +190,9 @@ def test_samples_are_those_of_the_seed(workspace):
     npz = next(line for line in output.splitlines() if line.endswith('.npz'))
     means = np.load(workspace / npz.removeprefix(' [*] '))['images'].mean(axis=(1, 2))
     real = [np.asarray(Image.open(p)) for p in (workspace / 'data/cats').glob('*.png')]
-    distance = measures.frechet_distance(
-        *measures.gaussian(np.array([resized(image).mean((0, 1)) for image in real])),
-        *measures.gaussian(means),
+    distance = frechet_distance(
+        *gaussian(np.array([resized(image).mean((0, 1)) for image in real])),
+        *gaussian(means),
     )
     assert distances[0] == pytest.approx(distance, rel=1e-3)
 
@@ -303,7 +301,7 @@ def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
     def draw_copies(sess, dcgan, z, labels, as_bytes):
         yield dcgan.data.take(np.arange(len(z)))[0]
 
-    monkeypatch.setattr(evaluation, 'draw_batches', draw_copies)
+    monkeypatch.setattr('dcgan.evaluation.evaluate.draw_batches', draw_copies)
     _, rows = evaluate(workspace, 'unlabelled')
     assert rows['closer_in_pixels', None]['value'] == 1
     assert rows['closer_in_features', 'classifier']['value'] > 0.99
@@ -317,7 +315,7 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(
         if 'data' in folder:
             raise UserError(f'{folder}: cannot be written')
 
-    monkeypatch.setattr('dcgan.reference.require_writable', refuse)
+    monkeypatch.setattr('dcgan.evaluation.real_images.require_writable', refuse)
     evaluate(workspace, 'unlabelled')
     names = {p.name for p in (workspace / 'out/unlabelled/evaluation').iterdir()}
     kinds = {name.split('-')[0] for name in names}
@@ -423,7 +421,7 @@ def test_the_classifier_learns_classes(tmp_path):
 def test_the_error_of_a_nearest_neighbour_classifier_is_that_of_its_definition(
     monkeypatch,
 ):
-    monkeypatch.setattr(evaluation, 'FITTED_TO', (10, 25))
+    monkeypatch.setattr('dcgan.evaluation.evaluate.FITTED_TO', (10, 25))
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (60, 3, 3, 1)).astype(np.uint8)
     labels = rng.randint(0, 3, 60)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dcgan.feeding import BATCHES_AHEAD, Batch, BatchQueue, Feeder
+from dcgan.training.prefetch import BATCHES_AHEAD, Batch, BatchQueue, Feeder
 
 pytestmark = pytest.mark.smoke
 

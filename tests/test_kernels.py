@@ -1,11 +1,21 @@
-"""The fast functions of dcgan/kernels.py against its plain_* ones, in TensorFlow."""
+"""The fast functions of dcgan/compute/kernels.py, against TensorFlow's own."""
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dcgan import kernels
-from dcgan.devices import has_gpu
+from dcgan.compute import kernels
+from dcgan.compute.devices import has_gpu
+from dcgan.compute.kernels import (
+    append_labels,
+    cast,
+    dense,
+    plain_conv2d,
+    plain_conv2d_transpose,
+    plain_dense,
+    plain_ops,
+    shared_casts,
+)
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
 # thresholds in kernels.py decide how each one is computed
@@ -62,7 +72,7 @@ def test_conv2d_and_its_gradients_equal_plain_ones(
 ):
     shapes = [5, height, width, c], [kernel, kernel, c, d], [d]
     strides = [stride, stride]
-    compare(sess, kernels.conv2d, kernels.plain_conv2d, *shapes, dtype, strides)
+    compare(sess, kernels.conv2d, plain_conv2d, *shapes, dtype, strides)
 
 
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
@@ -72,14 +82,14 @@ def test_conv2d_transpose_and_its_gradients_equal_plain_ones(
     x_shape = [5, smaller(height, stride), smaller(width, stride), d]
     shapes = x_shape, [kernel, kernel, c, d], [c]
     args = [5, height, width, c], [stride, stride]
-    fast, plain = kernels.conv2d_transpose, kernels.plain_conv2d_transpose
+    fast, plain = kernels.conv2d_transpose, plain_conv2d_transpose
     compare(sess, fast, plain, *shapes, dtype, *args)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
 def test_dense_and_its_gradients_equal_plain_ones(sess, dtype):
     shapes = [5, 11], [11, 7], [7]
-    compare(sess, kernels.dense, kernels.plain_dense, *shapes, dtype)
+    compare(sess, dense, plain_dense, *shapes, dtype)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
@@ -96,9 +106,9 @@ def test_height_and_width_can_be_unknown_until_the_graph_runs(sess, dtype):
         return kernels.conv2d_transpose(without_size(x), w, biases, shape, strides)
 
     shapes, strides = ([5, 8, 8, 3], [5, 5, 3, 4], [4]), [2, 2]
-    compare(sess, conv2d, kernels.plain_conv2d, *shapes, dtype, strides)
+    compare(sess, conv2d, plain_conv2d, *shapes, dtype, strides)
     shapes, args = ([5, 8, 8, 3], [5, 5, 3, 3], [3]), ([5, 16, 16, 3], strides)
-    plain = kernels.plain_conv2d_transpose
+    plain = plain_conv2d_transpose
     compare(sess, conv2d_transpose, plain, *shapes, dtype, *args)
 
 
@@ -112,7 +122,7 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 
     def fast(x, w, biases):
         with tf.variable_scope('layer', reuse=True):
-            x = kernels.append_labels(x, tf.constant(y, x.dtype))
+            x = append_labels(x, tf.constant(y, x.dtype))
             if is_transposed:
                 return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
             return kernels.conv2d(x, w, biases, [2, 2])
@@ -120,8 +130,8 @@ def test_labels_that_are_taken_apart_give_the_same_result(
     def plain(x, w, biases):
         x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
         if is_transposed:
-            return kernels.plain_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
-        return kernels.plain_conv2d(x, w, biases, [2, 2])
+            return plain_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return plain_conv2d(x, w, biases, [2, 2])
 
     if is_transposed:
         shapes = [5, 4, 4, 6], [5, 5, 2, 6 + labels], [2]
@@ -134,14 +144,14 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 
 def test_shared_casts_end_with_their_block(sess):
     w = tf.Variable(tf.zeros([2, 3]))
-    with kernels.shared_casts([w]):
-        first = kernels.cast(w, tf.bfloat16)
-        assert kernels.cast(w, tf.bfloat16) is first
-        with kernels.shared_casts([]):
-            assert kernels.cast(w, tf.bfloat16) is not first
-        assert kernels.cast(w, tf.bfloat16) is first
-        assert kernels.cast(w, tf.float32).dtype == tf.float32
-    assert kernels.cast(w, tf.bfloat16) is not first
+    with shared_casts([w]):
+        first = cast(w, tf.bfloat16)
+        assert cast(w, tf.bfloat16) is first
+        with shared_casts([]):
+            assert cast(w, tf.bfloat16) is not first
+        assert cast(w, tf.bfloat16) is first
+        assert cast(w, tf.float32).dtype == tf.float32
+    assert cast(w, tf.bfloat16) is not first
 
 
 # (height, width) of the larger image, of the filters and of the strides
@@ -165,7 +175,7 @@ def test_filters_and_strides_that_are_not_square_use_tensorflow(
     compare(sess, fast, conv2d_transpose, *shapes, tf.float32, *args)
 
 
-# many channels are more than 16, kernels.MAX_SUBPIXEL_CHANNELS
+# many channels are more than 16, MAX_SUBPIXEL_CHANNELS
 @pytest.mark.parametrize('size, channels', [(64, 3), (32, 17), (8, 3)])
 def test_filter_gradients_in_bfloat16_are_not_too_small(sess, size, channels):
     rng = np.random.RandomState(0)
@@ -186,10 +196,10 @@ def test_plain_ops_block_uses_only_tensorflow_functions(sess):
         w, biases, strides = tf.zeros([5, 5, 3, 4]), tf.zeros([4]), [2, 2]
         x = kernels.conv2d(tf.ones([2, 8, 8, 3]), w, biases, strides)
         x = kernels.conv2d_transpose(x, w, tf.zeros([3]), [2, 8, 8, 3], strides)
-        kernels.dense(tf.reshape(x, [2, -1]), tf.zeros([192, 5]), tf.zeros([5]))
+        dense(tf.reshape(x, [2, -1]), tf.zeros([192, 5]), tf.zeros([5]))
         return {op.type for op in tf.get_default_graph().get_operations()}
 
-    with kernels.plain_ops():
+    with plain_ops():
         types = op_types()
     assert {'Conv2D', 'Conv2DBackpropInput', 'MatMul'} < types
     assert not types & {'IdentityN', 'GatherV2', 'DepthToSpace'}

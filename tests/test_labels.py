@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import SMALL, read_checkpoint, run_in_process, write_images
 
-from dcgan.datasets import open_dataset
-from dcgan.errors import UserError
-from dcgan.labels import Classes
-from dcgan.runs import number_labels
+from dcgan.data.image_folder import open_dataset
+from dcgan.data.labels import Classes
+from dcgan.runs.run import number_labels
+from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'faces', *SMALL, '--epoch', 1]
 ATTRIBUTES = ['5_o_Clock_Shadow', 'Male', 'Smiling', 'Young']

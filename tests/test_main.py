@@ -32,8 +32,7 @@ from tensorflow.python.framework.config import (
 )
 
 import main
-from dcgan import digits, runs
-from dcgan.devices import (
+from dcgan.compute.devices import (
     has_bfloat16,
     has_gpu,
     has_tensor_units,
@@ -41,10 +40,13 @@ from dcgan.devices import (
     repeat_results,
     xla_function,
 )
-from dcgan.files import write_json
-from dcgan.idx import idx_summary, read_idx
-from dcgan.startup import report_thread_error
-from dcgan.usage import todays_arguments
+from dcgan.data.digits import make_digits
+from dcgan.data.idx import idx_summary, read_idx
+from dcgan.runs.command_line import todays_arguments
+from dcgan.runs.run import newest_run
+from dcgan.util import files
+from dcgan.util.files import write_json
+from dcgan.util.quiet_import import report_thread_error
 
 # the line of an iteration: (iteration, epoch, batch)
 LINE = re.compile(
@@ -476,15 +478,15 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(tmp_path, monkeypatch
     for index in indices:
         index.touch()
     write_json(f'{tmp_path}/a/FLAGS.json', {'dataset': 'set'})
-    glob_files = runs.glob_files
+    glob_files = files.glob_files
 
     def glob_and_delete(folder, pattern):
         paths = glob_files(folder, pattern)
         indices[0].unlink()
         return paths
 
-    monkeypatch.setattr(runs, 'glob_files', glob_and_delete)
-    assert runs.newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
+    monkeypatch.setattr('dcgan.runs.run.glob_files', glob_and_delete)
+    assert newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
 
 
 def flags_of(out_dir):
@@ -502,7 +504,7 @@ def test_newest_run_is_the_one_saved_last(tmp_path):
         dataset = {'a': 'set', 'b': 'other', 'c': 'set'}[name]
         write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
     (tmp_path / 'c' / 'FLAGS.json').write_text('[1]')
-    assert runs.newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
+    assert newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
 
 
 def test_home_and_variables_in_paths_are_expanded(workspace):
@@ -523,8 +525,8 @@ def test_run_with_a_checkpoint_of_another_shape_is_not_changed(workspace):
 
 
 def test_missing_digits_are_drawn(tmp_path, monkeypatch):
-    assert digits.make_digits.__defaults__ == ((60000, 10000), 0)
-    monkeypatch.setattr(digits.make_digits, '__defaults__', ((600, 100), 0))  # faster
+    assert make_digits.__defaults__ == ((60000, 10000), 0)
+    monkeypatch.setattr(make_digits, '__defaults__', ((600, 100), 0))  # faster
     args = ['--dataset', 'digits', '--train', '--epoch', 1, '--train_size', 16]
     result = run_in_process(*args, '--batch_size', 8, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

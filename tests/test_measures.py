@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import linalg, spatial, stats
 
-from dcgan import measures
+from dcgan.evaluation.fid import (
+    Nearest,
+    entropy,
+    frechet_distance,
+    gaussian,
+    kernel_distance,
+    precision_recall,
+    share_closer,
+    squared_discrepancy,
+    squared_distances,
+)
 
 pytestmark = pytest.mark.smoke
 
@@ -24,7 +34,7 @@ def test_frechet_distance_is_that_of_the_closed_form():
     # of Gaussians with diagonal covariances: (m - n)^2 + (s - t)^2 in each dimension
     means, scales = [[1.0, 2, 3], [0.0, 2, 5]], [[1.0, 4, 2], [3.0, 1, 2]]
     covariances = [np.diag(np.square(s)) for s in scales]
-    distance = measures.frechet_distance(
+    distance = frechet_distance(
         np.array(means[0]), covariances[0], np.array(means[1]), covariances[1]
     )
     assert distance == pytest.approx(1 + 0 + 4 + 4 + 9 + 0)
@@ -35,17 +45,17 @@ def test_frechet_distance_is_that_of_the_matrix_root_of_scipy(dims):
     (m, a), (n, b) = (random_gaussian(dims, seed) for seed in range(2))
     root = np.trace(linalg.sqrtm(a @ b)).real
     expected = ((m - n) ** 2).sum() + np.trace(a + b) - 2 * root
-    assert measures.frechet_distance(m, a, n, b) == pytest.approx(expected)
-    assert measures.frechet_distance(m, a, m, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(m, a, n, b) == pytest.approx(expected)
+    assert frechet_distance(m, a, m, a) == pytest.approx(0, abs=1e-6)
 
 
 def test_frechet_distance_takes_covariances_that_are_singular():
-    few = measures.gaussian(normal(5, 20))
-    assert measures.frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
+    few = gaussian(normal(5, 20))
+    assert frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
 
 
 def test_gaussian_estimates_mean_and_covariance():
-    mean, covariance = measures.gaussian(normal(20000, 2, mean=3, scale=2))
+    mean, covariance = gaussian(normal(20000, 2, mean=3, scale=2))
     assert mean == pytest.approx([3, 3], abs=0.1)
     assert covariance == pytest.approx(4 * np.eye(2), abs=0.2)
 
@@ -59,18 +69,16 @@ def test_the_squared_discrepancy_is_that_of_its_definition():
     pairs = [(i, j) for i in range(6) for j in range(6)]
     within = sum(kernel(f[i], f[j]) / 30 for f in (x, y) for i, j in pairs if i != j)
     across = sum(kernel(x[i], y[j]) / 36 for i, j in pairs)
-    assert measures.squared_discrepancy(x, y) == pytest.approx(
-        within - 2 * across, rel=1e-4
-    )
+    assert squared_discrepancy(x, y) == pytest.approx(within - 2 * across, rel=1e-4)
 
 
 def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance():
     rng = np.random.RandomState(0)
     a = normal(3000, 8)
-    same, spread = measures.kernel_distance(a, normal(3000, 8, seed=1), rng)
+    same, spread = kernel_distance(a, normal(3000, 8, seed=1), rng)
     assert abs(same) < 3 * spread + 1e-3
-    near, _ = measures.kernel_distance(a, normal(3000, 8, mean=0.3, seed=1), rng)
-    far, _ = measures.kernel_distance(a, normal(3000, 8, mean=1, seed=1), rng)
+    near, _ = kernel_distance(a, normal(3000, 8, mean=0.3, seed=1), rng)
+    far, _ = kernel_distance(a, normal(3000, 8, mean=1, seed=1), rng)
     assert same < near < far
 
 
@@ -81,7 +89,7 @@ def test_the_kernel_distance_of_gaussians_is_that_of_their_moments():
     moments = [stats.norm(mean, scale).moment(k) for k in (1, 2, 3)]
     m1, m2, m3 = moments
     expected = 3 * m1**2 + 3 * (m2 - 1) ** 2 + m3**2
-    distance, _ = measures.kernel_distance(
+    distance, _ = kernel_distance(
         normal(40000, 1), normal(40000, 1, mean, scale, 1), np.random.RandomState(0)
     )
     assert distance == pytest.approx(expected, rel=0.1)
@@ -89,13 +97,13 @@ def test_the_kernel_distance_of_gaussians_is_that_of_their_moments():
 
 def test_precision_and_recall_of_parts_of_the_data():
     real = normal(400, 2)
-    assert measures.precision_recall(real, real) == (1, 1)
+    assert precision_recall(real, real) == (1, 1)
     half = real[real[:, 0] > 0]
-    precision, recall = measures.precision_recall(real, half)
+    precision, recall = precision_recall(real, half)
     assert precision == 1 and 0.4 < recall < 0.65
-    precision, recall = measures.precision_recall(half, real)
+    precision, recall = precision_recall(half, real)
     assert 0.4 < precision < 0.65 and recall == 1
-    assert measures.precision_recall(real, real + 100) == (0, 0)
+    assert precision_recall(real, real + 100) == (0, 0)
 
 
 def test_precision_is_that_of_its_definition():
@@ -103,12 +111,12 @@ def test_precision_is_that_of_its_definition():
     within = spatial.distance.cdist(real, real)
     radii = np.sort(within, axis=1)[:, 3]
     expected = (spatial.distance.cdist(generated, real) <= radii).any(axis=1).mean()
-    assert measures.precision_recall(real, generated)[0] == expected
+    assert precision_recall(real, generated)[0] == expected
 
 
 def test_distances_are_those_of_scipy():
     a, b = normal(2500, 4), normal(30, 4, seed=1)
-    squared = np.concatenate(list(measures.squared_distances(a, b)))
+    squared = np.concatenate(list(squared_distances(a, b)))
     expected = spatial.distance.cdist(a, b, 'sqeuclidean')
     assert squared == pytest.approx(expected, abs=1e-4)
 
@@ -116,7 +124,7 @@ def test_distances_are_those_of_scipy():
 @pytest.mark.parametrize('k', [1, 3])
 def test_nearest_points_are_those_of_scipy(k):
     queries, points = normal(20, 5), normal(100, 5, seed=1)
-    nearest = measures.Nearest(queries, k)
+    nearest = Nearest(queries, k)
     for part in np.split(points, [7, 8, 60]):
         nearest.add(part)
     distances = spatial.distance.cdist(queries, points)
@@ -129,7 +137,7 @@ def test_nearest_points_are_those_of_scipy(k):
 def test_a_point_is_not_its_own_neighbour():
     points = normal(50, 3)
     own = np.arange(10, 20)
-    nearest = measures.Nearest(points[own], 1, own)
+    nearest = Nearest(points[own], 1, own)
     for part in np.split(points, 5):
         nearest.add(part)
     distances = spatial.distance.cdist(points[own], points)
@@ -139,12 +147,12 @@ def test_a_point_is_not_its_own_neighbour():
 
 def test_entropy_of_counts_is_that_of_scipy():
     counts = np.array([3, 0, 5, 2])
-    assert measures.entropy(counts) == pytest.approx(stats.entropy(counts))
-    assert measures.entropy(np.full(10, 7)) == pytest.approx(np.log(10))
+    assert entropy(counts) == pytest.approx(stats.entropy(counts))
+    assert entropy(np.full(10, 7)) == pytest.approx(np.log(10))
 
 
 def test_the_share_that_is_closer_is_the_statistic_of_mann_and_whitney():
     a, b = np.array([1.0, 2, 2, 5]), np.array([2.0, 3, 0, 7, 9])
     statistic = stats.mannwhitneyu(b, a).statistic
-    assert measures.share_closer(a, b) == pytest.approx(statistic / 20)
-    assert measures.share_closer(np.zeros(3), np.ones(4)) == 1
+    assert share_closer(a, b) == pytest.approx(statistic / 20)
+    assert share_closer(np.zeros(3), np.ones(4)) == 1

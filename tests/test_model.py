@@ -22,22 +22,21 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_images
 
 import model
-from dcgan import devices
-from dcgan.checkpoints import (
+from dcgan.compute.devices import can_compile, has_bfloat16
+from dcgan.record.tensorboard import SummaryMaker
+from dcgan.training.checkpoints import (
     checkpoint_dims,
     checkpoints,
     has_training_state,
     newest_checkpoint,
     step_of,
 )
-from dcgan.devices import has_bfloat16
-from dcgan.errors import UserError
-from dcgan.feeding import Batch
-from dcgan.signals import deferred_signals
-from dcgan.state import TrainingState
-from dcgan.steps import Inputs
-from dcgan.summaries import SummaryMaker
-from dcgan.training import LOSSES, Training
+from dcgan.training.iteration import Inputs
+from dcgan.training.loop import LOSSES, Training
+from dcgan.training.prefetch import Batch
+from dcgan.training.state import TrainingState
+from dcgan.util.errors import UserError
+from dcgan.util.signals import deferred_signals
 
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
 
@@ -454,7 +453,7 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
         looked.append(args)
         return str(tmp_path / f'model.b6-{len(looked)}')
 
-    monkeypatch.setattr('dcgan.checkpoints.newest_checkpoint', newest)
+    monkeypatch.setattr('dcgan.training.checkpoints.newest_checkpoint', newest)
     with pytest.raises(UserError, match='cannot be read'):
         dcgan.load(str(tmp_path))
     assert len(looked) == 5
@@ -715,7 +714,7 @@ def test_training_goes_on_without_xla_where_it_cannot_compile(
     arguments, config = cats
     dcgan = make_dcgan(**arguments, xla=True)
     # a function for which XLA has no kernels
-    monkeypatch.setattr(devices.can_compile, '__defaults__', (tf.strings.as_string,))
+    monkeypatch.setattr(can_compile, '__defaults__', (tf.strings.as_string,))
     assert dcgan.train(config) == 3 and not dcgan.xla
     printed = capsys.readouterr().out
     assert 'XLA cannot compile here (' in printed and 'compiles the' not in printed

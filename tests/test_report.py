@@ -11,10 +11,10 @@ import tensorflow.compat.v1 as tf
 from conftest import SMALL, run, run_code, run_in_process, write_images
 from PIL import Image
 
-from dcgan.curves import course_of_run, smooth
-from dcgan.errors import UserError
-from dcgan.metrics import COLUMNS, VALUES, Course, MetricsFile, read_rows
-from dcgan.report import WON_ITERATIONS, Report
+from dcgan.record.curves import course_of_run, smooth
+from dcgan.record.metrics_csv import COLUMNS, VALUES, Course, MetricsFile, read_rows
+from dcgan.record.warnings import WON_ITERATIONS, Report
+from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 

@@ -26,8 +26,7 @@ from conftest import (
 from PIL import Image
 from soak import losses, soak
 
-from dcgan import runs
-from dcgan.checkpoints import checkpoints, step_of
+from dcgan.training.checkpoints import checkpoints, step_of
 from model import DCGAN
 
 DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
@@ -356,7 +355,7 @@ def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
 
 
 def test_runs_started_in_the_same_second_get_different_folders(workspace, monkeypatch):
-    monkeypatch.setattr(runs, 'timestamp', lambda: '20200101.000000')
+    monkeypatch.setattr('dcgan.runs.run.timestamp', lambda: '20200101.000000')
     check = DCGAN.check
 
     def check_while_another_run_starts(*args):

@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 import utils
-from dcgan.images import load_image
+from dcgan.data.images import load_image
 
 pytestmark = pytest.mark.smoke
 IMAGES = ROOT / 'tests' / 'golden' / 'images'

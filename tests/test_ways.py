@@ -18,11 +18,11 @@ from conftest import (
 )
 
 import main
-from dcgan import settings
-from dcgan.errors import UserError
-from dcgan.kernels import plain_ops
-from dcgan.steps import Inputs, build_pretraining, gradient_penalty
-from dcgan.ways import Dropout, Ways
+from dcgan.compute.kernels import plain_ops
+from dcgan.runs.settings import DEFAULTS
+from dcgan.training.iteration import Inputs, build_pretraining, gradient_penalty
+from dcgan.training.options import Dropout, Ways
+from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 ALL = ['--learning_rate_d', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', '1,2']
@@ -233,7 +233,7 @@ def test_the_penalty_is_half_the_squared_norm_of_the_gradient(sess):
 def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
     y_dim, size, precision, make_dcgan, monkeypatch
 ):
-    monkeypatch.setattr('dcgan.devices.has_bfloat16', lambda: True)
+    monkeypatch.setattr('dcgan.compute.devices.has_bfloat16', lambda: True)
     images = np.random.RandomState(0).randint(0, 256, (6, size, size, 3), np.uint8)
     labels, weights, found = y_dim and np.arange(6) % y_dim, None, []
     for context in nullcontext(), plain_ops():
@@ -353,7 +353,7 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
 
 
 def test_the_faithful_recipe_is_the_default(workspace):
-    for name, value in settings.DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         assert main.FLAGS[name].default == value
     train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
     assert same(weights(workspace, 'plain'), weights(workspace, 'faithful'))

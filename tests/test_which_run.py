@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import ROOT, SMALL, run_in_process, write_images
 
-from dcgan.files import lock_folder
+from dcgan.util.files import lock_folder
 
 TRAIN = ['--train', *SMALL, '--epoch', 1]
 

@@ -24,12 +24,18 @@ from conftest import (
     write_images,
 )
 
-from dcgan.cluster import answers, free_ports, local_tasks, read_cluster, tf_config
-from dcgan.datasets import ImageSet
-from dcgan.devices import has_bfloat16
-from dcgan.distributed import Workers
-from dcgan.errors import UserError
-from dcgan.metrics import read_rows
+from dcgan.compute.cluster import (
+    answers,
+    free_ports,
+    local_tasks,
+    read_cluster,
+    tf_config,
+)
+from dcgan.compute.devices import has_bfloat16
+from dcgan.compute.workers import Workers
+from dcgan.data.image_folder import ImageSet
+from dcgan.record.metrics_csv import read_rows
+from dcgan.util.errors import UserError
 
 COND = dict(dataset_name='idx', y_dim=4, c_dim=1, batch_size=12, sample_num=12)
 COND |= dict(z_dim=6, output_height=16, output_width=16)

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dcgan.startup import import_tensorflow
+from dcgan.util.quiet_import import import_tensorflow
 
 import_tensorflow()  # comes first, because it silences the log of TensorFlow
 
@@ -27,9 +27,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import model
-from dcgan import distributed, normalization
-from dcgan.cluster import read_cluster
-from dcgan.metrics import read_rows
+from dcgan.compute import batch_norm
+from dcgan.compute.cluster import read_cluster
+from dcgan.compute.workers import Workers
+from dcgan.record.metrics_csv import read_rows
 
 CONFIG = dict(learning_rate=0.0002, beta1=0.5, epoch=1, train_size=np.inf)
 CONFIG |= dict(z_dist='uniform_signed', sample_freq=4, ckpt_freq=1000, G_img_sum=False)
@@ -37,7 +38,7 @@ CONFIG |= dict(z_dist='uniform_signed', sample_freq=4, ckpt_freq=1000, G_img_sum
 
 def main():
     tf.disable_eager_execution()
-    workers = distributed.Workers(read_cluster(os.environ.get('TF_CONFIG', '')), 60)
+    workers = Workers(read_cluster(os.environ.get('TF_CONFIG', '')), 60)
     workers.connect()
     if sys.argv[1] == 'train':
         train(workers, json.loads(Path(sys.argv[2]).read_text()), sys.argv[3])
@@ -47,7 +48,7 @@ def main():
 
 def train(workers, settings, path):
     if not settings.pop('joint_statistics', True):
-        normalization.distributed = SimpleNamespace(current=lambda: None)
+        batch_norm.current = lambda: None
     folder = f'{path}.run'
     folders = {
         'out_dir': folder,

@@ -1,0 +1,4 @@
+"""How a graph computes: devices, sessions, precision, XLA, kernels, several workers.
+
+What it computes is in model.py and in training/.
+"""

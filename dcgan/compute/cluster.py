@@ -1,0 +1,238 @@
+"""The processes that train one model together: who they are, and whether they live.
+
+They are named by TF_CONFIG, as Kubeflow, SageMaker and Vertex set it, or started here,
+on this machine.
+"""
+
+import contextlib
+import glob
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from dcgan.data.decoding import usable_cores
+from dcgan.util.errors import UserError
+
+CHIEFS, WORKER = ('chief', 'master'), 'worker'
+# the first bytes of an HTTP/2 connection, and an empty frame of settings: a gRPC server
+# answers them with settings of its own
+HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + bytes(
+    [0, 0, 0, 4, 0, 0, 0, 0, 0]
+)
+NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
+SECONDS_TO_END = 20  # that local processes get when all is done, or one has failed
+
+
+class Task(NamedTuple):
+    """A process of the cluster."""
+
+    job: str  # chief, master or worker
+    number: int  # in its job
+    address: str  # host:port
+
+    def __str__(self):
+        return f'{self.job} {self.number} ({self.address})'
+
+
+class Cluster(NamedTuple):
+    """All tasks, the chief first, and which of them this process is."""
+
+    tasks: list[Task]
+    index: int
+
+
+def read_cluster(text: str) -> Cluster | None:
+    """The cluster of a TF_CONFIG; None where it names fewer than two processes.
+
+    Raises UserError for what is no TF_CONFIG, and for jobs other than chief and worker.
+    """
+    try:
+        settings = json.loads(text or '{}')
+        cluster = settings.get('cluster') or {}
+        addresses = {job: list(cluster[job]) for job in cluster}
+        task = settings.get('task') or {}
+        own = task.get('type'), int(task.get('index', 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            'TF_CONFIG: give {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}} ({error})'
+        ) from error
+    others = {*addresses, own[0] or WORKER} - {*CHIEFS, WORKER}
+    if others:
+        raise UserError(
+            f'TF_CONFIG: has the job {min(others)}; only chief and worker can train, '
+            'synchronously: leave out others'
+        )
+    tasks = [
+        Task(job, number, str(address))
+        for job in (*CHIEFS, WORKER)
+        for number, address in enumerate(addresses.get(job, []))
+    ]
+    if len(tasks) < 2:
+        return None
+    wrong = [t.address for t in tasks if not re.fullmatch(r'\S+:\d+', t.address)]
+    if wrong:
+        raise UserError(f'TF_CONFIG: {wrong[0]!r} is no address; give host:port')
+    names = [(t.job, t.number) for t in tasks]
+    if own not in names:
+        raise UserError(
+            f'TF_CONFIG: the task {own[0]} {own[1]} is not in the cluster, which has '
+            f'{", ".join(f"{job} {number}" for job, number in names)}'
+        )
+    return Cluster(tasks, names.index(own))
+
+
+def tf_config(tasks: list[Task], index: int) -> str:
+    """The TF_CONFIG of a task."""
+    cluster: dict[str, list[str]] = {}
+    for task in tasks:
+        cluster.setdefault(task.job, []).append(task.address)
+    own = {'type': tasks[index].job, 'index': tasks[index].number}
+    return json.dumps({'cluster': cluster, 'task': own})
+
+
+class LocalWorkers:
+    """Processes on this machine that train together with this one, which is the chief.
+
+    cluster  the Cluster of them all
+    """
+
+    def __init__(self, count: int):
+        """`count` processes, this one included. With GPUs, each needs one of its own.
+
+        Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process.
+        """
+        gpus = visible_gpus()
+        if 0 < len(gpus) < count:
+            raise UserError(
+                f'--workers {count}: each needs a GPU, and there are {len(gpus)}; give '
+                'fewer, or hide them, by CUDA_VISIBLE_DEVICES=-1'
+            )
+        self._gpus = gpus
+        if gpus:
+            os.environ['CUDA_VISIBLE_DEVICES'] = gpus[0]
+        else:
+            threads = str(max(1, usable_cores() // count))
+            os.environ.setdefault('TF_NUM_INTRAOP_THREADS', threads)
+        self.cluster = Cluster(local_tasks(count), 0)
+        self.processes: list[subprocess.Popen] = []
+
+    def start(self, script: str, arguments: list[str]) -> None:
+        """Start the others: each runs a script with these arguments."""
+        command = [sys.executable, script, *arguments]
+        for index in range(1, len(self.cluster.tasks)):
+            environment = dict(os.environ)
+            environment['TF_CONFIG'] = tf_config(self.cluster.tasks, index)
+            environment['TQDM_DISABLE'] = '1'  # one bar, that of the chief, is enough
+            if self._gpus:
+                environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
+            self.processes.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            )
+
+    def check(self) -> None:
+        """Raise UserError if one has ended."""
+        for task, process in zip(self.cluster.tasks[1:], self.processes):
+            if process.poll() is not None:
+                raise UserError(f'{task} has ended, see its message')
+
+    def close(self, failed: bool) -> None:
+        """Wait for the others to end; end those that do not, at once if one failed."""
+        end = time.monotonic() + (0 if failed else SECONDS_TO_END)
+        for process in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0, end - time.monotonic()))
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if given is not None:
+        names = [name.strip() for name in given.split(',') if name.strip()]
+        return list(itertools.takewhile(lambda name: name != '-1', names))
+    return [str(i) for i in range(len(glob.glob(NVIDIA_GPUS)))]
+
+
+def local_tasks(count: int) -> list[Task]:
+    """So many workers on this machine, at ports that are free now."""
+    ports = enumerate(free_ports(count))
+    return [Task(WORKER, i, f'127.0.0.1:{port}') for i, port in ports]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(('127.0.0.1', 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def answers(address: str, seconds: float = 2.0) -> bool:
+    """Whether a gRPC server answers at host:port. A stopped process does not."""
+    host, port = address.rsplit(':', 1)
+    try:
+        with socket.create_connection((host.strip('[]'), int(port)), seconds) as one:
+            one.settimeout(seconds)
+            one.sendall(HTTP2_GREETING)
+            return bool(one.recv(1))
+    except OSError:
+        return False
+
+
+def silent(tasks: list[Task]) -> list[Task]:
+    """Those of some tasks that do not answer."""
+    if not tasks:
+        return []
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        answering = threads.map(answers, [task.address for task in tasks])
+        return [task for task, answer in zip(tasks, answering) if not answer]
+
+
+def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
+    """Wait until all tasks answer; say for whom.
+
+    check  called now and then; may raise an error
+
+    Raises UserError after so many seconds.
+    """
+    end, is_told = time.monotonic() + seconds, False
+    while waiting := silent(tasks):
+        names = ', '.join(map(str, waiting))
+        if time.monotonic() > end:
+            raise UserError(
+                f'{names}: not there within {seconds:g} s; start all workers, with the '
+                'same addresses, within --worker_timeout seconds'
+            )
+        if not is_told:
+            print(f' [*] Waiting for {names}', flush=True)
+            is_told = True
+        check()
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Drop what this block prints, as the chief prints the same."""
+    with (
+        open(os.devnull, 'w', encoding='utf-8', errors='replace') as devnull,
+        contextlib.redirect_stdout(devnull),
+    ):
+        yield

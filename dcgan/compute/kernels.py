@@ -1,0 +1,450 @@
+"""The arithmetic of the layers: fast ways on CPUs, and plain TensorFlow.
+
+conv2d, conv2d_transpose and dense compute what TensorFlow's own ops compute, gradients
+included. For some shapes, oneDNN's CPU convolutions reach a fraction of the speed of a
+matrix multiplication. For those, these functions add up the same terms in another
+order, as a matrix multiplication. Each choice stands with what it saves, measured at
+64x64 pixels with a batch of 64 on 2 cores of an AMD EPYC.
+
+Plain TensorFlow takes over on GPUs, for kernels or strides that are not square, and
+where the environment variable DCGAN_PLAIN_OPS is 1. It is also the reference that the
+tests compare with.
+
+Images are [B, height, width, channels]. Filters `w` are [k, k, channels of the larger
+image, channels of the smaller image], for convolutions [k, k, in, out] and for
+transposed convolutions [k, k, out, in]. Weights and biases are float32. Each function
+works in the type of `x`, float32 or bfloat16.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.devices import has_gpu
+from dcgan.compute.workers import current
+
+# at most this many output channels: transposed convolution as a convolution
+MAX_SUBPIXEL_CHANNELS = 16
+# at most this many pixels in the smaller image: matrix multiplications
+MAX_MATMUL_PIXELS = 16
+# the same, for filter gradients in bfloat16 with more than MAX_SUBPIXEL_CHANNELS
+MAX_MATMUL_PIXELS_BFLOAT16 = 256
+# at most this many labels: convolutions take them apart from the images
+MAX_LABELS = 16
+_is_plain = os.environ.get('DCGAN_PLAIN_OPS') == '1'
+_casts: dict = {}  # {reference to a variable: its cast, or None}, of shared_casts
+
+
+@contextlib.contextmanager
+def plain_ops() -> Iterator[None]:
+    """Let layers that are built in this block consist of TensorFlow's own ops alone."""
+    global _is_plain
+    before, _is_plain = _is_plain, True
+    try:
+        yield
+    finally:
+        _is_plain = before
+
+
+@contextlib.contextmanager
+def shared_casts(variables: list[tf.Variable]) -> Iterator[None]:
+    """Let all layers that are built in this block share the casts of these variables.
+
+    For passes between which the variables keep their values. It saves bfloat16 4 of the
+    6 casts of D's weights in an iteration.
+    """
+    global _casts
+    before, _casts = _casts, dict.fromkeys(v.ref() for v in variables)
+    try:
+        yield
+    finally:
+        _casts = before
+
+
+def cast(w: tf.Variable | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Weights in the type of a layer; see shared_casts."""
+    if w.dtype == dtype or w.ref() not in _casts:
+        return tf.cast(w, dtype)
+    if _casts[w.ref()] is None:
+        _casts[w.ref()] = tf.cast(w, dtype)
+    return _casts[w.ref()]
+
+
+def conv2d(
+    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, strides: list[int]
+) -> tf.Tensor:
+    """Convolution with SAME padding, plus biases: [B, h, w, c] -> [B, h', w', d].
+
+    h' is ceil(h / strides[0]), w' likewise.
+    """
+    if not _is_fast(w, strides):
+        return plain_conv2d(x, w, biases, strides)
+    if parts := _separate_labels(x):
+        x, y = parts
+        w, w_labels = _split(w, x, y, axis=2)
+        of_labels = _fast_conv2d(_label_planes(x, y), w_labels, None, strides[0])
+        images = _fast_conv2d(x, w, None, strides[0])
+        return images + _spread(y, of_labels, biases)
+    return _fast_conv2d(x, w, biases, strides[0])
+
+
+def conv2d_transpose(
+    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, output_shape, strides: list[int]
+) -> tf.Tensor:
+    """Transposed convolution, plus biases: [B, h', w', d] -> output_shape.
+
+    output_shape is [B, h, w, c], ints or tensors, with ceil(h / strides[0]) == h' and
+    w likewise.
+    """
+    # as TensorFlow 1 has them in the shape of a tensor
+    output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
+    if not _is_fast(w, strides):
+        return plain_conv2d_transpose(x, w, biases, output_shape, strides)
+    stride = strides[0]
+    if parts := _separate_labels(x):
+        x, y = parts
+        w, w_labels = _split(w, x, y, axis=3)
+        planes, shape = _label_planes(x, y), [y.shape[-1], *output_shape[1:]]
+        of_labels = _fast_conv2d_transpose(planes, w_labels, None, shape, stride)
+        images = _fast_conv2d_transpose(x, w, None, output_shape, stride)
+        return images + _spread(y, of_labels, biases)
+    return _fast_conv2d_transpose(x, w, biases, output_shape, stride)
+
+
+def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
+    if _is_plain or has_gpu():
+        return plain_dense(x, w, bias)
+    workers, matrix = current(), w
+
+    def weight_gradient(x, w, dy):
+        if workers is not None and workers.sends_factors(matrix):
+            return workers.keep_factors(matrix, x, dy)
+        return tf.matmul(x, dy, transpose_a=True)
+
+    return _with_gradients(
+        tf.matmul,
+        # dy w^T would read all of w across its rows: 3.8 ms on MNIST, this is 1.7 ms
+        lambda x, w, dy: tf.transpose(tf.matmul(w, dy, transpose_b=True)),
+        weight_gradient,
+        *(x, w, bias),
+    )
+
+
+def plain_conv2d(x, w, biases, strides) -> tf.Tensor:
+    """conv2d by TensorFlow's own ops."""
+    w, biases = cast(w, x.dtype), cast(biases, x.dtype)
+    return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
+
+
+def plain_conv2d_transpose(x, w, biases, output_shape, strides) -> tf.Tensor:
+    """conv2d_transpose by TensorFlow's own ops."""
+    w, biases = cast(w, x.dtype), cast(biases, x.dtype)
+    y = tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME')
+    return tf.nn.bias_add(y, biases)
+
+
+def plain_dense(x, w, bias) -> tf.Tensor:
+    """dense by TensorFlow's own ops."""
+    return tf.matmul(x, cast(w, x.dtype)) + cast(bias, x.dtype)
+
+
+def strip_custom_gradients(graph: tf.GraphDef) -> tf.GraphDef:
+    """Remove the layers' own gradients from a GraphDef, in place, and return it.
+
+    Their names are known to this process only. Without them, any process can
+    differentiate the graph, by TensorFlow's own gradients.
+    """
+    functions = [function.node_def for function in graph.library.function]
+    for node in itertools.chain(graph.node, *functions):
+        if node.op == 'IdentityN':
+            node.attr.pop('_gradient_op_type', None)
+    return graph
+
+
+def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Append y, [B, 1, 1, d] or [1, 1, 1, d], to each pixel of x: [B, h, w, c + d].
+
+    The result remembers x and y. The fast convolutions take x alone, and add what each
+    label adds to each pixel, by a multiplication: 6 to 12% of an iteration on MNIST.
+    """
+    is_shared = y.shape[0] == 1 and x.shape[0] != 1
+    batch = tf.shape(x)[0] if is_shared else 1
+    planes = tf.tile(y, [batch, x.shape[1], x.shape[2], 1])
+    appended = tf.concat([x, planes], axis=3)
+    if not is_shared:
+        appended.x_and_y = x, y
+    return appended
+
+
+def _separate_labels(x):
+    """(x, y) where x is a result of append_labels that is to be taken apart, or None.
+
+    Not with many labels: their planes would cost more than they save. And not where a
+    layer makes its variables: TensorFlow's seeds of random initial weights depend on
+    the number of ops in the graph, which must not change.
+    """
+    if not tf.get_variable_scope().reuse or not hasattr(x, 'x_and_y'):
+        return None
+    is_known = None not in x.shape.as_list()[1:3]
+    return x.x_and_y if is_known and x.x_and_y[1].shape[-1] <= MAX_LABELS else None
+
+
+def _label_planes(x, y):
+    """[d, h, w, d] for x, [B, h, w, c]: image i has ones in channel i, else zeros."""
+    count, (_, height, width, _) = y.shape[-1], x.shape
+    eye = tf.reshape(tf.eye(count, dtype=x.dtype), [count, 1, 1, count])
+    return tf.tile(eye, [1, height, width, 1])
+
+
+def _split(w, x, y, axis):
+    """Filters as those of x and those of the labels y, in the type of x."""
+    return tf.split(cast(w, x.dtype), [x.shape[-1], y.shape[-1]], axis)
+
+
+def _spread(y, of_labels, biases):
+    """Biases, plus y, [B, 1, 1, d], times what the labels add, [d, h, w, c].
+
+    One multiplication does both. After a BiasAdd, a second addition and a LeakyRelu,
+    the remapper fails as it does in devices.session_config.
+    """
+    count, *size = of_labels.shape.as_list()
+    pixels = math.prod(size[:2])
+
+    @tf.custom_gradient
+    def spread(y, of_labels, biases):
+        ones = tf.pad(y, [[0, 0], [0, 1]], constant_values=1)
+        rows = tf.concat([of_labels, tf.tile(biases, [pixels])[tf.newaxis]], 0)
+
+        def gradients(dy):
+            by_y = tf.matmul(dy, of_labels, transpose_b=True)
+            by_label = tf.matmul(y, dy, transpose_a=True)
+            # by the ones, bfloat16 would round the sum of each pixel
+            return by_y, by_label, _sum_pixels(tf.reshape(dy, [-1, size[-1]]))
+
+        return tf.matmul(ones, rows), gradients
+
+    y, of_labels = tf.reshape(y, [-1, count]), tf.reshape(of_labels, [count, -1])
+    return tf.reshape(spread(y, of_labels, cast(biases, y.dtype)), [-1, *size])
+
+
+def _sum_pixels(dy):
+    """The gradient of biases. TensorFlow's own may err by half in bfloat16."""
+    return tf.reduce_sum(dy, list(range(dy.shape.ndims - 1)))
+
+
+def shape_list(x: tf.Tensor) -> list:
+    """The shape of x as a list: ints where they are known, tensors elsewhere.
+
+    The batch size is always a tensor.
+    """
+    static = [None, *x.shape.as_list()[1:]]
+    return [tf.shape(x)[i] if n is None else n for i, n in enumerate(static)]
+
+
+def _is_fast(w, strides):
+    """Whether the fast ways apply to these filters and strides."""
+    k_h, k_w = w.shape.as_list()[:2]
+    is_square = k_h == k_w and strides[0] == strides[1]
+    return is_square and not _is_plain and not has_gpu()
+
+
+def _fast_conv2d(x, w, biases, stride):
+    """conv2d with gradients of its own; biases may be None."""
+    return _with_gradients(
+        lambda x, w: _conv2d(x, w, stride),
+        lambda x, w, dy: _conv2d_transpose(dy, w, shape_list(x), stride),
+        lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
+        *(x, w, biases),
+    )
+
+
+def _fast_conv2d_transpose(x, w, biases, output_shape, stride):
+    """conv2d_transpose with gradients of its own; biases may be None."""
+    return _with_gradients(
+        lambda x, w: _conv2d_transpose(x, w, output_shape, stride),
+        lambda x, w, dy: _conv2d(dy, w, stride),
+        lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
+        *(x, w, biases),
+    )
+
+
+def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
+    """forward(x, weights), plus biases where there are any.
+
+    The gradients are functions of (x, weights, dy).
+    """
+
+    @tf.custom_gradient
+    def layer(x, weights, *biases):
+        y = forward(x, weights)
+        y = tf.nn.bias_add(y, *biases) if biases else y
+
+        def gradients(dy):
+            dy = tf.convert_to_tensor(dy)  # it may be slices, of unknown shape
+            dy.set_shape(y.shape)
+            by_x = input_gradient(x, weights, dy)
+            by_weights = weight_gradient(x, weights, dy)
+            return by_x, by_weights, *[_sum_pixels(dy) for _ in biases]
+
+        return y, gradients
+
+    biases = [] if biases is None else [cast(biases, x.dtype)]
+    return layer(x, cast(weights, x.dtype), *biases)
+
+
+def _conv2d(x, w, stride):
+    """[B, h, w, c] by filters [k, k, c, d], SAME padding -> [B, h', w', d]."""
+    kernel, _, _, d = w.shape.as_list()
+    size = _output_size(x, stride)
+    # bfloat16 would round the partial sums
+    if size is None or math.prod(size) > MAX_MATMUL_PIXELS or x.dtype == tf.bfloat16:
+        return tf.nn.conv2d(x, w, stride, 'SAME')
+    height, width = size  # to 4x4: 16 ms, by oneDNN 26 ms
+    parts = []
+    for rows, kernel_rows, patches in _patches(x, kernel, stride):
+        y = tf.matmul(patches, tf.reshape(w[kernel_rows], [-1, d]))
+        y = tf.reshape(y, [-1, rows.stop - rows.start, width, d])
+        around = [rows.start, height - rows.stop]
+        parts.append(tf.pad(y, [[0, 0], around, [0, 0], [0, 0]]))
+    return tf.add_n(parts)
+
+
+def _filter_gradient(x, dy, shape, stride):
+    """The gradient of _conv2d(x, w) by w, which has that shape."""
+    kernel, _, c, d = shape.as_list()
+    max_pixels = MAX_MATMUL_PIXELS
+    # patches of fewer channels are gathered in pieces that are too small
+    if x.dtype == tf.bfloat16 and c > MAX_SUBPIXEL_CHANNELS:
+        max_pixels = MAX_MATMUL_PIXELS_BFLOAT16
+    size = _output_size(x, stride)
+    if size is None or math.prod(size) > max_pixels:
+        # in bfloat16, TensorFlow's kernel is up to 5% low
+        compute_dtype = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
+        gradient = tf.nn.conv2d_backprop_filter(
+            tf.cast(x, compute_dtype),
+            shape,
+            tf.cast(dy, compute_dtype),
+            [1, stride, stride, 1],
+            'SAME',
+        )
+        return tf.cast(gradient, x.dtype)
+    parts = [
+        tf.matmul(patches, tf.reshape(dy[:, rows], [-1, d]), transpose_a=True)
+        for rows, _, patches in _patches(x, kernel, stride)
+    ]
+    return tf.reshape(tf.concat(parts, 0), shape)
+
+
+def _conv2d_transpose(y, w, shape, stride):
+    """The transpose of _conv2d by w: [B, h', w', d] -> `shape`, [B, h, w, c]."""
+    kernel, _, c, d = w.shape.as_list()
+    sizes = list(zip(shape[1:3], y.shape.as_list()[1:3]))
+    is_known = not any(n is None or tf.is_tensor(n) for pair in sizes for n in pair)
+    is_multiple = is_known and all(n == m * stride for n, m in sizes)
+    if c <= MAX_SUBPIXEL_CHANNELS and is_multiple and 1 < stride <= kernel:
+        return _subpixel_conv2d(y, w, stride)  # 3.8 ms for G's last layer, not 8.4 ms
+    sizes_match = is_known and all(-(-n // stride) == m for n, m in sizes)
+    pixels = math.prod(m for _, m in sizes) if sizes_match else math.inf
+    # bfloat16 would round the partial sums, and gain nothing
+    if pixels > MAX_MATMUL_PIXELS or y.dtype == tf.bfloat16:
+        return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
+    # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. First, what
+    # each pixel of y contributes; then a multiplication with zeros and ones, which adds
+    # up the contributions to each pixel of the result.
+    _, height, width, _ = shape
+    parts = []
+    for rows, kernel_rows, windows in _row_bands(height, width, kernel, stride):
+        y_rows = tf.reshape(y[:, rows], [-1, d])
+        w_rows = tf.reshape(w[kernel_rows], [-1, d])
+        contributions = tf.matmul(y_rows, w_rows, transpose_b=True)
+        contributions = tf.reshape(contributions, [-1, windows.size, c])
+        scatter = np.arange(height * width)[:, np.newaxis] == windows.reshape(-1)
+        parts.append(tf.matmul(tf.constant(scatter, y.dtype), contributions))
+    return tf.reshape(tf.add_n(parts), shape)
+
+
+def _subpixel_conv2d(y, w, stride):
+    """_conv2d_transpose to few channels and `stride` times the height and width.
+
+    A pixel of y contributes to stride x stride pixels of each window: that is a
+    convolution with stride 1 and stride**2 * c channels, which depth_to_space then lays
+    out as pixels (sub-pixel convolution, https://arxiv.org/abs/1609.05158).
+    """
+    kernel, _, c, d = w.shape.as_list()
+    # Output pixel p takes from y, at distance `offset`, the filter's row (or column)
+    # p + pad_top - stride * offset, and zeros where the filter has no such row.
+    pad_top = (kernel - stride) // 2
+    max_offset = max((pad_top + stride - 1) // stride, (kernel - 1 - pad_top) // stride)
+    offsets = np.arange(-max_offset, max_offset + 1)
+    index = np.arange(stride) + pad_top - stride * offsets[:, np.newaxis]
+    index = np.where((index >= 0) & (index < kernel), index, kernel)
+    w = tf.pad(w, [[0, 1], [0, 1], [0, 0], [0, 0]])  # row and column `kernel`: zeros
+    w = tf.gather(tf.gather(w, index, axis=0), index, axis=2)
+    w = tf.transpose(w, [0, 2, 5, 1, 3, 4])  # from [offset, p, offset, p, c, d]
+    w = tf.reshape(w, [len(offsets), len(offsets), d, stride * stride * c])
+    return tf.nn.depth_to_space(tf.nn.conv2d(y, w, 1, 'SAME'), stride)
+
+
+def _output_size(x, stride):
+    """[h', w'] of a SAME convolution of x; None if the size of x is not known."""
+    sizes = x.shape.as_list()[1:3]
+    return None if None in sizes else [-(-n // stride) for n in sizes]
+
+
+def _patches(x, kernel, stride):
+    """_row_bands with the pixels of x in place of their indices.
+
+    [(rows, kernel_rows, patches)]: patches are matrices,
+    [B * rows * w', kernel_rows * kernel * c].
+    """
+    _, h, w, c = x.shape.as_list()
+    pixels = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
+    bands = []
+    for rows, kernel_rows, windows in _row_bands(h, w, kernel, stride):
+        patches = tf.gather(pixels, windows.reshape(-1), axis=1)
+        patches = tf.reshape(patches, [-1, windows.shape[2] * kernel * c])
+        bands.append((rows, kernel_rows, patches))
+    return bands
+
+
+def _row_bands(h, w, kernel, stride):
+    """The matrix multiplications that make up a SAME convolution.
+
+    [(rows, kernel_rows, windows)], one for each group of the filters' rows that overlap
+    the image in the same output rows:
+
+    rows          slice of the output's rows
+    kernel_rows   slice of the filters' rows
+    windows       [rows, w', kernel_rows, kernel], the index of the pixel under each
+                  weight, counted row by row from 0; h * w for padding
+
+    This leaves out filter rows that meet only padding: 4% of an iteration. Columns are
+    not left out, because slicing them would copy the filters.
+    """
+    pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
+    indices = np.pad(
+        np.arange(h * w).reshape(h, w),
+        [(pad // 2, pad - pad // 2) for pad in pads],
+        constant_values=h * w,
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(indices, (kernel, kernel))
+    windows = windows[::stride, ::stride]
+    overlaps = (windows < h * w).any(axis=(1, 3))  # [h', kernel]
+
+    def rows_overlapping(kernel_row):
+        rows = np.flatnonzero(overlaps[:, kernel_row]).tolist()
+        # without any, zeros are added: the filters' gradient needs this row, too
+        return (rows[0], rows[-1] + 1) if rows else (0, len(overlaps))
+
+    bands = []
+    for (start, stop), group in itertools.groupby(range(kernel), rows_overlapping):
+        first, *others = group
+        rows, kernel_rows = slice(start, stop), slice(first, first + len(others) + 1)
+        bands.append((rows, kernel_rows, windows[rows, :, kernel_rows]))
+    return bands

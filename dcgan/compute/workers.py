@@ -1,0 +1,442 @@
+"""Workers: processes that train one model together, with the numbers of one process.
+
+Each worker has the whole model in its memory, and computes on its slice of each batch.
+What joins them are collective ops of TensorFlow's distributed runtime, in the graph of
+an iteration: the statistics of batch norm and the gradients are those of the joint
+batch. So all workers make the same updates, and their weights stay equal.
+
+All workers have to build the same graph, and to run it equally often: a collective op
+waits until all workers run theirs.
+"""
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.cluster import Cluster, silent, wait_for
+from dcgan.compute.devices import has_gpu, session_config
+from dcgan.util.errors import UserError, short_reason
+
+# what TensorFlow raises where a worker is gone, or does not take part
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+)
+LARGE = 1 << 20  # gradients of at least so many numbers are sent alone, uncopied
+SMALL = 1 << 16  # at most so many numbers, of all workers, are gathered, then averaged
+# to multiply for the joint batch costs as much as to send its factors so many times
+PRODUCT_COST = 4
+STEPS = 1  # the name of the sequence that numbers all runs of collective ops
+SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
+_current = None  # the Workers whose joint batch is computed on
+
+
+class Workers:
+    """The workers, and which of them this process is. Without a cluster: it alone.
+
+    count     how many there are
+    index     the number of this one; 0 is the chief, which alone writes files
+    target    the target of sessions
+    timeout   seconds after which a worker that does not answer is given up
+    """
+
+    def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
+        self.tasks, self.index = cluster or ([], 0)
+        self.count, self.timeout, self.target = max(1, len(self.tasks)), timeout, ''
+        self._keys, self._check = itertools.count(1), lambda: None
+        self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
+        self._last = None  # the last collective op of the block that is being built
+        self.is_differentiable = False  # see `joint`
+        self._batch = 0  # of one worker
+        self._factors: dict[str, list] = {}  # of gradients, by names of variables
+
+    @property
+    def is_chief(self) -> bool:
+        return self.index == 0
+
+    @property
+    def others(self) -> list:
+        return [task for task in self.tasks if task != self.tasks[self.index]]
+
+    def connect(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start TensorFlow's server, and wait for those of the others.
+
+        check  called while it waits; may raise an error
+
+        Raises UserError where the server cannot start, or others are not there in time.
+        """
+        if self.count == 1:
+            return
+        jobs: dict[str, list[str]] = {}
+        for task in self.tasks:
+            jobs.setdefault(task.job, []).append(task.address)
+        job, number, address = self.tasks[self.index]
+        try:
+            # without a timeout: the server's would be that of each session without one
+            config = self.session_config()
+            config.operation_timeout_in_ms = 0
+            self._server = tf.train.Server(
+                tf.train.ClusterSpec(jobs), job, number, config=config, start=False
+            )
+            self.target = self._server.target
+            if self.is_chief:
+                self._begin_sequence()
+            self._server.start()
+        except tf.errors.OpError as error:
+            raise UserError(
+                f'{self.tasks[self.index]}: the server cannot start '
+                f'({short_reason(error)}); is the port in use?'
+            ) from error
+        print(
+            f' [!] {self.count} workers. TensorFlow listens on port '
+            f'{address.rsplit(":", 1)[1]} of all network interfaces, without '
+            'authentication: use a private network or a firewall',
+            flush=True,
+        )
+        self._check = check
+        wait_for(self.others, self.timeout, check)
+
+    def _begin_sequence(self):
+        """Let the chief number a step before others can ask it for the next number.
+
+        Where a worker asks at the moment in which the chief begins the sequence,
+        TensorFlow may begin it twice, and the two wait for each other forever.
+        """
+        with (
+            tf.Graph().as_default(),
+            tf.Session(self.target, config=self.session_config()) as sess,
+        ):
+            sess.run(tf.constant(0), options=self.run_options)
+
+    @property
+    def run_options(self) -> tf.RunOptions | None:
+        """Of each run of collective ops."""
+        if self.count == 1:
+            return None
+        experimental = tf.RunOptions.Experimental(collective_graph_key=STEPS)
+        return tf.RunOptions(experimental=experimental)
+
+    def session_config(self) -> tf.ConfigProto:
+        """How sessions run."""
+        config = session_config()
+        if self.count > 1:
+            job, number, _ = self.tasks[self.index]
+            config.device_filters.append(f'/job:{job}/task:{number}')
+            chief = self.tasks[0]
+            config.experimental.collective_group_leader = (
+                f'/job:{chief.job}/replica:0/task:{chief.number}'
+            )
+            # Of each run. A timeout of a collective op would start a thread, which
+            # sleeps that long, each time the op runs.
+            config.operation_timeout_in_ms = round(1000 * self.timeout)
+        return config
+
+    # Before training
+
+    def exchange(self, text: str) -> list[str]:
+        """The texts of all workers. Waits for as long as the others answer."""
+        if self.count == 1:
+            return [text]
+        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        sizes = self._gathered(np.int32([[len(content)]]))[:, 0]
+        content = np.pad(content, (0, max(sizes) - len(content)))
+        rows = self._gathered(content[np.newaxis]).astype(np.uint8)
+        return [row[:size].tobytes().decode() for row, size in zip(rows, sizes)]
+
+    def _gathered(self, array):
+        """The arrays [1, n] of all workers, as [count, n]."""
+        results = []
+        config = self.session_config()
+        config.operation_timeout_in_ms = 0
+        with tf.Graph().as_default(), tf.device('/cpu:0'):
+            gather = self._gather(tf.constant(array))
+            sess = tf.Session(self.target, config=config)
+
+            def run():
+                try:
+                    results.append(sess.run(gather, options=self.run_options))
+                except tf.errors.OpError as error:
+                    results.append(error)
+
+            thread = threading.Thread(target=run, daemon=True)
+            thread.start()
+            silent_for = 0.0
+            while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
+                self._check()
+                is_silent = bool(silent(self.others))
+                silent_for = is_silent * (silent_for + SECONDS_BETWEEN_CHECKS)
+                if silent_for >= self.timeout:
+                    raise self.lost()
+            sess.close()
+        if isinstance(results[0], Exception):
+            raise self.lost(results[0]) from results[0]
+        return results[0]
+
+    def require_same(self, facts: dict[str, object]) -> None:
+        """Raise UserError, on all workers, where facts differ from the chief's."""
+        told = [json.loads(text) for text in self.exchange(json.dumps(facts))]
+        for task, other in zip(self.tasks, told):
+            for name, value in told[0].items():
+                if other[name] != value:
+                    raise UserError(
+                        f'{task}: {name} {other[name]}, but the chief has {value}; '
+                        'start all workers with the same code, data and flags'
+                    )
+
+    def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
+        """An op that gives variables the chief's values."""
+        moves = []
+        with tf.device('/cpu:0'):
+            for variable in variables if self.count > 1 else ():
+                options = {
+                    'group_size': self.count,
+                    'group_key': 2,
+                    'instance_key': next(self._keys),
+                }
+                value = variable.read_value()
+                if self.is_chief:
+                    send = tf.raw_ops.CollectiveBcastSendV2
+                    moves.append(send(input=value, **options).op)
+                    continue
+                value = tf.raw_ops.CollectiveBcastRecvV2(
+                    T=value.dtype, shape=tf.shape(value), **options
+                )
+                moves.append(tf.assign(variable, value, validate_shape=False))
+        return tf.group(*moves)
+
+    # In an iteration
+
+    @property
+    def slice(self) -> slice:
+        """This worker's part of a joint batch, after `split_batch`."""
+        if self.count == 1:
+            return slice(None)
+        return slice(self.index * self._batch, (self.index + 1) * self._batch)
+
+    def split_batch(self, joint_batch: int) -> int:
+        """Settle the size of a joint batch; returns that of one worker."""
+        if joint_batch % self.count:
+            raise UserError(
+                f'--batch_size {joint_batch}: is the batch of all {self.count} workers '
+                f'together; give a multiple of {self.count}'
+            )
+        self._batch = joint_batch // self.count
+        return self._batch
+
+    def points(self, x: tf.Tensor) -> int:
+        """How many values each channel of x, [b, h, w, c], has on this worker."""
+        return self._batch * x.shape[1] * x.shape[2]
+
+    @contextlib.contextmanager
+    def joint(self, differentiable: bool = False) -> Iterator[None]:
+        """Layers that are built in this block compute on the joint batch.
+
+        Gradients of their variables are right in `minimize` alone.
+
+        differentiable  the gradients can be differentiated again
+        """
+        global _current
+        before, _current = _current, self if self.count > 1 else None
+        self._last, self.is_differentiable = None, differentiable
+        try:
+            yield
+        finally:
+            _current = before
+
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """The mean of x over the workers; can be differentiated."""
+        if self.count == 1:
+            return x
+
+        @tf.custom_gradient
+        def mean(x):
+            return self._reduce(x), self.mean
+
+        return mean(x)
+
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """[n, ...] of each worker -> [count * n, ...]."""
+        return x if self.count == 1 else self._gather(x)
+
+    def minimize(
+        self,
+        optimizer: tf.train.Optimizer,
+        loss: tf.Tensor,
+        variables: list[tf.Variable],
+        dtype: tf.DType = tf.float32,
+    ) -> tf.Operation:
+        """A step of an optimizer on the loss of the joint batch.
+
+        dtype  of the gradients on their way between workers
+        """
+        if self.count == 1:
+            return optimizer.minimize(loss, var_list=variables)
+        self._factors.clear()
+        gradients = {
+            v.op.name: g for g, v in optimizer.compute_gradients(loss, variables)
+        }
+        whole = [name for name in gradients if name not in self._factors]
+        means = self._means([gradients[name] for name in whole], dtype)
+        gradients.update(zip(whole, means))
+        for name in sorted(gradients.keys() & self._factors.keys()):
+            gradients[name] = self._product(self._factors[name])
+        return optimizer.apply_gradients([(gradients[v.op.name], v) for v in variables])
+
+    def _means(self, tensors, dtype):
+        """The means over the workers of float32 tensors, small ones in one message."""
+        sent = [tf.cast(x, dtype) for x in tensors]
+        is_large = [x.shape.num_elements() >= LARGE for x in sent]
+        small = [x for x, large in zip(sent, is_large) if not large]
+        means = []
+        if small:
+            flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in small], 0))
+            parts = tf.split(flat, [x.shape.num_elements() for x in small])
+            means = [tf.reshape(part, x.shape) for part, x in zip(parts, small)]
+        means = iter(means)
+        means = [
+            self._reduce(x) if large else next(means)
+            for x, large in zip(sent, is_large)
+        ]
+        return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
+
+    def sends_factors(self, matrix: tf.Variable) -> bool:
+        """Whether the gradient of a dense layer is multiplied for the joint batch.
+
+        The gradient of matrix [n, m] is x^T dy. Where these factors are much smaller,
+        they are what the workers send each other (Xie et al., 2015,
+        https://arxiv.org/abs/1412.4147).
+        """
+        n, m = matrix.shape.as_list()
+        is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
+        # a gradient penalty adds what is not of that form
+        return is_smaller and not self.is_differentiable
+
+    def keep_factors(
+        self, matrix: tf.Variable, x: tf.Tensor, dy: tf.Tensor
+    ) -> tf.Tensor:
+        """Keep the factors of a gradient for `minimize`, x [b, n] and dy [b, m].
+
+        Returns what stands for the gradient until then, and is never computed.
+        """
+        self._factors.setdefault(matrix.op.name, []).append((x, dy))
+        return tf.zeros(matrix.shape, x.dtype)
+
+    def _product(self, factors):
+        """The gradient of the joint batch, [n, m], of factors (x, dy) of each pass."""
+        sizes = [x.shape[1] for x in factors[0]]
+        count = tf.cast(self.count, factors[0][0].dtype)
+        rows = tf.concat([tf.concat([x / count, dy], 1) for x, dy in factors], 0)
+        number, dtype = rows.shape[0], rows.dtype
+        if dtype == tf.bfloat16:  # which CollectiveGather does not support
+            rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
+            rows = tf.bitcast(tf.reshape(rows, [number, -1, 2]), tf.int32)
+            rows = tf.bitcast(self._gather(rows), dtype)
+            rows = tf.reshape(rows, [self.count * number, -1])[:, : sum(sizes)]
+        else:
+            rows = self._gather(rows)
+        x, dy = tf.split(rows, sizes, 1)
+        return tf.cast(tf.matmul(x, dy, transpose_a=True), tf.float32)
+
+    def _gather(self, x):
+        shape = [x.shape[0] * self.count, *x.shape[1:]]
+        with self._placed(x) as options:
+            return self._remember(
+                tf.raw_ops.CollectiveGather(
+                    input=x,
+                    shape=shape,
+                    group_size=self.count,
+                    instance_key=next(self._keys),
+                    **options,
+                )
+            )
+
+    def _reduce(self, x):
+        """The mean of x over the workers."""
+        if self.count * x.shape.num_elements() <= SMALL:
+            # takes half the time where the number of messages counts; in float32,
+            # because CollectiveGather does not support bfloat16
+            rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
+            return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
+        with self._placed(x) as options:
+            mean = tf.raw_ops.CollectiveReduceV2(
+                input=x,
+                merge_op='Add',
+                final_op='Div',
+                group_size=self.count,
+                instance_key=next(self._keys),
+                ordering_token=[],
+                max_subdivs_per_device=8,  # pieces that are on their way at once
+                **options,
+            )
+        mean.set_shape(x.shape)
+        return self._remember(mean)
+
+    @contextlib.contextmanager
+    def _placed(self, x):
+        """Around a collective op on x: its device; yields the options that go with it.
+
+        On GPUs also the order in which they are built: NCCL needs one on all workers.
+        """
+        if self._device == '/cpu:0' or x.dtype.is_integer:
+            with tf.device('/cpu:0'):
+                yield {'group_key': 2, 'communication_hint': 'auto'}
+            return
+        with (
+            tf.device(self._device),
+            tf.control_dependencies([] if self._last is None else [self._last]),
+        ):
+            yield {'group_key': 1, 'communication_hint': 'nccl'}
+
+    def _remember(self, x):
+        if x.device.lower().startswith('/device:gpu'):
+            self._last = x.op
+        return x
+
+    # Where one is lost
+
+    @contextlib.contextmanager
+    def errors(self, advice: Callable[[], str]) -> Iterator[None]:
+        """Raise UserError, which ends in advice(), where a worker is lost."""
+        try:
+            yield
+        except LOST as error:
+            if self.count == 1:
+                raise
+            raise self.lost(error, advice()) from error
+
+    def lost(
+        self, error: Exception | None = None, advice: str = 'start all workers again'
+    ) -> UserError:
+        """The error that names the workers that do not answer."""
+        if names := ', '.join(map(str, silent(self.others))):
+            return UserError(f'no answer from {names}; {advice}')
+        reason = short_reason(error) if error else 'no reason is known'
+        return UserError(
+            f'a worker failed, or took longer than --worker_timeout ({reason}); '
+            f'{advice}'
+        )
+
+
+def current() -> Workers | None:
+    """The Workers whose joint batch layers compute on that are built now, if any."""
+    return _current
+
+
+def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Uniform random numbers of a shape [b, ...]: this worker's, of those of a batch.
+
+    seed  int32 [2]
+    """
+    draw = tf.random.stateless_uniform
+    if _current is None:
+        return draw(shape, seed, dtype=tf.float32)
+    joint_shape = tf.concat([[_current.count * shape[0]], shape[1:]], 0)
+    return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]

@@ -1,0 +1,113 @@
+"""Synthetic digits, drawn as a stand-in for MNIST."""
+
+import os
+import tempfile
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from dcgan.data.idx import idx_summary, write_idx
+from dcgan.util.errors import UserError
+from dcgan.util.files import progress_bar, require_writable
+
+
+def make_digits(
+    data_dir: str, counts: tuple[int, int] = (60000, 10000), seed: int = 0
+) -> None:
+    """Draw labelled digits into data_dir/digits, in the file format of MNIST.
+
+    The images are 28x28, white on black, and labelled by their digit. `counts` are the
+    numbers of training and test images. The same seed gives the same files. Digits that
+    exist are kept. Raises UserError if the folder holds anything else.
+    """
+    folder = os.path.join(data_dir, 'digits')
+    if idx_summary(folder):
+        print(f'{folder}: already there')
+        return
+    if os.path.exists(folder) and os.listdir(folder):
+        raise UserError(
+            f'{folder}: holds something other than digits; move it away, or choose '
+            'another --data_dir'
+        )
+    require_writable(data_dir, 'choose another --data_dir')
+    os.makedirs(data_dir, exist_ok=True)
+    rng = np.random.RandomState(seed)
+    labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
+    images = np.empty((len(labels), 28, 28), np.uint8)
+    glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
+    with progress_bar('digits', len(labels), ' images') as bar:
+        for start in range(0, len(labels), 250):
+            chunk = slice(start, start + 250)
+            images[chunk] = draw_digits(glyphs, labels[chunk], rng)
+            bar.update(len(labels[chunk]))
+
+    with tempfile.TemporaryDirectory(dir=data_dir, prefix='.digits-') as temporary:
+        staging = os.path.join(temporary, 'digits')
+        for name, part in (
+            ('train', slice(counts[0])),
+            ('t10k', slice(counts[0], None)),
+        ):
+            prefix = os.path.join(staging, name)
+            write_idx(f'{prefix}-images-idx3-ubyte', images[part])
+            write_idx(f'{prefix}-labels-idx1-ubyte', labels[part])
+        try:
+            os.rename(staging, folder)  # so the data set is never there in part
+        except OSError:
+            if not idx_summary(folder):
+                raise
+            print(f'{folder}: already there')  # another process finished first
+            return
+    print(f'digits: written to {folder}')
+
+
+def glyph_distances(digit: int) -> np.ndarray:
+    """Signed distance to the outline of a digit, float64 [160, 160], in canvas pixels.
+
+    The distance is positive inside the digit's strokes and negative outside. The canvas
+    has four times the resolution of the images: a digit of Pillow's built-in font is 80
+    canvas pixels high at size 112, which makes 20 image pixels, as in MNIST.
+    """
+    canvas = Image.new('L', (160, 160))
+    font = ImageFont.load_default(112)
+    ImageDraw.Draw(canvas).text((80, 80), str(digit), 255, font, anchor='mm')
+    is_ink = np.asarray(canvas) > 127
+    inside, outside = map(ndimage.distance_transform_edt, (is_ink, ~is_ink))
+    return inside - outside
+
+
+def draw_digits(
+    glyphs: np.ndarray, labels: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
+    """Draw a different image of a digit for each label: [n] -> uint8 [n, 28, 28].
+
+    Each pixel looks up the signed distance to the glyph's outline at a position that is
+    randomly shifted, elastically warped (Simard et al., 2003), rotated, sheared and
+    scaled. This distance plus a random stroke width gives the pixel's intensity.
+
+    glyphs: the `glyph_distances` of the ten digits, [10, 160, 160].
+    """
+    n = len(labels)
+
+    def uniform(low, high):
+        """A random number for each image, [n, 1, 1]."""
+        return rng.uniform(low, high, n)[:, None, None]
+
+    y, x = np.mgrid[0:28, 0:28] - 13.5
+    noise = rng.uniform(-1, 1, (2, n, 28, 28))
+    warp = ndimage.gaussian_filter(noise, (0, 0, 4.5, 4.5), mode='wrap')
+    warp /= 0.036  # the filtered noise's standard deviation, which becomes 1
+    warp *= uniform(0, 1.2)  # pixels
+    y, x = y - uniform(-1.5, 1.5) + warp[0], x - uniform(-1.5, 1.5) + warp[1]
+    angle = uniform(-0.2, 0.2)  # radians
+    y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
+    x = x + uniform(-0.1, 0.35) * y  # shear
+    size, aspect = uniform(0.85, 1.1), np.exp(uniform(-0.2, 0.2))
+    y, x = y / size, x / (size * aspect)
+    glyph_indices = np.broadcast_to(labels[:, None, None], y.shape)
+    distances = ndimage.map_coordinates(
+        glyphs, (glyph_indices, 4 * y + 79.5, 4 * x + 79.5), order=1, mode='nearest'
+    )
+    # + 0.5: on the outline a pixel is half covered
+    coverage = (distances / 4 * size + uniform(-0.45, 0.8)) * 1.1 + 0.5
+    return (coverage.clip(0, 1) * uniform(170, 255) + 0.5).astype(np.uint8)

@@ -1,0 +1,233 @@
+"""IDX, the file format of MNIST, and data sets of IDX files."""
+
+import glob
+import gzip
+import math
+import os
+import re
+import struct
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from dcgan.data.images import resize
+from dcgan.util.errors import UserError
+from dcgan.util.files import atomic_path, json_digest
+
+ALL = slice(None)  # of a batch
+IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
+# the part of a file name that says which split of its data set the file holds
+IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
+
+
+def read_idx(
+    path: str, dims: Collection[int] = (1, 3, 4), header_only: bool = False
+) -> np.ndarray | tuple[int, ...]:
+    """Read an IDX file of unsigned bytes, plain or gzip-compressed (.gz).
+
+    dims         the numbers of dimensions that are allowed
+    header_only  return only the shape, without reading the data
+
+    Returns a uint8 array of the shape in the header. Raises UserError if the file is
+    unreadable, truncated, empty, of another format or of another number of dimensions.
+    """
+    try:
+        with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b'\0\0\x08':
+                raise UserError(f'{path}: not an IDX file of unsigned bytes')
+            shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
+            if len(shape) not in dims or not math.prod(shape):
+                expected = ' or '.join(map(str, dims))
+                raise UserError(
+                    f'{path}: has shape {shape}; expected a non-empty array with '
+                    f'{expected} dimension(s)'
+                )
+            if header_only:
+                return shape
+            content = np.frombuffer(file.read(), np.uint8)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise UserError(f'{path}: cannot be read ({error})') from error
+    if content.size != math.prod(shape):
+        raise UserError(
+            f'{path}: corrupt or truncated: its header announces {math.prod(shape)} '
+            f'bytes, but {content.size} follow; download it again'
+        )
+    return content.reshape(shape)
+
+
+def write_idx(path: str, array: np.ndarray) -> None:
+    """Write a uint8 array atomically as an IDX file."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        file.write(struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape))
+        file.write(np.ascontiguousarray(array).data)
+
+
+def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
+    """The IDX files in a folder: {prefix: (path of images, path of labels)}.
+
+    The prefix is what the two file names start with, for example `train` and `t10k`,
+    or `all` if they have none. The training split comes first. Raises UserError if
+    the images or the labels are missing, or if the folder holds several data sets.
+    """
+    paths = {}  # prefix: {'images' or 'labels': path}
+    # 'x' precedes 'x.gz', and is preferred; files precede folders
+    for path in sorted(
+        glob.glob(os.path.join(glob.escape(folder), '*')),
+        key=lambda path: (os.path.isdir(path), path),
+    ):
+        match = IDX_FILE_NAME.fullmatch(os.path.basename(path))
+        path = file_inside(path) if match else None
+        if path:
+            paths.setdefault(match[1], {}).setdefault(match[2], path)
+    for pair in paths.values():
+        for kind in {'images', 'labels'} - pair.keys():
+            raise UserError(
+                f'{next(iter(pair.values()))}: its {kind} file is missing; put it into '
+                'the same folder'
+            )
+    names = {IDX_SPLIT.sub('*', prefix) for prefix in paths}
+    if len(names) > 1:
+        raise UserError(
+            f'{folder}: holds several data sets ({", ".join(sorted(names))}); put each '
+            'into a folder of its own'
+        )
+    return {
+        prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
+        for prefix in sorted(paths, key=lambda prefix: 'train' not in prefix)
+    }
+
+
+def file_inside(path: str) -> str | None:
+    """`path`, or for a folder of that name, which some programs unpack to, its file.
+
+    None for a folder without an IDX file.
+    """
+    if not os.path.isdir(path):
+        return path
+    names = sorted(filter(IDX_FILE_NAME.fullmatch, os.listdir(path)))
+    files = [os.path.join(path, name) for name in names]
+    return next(filter(os.path.isfile, files), None)
+
+
+def idx_summary(folder: str) -> tuple[int, int, int] | None:
+    """(height, width, number of classes) of a folder of IDX files.
+
+    None if there is no such folder, or no IDX file in it.
+    """
+    pairs = idx_pairs(folder) if os.path.isdir(folder) else {}
+    if not pairs:
+        return None
+    images, _ = next(iter(pairs.values()))
+    height, width = read_idx(images, (3, 4), header_only=True)[1:3]
+    labels = np.concatenate([read_idx(path, (1,)) for _, path in pairs.values()])
+    return height, width, int(np.ptp(labels)) + 1
+
+
+class IdxSet:
+    """Labelled images from all IDX files of a folder, in memory as uint8.
+
+    A Dataset. Images are resized to height x width pixels. Labels are shifted
+    so that the lowest is 0; in EMNIST's letters it is 1.
+
+    The set is shuffled once, here, and not again for each epoch. The seed, 547, is that
+    of the original's MNIST loader. It also seeds NumPy's global random numbers, so all
+    that are drawn later depend on it.
+
+    Raises UserError for corrupt files and for files that do not belong together.
+    """
+
+    reshuffles = False
+
+    def __init__(self, folder: str, height: int, width: int):
+        pairs = idx_pairs(folder)
+        images, labels = _read_pairs(pairs.values())
+        self.images, self.labels = np.concatenate(images), np.concatenate(labels)
+        self.labels -= self.labels.min()
+        for array in (self.images, self.labels):
+            np.random.seed(547)
+            np.random.shuffle(array)
+        self.order = np.arange(len(self.images), dtype=np.int32)
+        self.fingerprint = zlib.crc32(self.labels)
+        self.size = height, width
+        self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
+        self.classes, self.class_names = int(self.labels.max()) + 1, None
+        self.contents = f'{len(self)} images in {self.classes} classes: ' + ', '.join(
+            f'{len(array)} in {prefix}' for prefix, array in zip(pairs, images)
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def close(self) -> None:
+        """Do nothing: the set has no decoding processes."""
+
+    def shuffle(self) -> None:
+        """Do nothing: the original does not shuffle IDX sets for each epoch either."""
+
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images. All images are usable."""
+        return self.order[:count].copy()
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images [count, h, w, c_dim] and labels [count], both uint8."""
+        images = self.images[indices]
+        if images.shape[1:3] != self.size:
+            if self.c_dim == 1:
+                images = images.reshape(images.shape[:3])
+            images = np.stack(
+                [resize(Image.fromarray(image), *self.size) for image in images]
+            )
+        images = images.reshape(-1, *self.size, self.c_dim)
+        return images, self.labels[indices]
+
+    def batches(
+        self, size: int, number: int, first: int = 0, part: slice = ALL
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
+
+        Of each batch, only that part.
+        """
+        ends = range((first + 1) * size, (number + 1) * size, size)
+        return self.read([self.order[end - size : end][part] for end in ends])
+
+    def read(
+        self, chunks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield what `take` returns for each of these arrays of indices."""
+        return map(self.take, chunks)
+
+    def digest(self, by_time: bool = True) -> str:
+        """A digest of images, labels and size."""
+        parts = (self.images.data, self.labels.data)
+        return json_digest([self.size, *map(zlib.crc32, parts)])
+
+
+def _read_pairs(pairs):
+    """Read (path of images, path of labels) pairs: two lists of arrays.
+
+    Raises UserError for pairs that do not fit each other.
+    """
+    images, labels = [], []
+    for images_path, labels_path in pairs:
+        images.append(read_idx(images_path, (3, 4)))
+        labels.append(read_idx(labels_path, (1,)))
+        shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
+        if shape != first_shape:
+            raise UserError(
+                f'{images_path}: its images have shape {shape}, those of the other '
+                f'files {first_shape}; put them into separate folders'
+            )
+        if shape[2:] not in ((), (1,), (3,)):
+            raise UserError(
+                f'{images_path}: its images have {shape[2]} channels; only 1 '
+                '(grayscale) or 3 (RGB) are supported'
+            )
+        if len(images[-1]) != len(labels[-1]):
+            raise UserError(
+                f'{images_path}: {len(images[-1])} images, but '
+                f'{len(labels[-1])} labels in {os.path.basename(labels_path)}'
+            )
+    return images, labels

@@ -1,0 +1,508 @@
+"""Data sets: what they offer, and those of image folders with labels and a cache."""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import PIL
+
+from dcgan.data.decoding import Decoded, Decoders, decode_images, image_shape
+from dcgan.data.find_images import find_images, require_folder
+from dcgan.data.idx import ALL, IdxSet, idx_pairs
+from dcgan.data.images import parse_color
+from dcgan.data.labels import Classes, in_partition, read_list
+from dcgan.util.errors import UserError, printable
+from dcgan.util.files import (
+    atomic_path,
+    file_signature,
+    json_digest,
+    lock_folder,
+    print_line,
+    progress_bar,
+    relative_path,
+    stem,
+    write_bytes,
+)
+
+DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
+# the graph of Inception that published FIDs use, in the folder of the data sets
+INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
+CHUNK = 250  # images that `read_images` reads at once
+CACHE_FOLDER = '.cache'  # in the folder of a data set
+MAX_NAMED = 10  # images that are named in an error message; more are named in a file
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """The interface of IdxSet and ImageSet. len() is the number of images.
+
+    c_dim        number of channels of its images
+    classes      number of classes; None: the images have no labels
+    class_names  their names, if they are not just numbers; or None
+    contents     a line that describes the data set to the user
+    fingerprint  a number to recognize the same images by, when a run resumes
+    order        int32 [len()], indices of the images in the order of this epoch; may
+                 be set, to an order that shuffle() has made before
+    reshuffles   whether shuffle() changes the order
+    """
+
+    c_dim: int
+    classes: int | None
+    class_names: list[str] | None
+    contents: str
+    fingerprint: int
+    order: np.ndarray
+    reshuffles: bool
+
+    def __len__(self) -> int: ...
+
+    def shuffle(self) -> None:
+        """Start an epoch. If the set reshuffles, draw a new order, by np.random."""
+
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images of the epoch that can be decoded."""
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images, uint8 [count, h, w, c_dim], and integer labels [count] or None."""
+
+    def batches(
+        self, size: int, number: int, first: int = 0, part: slice = ALL
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield batches of the epoch as `take` returns them.
+
+        size    images in a batch
+        number  batches in the epoch; the last one that is yielded is `number` - 1
+        first   index of the batch to start with
+        part    the part of each batch that is read and yielded
+        """
+
+    def read(
+        self, chunks: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield what `take` returns for each of these arrays of indices."""
+
+    def digest(self, by_time: bool = True) -> str:
+        """A digest of the images, as they are read.
+
+        by_time  of files, tell by their times whether they have changed
+        """
+
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
+
+
+class UnusableImages(UserError):
+    """More than 1% of the images of a data set, an ImageSet, cannot be used."""
+
+    def __init__(self, data: 'ImageSet'):
+        names = sorted(data.unusable)[:MAX_NAMED]
+        super().__init__(
+            f'{len(data.unusable)} of {len(data)} images cannot be used, which is more '
+            f'than 1%; fix or remove them, such as {printable(", ".join(names))}'
+        )
+        self.data = data
+
+    def name_all(self, folder: str) -> UserError:
+        """Look through the rest of the set; the error that names all such images.
+
+        Those above ten are in the file unusable.txt in `folder`.
+        """
+        note = self.note and f'; {self.note}'
+        print_line(
+            ' [!] More than 1% of the images cannot be used'
+            f'{note}; looking through the rest'
+        )
+        self.data.find_unusable()
+        path = os.path.join(folder, 'unusable.txt')
+        error = UserError(self.data.name_unusable(path))
+        error.note = self.note
+        return error
+
+
+class ImageSet:
+    """Images of a folder, decoded when they are needed, or ahead of time. A Dataset.
+
+    pattern      a glob in the folder; None: *.jpg or, if there is no such file,
+                 IMAGE_EXTENSIONS
+    by_class     label the images by class: each subfolder holds one class, unless one
+                 of the next two is given
+    attributes   classes are the combinations of these columns of CelebA's list
+    labels       classes are those of this CSV file, see Classes
+    partition    use one part of CelebA: train, val or test, by its list; or all
+    bbox         crop to the bounding boxes in CelebA's list
+    cache        keep the decoded images in a file in the folder, also for other runs
+    num_workers  processes that decode the next batches; 0: decode in this process
+    background   color under transparent pixels, such as white; '': alpha is dropped
+    options      keyword arguments of `load_image` for all images
+
+    The order is shuffled on construction and for each epoch, each time from the sorted
+    list of files, by NumPy's global random numbers.
+
+    An image that cannot be used is reported once, and replaced by a later one of the
+    same epoch. The choice does not depend on `cache` and `num_workers`.
+
+    Raises UnusableImages if more than 1% of the images cannot be used, UserError if no
+    file matches.
+    """
+
+    reshuffles = True
+
+    def __init__(
+        self,
+        folder: str,
+        pattern: str | None,
+        by_class: bool = False,
+        partition: str = 'all',
+        bbox: bool = False,
+        cache: bool = False,
+        num_workers: int = 0,
+        background: str = '',
+        attributes: str = '',
+        labels: str = '',
+        **options,
+    ):
+        if background:
+            options['background'] = parse_color(background)
+        self.options = options
+        self.c_dim = image_shape(options)[2]
+        classes = Classes(folder, attributes, labels) if by_class else None
+        self.files = find_images(folder, pattern, classes and classes.folders())
+        if partition != 'all':
+            self.files = in_partition(self.files, partition, folder)
+        self.classes = self.labels = self.class_names = None
+        self.contents = f'{len(self)} images'
+        if by_class:
+            self._set_classes(classes)
+        boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
+        default_box = () if bbox else None  # of images that are not in the list
+        self.boxes = [boxes.get(stem(path), default_box) for path in self.files]
+        self.name, self.noted = os.path.basename(folder), set()
+        self.unusable = {}  # path: reason
+        self.decoders = Decoders(num_workers, options)
+        self.cache = None
+        settings = [pattern or '*.jpg', by_class, partition, bbox, options]
+        self.settings = [*settings, PIL.__version__, DECODING]
+        self.folder = folder
+        if cache:
+            self.cache = self._open_cache()
+            self._report_notes(self.cache[2])
+        self.order = np.arange(len(self), dtype=np.int32)
+        paths = '\n'.join(relative_path(path, folder) for path in self.files)
+        self.fingerprint = zlib.crc32(os.fsencode(paths))
+        self.shuffle()
+
+    def _set_classes(self, classes):
+        """Label the images; leave out those that have no label."""
+        labels = classes.of(self.files)
+        self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
+        self.labels = labels[labels >= 0]
+        self.class_names, self.classes = classes.names, len(classes.names)
+        self.contents = classes.describe(labels)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def close(self) -> None:
+        """End the decoding processes. The next call of `batches` starts new ones."""
+        self.decoders.close()
+
+    def shuffle(self) -> None:
+        """Start an epoch: draw a new order from NumPy's global random numbers."""
+        order = np.sort(self.order)  # a new array: the state of a run holds the old one
+        np.random.shuffle(order)
+        self.order = order
+
+    def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images of the epoch, unusable ones replaced."""
+        indices = self.order[:count]
+        return self._replace(count, indices, self._decode(indices))[1]
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images, uint8 [count, h, w, c_dim], and labels [count], if there are any."""
+        return self._with_labels(*self._replace(0, indices, self._decode(indices)))
+
+    def batches(
+        self, size: int, number: int, first: int = 0, part: slice = ALL
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
+
+        Of each batch, only that part.
+        """
+        ends = range((first + 1) * size, (number + 1) * size, size)
+        chunks = [self.order[end - size : end] for end in ends]
+        ahead = self._decode_ahead([chunk[part] for chunk in chunks])
+        for end, indices, decoded in zip(ends, chunks, ahead):
+            if decoded.failures and part != ALL:
+                # what replaces them depends on those that failed in other parts
+                whole = self._replace(end, indices, self._decode(indices))
+                yield self._with_labels(*(array[part] for array in whole))
+            else:
+                yield self._with_labels(*self._replace(end, indices[part], decoded))
+
+    def read(
+        self, chunks: Sequence[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield what `take` returns for each of these arrays of indices.
+
+        An image that cannot be used is replaced by the next one in the list of files.
+        """
+        files = np.arange(len(self))
+        for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+            end = indices[min(decoded.failures, default=0)]
+            yield self._with_labels(*self._replace(end, indices, decoded, files))
+
+    def _with_labels(self, images, indices):
+        return images, None if self.labels is None else self.labels[indices]
+
+    def _decode(self, indices):
+        """The images of these files, Decoded."""
+        if not self.cache:
+            return decode_images(self._jobs(indices), self.options)
+        pixels, failed, _ = self.cache
+        images, failures = pixels[indices], {}
+        for position, index in enumerate(indices) if failed else ():
+            if index in failed:  # try again: the file may be readable now
+                again = decode_images(self._jobs([index]), self.options)
+                images[position] = again.images[0]
+                failures.update(zip([position], again.failures.values()))
+        return Decoded(images, failures, set())
+
+    def _decode_ahead(self, chunks):
+        """An iterator of what `_decode` returns for each of these arrays of indices."""
+        if self.cache or not self.decoders.count:
+            return map(self._decode, chunks)
+        return self.decoders.map(map(self._jobs, chunks))
+
+    def _jobs(self, indices):
+        return [(self.files[i], self.boxes[i]) for i in indices]
+
+    def _replace(self, end, indices, decoded, order=None):
+        """Replace failures by the usable images that follow `end` in an order.
+
+        By default, in that of the epoch. Returns (images, indices).
+        """
+        images, indices = decoded.images, indices.copy()
+        self._report_notes(decoded.notes)
+        order = self.order if order is None else order
+        following = itertools.cycle(np.roll(order, -end))
+        for position, reason in decoded.failures.items():
+            self._report_unusable(indices[position], reason)
+            for index in following:
+                other = self._decode([index])
+                if not other.failures:
+                    images[position], indices[position] = other.images[0], index
+                    break
+                self._report_unusable(index, other.failures[0])
+        return images, indices
+
+    def _report_notes(self, notes):
+        """Print each note once for the set."""
+        for note in sorted(notes - self.noted):
+            print_line(f' [*] {self.name}: {note}')
+        self.noted |= notes
+
+    def _report_unusable(self, index, reason):
+        """Print why an image is left out. Raises UserError if there are too many."""
+        path = self.files[index]
+        if path in self.unusable:
+            return
+        self.unusable[path] = reason
+        count = len(self.unusable)
+        print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
+        if count > self.tolerated:
+            raise UnusableImages(self)
+
+    @property
+    def tolerated(self) -> int:
+        """How many images may be left out: 1%."""
+        return len(self) // 100
+
+    def find_unusable(self) -> None:
+        """Decode all images, with a progress bar; `unusable` then has all reasons."""
+        with (
+            contextlib.closing(self.decoders),
+            contextlib.closing(self._decode_all('check')) as chunks,
+        ):
+            for indices, decoded in chunks:
+                for position, reason in decoded.failures.items():
+                    self.unusable[self.files[indices[position]]] = reason
+
+    def _decode_all(self, name):
+        """Yield (indices, Decoded) of all images; `name` is that of a progress bar."""
+        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
+        with progress_bar(name, len(self), ' images') as bar:
+            for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
+                self._report_notes(decoded.notes)
+                yield indices, decoded
+                bar.update(len(indices))
+
+    def name_unusable(self, path: str) -> str:
+        """A line that names the images that cannot be used: above ten, in a file."""
+        names = sorted(self.unusable)
+        line = f'{len(names)} of {len(self)} images cannot be used'
+        if len(names) > self.tolerated:
+            line += ', which is more than 1%'
+        if len(names) <= MAX_NAMED:
+            return f'{line}; fix or remove them: {printable(", ".join(names))}'
+        rows = []
+        for name in names:
+            reason = self.unusable[name].removeprefix(f'{name}: ')
+            rows.append(f'{name}\t{printable(reason)}\n')
+        write_bytes(path, os.fsencode(''.join(rows)))
+        return f'{line}; fix or remove those in {printable(path)}'
+
+    def digest(self, by_time: bool = True) -> str:
+        """A digest of the settings, the files and the labels."""
+        labels = [] if self.labels is None else self.labels.tolist()
+        signatures = self._signatures()
+        if not by_time:
+            signatures = [signature[:-1] for signature in signatures]
+        return json_digest([self.settings, signatures, labels])
+
+    def _signatures(self):
+        """What tells whether an image file has changed, of each."""
+        return [
+            [relative_path(path, self.folder), box, *file_signature(path)]
+            for path, box in zip(self.files, self.boxes)
+        ]
+
+    def _open_cache(self):
+        """Open the cache file, and build it first if there is none.
+
+        Its name holds two digests: one of the settings, and one of the image files.
+        Returns what `read_cache` returns.
+        """
+        settings_digest = json_digest(self.settings)
+        cache_dir = os.path.join(self.folder, CACHE_FOLDER)
+        files_digest = json_digest(self._signatures())
+        path = os.path.join(cache_dir, f'{settings_digest}-{files_digest}')
+        shape = (len(self), *image_shape(self.options))
+        try:
+            cache = read_cache(path, shape)
+            if not cache:
+                os.makedirs(cache_dir, exist_ok=True)
+                reason = 'another process is building this cache'
+                with contextlib.ExitStack() as stack:
+                    stack.callback(lock_folder(cache_dir, reason))
+                    cache = read_cache(path, shape)
+                    if not cache:
+                        self._build_cache(path, settings_digest)
+                        cache = read_cache(path, shape)
+        except OSError as error:
+            raise UserError(
+                f'{cache_dir}: cannot be used ({error.strerror}); leave out --cache'
+            ) from error
+        return cache
+
+    def _build_cache(self, path, settings_digest):
+        """Write the pixels of all images, then, as JSON, what is known of them."""
+        # remove incomplete caches, and those of older image files, of these settings
+        for name in os.listdir(os.path.dirname(path)):
+            if settings_digest in name:
+                os.remove(os.path.join(os.path.dirname(path), name))
+        all_failed = []
+        with (
+            contextlib.closing(self.decoders),  # all images are decoded after this
+            atomic_path(path) as temporary,
+            open(temporary, 'wb') as file,
+            contextlib.closing(self._decode_all('cache')) as chunks,
+        ):
+            for indices, decoded in chunks:
+                for position, reason in decoded.failures.items():
+                    self._report_unusable(indices[position], reason)
+                    all_failed.append(int(indices[position]))
+                file.write(decoded.images.data)
+            about = {'failed': all_failed, 'notes': sorted(self.noted)}
+            file.write(json.dumps(about).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_cache(
+    path: str, shape: tuple[int, ...]
+) -> tuple[np.ndarray, set[int], set[str]] | None:
+    """Open a cache file.
+
+    shape  [n, h, w, c] of all images
+
+    Returns the pixels, a uint8 array that is mapped from the file, the indices of
+    images that failed, and notes on them; None if the file is missing or incomplete.
+    """
+    try:
+        with open(path, 'rb') as file:
+            file.seek(math.prod(shape))
+            about = json.load(file)
+        pixels = np.memmap(path, np.uint8, 'r', shape=shape)
+        return pixels, set(about['failed']), set(about['notes'])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def read_images(
+    data: Dataset, indices: np.ndarray, name: str, delay: float = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield images of a data set, and their labels, as its `read` does, in chunks.
+
+    name, delay  of the progress bar, see files.progress_bar
+    """
+    chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
+    with progress_bar(name, len(indices), ' images', delay=delay) as bar:
+        for images, labels in data.read(chunks):
+            yield images, labels
+            bar.update(len(images))
+
+
+def open_dataset(
+    folder: str,
+    pattern: str | None,
+    output_size: tuple[int, int],
+    input_size: tuple[int, int | None],
+    crop: bool,
+    grayscale: bool,
+    by_class: bool = False,
+    **dataset_options,
+) -> Dataset:
+    """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
+
+    output_size        (height, width) of the images, in pixels
+    input_size         (height, width) of the center crop, in pixels, if `crop` is set
+    pattern, by_class  see ImageSet
+    dataset_options    further arguments of ImageSet: attributes, labels,
+                       partition, bbox, cache, num_workers and background
+
+    Only the output size applies to IDX files. Raises UserError if the folder is missing
+    or holds no usable data.
+    """
+    require_folder(folder)
+    folder = os.path.normpath(folder)
+    if idx_pairs(folder):
+        return IdxSet(folder, *output_size)
+    return ImageSet(
+        folder,
+        pattern,
+        by_class,
+        **dataset_options,
+        grayscale=grayscale,
+        input_height=input_size[0],
+        input_width=input_size[1],
+        resize_height=output_size[0],
+        resize_width=output_size[1],
+        crop=crop,
+    )
+
+
+def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:
+    """Raise UserError where a data set does not fill a batch, or has more classes."""
+    if len(data) < batch_size:
+        raise UserError(
+            f'{name}: {len(data)} images do not fill a batch of {batch_size}; add '
+            'images or lower --batch_size'
+        )
+    if y_dim and data.classes > y_dim:
+        raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')

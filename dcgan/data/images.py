@@ -1,0 +1,371 @@
+"""Images: read, crop, resize and write them, as files, image grids and animations."""
+
+import errno
+import functools
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from dcgan.util.errors import UserError
+from dcgan.util.files import atomic_path, write_errors
+
+# errors of the disk, or a lack of memory or file descriptors: the file may be good
+SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+FEW_LEVELS = 64  # below this, rounding to whole numbers would leave too few grays
+TRANSPARENT = (
+    'images with transparent pixels show what lies under them, as in the original; '
+    '--background white lays them on a color'
+)
+
+
+def imread(path: str, grayscale: bool = False) -> np.ndarray:
+    """Read an image file: float64 in [0, 255], [h, w, 3] or, in grayscale, [h, w].
+
+    Color images are read as OpenCV does, which the original used: always with three
+    channels (alpha dropped, palettes and grayscale expanded, 16 bits cut to 8), and
+    rotated as EXIF says. Grayscale is that of SciPy, which is Pillow's mode F.
+
+    Raises UserError for a file that is not a readable image.
+    """
+    return np.asarray(open_image(path, grayscale), np.float64)
+
+
+def ignore_pillow_warnings() -> None:
+    """Hide Pillow's warnings about malformed files, which it can read nevertheless."""
+    warnings.filterwarnings('ignore', module='PIL')
+
+
+def open_image(
+    path: str | BinaryIO,
+    grayscale: bool = False,
+    background: tuple[int, int, int] | None = None,
+    notes: set[str] | None = None,
+) -> Image.Image:
+    """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
+
+    background  color under transparent pixels, as (red, green, blue) in 0 to 255;
+                None: alpha is dropped, so that they show what lies under them
+    notes       a set that gets lines on what the user may not expect of this image
+
+    Raises UserError for a file that is not a readable image, OSError if the disk fails
+    or the process has too many open files, and MemoryError.
+    """
+    notes = set() if notes is None else notes
+    try:
+        with Image.open(path) as image:
+            # Pillow itself only warns at this limit, and refuses at twice the limit
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit and image.width * image.height > limit:
+                raise UserError(
+                    f'{path}: larger than {limit} pixels, possibly a decompression '
+                    'bomb; scale it down or remove it'
+                )
+            if image.mode == 'F' or image.mode.startswith('I'):
+                image = to_bytes(image, notes)
+            has_metadata = image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}
+            if has_metadata and not grayscale:
+                # skipped for a JPEG without metadata: it is slow even with no effect
+                ImageOps.exif_transpose(image, in_place=True)
+            image.load()  # before the file is closed
+            if image.mode not in ('RGB', 'L') or 'transparency' in image.info:
+                image = on_background(image, background, notes)
+            image = image if image.mode == 'RGB' else image.convert('RGB')
+            return image.convert('F') if grayscale else image
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a corrupt file
+        if getattr(error, 'errno', None) in SYSTEM_ERRORS:
+            raise OSError(error.errno, error.strerror, path) from error
+        raise UserError(f'{path}: not a readable image ({error})') from error
+
+
+def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
+    """Convert gray of 16 or 32 bits to 8 bits by what its values span.
+
+    The mode of the result is L, LA where there is a transparent value, or F with values
+    of bytes.
+
+    Integers keep their 8 upper bits, of the 8, 10, 12, 14 or 16 that they need; floats
+    from 0 to 1 are multiplied by 255, those like bytes are cut. Other values are scaled
+    so that the lowest becomes 0 and the highest 255. Raises ValueError for values that
+    are not finite.
+    """
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError('it holds values that are not finite')
+    low, high = values.min(), values.max()
+    is_float = image.mode == 'F'
+    # floats that are neither 0 to 1 nor like bytes
+    is_odd = is_float and 1 < high < FEW_LEVELS and (values % 1).any()
+    if low < 0 or high > (255 if is_float else 65535) or is_odd:
+        notes.add(
+            'gray images of other ranges are scaled, each from its own, to 8 bits'
+        )
+        return Image.fromarray(bytescale(values.astype(np.float64)))
+    if is_float and high <= 1:
+        notes.add('gray images of floats from 0 to 1 are scaled to 8 bits')
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if is_float:
+        return image
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+    if high and bits < 16:
+        notes.add('gray images of 16 or 32 bits are read by the bits that each needs')
+    gray = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    transparent = image.info.get('transparency')
+    if isinstance(transparent, int):
+        alpha = Image.fromarray(
+            np.where(values == transparent, 0, 255).astype(np.uint8)
+        )
+        gray = Image.merge('LA', (gray, alpha))
+    return gray
+
+
+def on_background(
+    image: Image.Image, background: tuple[int, int, int] | None, notes: set[str]
+) -> Image.Image:
+    """Lay an image that has transparent pixels on a color, or note that it has them."""
+    if not image.has_transparency_data or (not background and TRANSPARENT in notes):
+        return image
+    rgba = image.convert('RGBA')
+    if rgba.getchannel('A').getextrema()[0] == 255:
+        return image
+    if not background:
+        notes.add(TRANSPARENT)
+        return image
+    base = Image.new('RGBA', image.size, background)
+    base.alpha_composite(rgba)
+    return base
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """(red, green, blue) of a color, such as white or #20a0ff. UserError if unknown."""
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UserError(
+            f'--background {text!r}: not a color; give one such as white or #20a0ff'
+        ) from error
+
+
+def bytescale(x: np.ndarray) -> np.ndarray:
+    """Scale an array of any shape to uint8: its minimum becomes 0, its maximum 255.
+
+    A constant array becomes 0. This is the `bytescale` of SciPy 1.1, which `imresize`
+    and `imsave` call: the original stretches the contrast of every crop before it
+    resizes the crop, and of every image grid before it saves the grid.
+    """
+    low, high = x.min(), x.max()
+    scale = 255.0 / ((high - low) or 1)
+    return (((x - low) * scale).clip(0, 255) + 0.5).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=4096)
+def stretch_table(low, high):
+    """The result of `bytescale` for each byte of an image with this range: 256 bytes.
+
+    low, high  the minimum and the maximum of the image
+    """
+    table = np.zeros(256, np.uint8)
+    table[low : high + 1] = bytescale(np.arange(low, high + 1.0))
+    return table.tobytes()
+
+
+def stretch_contrast(image: Image.Image) -> Image.Image:
+    """`bytescale` for a Pillow image: RGB and L keep their mode, F becomes L.
+
+    A lookup table gives the same bytes as NumPy's float arithmetic, and is faster.
+    """
+    if image.mode == 'F':
+        return Image.fromarray(bytescale(np.asarray(image, np.float64)))
+    content = image.tobytes()
+    if b'\x00' in content and b'\xff' in content:
+        return image  # the full range already
+    pixels = np.frombuffer(content, np.uint8)
+    table = stretch_table(int(pixels.min()), int(pixels.max()))
+    return Image.frombytes(image.mode, image.size, content.translate(table))
+
+
+def center_slice(size: int, crop: int) -> slice:
+    """The `crop` pixels in the center of `size` pixels; at most all of them."""
+    crop = min(crop, size)
+    start = int(round((size - crop) / 2.0))
+    return slice(start, start + crop)
+
+
+def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
+    """Crop the part of a Pillow image that lies in a box; None if no part does.
+
+    box  (x, y, width, height) in pixels; x and y are those of the upper left corner
+    """
+    x, y, width, height = box
+    left, upper = max(x, 0), max(y, 0)
+    right, lower = min(x + width, image.width), min(y + height, image.height)
+    if right <= left or lower <= upper:
+        return None
+    return image.crop((left, upper, right, lower))
+
+
+def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Resize a Pillow image with its bilinear filter: uint8 [height, width(, 3)]."""
+    return np.asarray(image.resize((width, height), Image.BILINEAR))
+
+
+def load_image(
+    path: str,
+    input_height: int,
+    input_width: int | None = None,
+    resize_height: int = 64,
+    resize_width: int = 64,
+    crop: bool = True,
+    grayscale: bool = False,
+    box: Sequence[int] | None = None,
+    background: tuple[int, int, int] | None = None,
+    notes: set[str] | None = None,
+) -> np.ndarray:
+    """Read an image, crop it, stretch its contrast and resize it.
+
+    input_height, input_width    size of the crop, in pixels; width None: a square
+    resize_height, resize_width  size of the result, in pixels
+    crop                         False: use the whole image
+    box                          (x, y, width, height) in pixels: crop to this box
+                                 instead of the center; (): the image has no box
+    background, notes            see `open_image`
+
+    Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`, without the 3.
+    Raises UserError for a file that is not a readable image, and for a missing box or
+    one outside the image.
+    """
+    image = open_image(path, grayscale, background, notes)
+    if box is not None:
+        image = box_crop(image, box) if box else None
+        if image is None:
+            raise UserError(
+                f'{path}: its bounding box {box} lies outside the image'
+                if box
+                else f'{path}: it is not in the list of bounding boxes'
+            )
+    elif crop:
+        rows = center_slice(image.height, input_height)
+        columns = center_slice(image.width, input_width or input_height)
+        image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
+    return resize(stretch_contrast(image), resize_height, resize_width)
+
+
+def image_manifold_size(count: int) -> tuple[int, int]:
+    """(rows, columns) of the image grid of `count` training samples.
+
+    These are the square root of `count`, rounded down and rounded up.
+    """
+    root = math.sqrt(count)
+    return math.floor(root), math.ceil(root)
+
+
+def inverse_transform(images: np.ndarray) -> np.ndarray:
+    """Map images from [-1, 1] to [0, 1]. Returns a new array."""
+    unit = images + 1.0
+    unit /= 2.0  # in place, to save memory with many samples
+    return unit
+
+
+def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Arrange images [B, h, w, c] in a grid, row by row.
+
+    size  (rows, columns) of the grid; it gets more rows if the images need them
+
+    Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
+    where there is no image. It is uint8 if the images are, and otherwise float64.
+    """
+    count, h, w, c = images.shape
+    columns = size[1]
+    rows = max(size[0], math.ceil(count / columns))
+    dtype = np.uint8 if images.dtype == np.uint8 else np.float64
+    grid = np.zeros((rows * h, columns * w, c), dtype)
+    for index, image in enumerate(images):
+        top, left = index // columns * h, index % columns * w
+        grid[top : top + h, left : left + w] = image
+    return grid[..., 0] if c == 1 else grid
+
+
+def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c], floats in [-1, 1] or uint8, as one image grid.
+
+    size  (rows, columns) of the grid
+
+    The contrast of the whole grid is stretched to 0..255, as in the original.
+    Raises UserError if the file cannot be written.
+    """
+    images = np.asarray(images)
+    is_uint8 = images.dtype == np.uint8
+    imsave(images if is_uint8 else inverse_transform(images), size, path)
+
+
+def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c] of any range as `save_images` does."""
+    save_image(grid_image(images, size), path)
+
+
+def grid_image(images: np.ndarray, size: Sequence[int]) -> Image.Image:
+    """The image grid of images [B, h, w, c] of any range, as `save_images` writes it.
+
+    size  (rows, columns) of the grid
+    """
+    grid = merge(images, size)
+    if grid.dtype == np.uint8:
+        return stretch_contrast(Image.fromarray(grid))
+    return Image.fromarray(bytescale(grid))
+
+
+def save_image(image: Image.Image, path: str) -> None:
+    """Write a Pillow image atomically. Raises UserError if that fails."""
+    with write_errors(path), atomic_path(path) as temporary:
+        image.save(temporary)
+
+
+def make_gif(
+    images: Sequence[np.ndarray],
+    fname: str,
+    duration: float = 2,
+    true_image: bool = False,
+) -> None:
+    """Write images, each [h, w], [h, w, 1] or [h, w, 3], as a GIF that repeats.
+
+    duration    seconds that all images take together; above 50 images a second they
+                take longer, because each image is shown for at least 20 ms
+    true_image  the images are in [0, 255], not in [-1, 1]
+
+    Raises UserError if the file cannot be written.
+    """
+    frames = (image if true_image else (image + 1) / 2 * 255 for image in images)
+    frames = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
+    save_gif(frames, fname, 1000 * duration // len(images))
+
+
+def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> None:
+    """Write Pillow images as a GIF that repeats for ever.
+
+    milliseconds  how long each image is shown; times below 20 are raised to 20,
+                  because many viewers slow down shorter ones
+
+    Raises UserError if the file cannot be written.
+    """
+    with write_errors(path), atomic_path(path) as temporary:
+        write_gif(images, temporary, milliseconds)
+
+
+def write_gif(
+    images: Iterable[Image.Image], file: str | BinaryIO, milliseconds: float
+) -> None:
+    """Write a GIF as `save_gif` does, to a path or a file that is open."""
+    images = iter(images)
+    next(images).save(
+        file,
+        'GIF',
+        save_all=True,
+        append_images=images,
+        duration=max(20, milliseconds),
+        loop=0,
+    )

@@ -1,0 +1,120 @@
+"""A small classifier of a labelled data set, for the evaluation of its models."""
+
+import hashlib
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.evaluation.inception import parts
+from dcgan.util.files import progress_bar, read_arrays, write_arrays
+
+FEATURES = 128  # units of its last hidden layer
+FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
+ENOUGH = 7  # convolutions end when the height or width is at most this
+STEPS, BATCH = 1800, 100  # of its training
+MAX_EPOCHS = 25  # of its training, where that makes fewer steps
+RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
+
+
+class Classifier:
+    """A convolutional network, trained on labelled images once and kept in a file.
+
+    As an extractor, see inception.py, it gives its last hidden layer, [n, 128].
+
+    accuracy   share of the held-out images that it recognizes
+    """
+
+    name = 'classifier'
+
+    def __init__(self, shape: tuple[int, int, int], classes: int):
+        """shape: (height, width, channels) of the images."""
+        self.classes, self.accuracy = classes, 0.0
+        self._graph = tf.Graph()
+        self._sess = tf.Session(graph=self._graph)
+        with self._graph.as_default():
+            tf.set_random_seed(0)
+            self._images = tf.placeholder(tf.uint8, [None, *shape])
+            self._labels = tf.placeholder(tf.int64, [None])
+            self._rate = tf.placeholder(tf.float32, [])
+            self._features, self._logits = self._network()
+            loss = tf.losses.sparse_softmax_cross_entropy(self._labels, self._logits)
+            self._variables = {v.op.name: v for v in tf.trainable_variables()}
+            self._update = tf.train.AdamOptimizer(self._rate).minimize(loss)
+            self._sess.run(tf.global_variables_initializer())
+
+    def _network(self):
+        x = tf.cast(self._images, tf.float32) / 255.0
+        for number, filters in enumerate(FILTERS):
+            w = self._weights(f'conv{number}', [5, 5, x.shape[3], filters])
+            bias = tf.get_variable(f'bias{number}', [filters])
+            x = tf.nn.conv2d(x, w, [1, 2, 2, 1], 'SAME') + bias
+            x = tf.nn.leaky_relu(x)
+            if min(x.shape[1:3]) <= ENOUGH:
+                break
+        x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+        w = self._weights('hidden', [x.shape[1], FEATURES])
+        features = tf.nn.relu(x @ w + tf.get_variable('hidden_bias', [FEATURES]))
+        w = self._weights('logits', [FEATURES, self.classes])
+        return features, features @ w + tf.get_variable('logits_bias', [self.classes])
+
+    def _weights(self, name, shape):
+        initializer = tf.initializers.he_normal()
+        return tf.get_variable(name, shape, initializer=initializer)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its weights."""
+        values = self._sess.run(self._variables)
+        content = b''.join(values[name].tobytes() for name in sorted(values))
+        return hashlib.sha256(content).hexdigest()
+
+    def train(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Train on images, uint8 [n, h, w, c], and their labels [n]."""
+        rng, queue = np.random.RandomState(0), np.empty(0, np.int64)
+        size = min(BATCH, len(images))
+        steps = min(STEPS, MAX_EPOCHS * len(images) // size)
+        with progress_bar('classifier', steps, ' batches') as bar:
+            for step in range(steps):
+                if len(queue) < size:
+                    queue = rng.permutation(len(images))
+                batch, queue = queue[:size], queue[size:]
+                rate = next(rate for share, rate in RATES if step < share * steps)
+                feed = {self._images: images[batch], self._labels: labels[batch]}
+                self._sess.run(self._update, {**feed, self._rate: rate})
+                bar.update()
+
+    def test(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Set `accuracy` by held-out images and labels, as train() takes them."""
+        self.accuracy = float((self.classify(images)[1] == labels).mean())
+
+    def classify(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features [n, 128] and predicted labels [n] of images."""
+        results = [
+            self._sess.run([self._features, self._logits], {self._images: part})
+            for part in parts(images, 250)
+        ]
+        features, logits = map(np.concatenate, zip(*results))
+        return features, logits.argmax(axis=1)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The features of images."""
+        return self.classify(images)[0]
+
+    def save(self, path: str) -> None:
+        """Write the weights and the accuracy."""
+        values = self._sess.run(self._variables)
+        write_arrays(path, {'accuracy': self.accuracy, **values})
+
+    def load(self, path: str) -> bool:
+        """Read what save() has written; whether it is there and complete."""
+        values = read_arrays(path, [*self._variables, 'accuracy'])
+        if values is None:
+            return False
+        self.accuracy = float(values.pop('accuracy'))
+        for name, value in values.items():
+            self._variables[name].load(value, self._sess)
+        return True
+
+    def close(self) -> None:
+        """Free what the graph takes."""
+        self._sess.close()

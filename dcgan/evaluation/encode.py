@@ -1,0 +1,99 @@
+"""D as a representation of images: what its layers make of them (paper, section 5)."""
+
+import contextlib
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.data.image_folder import read_images
+from dcgan.sampling.samples import npz_file, print_path
+
+CELLS = 4  # rows and columns to which a layer is pooled
+
+
+class Encoder:
+    """The discriminator of a model.DCGAN as a function of images.
+
+    Batch norm uses its moving averages, so that what it makes of an image does not
+    depend on others. A conditional D is told no class: its labels are all zero.
+
+    size   number of features of an image
+    """
+
+    def __init__(self, sess, dcgan):
+        self._sess, layers = sess, []
+
+        def keep(activation):
+            layers.append(activation)
+            return activation
+
+        self._bytes = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
+        count = tf.shape(self._bytes)[:1]
+        inputs = dcgan.to_inputs(self._bytes, tf.zeros(count, tf.int64), None)
+        y = tf.zeros_like(inputs.y) if dcgan.y_dim else None
+        _, self._logits = dcgan.discriminator(
+            inputs.images, y, reuse=True, dropout=keep, train=False
+        )
+        self._features = tf.concat([pooled(layer) for layer in layers], 1)
+        self.size = int(self._features.shape[1])
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images, uint8 [n, h, w, c] -> features [n, size] and logits [n], float32."""
+        features, logits = self._sess.run(
+            [self._features, self._logits], {self._bytes: images}
+        )
+        return features, logits[:, 0]
+
+
+def pooled(layer: tf.Tensor) -> tf.Tensor:
+    """The maxima of a layer [B, h, w, c] in 4x4 cells, flat; dense ones as they are.
+
+    Cells overlap where 4 does not divide h or w; a smaller h or w is left.
+    """
+    if layer.shape.ndims == 2:
+        return layer
+    _, height, width, channels = layer.shape.as_list()
+    rows = [tf.reduce_max(layer[:, s], 1, keepdims=True) for s in cells(height)]
+    layer = tf.concat(rows, 1)
+    columns = [tf.reduce_max(layer[:, :, s], 2, keepdims=True) for s in cells(width)]
+    return tf.reshape(tf.concat(columns, 2), [-1, len(rows) * len(columns) * channels])
+
+
+def cells(size: int) -> list[slice]:
+    """The slices of a height or width that make up CELLS cells, or `size` cells."""
+    count = min(CELLS, size)
+    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
+    """Write D's features of the images of a data set to an .npz file; print its path.
+
+    Of all images, or `limit` of them, in a fixed random order, four arrays: features
+    (float32 [n, d], of all hidden layers of D in turn), labels (integers [n], -1 where
+    there are none), logits (float32 [n], of D) and indices (integers [n], of the images
+    in the data set). Raises UserError where the file cannot be written.
+    """
+    data, encoder = dcgan.data, Encoder(sess, dcgan)
+    indices = np.random.RandomState(0).permutation(len(data))
+    indices = indices[: int(min(len(data), limit))]
+    all_labels, all_logits = [], []
+    with (
+        contextlib.closing(data),
+        npz_file(path) as add_array,
+    ):
+        shape = len(indices), encoder.size
+        with add_array('features', shape, np.float32) as write:
+            for images, labels in read_images(data, indices, 'features'):
+                features, logits = encoder(images)
+                write(features)
+                all_logits.append(logits)
+                has_labels = labels is not None
+                all_labels.append(labels if has_labels else np.full(len(images), -1))
+        for name, arrays, dtype in (
+            ('labels', all_labels, np.int64),
+            ('logits', all_logits, np.float32),
+            ('indices', [indices], np.int64),
+        ):
+            with add_array(name, (len(indices),), dtype) as write:
+                write(np.concatenate(arrays))
+    print_path(path)

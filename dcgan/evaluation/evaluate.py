@@ -1,0 +1,384 @@
+"""Evaluate a trained model: measures of its samples, and their nearest real images.
+
+Samples are compared with the data set as the model was trained on it.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import time
+
+import numpy as np
+from PIL import Image
+
+from dcgan.data.image_folder import INCEPTION
+from dcgan.data.images import save_image
+from dcgan.evaluation.fid import (
+    Nearest,
+    entropy,
+    frechet_distance,
+    gaussian,
+    kernel_distance,
+    precision_recall,
+    share_closer,
+)
+from dcgan.evaluation.inception import GraphExtractor
+from dcgan.evaluation.real_images import Reference
+from dcgan.runs.run import class_names_in
+from dcgan.sampling.samples import draw_batches, gen_random, images_per_call, print_path
+from dcgan.util.errors import UserError, printable
+from dcgan.util.files import progress_bar, write_errors
+
+FILE_NAME = 'evaluations.jsonl'  # in the run folder
+FITTED_TO = (1_000, 10_000, 100_000)  # images of a nearest-neighbour classifier
+COMPARED = 10_000  # features for the kernel distance, precision and recall, at most
+QUERIES = 1_000  # images whose nearest real ones are looked for
+SHOWN, NEIGHBOURS = 16, 5  # samples in nearest.png, real images beside each
+BIASED = 10_000  # below so many samples, the bias of a Frechet distance is reported
+# names of measures in the table
+INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
+TITLES = {
+    'frechet_distance': 'Frechet distance',
+    'kernel_distance': 'kernel distance',
+    'closer_in_pixels': 'closer than real images, in pixels',
+    'closer_in_features': 'closer than real images, in features',
+}
+
+
+class NeighbourTest:
+    """The error of a nearest-neighbour classifier, in pixels (paper, section 8.1).
+
+    errors   {number of images that it was fitted to: share of errors}
+    """
+
+    def __init__(self, images, labels, own=None):
+        """Test on images, uint8 [n, h, w, c], and labels [n]; own, see Nearest."""
+        self._nearest, self._truth = Nearest(to_vectors(images), 1, own), labels
+        self._labels = np.empty(0, np.int64)
+        self.errors: dict[int, float] = {}
+
+    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Fit it to these images, too."""
+        count = self._nearest.count
+        cuts = [n - count for n in FITTED_TO if count < n < count + len(images)]
+        self._labels = np.concatenate([self._labels, labels])
+        for part in np.split(images, cuts):
+            self._nearest.add(to_vectors(part))
+            if self._nearest.count in FITTED_TO:
+                self.take()
+
+    def take(self) -> None:
+        """Take the error as it is now."""
+        predicted = self._labels[self._nearest.indices[:, 0]]
+        self.errors[self._nearest.count] = float((predicted != self._truth).mean())
+
+
+def to_vectors(images: np.ndarray) -> np.ndarray:
+    """uint8 [n, h, w, c] -> float32 [n, h*w*c] in [-0.5, 0.5]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255 - 0.5
+
+
+class Evaluation:
+    """One evaluation of a model.DCGAN. `rows` are the lines for evaluations.jsonl."""
+
+    def __init__(self, sess, dcgan, config, step: int):
+        self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
+        self.started, self.rows = time.perf_counter(), []
+        self.seed = 0 if config.seed is None else config.seed
+        self.count = config.evaluate_samples
+        folder = os.path.join(config.data_dir, config.dataset)
+        names = class_names_in(config.out_dir) if dcgan.y_dim else []
+        if names and names != dcgan.data.class_names:
+            raise UserError(
+                f'{folder}: its classes are not those that the run has learned: '
+                f'{printable(", ".join(names))}'
+            )
+        graph = find_extractor(config)
+        if not graph and not dcgan.data.classes:
+            raise UserError(
+                f'{config.dataset} has no labels, and there is no network for '
+                'features: run "download.py inception", or give --features FILE'
+            )
+        self.reference = Reference(dcgan.data, folder, config.out_dir)
+        self.queries = min(QUERIES, self.reference.most)
+        self.classifier = None
+        if dcgan.data.classes:
+            self.classifier = self.reference.classifier()
+            print(
+                f' [*] Classifier of {config.dataset}: {self.classifier.accuracy:.2%} '
+                'of held-out images recognized',
+                flush=True,
+            )
+        self.extractors = [e for e in (graph, self.classifier) if e]
+        self.labels = None  # of the samples
+        if dcgan.y_dim:
+            self.labels = self.reference.labels(self.count)
+
+    def run(self) -> None:
+        """Draw samples, read the real images, and take all measures."""
+        images, features = self._draw()
+        pixels, real = self._read(images)
+        for extractor, of_samples in zip(self.extractors, features):
+            self._compare(extractor, real[extractor], of_samples)
+        if self.classifier:
+            self._count_classes()
+        self._find_copies(images, pixels, real[self.extractors[0]], features[0])
+
+    def _draw(self):
+        """(the first samples, uint8; features of all by each extractor).
+
+        Keeps the predicted labels, and the error of a nearest-neighbour classifier.
+        """
+        size, z_dist = images_per_call(self.dcgan), self.config.z_dist
+        test, first, self.predicted = self._neighbour_test(), [], []
+        features = [[] for _ in self.extractors]
+        random_state = np.random.get_state()
+        np.random.seed(self.seed)
+        with progress_bar('samples', self.count, ' images') as bar:
+            for start in range(0, self.count, size):
+                shape = min(size, self.count - start), self.dcgan.z_dim
+                z = gen_random(z_dist, shape).astype(np.float32)
+                labels = None
+                if self.dcgan.y_dim:
+                    labels = self.labels[start : start + len(z)]
+                (images,) = draw_batches(self.sess, self.dcgan, z, labels, True)
+                if start < self.queries:
+                    first.append(images)
+                for extractor, collected in zip(self.extractors, features):
+                    collected.append(self._features(extractor, images))
+                if test:
+                    test.add(images, labels)
+                bar.update(len(images))
+        np.random.set_state(random_state)
+        if test:
+            test.take()
+            self._add_errors(test, 'samples')
+        first = np.concatenate(first)[: self.queries]
+        return first, list(map(np.concatenate, features))
+
+    def _features(self, extractor, images):
+        if extractor is not self.classifier:
+            return extractor.features(images)
+        features, predicted = self.classifier.classify(images)
+        self.predicted.extend(predicted)
+        return features
+
+    def _neighbour_test(self, own=None):
+        """A NeighbourTest on the held-out images; None for a model without classes."""
+        if not self.dcgan.y_dim:
+            return None
+        return NeighbourTest(*self._held_out, own)
+
+    @functools.cached_property
+    def _held_out(self):
+        reference = self.reference
+        return reference.read_all(reference.held_out, 'held-out images')
+
+    def _add_errors(self, test, kind):
+        for count, error in test.errors.items():
+            self._add(f'nearest_neighbour_error_{count}_{kind}', error)
+
+    def _read(self, samples):
+        """(Nearest in pixels, {extractor: its statistics}) of the real images.
+
+        The queries of Nearest are first the samples, then as many real images.
+        """
+        reference = self.reference
+        positions = {index: i for i, index in enumerate(reference.indices)}
+        own = [positions.get(index, -1) for index in reference.held_out]
+        test = self._neighbour_test(np.array(own))
+        statistics = {e: reference.statistics(e) for e in self.extractors}
+        missing = {e: [] for e, found in statistics.items() if found is None}
+        count = min(len(samples), len(reference))
+        chunks = reference.read(reference.indices[:count], 'first real images')
+        real = np.concatenate([images for images, _ in chunks])
+        own = np.concatenate([np.full(len(samples), -1), np.arange(count)])
+        queries = to_vectors(np.concatenate([samples, real]))
+        pixels = Nearest(queries, min(NEIGHBOURS, len(reference) - 1), own)
+        for images, labels in reference.read(reference.indices, 'real images'):
+            pixels.add(to_vectors(images))
+            for extractor, collected in missing.items():
+                collected.append(extractor.features(images))
+            if test:
+                test.add(images, labels)
+        if test:
+            test.take()
+            self._add_errors(test, 'real')
+        for extractor, collected in missing.items():
+            features = np.concatenate(collected)
+            statistics[extractor] = reference.save_statistics(extractor, features)
+        return pixels, statistics
+
+    def _compare(self, extractor, real, features):
+        """Distances, precision and recall of features."""
+        mean, covariance = gaussian(features)
+        distance = frechet_distance(real['mu'], real['sigma'], mean, covariance)
+        self._add('frechet_distance', distance, extractor)
+        compared = [f[:COMPARED] for f in (real['features'], features)]
+        value, spread = kernel_distance(*compared, np.random.RandomState(0))
+        self._add('kernel_distance', value, extractor, spread=spread)
+        center = compared[0].mean(axis=0)  # rounding is least around it
+        shares = precision_recall(*(f - center for f in compared))
+        for name, share in zip(('precision', 'recall'), shares):
+            number = min(map(len, compared))
+            self._add(name, share, extractor, compared=number)
+
+    def _count_classes(self):
+        """Accuracy, coverage and entropy, by the classifier."""
+        predicted, classes = np.array(self.predicted), self.dcgan.data.classes
+        if self.labels is not None:
+            is_right = predicted == self.labels
+            self._add('accuracy', float(is_right.mean()), self.classifier)
+            by_class = [
+                float(is_right[self.labels == n].mean())
+                if (self.labels == n).any()
+                else None
+                for n in range(classes)
+            ]
+            self._add('accuracy_by_class', by_class, self.classifier)
+        counts = np.bincount(predicted, minlength=classes)
+        self._add('coverage', counts.tolist(), self.classifier)
+        self._add('entropy', entropy(counts), self.classifier)
+
+    def _find_copies(self, samples, pixels, real, features):
+        """Write nearest.png; add the shares that are closer than real images are."""
+        center = real['mu'].astype(np.float32)
+        own = np.concatenate([np.full(len(samples), -1), np.arange(len(samples))])
+        own = own[: len(pixels.queries)]
+        both = [features[: len(samples)], real['features'][: len(samples)]]
+        nearest = Nearest(np.concatenate(both) - center, pixels.indices.shape[1], own)
+        for start in range(0, len(real['features']), 1000):
+            nearest.add(real['features'][start : start + 1000] - center)
+        for space, found in ('pixels', pixels), ('features', nearest):
+            first = found.distances[:, 0]
+            share = share_closer(first[: len(samples)], first[len(samples) :])
+            extractor = self.extractors[0] if space == 'features' else None
+            self._add(f'closer_in_{space}', share, extractor)
+        found = [n.indices[:SHOWN] for n in (pixels, nearest)]
+        indices = self.reference.indices[np.hstack(found)]  # [SHOWN, 2 * NEIGHBOURS]
+        images, _ = self.dcgan.data.take(indices.reshape(-1))
+        images = images.reshape(*indices.shape, *images.shape[1:])
+        path = os.path.join(self.config.sample_dir, 'nearest.png')
+        save_nearest(samples[:SHOWN], images, path)
+        print_path(path)
+
+    def _add(self, measure, value, extractor=None, **more):
+        self.rows.append(
+            {
+                'measure': measure,
+                'value': value,
+                **more,
+                'extractor': extractor and extractor.name,
+                'sha256': extractor and extractor.digest,
+                'samples': self.count,
+                'real': len(self.reference),
+                'iteration': self.step,
+                'averages': bool(self.dcgan.averages),
+                'seed': self.seed,
+                'seconds': round(time.perf_counter() - self.started, 1),
+            }
+        )
+
+    def close(self) -> None:
+        """Free what the extractors take."""
+        for extractor in self.extractors:
+            extractor.close()
+
+
+def find_extractor(config) -> GraphExtractor | None:
+    """The extractor of --features, or Inception where it has been downloaded."""
+    if config.features:
+        return GraphExtractor(config.features)
+    path = os.path.join(config.data_dir, INCEPTION)
+    return GraphExtractor(path) if os.path.exists(path) else None
+
+
+def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
+    """Write samples [n, h, w, c], uint8, each beside real images [n, m, h, w, c].
+
+    With a gap after the sample, and one in the middle of the images.
+    """
+    count, columns, height, width, channels = images.shape
+    gap = max(2, width // 8)
+    sheet = np.full(
+        (count * (height + 2), (columns + 1) * width + 2 * gap, channels), 255, np.uint8
+    )
+    for row in range(count):
+        top, left = row * (height + 2), 0
+        for column, image in enumerate([samples[row], *images[row]]):
+            sheet[top : top + height, left : left + width] = image
+            is_last = column in (0, columns // 2)
+            left += width + (gap if is_last else 0)
+    pixels = sheet[:, :, 0] if channels == 1 else sheet
+    save_image(Image.fromarray(pixels), path)
+
+
+def evaluate(sess, dcgan, config, step: int) -> None:
+    """Take all measures of a trained model.DCGAN; print a table of them.
+
+    They are appended to evaluations.jsonl in the run folder, a line each. Raises
+    UserError where there are no features, or files cannot be read or written.
+    """
+    with contextlib.closing(dcgan.data):
+        evaluation = Evaluation(sess, dcgan, config, step)
+        with contextlib.closing(evaluation):
+            evaluation.run()
+    print('\n'.join(table(evaluation, dcgan.data.class_names)), flush=True)
+    path = os.path.join(config.out_dir, FILE_NAME)
+    lines = ''.join(f'{json.dumps(row)}\n' for row in evaluation.rows)
+    with write_errors(path), open(path, 'a', encoding='utf-8') as file:
+        file.write(lines)
+    print_path(path)
+
+
+def title_of(row: dict) -> str:
+    """The name of a measure in the table."""
+    measure, extractor = row['measure'], row['extractor']
+    if extractor == 'Inception' and measure in INCEPTION_TITLES:
+        return INCEPTION_TITLES[measure]
+    if match := re.fullmatch(r'nearest_neighbour_error_(\d+)_(\w+)', measure):
+        title = f'nearest-neighbour error, of {int(match[1]):,} {match[2]}'
+    else:
+        title = TITLES.get(measure, measure)
+    return f'{title} ({extractor})' if extractor else title
+
+
+def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
+    """Lines that show the measures of an evaluation."""
+    lines = [
+        f'Iteration {evaluation.step}: {evaluation.count:,} samples (seed '
+        f'{evaluation.seed}), {len(evaluation.reference):,} real images',
+    ]
+    for row in evaluation.rows:
+        value = row['value']
+        if isinstance(value, list):
+            continue
+        spread = f' +- {row["spread"]:.4g}' if 'spread' in row else ''
+        lines.append(f'  {title_of(row):<52} {value:.4g}{spread}')
+    lines += class_table(evaluation.rows, class_names)
+    if evaluation.count < BIASED:
+        lines.append(
+            f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
+            'upwards: compare it only for equal numbers of samples'
+        )
+    return lines
+
+
+def class_table(rows: list[dict], class_names: list[str] | None) -> list[str]:
+    """Lines that show the share of samples of each class, and their accuracy."""
+    by_name = {row['measure']: row['value'] for row in rows}
+    if 'coverage' not in by_name:
+        return []
+    counts, accuracies = by_name['coverage'], by_name.get('accuracy_by_class')
+    heading = f'  {"class":<20} {"samples":>8}'
+    lines = [heading + (f' {"accuracy":>9}' if accuracies else '')]
+    for number, count in enumerate(counts):
+        name = class_names[number] if class_names else str(number)
+        line = f'  {name[:20]:<20} {count:>8}'
+        if accuracies:
+            accuracy = accuracies[number]
+            line += '         -' if accuracy is None else f' {accuracy:>9.1%}'
+        lines.append(line)
+    return lines

@@ -1,0 +1,156 @@
+"""Features of images: by a frozen graph or SavedModel, such as Inception of 2015.
+
+Each extractor has
+
+name        what to call it in tables
+digest      the SHA-256 of its file or weights
+features    a function: images, uint8 [n, h, w, c] -> float32 [n, d]
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+
+from dcgan.util.errors import UserError, short_reason
+from dcgan.util.files import without_wildcards
+
+INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'
+BATCH = 50
+# what TensorFlow raises for files that are no graphs, or other ones
+UNUSABLE = (tf.errors.OpError, DecodeError, OSError)
+UNUSABLE += (ValueError, KeyError, RuntimeError)
+
+
+class GraphExtractor:
+    """Features by a frozen graph, a file, or a SavedModel, a folder.
+
+    The graph of Inception, recognized by its nodes ExpandDims and pool_3, takes float32
+    images of any size with values from 0 to 255 and three channels, and resizes them
+    itself. Other graphs have one placeholder, or a SavedModel with one input, for
+    images [any, h, w, 1 or 3] of type uint8 or float, also with values from 0 to 255;
+    where h and w are fixed, images are resized (bilinear). Features are what the last
+    node, or the one output of the SavedModel, gives, flattened.
+
+    Raises UserError for a file that is no such graph.
+    """
+
+    def __init__(self, path: str):
+        self.path, self._graph = path, tf.Graph()
+        self.name = os.path.basename(os.path.normpath(path))
+        self.digest = digest_of(path)
+        self._sess = tf.Session(graph=self._graph)
+        with self._graph.as_default():
+            load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
+            try:
+                self._images, self._features = load()
+                if self._images.shape.ndims != 4:
+                    raise ValueError('its input is not [any, h, w, channels]')
+                self._unsized = tf.placeholder(tf.float32, [None, None, None, None])
+                size = self._images.shape.as_list()[1:3]
+                if None not in size:
+                    self._resized = tf.image.resize(self._unsized, size)
+            except UNUSABLE as error:
+                raise UserError(
+                    f'{path}: neither a frozen graph nor a SavedModel that '
+                    f'TensorFlow can load ({short_reason(error)})'
+                ) from error
+
+    def _load_frozen(self):
+        graph_def = tf.GraphDef()
+        with open(self.path, 'rb') as file:
+            graph_def.ParseFromString(file.read())
+        nodes = {node.name: node for node in graph_def.node}
+        if not nodes:
+            raise ValueError('it has no nodes')
+        if INCEPTION_INPUT in nodes and INCEPTION_OUTPUT in nodes:
+            self.name = 'Inception'
+            images = tf.placeholder(tf.float32, [None, None, None, 3])
+            (features,) = tf.import_graph_def(
+                graph_def,
+                {f'{INCEPTION_INPUT}:0': images},
+                [f'{INCEPTION_OUTPUT}:0'],
+                name='',
+            )
+            return images, features
+        tf.import_graph_def(graph_def, name='')
+        inputs = [n.name for n in graph_def.node if n.op == 'Placeholder']
+        used = {i.split(':')[0].lstrip('^') for n in graph_def.node for i in n.input}
+        outputs = [n.name for n in graph_def.node if n.name not in used]
+        return self._only('placeholder', inputs), self._only('output', outputs)
+
+    def _load_saved_model(self):
+        with without_wildcards(self.path) as path:
+            meta = tf.saved_model.load(self._sess, ['serve'], path)
+        signature = meta.signature_def['serving_default']
+        return (
+            self._only(kind, [info.name for info in infos.values()])
+            for kind, infos in (
+                ('input', signature.inputs),
+                ('output', signature.outputs),
+            )
+        )
+
+    def _only(self, kind, names):
+        if len(names) != 1:
+            found = ', '.join(names[:5]) or 'none'
+            raise ValueError(f'it needs one {kind}, and has {found}')
+        name = names[0] if ':' in names[0] else f'{names[0]}:0'
+        return self._graph.get_tensor_by_name(name)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The features of images."""
+        return np.concatenate([self._run(part) for part in parts(images)])
+
+    def _run(self, images):
+        _, height, width, channels = self._images.shape.as_list()
+        if channels == 3 and images.shape[3] == 1:
+            images = images.repeat(3, axis=3)
+        elif channels == 1 and images.shape[3] == 3:
+            images = images.mean(axis=3, keepdims=True)
+        if height and width and images.shape[1:3] != (height, width):
+            images = self._sess.run(self._resized, {self._unsized: images})
+        dtype = self._images.dtype.as_numpy_dtype
+        try:
+            features = self._sess.run(
+                self._features, {self._images: images.astype(dtype)}
+            )
+            features = features.reshape(len(images), -1).astype(np.float32)
+        except (tf.errors.OpError, ValueError) as error:
+            raise UserError(
+                f'{self.path}: cannot be run on these images ({short_reason(error)})'
+            ) from error
+        if not np.isfinite(features).all():
+            raise UserError(f'{self.path}: gives features that are not finite')
+        return features
+
+    def close(self) -> None:
+        """Free what the graph takes."""
+        self._sess.close()
+
+
+def parts(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
+    """Images in parts of `size`."""
+    return (images[i : i + size] for i in range(0, len(images), size))
+
+
+def digest_of(path: str) -> str:
+    """The SHA-256 of a file, or of all files in a folder by the order of names."""
+    digest = hashlib.sha256()
+    paths = [path]
+    if os.path.isdir(path):
+        found = (
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+        )
+        paths = sorted(found)
+    for file_path in paths:
+        with contextlib.suppress(FileNotFoundError), open(file_path, 'rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

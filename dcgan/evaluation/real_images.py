@@ -1,0 +1,125 @@
+"""The real images that samples are compared with, and what is kept of them."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from dcgan.data.image_folder import CACHE_FOLDER, read_images
+from dcgan.evaluation.classifier import Classifier
+from dcgan.evaluation.fid import gaussian
+from dcgan.util.errors import UserError
+from dcgan.util.files import (
+    json_digest,
+    lock_folder,
+    read_arrays,
+    remove_leftovers,
+    require_writable,
+    write_arrays,
+)
+
+MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier on
+MIN_IMAGES = 8
+MAX_HELD_OUT = 10_000  # images on which the classifier is tested
+MAX_VALUES = 2**27  # in the held-out images, and four times that in those to train on
+
+
+class Reference:
+    """Up to MAX_IMAGES of a data set, a Dataset, in a fixed random order.
+
+    shape      (height, width, channels) of its images
+    indices    of these images in the data set
+    held_out   indices of labelled images that a classifier is tested on
+    most       images that may be in memory as float32
+    """
+
+    def __init__(self, data, folder: str, run_dir: str):
+        """folder: that of the data set, beside which statistics are kept.
+
+        They are kept in run_dir where that folder cannot be written.
+        """
+        self.data, count = data, len(data)
+        self._digest = data.digest()  # of all files, which takes time
+        if count < MIN_IMAGES:
+            raise UserError(
+                f'{folder}: {count} images are too few to compare with; it takes '
+                f'{MIN_IMAGES} or more'
+            )
+        self.shape = data.take(data.order[:1])[0].shape[1:]
+        order = np.random.RandomState(0).permutation(count)
+        self.indices = order[:MAX_IMAGES]
+        values = int(np.prod(self.shape))
+        self.most = max(1, MAX_VALUES // values)
+        held_out = min(MAX_HELD_OUT, count // 7, self.most)
+        self.held_out, train = order[count - held_out :], order[: count - held_out]
+        self._train = train[: min(MAX_IMAGES, 4 * self.most)]
+        self._folder = os.path.join(folder, CACHE_FOLDER)
+        try:
+            require_writable(self._folder, '')
+        except UserError:
+            self._folder = os.path.join(run_dir, 'evaluation')
+        remove_leftovers(self._folder)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(
+        self, indices: np.ndarray, name: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks.
+
+        name: that of the progress bar.
+        """
+        return read_images(self.data, indices, name, delay=2)
+
+    def labels(self, count: int) -> np.ndarray:
+        """The labels of its images, repeated or cut to `count`."""
+        return np.resize(self.data.labels[self.indices], count).astype(np.int64)
+
+    def classifier(self) -> Classifier:
+        """The classifier of the data set: the one that is kept, or a new one."""
+        classifier = Classifier(self.shape, self.data.classes)
+        path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
+        if classifier.load(path):
+            return classifier
+        os.makedirs(self._folder, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # the file system has no locks
+                reason = 'another process is training this classifier'
+                stack.callback(lock_folder(self._folder, reason))
+            if not classifier.load(path):
+                self._train_classifier(classifier, path)
+        return classifier
+
+    def _train_classifier(self, classifier, path):
+        images, labels = self.read_all(self._train, 'images of the classifier')
+        classifier.train(images, labels)
+        classifier.test(*self.read_all(self.held_out, 'held-out images'))
+        classifier.save(path)
+        print(f' [*] {path}', flush=True)
+
+    def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
+        """[images, labels] of all of these indices; see `read`."""
+        return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
+
+    def statistics(self, extractor) -> dict[str, np.ndarray] | None:
+        """What save_statistics() has kept for an extractor; None if nothing."""
+        return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
+
+    def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Keep and return features of all images, float32 [n, d], mu and sigma.
+
+        As an .npz file with arrays of these names; mu and sigma are what the tools of
+        TTUR (Heusel et al., 2017) read and write.
+        """
+        mu, sigma = gaussian(features)
+        statistics = {'mu': mu, 'sigma': sigma, 'features': features}
+        path = self._path(extractor)
+        write_arrays(path, statistics)
+        print(f' [*] {path}', flush=True)
+        return statistics
+
+    def _path(self, extractor):
+        digest = json_digest([self._digest, extractor.digest, len(self)])
+        return os.path.join(self._folder, f'statistics-{digest}.npz')

@@ -1,0 +1,316 @@
+"""The server of a page on which to explore what a model has learned.
+
+page.html is the page. docs/page.md describes what it asks for, and what other programs
+may ask for.
+"""
+
+import contextlib
+import hmac
+import http.server
+import ipaddress
+import json
+import os
+import secrets
+import signal
+import socket
+import socketserver
+import threading
+import time
+import urllib.parse
+from functools import partial
+from pathlib import Path
+
+from dcgan.page.drawing import FILES, FORMATS, Painter, Refused, parse
+from dcgan.runs.settings import MODEL_FLAGS
+from dcgan.util.errors import Interrupted, UserError
+
+FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
+MAX_BYTES = 1 << 22  # of a request
+MAX_CONNECTIONS = 64  # at once
+SECONDS_TO_SEND = 30  # that a client has for a request
+# flags that say which run it is, and what model
+OF_RUN = [*MODEL_FLAGS, 'out_dir', 'out_name', 'checkpoint_dir', 'noema']
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
+    "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves the page, and what a Painter draws, to those who may ask.
+
+    Anyone on this machine may, by a local name; on others, anyone with the token.
+    """
+
+    daemon_threads, request_queue_size = True, MAX_CONNECTIONS
+
+    def __init__(self, painter: Painter, host: str, port: int):
+        self.painter, self.host, self.is_local = painter, host, _is_local(host)
+        self.token = '' if self.is_local else secrets.token_urlsafe(16)
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        if ':' in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, port), Handler)
+
+    @property
+    def address(self) -> str:
+        """The address of the page."""
+        host = self.host
+        if host in ('', '0.0.0.0', '::'):  # all of this machine's
+            host = socket.gethostname()
+        host = f'[{host}]' if ':' in host else host
+        token = f'?token={self.token}' if self.token else ''
+        return f'http://{host}:{self.server_port}/{token}'
+
+    def server_bind(self):
+        """Bind, without asking a name server for the name of this machine."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.host, self.server_address[1]
+
+    def is_own_name(self, host: str) -> bool:
+        """Whether a request may name this server so, in its header Host."""
+        name = urllib.parse.urlsplit(f'//{host}').hostname or ''
+        return not self.is_local or _is_local(name)
+
+    def process_request(self, request, client_address):
+        """Answer in a thread of its own, while there are not too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address):
+        """Answer, in the thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request, client_address):
+        """Ignore clients that have disconnected."""
+
+
+def _is_local(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    protocol_version, server_version, sys_version = 'HTTP/1.1', 'DCGAN', ''
+    timeout = SECONDS_TO_SEND
+    wbufsize = -1  # an answer in one piece: two would wait for each other, for 40 ms
+    server: Server
+
+    def handle_one_request(self):
+        """Answer a request, if it comes whole and in time."""
+        self.deadline = threading.Timer(SECONDS_TO_SEND, self._give_up)
+        self.deadline.daemon = True
+        self.deadline.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self.deadline.cancel()
+
+    def _give_up(self):
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_expect_100(self):
+        """Let a client that asks send its body."""
+        is_expected = super().handle_expect_100()
+        self.wfile.flush()
+        return is_expected
+
+    def send_error(self, code, message=None, explain=None):
+        """Refuse what is no request that this server knows."""
+        self._send(int(code), *_error(message or 'this is no HTTP request'))
+
+    def do_GET(self):
+        self.deadline.cancel()
+        if 'Content-Length' in self.headers:  # a body, which is not read
+            self.close_connection = True
+        files = {f'/{name}': partial(self._file, name) for name in FILES}
+        answers = {'/model': self._model, '/directions': self._directions}
+        self._answer({'/': self._page, **answers, **files})
+
+    def do_POST(self):
+        self._answer({'/samples': self._samples})
+
+    def _answer(self, answers):
+        """Send what one of `answers`, {path: function of the query}, returns."""
+        try:
+            address = urllib.parse.urlsplit(self.path)
+            query = urllib.parse.parse_qs(address.query, max_num_fields=8)
+            self._check(address.path, query)
+            if address.path not in answers:
+                raise Refused(404, 'not found; see docs/page.md')
+            status, (kind, content) = 200, answers[address.path](query)
+        except Refused as error:
+            status, kind, content = error.status, *_error(error)
+        except (UserError, ValueError) as error:
+            status, kind, content = 400, *_error(error)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True  # the client has gone, or is too slow
+            return
+        except Exception as error:
+            status, kind, content = 500, *_error(error)
+        self._send(status, kind, content)
+
+    def _check(self, path, query):
+        """Raise Refused where the request is not from the page, or has no token."""
+        server, hosts = self.server, self.headers.get_all('Host', [])
+        if len(hosts) != 1 or not server.is_own_name(hosts[0]):
+            raise Refused(403, f'open the page by its address, {server.host}')
+        own = f'http://{hosts[0]}'
+        is_foreign = self.headers.get('Sec-Fetch-Site') == 'cross-site'
+        is_link = path == '/'  # which may stand on another site
+        if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
+            raise Refused(403, 'another site cannot use this page')
+        lengths = self.headers.get_all('Content-Length', [])
+        if self.headers.get('Transfer-Encoding') or len(set(lengths)) > 1:
+            raise Refused(411, 'send a body with one Content-Length')
+        given = self.headers.get('X-Token') or query.get('token', [''])[0]
+        is_right = hmac.compare_digest(given.encode(), server.token.encode())
+        if server.token and not is_right:
+            raise Refused(403, 'the token is missing, or wrong')
+
+    def _send(self, status, kind, content):
+        if status >= 400:  # what the client still sends is not read
+            self.close_connection = True
+        nonce = secrets.token_urlsafe(16)
+        if kind.startswith('text/html'):
+            content = content.replace(b'{{nonce}}', nonce.encode())
+        self.send_response(status)
+        headers = {
+            'Content-Type': kind,
+            'Content-Length': str(len(content)),
+            'Content-Security-Policy': POLICY.format(nonce),
+            'X-Content-Type-Options': 'nosniff',
+            'Referrer-Policy': 'no-referrer',
+            'Cross-Origin-Resource-Policy': 'same-origin',
+            'Cache-Control': 'no-store',
+        }
+        if self.close_connection:
+            headers['Connection'] = 'close'
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _page(self, query):
+        page = Path(__file__).with_name('page.html')
+        return 'text/html; charset=utf-8', page.read_bytes()
+
+    def _model(self, query):
+        return _json(self.server.painter.about())
+
+    def _directions(self, query):
+        text = query.get('step', [''])[0]
+        step = _whole(text)
+        if text and step is None:
+            raise Refused(400, 'step has to be a whole number')
+        return _json(self.server.painter.directions(step))
+
+    def _file(self, name, query):
+        try:
+            return FILES[name], Path(self.server.painter.path_of(name)).read_bytes()
+        except FileNotFoundError as error:
+            raise Refused(404, f'this run has no {name}') from error
+
+    def _samples(self, query):
+        length = _whole(self.headers.get('Content-Length', ''))
+        if length is None:
+            raise Refused(411, 'the header Content-Length is missing, or no number')
+        if length > MAX_BYTES:
+            raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
+        if self.headers.get_content_type() != 'application/json':
+            raise Refused(415, 'send Content-Type: application/json')
+        painter = self.server.painter
+        body = self.rfile.read(length)
+        self.deadline.cancel()
+        request = parse(body, painter.dcgan.z_dim, painter.dcgan.y_dim)
+        return FORMATS[request.format], painter.draw(request)
+
+    def log_message(self, format, *args):
+        """Requests are not printed."""
+
+
+def _error(error):
+    line = ' '.join(str(error).split())[:300] or type(error).__name__
+    return _json({'error': line})
+
+
+def _json(content):
+    return FORMATS['json'], json.dumps(content).encode()
+
+
+def _whole(text):
+    """The number that a text of at most 18 digits is; None for another text."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def run_arguments(config, flags) -> list[str]:
+    """Arguments with which main.py uses the run of config, as this process does."""
+    given = [name for name in OF_RUN if flags[name].present]
+    values = {name: getattr(config, name) for name in given}
+    values['dataset'] = config.dataset
+    if 'out_dir' in given:
+        values['out_dir'] = flags['out_dir'].value
+    if not {'out_name', 'checkpoint_dir'} & set(given):  # the newest run of today
+        values['out_name'] = os.path.basename(os.path.normpath(config.out_dir))
+    arguments = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            arguments.append(f'--{name}' if value else f'--no{name}')
+        else:
+            arguments += [f'--{name}', str(value)]
+    return arguments
+
+
+def open_server(painter: Painter, host: str, port: int | None) -> Server:
+    """A Server on a port, or on the first one that is free.
+
+    Raises UserError where it cannot listen there.
+    """
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
+    for number in ports:
+        try:
+            return Server(painter, host, number)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    where = f'{ports[0]} to {ports[-1]}' if port is None else str(port)
+    raise UserError(
+        f'--page_host {host}, port {where}: {reason}; give another --page_port'
+    )
+
+
+def serve(dcgan, config, flags) -> None:
+    """Serve the page until Ctrl-C. Raises UserError where it cannot be served."""
+    painter = Painter(dcgan, config, run_arguments(config, flags))
+    with open_server(painter, config.page_host, config.page_port) as server:
+        start = time.perf_counter()
+        painter.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles what draws
+        if not server.is_local:
+            print(
+                f' [!] {config.page_host}: other machines can open the page, if they '
+                'know the token in its address, which travels unencrypted',
+                flush=True,
+            )
+        print(
+            f' [*] {server.address} (ready in {time.perf_counter() - start:.1f} s; '
+            'Ctrl-C ends it)',
+            flush=True,
+        )
+        try:
+            server.serve_forever()
+        except Interrupted as interrupted:
+            if interrupted.number != signal.SIGINT:
+                raise
+            print(' [*] The page has ended', flush=True)
+        finally:
+            painter.is_drawing.acquire()  # until the end: the session closes

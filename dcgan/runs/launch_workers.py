@@ -1,0 +1,142 @@
+"""How a process joins the workers that train one model, and how they end together."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.cluster import LocalWorkers, read_cluster, silenced
+from dcgan.compute.devices import has_gpu
+from dcgan.compute.workers import Workers
+from dcgan.data.image_folder import UnusableImages
+from dcgan.runs.settings import (
+    MODEL_FLAGS,
+    TRAINING_FLAGS,
+    make_missing_data,
+    prepare_training,
+)
+from dcgan.training.checkpoints import newest_checkpoint
+from dcgan.util.errors import UserError
+
+# flags that belong to a machine
+LOCAL_FLAGS = ('data_dir', 'cache', 'gif')
+SHARED_FLAGS = [n for n in MODEL_FLAGS + TRAINING_FLAGS if n not in LOCAL_FLAGS]
+ROOT = Path(__file__).parents[2]
+TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
+
+
+@contextlib.contextmanager
+def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, int]]:
+    """The Workers that train together, y_dim or None, and c_dim; settles config.
+
+    By TF_CONFIG or --workers; where neither names others, this process alone. `script`
+    is main.py, which the workers run that are started here. A worker that is not the
+    chief drops what the block prints, except errors.
+
+    Raises UserError, on all of them, where code, versions or flags differ; and where
+    the block loses a worker.
+    """
+    cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
+    if cluster and config.workers > 1:
+        raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
+    local = LocalWorkers(config.workers) if config.workers > 1 else None
+    workers = Workers(local.cluster if local else cluster, config.worker_timeout)
+    dims = None
+    with contextlib.ExitStack() as stack:
+        if workers.is_chief:
+            dims = prepare_training(config, flags)
+            workers.split_batch(config.batch_size)
+        if local:
+            if not flags['num_workers'].present:
+                config.num_workers = max(1, config.num_workers // workers.count)
+            stack.push(lambda kind, error, traceback: local.close(kind is not None))
+            local.start(script, local_arguments(config, flags))
+        workers.connect(local.check if local else lambda: None)
+        if not workers.is_chief:
+            stack.enter_context(silenced())
+        if workers.count > 1:
+            dims = agree(workers, config, flags, dims)
+            if config.xla:
+                print(
+                    ' [!] --xla is ignored: XLA cannot compile training with several '
+                    'workers'
+                )
+        try:
+            with workers.errors(lambda: way_on(workers, config)):
+                yield workers, *dims
+        except UnusableImages as error:
+            if workers.is_chief:
+                raise
+            raise UserError(str(error)) from error  # the chief writes their names
+
+
+def local_arguments(config, flags) -> list[str]:
+    """The arguments of main.py in a worker that is started here."""
+    settled = {'data_dir', 'cache', 'num_workers', 'workers'}
+    names = [name for name in vars(config) if name not in settled]
+    given = [flags[name].serialize() for name in names if flags[name].present]
+    given += [f'--data_dir={config.data_dir}', f'--num_workers={config.num_workers}']
+    return [*given, *(['--cache'] if config.cache else [])]
+
+
+def agree(workers: Workers, config, flags, dims) -> tuple[int | None, int]:
+    """Compare code, versions and flags; settle config as the chief's. Returns dims.
+
+    dims  (y_dim or None, c_dim), of the chief
+    """
+    workers.require_same(versions())
+    given = {name: flags[name].value for name in SHARED_FLAGS if flags[name].present}
+    settled = {name: getattr(config, name) for name in SHARED_FLAGS}
+    texts = workers.exchange(json.dumps([settled, given, dims]))
+    told = [json.loads(text) for text in texts]
+    settled, chiefs, dims = told[0]
+    for task, (_, given, _) in zip(workers.tasks, told):
+        for name, value in given.items():
+            expected = chiefs.get(name, settled[name])
+            if value != expected:
+                raise UserError(
+                    f'{task}: has --{name} {value}, and the chief {expected}; give all '
+                    'workers the same flags'
+                )
+    if not workers.is_chief:
+        for name, value in settled.items():
+            setattr(config, name, value)
+        make_missing_data(config)
+    return tuple(dims)
+
+
+def versions() -> dict[str, str]:
+    """What decides on numbers: a digest of the code, versions, and the device."""
+    files = [ROOT / name for name in TOP_FILES]
+    files += sorted((ROOT / 'dcgan').rglob('*.py'))
+    code = hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()
+    return {
+        'code': code[:16],
+        'Python': '.'.join(platform.python_version_tuple()[:2]),
+        'TensorFlow': tf.__version__,
+        'NumPy': np.__version__,
+        'Pillow': PIL.__version__,
+        'device': 'GPU' if has_gpu() else 'CPU',
+        'DCGAN_PLAIN_OPS': os.environ.get('DCGAN_PLAIN_OPS', ''),
+    }
+
+
+def way_on(workers: Workers, config) -> str:
+    """How to go on after a worker was lost."""
+    if not workers.is_chief:
+        return "start all workers again, with the --out_name of the chief's run"
+    path = None
+    with contextlib.suppress(UserError):
+        path = newest_checkpoint(config.checkpoint_dir)
+    if path is None:
+        return 'start all workers again'
+    name = shlex.quote(config.out_name)
+    return f'start all workers again, with --out_name {name}: it resumes {path}'

@@ -1,0 +1,109 @@
+"""A trained model for other programs: checkpoint, frozen graph and SavedModel."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.kernels import plain_ops
+from dcgan.training.checkpoints import WRITE_ERRORS, meta_graph
+from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_errors
+
+
+def freeze(dcgan, path: str) -> None:
+    """Write the sampler of a model.DCGAN as a GraphDef with weights as constants.
+
+    From `z` [any, z_dim] and, for a conditional model, `y` [any, y_dim], to
+    `generator_1/Tanh` or, conditional, `generator_1/Sigmoid`. Raises UserError where
+    the file cannot be written.
+    """
+    with sampler_graph(dcgan) as (sess, _, images):
+        graph = tf.graph_util.convert_variables_to_constants(
+            sess, sess.graph_def, [images.op.name]
+        )
+    write_bytes(path, graph.SerializeToString())
+
+
+def save_sampler(dcgan, folder: str) -> None:
+    """Write the sampler of a model.DCGAN as a SavedModel with its weights.
+
+    Its signature, serving_default, takes z [any, z_dim] and, for a conditional model,
+    y [any, y_dim] one-hot; it returns images [any, h, w, c] in [0, 1]. All are float32.
+    A SavedModel in this folder is replaced in one step. Raises UserError where the
+    folder cannot be written.
+    """
+    remove_leftovers(os.path.dirname(folder))
+    with (
+        sampler_graph(dcgan) as (sess, inputs, images),
+        write_errors(folder, WRITE_ERRORS),
+        atomic_path(folder) as temporary,
+    ):
+        images = images if dcgan.y_dim else (images + 1) / 2
+        signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
+        builder = tf.saved_model.Builder(temporary)
+        builder.add_meta_graph_and_variables(
+            sess, ['serve'], {'serving_default': signature}
+        )
+        builder.save()
+
+
+def sampled_weights(dcgan) -> dict[str, tf.Variable]:
+    """{name: variable} of the sampler's weights: G's, or their averages."""
+    generator = [v for v in dcgan.variables if v.name.startswith('generator/')]
+    averages = dcgan.averages.of if dcgan.averages else {}
+    return {v.op.name: averages.get(v.op.name, v) for v in generator}
+
+
+def save_weights(dcgan, folder: str, step: int) -> None:
+    """Write a checkpoint `model.b{batch_size}-{step}`, which the original can read.
+
+    Its weights of G are those of the sampler. Raises UserError where the folder cannot
+    be written.
+    """
+    weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
+    saver = tf.train.Saver(weights, max_to_keep=None)
+    dcgan.checkpoint_folder(folder).write(
+        dcgan.sess,
+        saver,
+        f'model.b{dcgan.batch_size}-{step}',
+        meta_graph(dcgan.saver),
+    )
+
+
+@contextlib.contextmanager
+def sampler_graph(dcgan) -> Iterator[tuple]:
+    """(session, {name: input}, images) of a graph that holds the sampler alone.
+
+    It consists of TensorFlow's own ops, which any program can run and differentiate.
+    """
+    values = dcgan.sess.run(sampled_weights(dcgan))
+    with tf.Graph().as_default() as graph, tf.Session() as sess, plain_ops():
+        inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
+        if dcgan.y_dim:
+            inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
+        tf.set_random_seed(0)  # of weights that are replaced; determinism asks for one
+        graph.unique_name('generator')  # taken by G, so that nodes are generator_1/...
+        images = dcgan.generator(inputs['z'], inputs.get('y'), train=False)
+        for variable in tf.global_variables():
+            initial = variable.initializer.inputs[1]
+            sess.run(variable.initializer, {initial: values[variable.op.name]})
+        yield sess, inputs, images
+
+
+def write_exports(dcgan, config, step: int) -> None:
+    """Write what --export, --freeze and --saved_model ask for; print where."""
+    folders = {
+        'export': f'export_b{config.batch_size}',
+        'freeze': f'frozen_b{config.batch_size}',
+        'saved_model': os.path.join('saved_model', str(step)),
+    }
+    for flag in filter(lambda flag: getattr(config, flag), folders):
+        folder = os.path.join(config.checkpoint_dir, folders[flag])
+        if flag == 'saved_model':
+            save_sampler(dcgan, folder)
+        elif flag == 'freeze':
+            dcgan.save(folder, step, ckpt=False, frozen=True)
+        else:
+            save_weights(dcgan, folder, step)
+        print(f' [*] {folder}')

@@ -1,0 +1,455 @@
+"""Checkpoints as files: listed, checked, written, pruned.
+
+A checkpoint is known by its path prefix, `folder/name-iteration`. Its files end in
+.index, .data-00000-of-00001 and .meta. The state file, `folder/checkpoint`, lists the
+checkpoints of a folder.
+"""
+
+import contextlib
+import glob
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.kernels import strip_custom_gradients
+from dcgan.util.errors import UserError, short_reason
+from dcgan.util.files import (
+    atomic_path,
+    glob_files,
+    sync_to_disk,
+    temporary_path,
+    without_wildcards,
+    write_bytes,
+    write_errors,
+)
+
+STEP = re.compile(r'-(\d+)$')
+ENDINGS = ('data-00000-of-00001', 'index')
+TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
+# what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
+UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+WRITE_ERRORS = (OSError, tf.errors.OpError)
+
+
+class CheckpointFolder:
+    """A folder to which checkpoints are written, and in which old ones are pruned.
+
+    managed     checkpoints that are subject to max_to_keep, oldest first
+    protected   checkpoints that are neither pruned nor overwritten for now
+    """
+
+    def __init__(self, folder: str, max_to_keep: int):
+        """max_to_keep 0 keeps all."""
+        self.folder, self.max_to_keep = os.path.normpath(folder), max_to_keep
+        self.managed: list[str] = []
+        self.protected: list[str] = []
+
+    def take_over(self, checkpoint: str) -> None:
+        """Manage the checkpoints of earlier processes of the run that resumes here.
+
+        `checkpoint`, from which it resumes, counts as the newest. It is protected, and
+        so is the final checkpoint of the last training that was completed. Those of
+        the original are never pruned.
+        """
+        others = [path for path in checkpoints(self.folder) if path != checkpoint]
+        newest_first = [checkpoint, *others]
+        write_state(self.folder, newest_first[::-1])
+        self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
+        finals = [path for path in newest_first if is_final(path)]
+        self.protected = [checkpoint, *finals[:1]]
+
+    def write(
+        self, sess: tf.Session, saver: tf.train.Saver, name: str, meta: bytes, extra=0
+    ) -> None:
+        """Write the checkpoint `name`, with `meta` as its .meta; prune older ones.
+
+        max_to_keep counts `extra` checkpoints more. A checkpoint that is protected is
+        left as it is: until there is another, it may be the only one. (The original
+        overwrites it in its first iteration.) Raises UserError where the folder cannot
+        be written; what was saved before is kept.
+        """
+        path = os.path.join(self.folder, name)
+        if path in self.protected:
+            return
+        with write_errors(path, WRITE_ERRORS):
+            os.makedirs(self.folder, exist_ok=True)
+            self._write_files(sess, saver, path)
+            write_meta(path, meta)
+            self.managed = [*(other for other in self.managed if other != path), path]
+            self._prune(self.max_to_keep and self.max_to_keep + extra)
+
+    def _write_files(self, sess, saver, path):
+        temporary = temporary_path(path)
+        try:
+            saver.save(sess, temporary, write_meta_graph=False, write_state=False)
+            for ending in ENDINGS:
+                sync_to_disk(f'{temporary}.{ending}')
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f'{path}.index')  # never an old index beside new data
+            for ending in ENDINGS:
+                os.replace(f'{temporary}.{ending}', f'{path}.{ending}')
+        finally:
+            delete_checkpoint(temporary)
+
+    def _prune(self, limit):
+        """Delete the oldest, once the disk holds the newest and the state file."""
+        old = self.managed[:-limit] if limit else []
+        old = [path for path in old if path not in self.protected]
+        self.managed = [path for path in self.managed if path not in old]
+        write_state(self.folder, self.managed)
+        for path in old:
+            delete_checkpoint(path)
+
+    def last_good(self) -> str | None:
+        """The checkpoint to resume from if training ends now."""
+        return next(reversed([*self.protected[:1], *self.managed]), None)
+
+
+def checkpoints(checkpoint_dir: str) -> list[str]:
+    """Path prefixes of the checkpoints in a folder, newest first.
+
+    The state file gives the order. A checkpoint with a later iteration and a newer file
+    than the state file was completed by a process that was killed before it could
+    update the state file; it comes first. Others that the state file does not list come
+    last. Folder names in the state file are ignored, so that a run can be moved.
+    """
+    checkpoint_dir = os.path.normpath(checkpoint_dir)
+    listed = _listed_checkpoints(checkpoint_dir)
+    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
+    unlisted = {path.removesuffix('.index') for path in indices} - set(listed)
+    unlisted = sorted(filter(STEP.search, unlisted), key=step_of, reverse=True)
+    if not listed:
+        return unlisted
+    state_time = modification_time(os.path.join(checkpoint_dir, 'checkpoint'))
+    newer = [
+        path
+        for path in unlisted
+        if step_of(path) > step_of(listed[0])
+        and modification_time(f'{path}.index') >= state_time
+    ]
+    return [*newer, *listed, *(path for path in unlisted if path not in newer)]
+
+
+def _listed_checkpoints(checkpoint_dir):
+    """The checkpoints that the state file lists, newest first."""
+    try:
+        state = tf.train.get_checkpoint_state(checkpoint_dir)
+    except ValueError:  # the state file is corrupt
+        state = None
+    if state is None:
+        return []
+    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+    names = [os.path.basename(path) for path in reversed(paths) if path]
+    return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
+
+
+def modification_time(path: str) -> float:
+    """When a file was last written; 0 if another process has just removed it."""
+    try:
+        return os.path.getmtime(path)
+    except FileNotFoundError:
+        return 0
+
+
+def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | None:
+    """Path prefix of the newest complete checkpoint, or of that of iteration `step`.
+
+    None where there is no checkpoint. Prints which ones are corrupt. Raises UserError
+    if all of them are, or the one that was asked for, or if that one does not exist.
+    """
+    for _ in range(TRIES):
+        paths = checkpoints(checkpoint_dir)
+        if step is not None:
+            paths = _of_iteration(step, paths, checkpoint_dir)
+        with_index = [path for path in paths if os.path.exists(f'{path}.index')]
+        failures = []
+        for path in paths:
+            try:
+                step_of(path)
+                check_complete(path)
+            except UserError as error:
+                failures.append(error)
+                continue
+            for error in failures:
+                print(f' [!] {error}; using {os.path.basename(path)}', flush=True)
+            return path
+        if all(os.path.exists(f'{path}.index') for path in with_index):
+            break  # otherwise a run that is training has replaced them: look again
+    if failures:
+        raise failures[0]
+    return None
+
+
+def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
+    """What newest_checkpoint finds. Raises UserError where it finds none."""
+    path = newest_checkpoint(checkpoint_dir, step)
+    if path is None:
+        raise no_checkpoint(checkpoint_dir)
+    return path
+
+
+def no_checkpoint(checkpoint_dir: str) -> UserError:
+    """The error for a folder without a checkpoint. It tells what is there instead."""
+    indices = glob_files(checkpoint_dir, '*.index')
+    if indices:
+        names = ', '.join(sorted(map(os.path.basename, indices)))
+        return UserError(
+            f'{checkpoint_dir}: has {names}, but the name of a checkpoint has to end '
+            'in -ITERATION, such as DCGAN.model-1000.index; rename all of its files'
+        )
+    inner = os.path.join(checkpoint_dir, 'checkpoint')
+    if glob_files(inner, '*.index'):
+        return UserError(
+            f'{checkpoint_dir}: no checkpoint found; there are some in {inner}'
+        )
+    return UserError(
+        f'{checkpoint_dir}: no checkpoint found; add --train to train this run, or '
+        'choose another with --out_name'
+    )
+
+
+def _of_iteration(step, paths, checkpoint_dir):
+    steps = [step_of(path) for path in paths]
+    if step not in steps:
+        raise UserError(
+            f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
+            f'--resume_step takes one of {sorted(steps)}'
+        )
+    return [path for path in paths if step_of(path) == step]
+
+
+@contextlib.contextmanager
+def reader_of(path: str) -> Iterator:
+    """TensorFlow's reader of a checkpoint. It opens files when they are needed."""
+    with without_wildcards(path) as plain:
+        yield tf.train.load_checkpoint(plain)
+
+
+def check_complete(path: str) -> None:
+    """Raise UserError if a checkpoint is not complete, by the checksums in it."""
+    try:
+        with reader_of(path) as reader:
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def has_training_state(path: str) -> bool:
+    """True for checkpoints of this project's training, False for the original's."""
+    try:
+        return 'training/counter' in checkpoint_shapes(path)
+    except UserError:
+        return False
+
+
+def is_final(path: str) -> bool:
+    """True if training ended with this checkpoint, completed or interrupted.
+
+    False for the original's checkpoints and for partly deleted ones.
+    """
+    try:
+        with reader_of(path) as reader:
+            return bool(reader.get_tensor('training/ended'))
+    except UNREADABLE:
+        return False
+
+
+def completed_epochs(path: str, train_size: float) -> int | None:
+    """How many epochs the training of a checkpoint has completed.
+
+    None for the original's checkpoints and for partly deleted ones. train_size is the
+    limit of images in an epoch.
+    """
+    names = ('epoch', 'batch', 'order', 'sample_z')
+    try:
+        with reader_of(path) as reader:
+            stored = {name: reader.get_tensor(f'training/{name}') for name in names}
+    except UNREADABLE:
+        return None
+    return next_batch(stored, train_size)[0]
+
+
+def next_batch(stored: dict[str, np.ndarray], train_size: float) -> tuple[int, int]:
+    """(epoch, batch in it) with which a training resumes whose state is stored.
+
+    Older versions stored the end of an epoch, not the beginning of the next one.
+    """
+    epoch, batch = int(stored['epoch']), int(stored['batch'])
+    images = min(stored['order'].size, train_size)
+    if batch >= images // max(1, len(stored['sample_z'])):
+        return epoch + 1, 0
+    return epoch, batch
+
+
+def write_meta(path: str, meta: bytes) -> None:
+    """Write the graph, a serialized MetaGraphDef, beside a checkpoint."""
+    write_bytes(f'{path}.meta', meta)
+
+
+def write_state(checkpoint_dir: str, paths: list[str]) -> None:
+    """List the checkpoints, oldest first, in the state file, as the Saver does.
+
+    When this returns, the disk holds the file and the names in the folder: a power cut
+    cannot undo it after older checkpoints are deleted.
+    """
+    state = tf.train.generate_checkpoint_state_proto(
+        checkpoint_dir,
+        paths[-1],
+        [*paths],  # a copy, because it changes its argument
+    )
+    path = os.path.join(checkpoint_dir, 'checkpoint')
+    with write_errors(path), atomic_path(path) as temporary:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            file.write(str(state))
+        sync_to_disk(temporary)
+    sync_to_disk(checkpoint_dir)
+
+
+def delete_checkpoint(path: str) -> None:
+    """Delete the files of a checkpoint that exist; its index last."""
+    files = glob.glob(f'{glob.escape(path)}.*')
+    for file in sorted(files, key=lambda file: file.endswith('.index')):
+        with contextlib.suppress(OSError):
+            os.remove(file)
+
+
+def step_of(path: str) -> int:
+    """The iteration of a checkpoint, by its name. Raises UserError if it has none."""
+    match = STEP.search(path)
+    if not match:
+        raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
+    return int(match[1])
+
+
+def checkpoint_shapes(path: str) -> dict[str, list[int]]:
+    """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
+    try:
+        with reader_of(path) as reader:
+            return reader.get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def checkpoint_dims(path: str) -> tuple[int | None, int]:
+    """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
+    shapes = checkpoint_shapes(path)
+    try:
+        if 'generator/g_h4/biases' in shapes:
+            return None, shapes['generator/g_h4/biases'][0]
+        c_dim = shapes['generator/g_h3/biases'][0]
+        return shapes['discriminator/d_h0_conv/biases'][0] - c_dim, c_dim
+    except KeyError as error:
+        raise not_a_dcgan(path, error) from error
+
+
+def not_a_dcgan(path: str, missing: KeyError) -> UserError:
+    """The error for a checkpoint that lacks a variable."""
+    return UserError(f'{path}: not a checkpoint of a DCGAN, it has no {missing}')
+
+
+def model_settings(path: str) -> dict[str, int]:
+    """The flags of the model in a checkpoint that the shapes of its variables tell.
+
+    Height and width are told only of square images: as the largest that have these
+    shapes. Raises UserError for a checkpoint that is not of a DCGAN.
+    """
+    y_dim, _ = checkpoint_dims(path)
+    shapes, y, cells = checkpoint_shapes(path), y_dim or 0, 4 if y_dim else 16
+    inputs, units = shapes['generator/g_h0_lin/Matrix']
+    settings = {'z_dim': inputs - y}
+    try:
+        if y_dim:
+            settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
+            settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
+            settings['gfc_dim'] = units
+            settings['dfc_dim'] = shapes['discriminator/d_h2_lin/bias'][0]
+            units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
+        else:
+            settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
+            settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
+            units //= 8 * settings['gf_dim']
+    except KeyError as error:
+        raise not_a_dcgan(path, error) from error
+    side = math.isqrt(units)
+    if side**2 == units:
+        settings['output_height'] = settings['output_width'] = cells * side
+    return settings
+
+
+def check_shapes(path: str, variables: list[tf.Variable]) -> None:
+    """Raise UserError if a checkpoint does not hold these variables in their shapes."""
+    stored = checkpoint_shapes(path)
+    for variable in variables:
+        name, shape = variable.op.name, variable.shape.as_list()
+        found = f'has {name} {stored[name]}' if name in stored else f'has no {name}'
+        if stored.get(name) != shape:
+            raise UserError(
+                f'{path} {found}, but the flags give {name} {shape}: check --dataset, '
+                '--z_dim, --output_height, --output_width, --grayscale, --conditional, '
+                '--unconditional, --gf_dim, --df_dim, --gfc_dim and --dfc_dim'
+            )
+
+
+def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
+    """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
+    restore_quietly(sess, saver, path)
+    print(f' [*] Read {path}', flush=True)
+
+
+def restore_quietly(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
+    """`restore`, without printing the path."""
+    try:
+        with without_wildcards(path) as plain:
+            saver.restore(sess, plain)
+    except tf.errors.OpError as error:
+        raise unreadable(path, error) from error
+
+
+def meta_graph(saver: tf.train.Saver) -> bytes:
+    """The graph as a serialized MetaGraphDef: large, so make it once for many uses."""
+    meta = saver.export_meta_graph()
+    strip_custom_gradients(meta.graph_def)
+    return meta.SerializeToString()
+
+
+def unreadable(path: str, error: Exception) -> UserError:
+    """The error for a checkpoint that TensorFlow could not read."""
+    return UserError(f'{path}: this checkpoint cannot be read ({short_reason(error)})')
+
+
+def restore_newest(
+    sess: tf.Session,
+    saver: tf.train.Saver,
+    variables: list[tf.Variable],
+    checkpoint_dir: str,
+    step: int | None = None,
+    path: str | None = None,
+    then: Callable[[tf.Session, str], None] | None = None,
+) -> str | None:
+    """Restore a checkpoint by a saver of these variables; returns its path prefix.
+
+    `path`, or what newest_checkpoint finds; None, which is printed, where there is
+    none. `then`, a function of session and path, restores more of it. Raises UserError
+    where it cannot be read or is of another model.
+    """
+    for _ in range(TRIES):
+        path = path or newest_checkpoint(checkpoint_dir, step)
+        if path is None:
+            print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
+            return None
+        try:
+            check_shapes(path, variables)
+            restore(sess, saver, path)
+            if then:
+                then(sess, path)
+            return path
+        except UserError as error:
+            if os.path.exists(f'{path}.index'):
+                raise
+            failure, path = error, None  # a run that is training has replaced it
+    raise failure

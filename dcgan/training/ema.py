@@ -1,0 +1,66 @@
+"""Moving averages of G's weights, from which better images are drawn.
+
+Averaging the weights of G over the iterations evens out the cycles of adversarial
+training (Yazici et al., 2019, https://arxiv.org/abs/1806.04498).
+"""
+
+import tensorflow.compat.v1 as tf
+
+from dcgan.training.checkpoints import checkpoint_shapes, restore_quietly
+
+PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
+
+
+class Averages:
+    """Moving averages of variables: one for each, `ema/{name of the variable}`.
+
+    Each move replaces a share 1 - r of an average by the value of its variable. r is
+    the rate, but at first less, (1 + n) / (10 + n) after n moves, so that the initial
+    weights are soon forgotten. `ema/moves` counts the moves.
+
+    variables   the averages, and `ema/moves`
+    of          {name of a variable: its average}
+    start       an op that sets the averages to the variables' values
+    """
+
+    def __init__(self, variables: list[tf.Variable], rate: float):
+        """rate: in (0, 1), such as 0.999."""
+        self.rate = rate
+        self._pairs = [  # (average, variable)
+            (self._variable(v.op.name, v.dtype.base_dtype, v.shape), v)
+            for v in variables
+        ]
+        self.of = {v.op.name: average for average, v in self._pairs}
+        self._moves = self._variable('moves', tf.int64, [])
+        self.variables = [*self.of.values(), self._moves]
+        self.saver = tf.train.Saver(self.variables, max_to_keep=None)
+        with tf.control_dependencies([self._moves.assign(0)]):
+            self.start = tf.group(*(a.assign(v) for a, v in self._pairs))
+
+    def _variable(self, name, dtype, shape):
+        zeros = tf.zeros(shape, dtype)
+        return tf.Variable(
+            zeros, trainable=False, use_resource=True, name=f'{PREFIX}{name}'
+        )
+
+    def get(self, getter, name, *args, **kwargs) -> tf.Variable:
+        """A custom getter for a variable scope: returns the average of a variable."""
+        return self.of[name]
+
+    def move(self) -> tf.Operation:
+        """An op that moves the averages towards what the variables are now."""
+        moves = tf.cast(self._moves.assign_add(1), tf.float32) - 1.0
+        kept = tf.minimum(self.rate, (1.0 + moves) / (10.0 + moves))
+        return tf.group(*(a.assign_sub((1.0 - kept) * (a - v)) for a, v in self._pairs))
+
+    def restore(self, sess: tf.Session, path: str) -> None:
+        """Restore them from a checkpoint; from one without averages, start them."""
+        if has_averages(path):
+            restore_quietly(sess, self.saver, path)
+        else:
+            sess.run(self.start)
+
+
+def has_averages(path: str) -> bool:
+    """Whether a checkpoint holds averages. Raises UserError if it is unreadable."""
+    return any(name.startswith(PREFIX) for name in checkpoint_shapes(path))

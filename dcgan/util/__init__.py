@@ -1,0 +1,4 @@
+"""Helpers that know nothing of DCGAN: errors, files, signals, progress bars.
+
+Any other folder may import them.
+"""

@@ -1,0 +1,389 @@
+"""Files: find them, describe them, lock them, and write them atomically."""
+
+import contextlib
+import ctypes
+import errno
+import glob
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+
+import filelock
+import numpy as np
+from tqdm import tqdm
+
+from dcgan.util.errors import UserError, short_reason
+
+# the names of files and folders that are still being written start with this
+TEMPORARY_PREFIX = '.dcgan-'
+SECONDS_PER_DAY = 24 * 60 * 60
+
+
+def glob_files(folder: str, pattern: str) -> list[str]:
+    """Paths of the files, but not the folders, in `folder` that match a glob pattern.
+
+    The pattern may contain **, which also searches subfolders: each folder once,
+    whatever links lead to it.
+    """
+    head, stars, tail = (f'/{pattern}/').partition('/**/')
+    if not stars:
+        found = glob.glob(os.path.join(glob.escape(folder), pattern))
+        return [path for path in found if not os.path.isdir(path)]
+    roots = glob.glob(os.path.join(glob.escape(folder), head[1:]))
+    found = {}
+    for path in all_folders(sorted(roots, key=os.path.islink)):
+        found.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
+    return list(found)
+
+
+def all_folders(roots: list[str]) -> Iterator[str]:
+    """Yield folders and all folders in them, each once, but not hidden ones.
+
+    Where links lead to a folder, too, its shortest path is yielded.
+    """
+    seen, level = set(), [path for path in roots if os.path.isdir(path)]
+    while level:
+        new = {}
+        for path in level:
+            new.setdefault(os.path.realpath(path), path)
+        new = {real: path for real, path in new.items() if real not in seen}
+        seen.update(new)
+        yield from new.values()
+        level = [
+            os.path.join(path, name)
+            for path in new.values()
+            for name in _visible_folders(path)
+        ]
+
+
+def _visible_folders(folder):
+    """Sorted names of the folders in a folder, links last."""
+    try:
+        with os.scandir(folder) as entries:
+            folders = [e for e in entries if e.is_dir() and not e.name.startswith('.')]
+    except OSError:  # it cannot be read
+        return []
+    return [e.name for e in sorted(folders, key=lambda e: (e.is_symlink(), e.name))]
+
+
+def stem(path: str) -> str:
+    """The name of a file without its folder and its extension."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def relative_path(path: str, folder: str) -> str:
+    """The part of `path` after `folder`. `path` must start with `folder`."""
+    return path[len(os.path.join(folder, '')) :]
+
+
+def file_signature(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def json_digest(content: object) -> str:
+    """A digest, 16 hexadecimal digits, of a value that JSON can represent."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
+    """Lock a folder by its file `lock`; returns the function that unlocks it.
+
+    The system unlocks it when this process ends, even if it is killed. Where another
+    process holds the lock: print `reason` and wait, or, without one, raise
+    filelock.Timeout. Raises another OSError where the file system has no locks.
+    """
+    lock = filelock.FileLock(os.path.join(folder, 'lock'))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not reason:
+            raise
+        print(f' [*] Waiting: {reason}', flush=True)
+        lock.acquire()
+    except NotImplementedError as error:  # of older versions of filelock
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
+    return lock.release
+
+
+def progress_bar(
+    name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
+) -> tqdm:
+    """A tqdm progress bar with the rate and the remaining time; use it in a `with`.
+
+    total  number of units in all; None: unknown
+    unit   name of the unit, printed after each number
+    done   number of units that were finished earlier
+    delay  seconds before the bar appears
+    """
+    return tqdm(
+        desc=name,
+        total=total,
+        unit=unit,
+        initial=done,
+        delay=delay,
+        unit_scale=True,
+        mininterval=1,
+        miniters=1,
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: str) -> Iterator[str]:
+    """Yield a temporary path; move it over `path` when the block succeeds.
+
+    An existing file or folder at `path` stays complete until then, and is kept if the
+    block fails: no process ever sees a partly written one. The temporary file or
+    folder is always removed.
+    """
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        if os.path.isdir(temporary) and os.path.isdir(path):
+            swap_folders(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+@contextlib.contextmanager
+def without_wildcards(path: str) -> Iterator[str]:
+    """Yield a path to the same file for code that takes *, ?, [ or \\ for a pattern.
+
+    Where the folder of `path` has one of them, or is not in UTF-8, through a link to
+    the folder.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    is_utf8 = not re.search('[\ud800-\udfff]', folder)
+    if is_utf8 and not set(folder) & set('*?[\\') - {os.sep}:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        link = os.path.join(parent, 'folder')
+        os.symlink(folder, link)
+        yield os.path.join(link, name)
+
+
+def temporary_path(path: str) -> str:
+    """A hidden name in the folder of `path` that only this process uses."""
+    folder, name = os.path.split(path)
+    owner = f'{os.getpid()}@{socket.gethostname()}'
+    return os.path.join(folder, f'{TEMPORARY_PREFIX}{owner}~{name}')
+
+
+def remove_leftovers(folder: str) -> None:
+    """Remove the temporary files and folders that killed processes left in `folder`.
+
+    This process cannot see whether a process on another host still runs. So it also
+    removes everything temporary that is older than a day, whoever wrote it.
+    """
+    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
+        name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
+        owner = re.match(r'(\d+)@([^~]*)~', name)
+        if not owner:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
+            is_of_this_host = owner[2] == socket.gethostname()
+            if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
+                remove(path)
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process with this id exists on this host; True where none can tell."""
+    if os.name != 'posix':  # there, signal 0 would be sent
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # the process belongs to another user
+        pass
+    return True
+
+
+def swap_folders(new: str, old: str) -> None:
+    """Swap two folders: `new` takes the path of `old`, and `old` the path of `new`.
+
+    This is one atomic step if the operating system offers one. If not, it takes three
+    steps, and for an instant no folder is at the path of `old`.
+    """
+    # where the C library has no renameat2, or cannot be opened by None
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        at_fdcwd, rename_exchange = -100, 2  # constants of fcntl.h and stdio.h
+        paths = os.fsencode(new), os.fsencode(old)
+        if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
+            return
+    aside = f'{old}.before'  # not a temporary name: if this process is killed, it stays
+    remove(aside)
+    os.rename(old, aside)
+    os.rename(new, old)
+    os.rename(aside, new)
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder and its content. Does nothing if there is neither."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+@contextlib.contextmanager
+def write_errors(
+    path: str, errors: type[Exception] | tuple[type[Exception], ...] = OSError
+) -> Iterator[None]:
+    """Re-raise `errors` from the code that writes `path` as a UserError with its name.
+
+    errors  exception classes to convert; UserErrors pass through unchanged
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        raise UserError(
+            f'{path}: cannot be written ({short_reason(error)}); everything saved '
+            'before is kept'
+        ) from error
+
+
+def print_line(text: str) -> None:
+    """Print a line at once. Raises UserError where standard output has gone away."""
+    try:
+        with write_errors('standard output'):
+            print(text, flush=True)
+    except UserError:
+        abandon_output()
+        raise
+
+
+def abandon_output() -> None:
+    """Drop what Python holds back for standard output: it would fail at the end."""
+    with contextlib.suppress(OSError), open(os.devnull, 'wb') as devnull:
+        os.dup2(devnull.fileno(), sys.stdout.fileno())
+
+
+def error_line(error: Exception) -> str:
+    """The one line that tells a user of an error."""
+    of_streams = errno.EPIPE, errno.ENOSPC, errno.EIO
+    if (
+        isinstance(error, OSError)
+        and error.filename is None
+        and error.errno in of_streams
+    ):
+        abandon_output()
+        return f'standard output: cannot be written ({error.strerror})'
+    is_native = hasattr(error, 'error_code')  # of TensorFlow
+    return short_reason(error) if is_native else str(error)
+
+
+def require_writable(folder: str, way_out: str) -> None:
+    """Raise UserError, which ends in `way_out`, where nothing can be put in a folder.
+
+    The folder need not exist. Leaves nothing behind.
+    """
+    existing = os.path.abspath(folder)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
+    except OSError as error:
+        raise UserError(
+            f'{folder}: cannot be written ({error.strerror}); {way_out}'
+        ) from error
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file atomically. Raises UserError if that fails."""
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        open(temporary, 'wb') as file,
+    ):
+        file.write(content)
+
+
+def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
+    """Write arrays atomically as an .npz file."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
+    """These arrays of an .npz file; None where it is missing or incomplete."""
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def sync_to_disk(path: str) -> None:
+    """Wait until a file is stored on the disk; for a folder, its list of names."""
+    if os.name != 'posix' and os.path.isdir(path):  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def expand_path(path: str) -> str:
+    """Expand ~ and environment variables such as $HOME."""
+    return os.path.expanduser(os.path.expandvars(path))
+
+
+def timestamp(s: str = '%Y%m%d.%H%M%S', ts: float | None = None) -> str:
+    """Local time in the format `s`, for example 20250131.235959, for the name of a run.
+
+    ts  seconds since 1970; None: now
+    """
+    return time.strftime(s, time.localtime(ts))
+
+
+def utc_timestamp() -> str:
+    """UTC time, for example 20250131235959, for the name of an image grid."""
+    return time.strftime('%Y%m%d%H%M%S', time.gmtime())
+
+
+def write_json(path: str, content: dict) -> None:
+    """Write a dict atomically as JSON with sorted keys, indented by 4.
+
+    JSON has no infinity and no NaN: such values become strings, for example "inf".
+    """
+    content = {
+        key: str(value)
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in content.items()
+    }
+    with atomic_path(path) as temporary:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            json.dump(
+                content,
+                file,
+                indent=4,
+                sort_keys=True,
+                ensure_ascii=False,
+                allow_nan=False,
+            )
+        sync_to_disk(temporary)

@@ -1,0 +1,56 @@
+"""Stop signals: the signals that ask a run to save its work and end."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from dcgan.util.errors import Interrupted
+
+
+def stop_signals() -> list[int]:
+    """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
+
+    Leaves out SIGHUP if the process ignores it, as under nohup, or the system has none,
+    and signals whose handler was set by C code, because Python could not restore it.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, 'SIGHUP', None)
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return [number for number in numbers if signal.getsignal(number) is not None]
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal handler that raises Interrupted."""
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect stop signals in a list instead of handling them; yield that list.
+
+    A second signal is handled at once. In any thread but the main thread, which alone
+    can set signal handlers, the list stays empty.
+    """
+    caught = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    handlers = {n: signal.getsignal(n) for n in stop_signals()}
+
+    def restore():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def catch(number, frame):
+        caught.append(number)
+        restore()
+
+    for number in handlers:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        restore()
