@@ -23,11 +23,10 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 
-from dcgan.data.decoding import usable_cores
+from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, has_images, require_folder
 from dcgan.data.idx import idx_summary
-from dcgan.data.image_folder import INCEPTION, open_dataset
 from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
@@ -37,14 +36,10 @@ from dcgan.data.resumable_download import (
     md5_of_stream,
     unpack,
 )
+from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import (
-    atomic_path,
-    expand_path,
-    progress_bar,
-    require_writable,
-    write_json,
-)
+from dcgan.util.files import atomic_path, expand_path, require_writable, write_json
+from dcgan.util.progress import progress_bar
 
 MNIST_MIRRORS = (
     'https://ossci-datasets.s3.amazonaws.com/mnist/',

@@ -34,12 +34,13 @@ quiet_import.import_tensorflow()
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.devices import PRECISIONS, print_device, repeat_results
+from dcgan.compute.devices import print_device
+from dcgan.compute.precision import PRECISIONS
+from dcgan.compute.session import repeat_results
 from dcgan.compute.workers import Workers
-from dcgan.data.decoding import usable_cores
+from dcgan.data.celeba import PARTITIONS
 from dcgan.data.image_folder import UnusableImages
 from dcgan.data.images import ignore_pillow_warnings
-from dcgan.data.labels import PARTITIONS
 from dcgan.evaluation.encode import encode
 from dcgan.evaluation.evaluate import evaluate
 from dcgan.page.server import serve
@@ -47,17 +48,15 @@ from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, settings
 from dcgan.runs.launch_workers import joined
 from dcgan.runs.run import RunLocks, lock_run, start_run
-from dcgan.sampling import samples
 from dcgan.sampling.export import write_exports
-from dcgan.sampling.samples import (
-    SHEET_IMAGES,
-    VISUALIZE_OPTIONS,
-    make_progress_gif,
-    save_samples,
-)
+from dcgan.sampling.progress_gif import make_progress_gif
+from dcgan.sampling.samples import SHEET_IMAGES, save_samples
+from dcgan.sampling.visualize import VISUALIZE_OPTIONS
 from dcgan.training.options import SCHEDULES
+from dcgan.util import z
+from dcgan.util.cores import usable_cores
 from dcgan.util.errors import Interrupted, UserError
-from dcgan.util.files import error_line
+from dcgan.util.output import error_line, escape_output
 from dcgan.util.signals import interrupt, stop_signals
 from model import DCGAN
 from utils import show_all_variables, visualize
@@ -78,7 +77,7 @@ flags.DEFINE_float(
 flags.DEFINE_float('train_size', np.inf, 'Images used in an epoch, at most')
 flags.DEFINE_integer('batch_size', 64, 'Images in a batch', lower_bound=1)
 flags.DEFINE_integer('z_dim', 100, 'Dimensions of z', lower_bound=1)
-Z_DISTRIBUTIONS = list(samples.Z_DISTRIBUTIONS)
+Z_DISTRIBUTIONS = list(z.Z_DISTRIBUTIONS)
 flags.DEFINE_enum('z_dist', 'uniform_signed', Z_DISTRIBUTIONS, 'Distribution of z')
 WIDTHS = {
     'gf_dim': (64, "Filters of the generator's last hidden layer"),
@@ -473,7 +472,7 @@ def run(argv=None):
     for number in handlers:
         signal.signal(number, interrupt)
     threading.excepthook = quiet_import.report_thread_error
-    quiet_import.escape_output()
+    escape_output()
     ignore_pillow_warnings()
     try:
         tf.app.run(main, command_line.todays_arguments(arguments, FLAGS))

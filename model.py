@@ -7,18 +7,15 @@ from functools import partial
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.devices import (
-    can_compile,
-    has_gpu,
-    use_precision,
-    xla_function,
-)
+from dcgan.compute.devices import has_gpu
 from dcgan.compute.kernels import plain_ops, shared_casts
+from dcgan.compute.precision import use_precision
 from dcgan.compute.workers import Workers
-from dcgan.data.image_folder import check_fit, open_dataset
+from dcgan.compute.xla import can_compile, xla_function
+from dcgan.data.dataset import check_fit, open_dataset
+from dcgan.data.labels import one_hot
 from dcgan.sampling import export
 from dcgan.sampling.export import freeze
-from dcgan.sampling.samples import one_hot
 from dcgan.training import iteration
 from dcgan.training.checkpoints import (
     CheckpointFolder,
@@ -27,15 +24,11 @@ from dcgan.training.checkpoints import (
     step_of,
 )
 from dcgan.training.ema import Averages
-from dcgan.training.iteration import (
-    build_sample_losses,
-    gradient_penalty,
-    of_joint_batch,
-    passes_in_one,
-)
+from dcgan.training.iteration import build_sample_losses, of_joint_batch, passes_in_one
 from dcgan.training.loop import Training, check_training
 from dcgan.training.options import Ways
 from dcgan.training.prefetch import BatchQueue
+from dcgan.training.regularization import gradient_penalty
 from dcgan.training.state import TrainingState
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.signals import deferred_signals

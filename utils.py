@@ -10,29 +10,22 @@ import pprint
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_folder import open_dataset
-from dcgan.data.images import (
-    bytescale,
-    center_slice,
+from dcgan.data.dataset import open_dataset
+from dcgan.data.image_grids import (
     image_manifold_size,
-    imread,
     imsave,
     inverse_transform,
     make_gif,
     merge,
-    resize,
     save_images,
 )
-from dcgan.sampling.samples import (
-    VISUALIZE_OPTIONS,
-    draw,
-    gen_random,
-    make_progress_gif,
-    save_samples,
-    visualize,
-)
+from dcgan.data.images import bytescale, center_slice, imread, resize
+from dcgan.sampling.progress_gif import make_progress_gif
+from dcgan.sampling.samples import draw, save_samples
+from dcgan.sampling.visualize import VISUALIZE_OPTIONS, visualize
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.files import expand_path, timestamp
+from dcgan.util.z import gen_random
 
 __all__ = [
     'VISUALIZE_OPTIONS',

@@ -71,13 +71,10 @@ from bench_data import IMAGES, make_jpegs
 
 import model
 from dcgan.compute import devices
-from dcgan.compute.devices import (
-    gpu_details,
-    has_bfloat16,
-    has_tensor_units,
-    session_config,
-)
+from dcgan.compute.devices import gpu_details, has_tensor_units
 from dcgan.compute.kernels import plain_ops
+from dcgan.compute.precision import has_bfloat16
+from dcgan.compute.session import session_config
 from dcgan.data.idx import write_idx
 from dcgan.sampling.samples import draw_batches
 from dcgan.training.prefetch import Batch

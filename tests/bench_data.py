@@ -24,7 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from dcgan.data.image_folder import open_dataset
+from dcgan.data.dataset import open_dataset
 
 IMAGES, BATCH, ROUNDS, ITERATIONS = 2000, 64, 5, 40
 
@@ -158,7 +158,7 @@ def train(data_dir, options):
     """Mean (seconds of an iteration, seconds of them spent waiting for data)."""
     from main import DCGAN, tf  # isort: skip, silences TensorFlow's log
     import model
-    from dcgan.compute.devices import session_config
+    from dcgan.compute.session import session_config
     from dcgan.training.loop import Training
 
     class TimedTraining(Training):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import write_idx_set, write_images
 
+from dcgan.data.dataset import Dataset, open_dataset
 from dcgan.data.idx import idx_summary, read_idx, write_idx
-from dcgan.data.image_folder import Dataset, open_dataset
 from dcgan.util.errors import UserError
 
 pytestmark = pytest.mark.smoke

@@ -20,9 +20,9 @@ from PIL import Image
 
 import download
 from dcgan.data import digits
+from dcgan.data.dataset import open_dataset
 from dcgan.data.digits import draw_digits, glyph_distances, make_digits
 from dcgan.data.idx import idx_summary
-from dcgan.data.image_folder import open_dataset
 from dcgan.data.resumable_download import describe_problem, find_or_download
 from dcgan.util.errors import UserError
 

@@ -16,13 +16,13 @@ from scipy import spatial
 from test_download import Server
 
 import download
+from dcgan.data.dataset import open_dataset
 from dcgan.data.idx import write_idx
-from dcgan.data.image_folder import open_dataset
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.encode import Encoder, cells, pooled
-from dcgan.evaluation.evaluate import NeighbourTest, to_vectors
 from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
 from dcgan.evaluation.inception import GraphExtractor
+from dcgan.evaluation.nearest import NeighbourTest, to_vectors
 from dcgan.util.errors import UserError
 
 COUNT = 300  # images of the labelled set
@@ -421,7 +421,7 @@ def test_the_classifier_learns_classes(tmp_path):
 def test_the_error_of_a_nearest_neighbour_classifier_is_that_of_its_definition(
     monkeypatch,
 ):
-    monkeypatch.setattr('dcgan.evaluation.evaluate.FITTED_TO', (10, 25))
+    monkeypatch.setattr('dcgan.evaluation.nearest.FITTED_TO', (10, 25))
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (60, 3, 3, 1)).astype(np.uint8)
     labels = rng.randint(0, 3, 60)

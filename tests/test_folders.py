@@ -12,7 +12,7 @@ from conftest import ROOT, write_images
 from PIL import Image
 
 import utils
-from dcgan.data.image_folder import open_dataset
+from dcgan.data.dataset import open_dataset
 from dcgan.util.errors import UserError
 
 SAMPLE_NAME = {'train': '000.png', 'val': '001.png', 'test': '002.png'}
@@ -447,7 +447,7 @@ def test_death_of_a_worker_is_reported(tmp_path):
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     write_images(tmp_path, count=20)
     script = (
-        'import os, signal\nfrom dcgan.data.image_folder import open_dataset\n'
+        'import os, signal\nfrom dcgan.data.dataset import open_dataset\n'
         f'dataset = open_dataset({str(tmp_path)!r}, None, (8, 8), (8, 8), 0, 0,'
         ' num_workers=2)\n'
         'batches = dataset.batches(4, 5)\n'
@@ -595,7 +595,7 @@ def test_disk_error_is_not_reported_as_an_unusable_image(dataset_options, tmp_pa
 
 BUILD = """
 import sys
-from dcgan.data.image_folder import open_dataset
+from dcgan.data.dataset import open_dataset
 folder, size = sys.argv[1], (64, 64)
 open_dataset(folder, None, size, (8, 8), 0, 0, cache=True)
 """

@@ -244,7 +244,7 @@ def test_folder_is_replaced_with_and_without_an_atomic_swap(
 
 def test_usable_cores_are_those_of_the_affinity():
     script = 'import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); '
-    script += 'from dcgan.data.decoding import usable_cores; print(usable_cores())'
+    script += 'from dcgan.util.cores import usable_cores; print(usable_cores())'
     result = subprocess.run(
         [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import SMALL, read_checkpoint, run_in_process, write_images
 
-from dcgan.data.image_folder import open_dataset
+from dcgan.data.dataset import open_dataset
 from dcgan.data.labels import Classes
 from dcgan.runs.run import number_labels
 from dcgan.util.errors import UserError

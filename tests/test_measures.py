@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 from scipy import linalg, spatial, stats
 
-from dcgan.evaluation.fid import (
-    Nearest,
-    entropy,
-    frechet_distance,
-    gaussian,
-    kernel_distance,
-    precision_recall,
-    share_closer,
-    squared_discrepancy,
-    squared_distances,
-)
+from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
+from dcgan.evaluation.kid import kernel_distance, squared_discrepancy
+from dcgan.evaluation.nearest import Nearest, share_closer
+from dcgan.evaluation.precision_recall import precision_recall, squared_distances
 
 pytestmark = pytest.mark.smoke
 

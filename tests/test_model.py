@@ -22,7 +22,8 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_images
 
 import model
-from dcgan.compute.devices import can_compile, has_bfloat16
+from dcgan.compute.precision import has_bfloat16
+from dcgan.compute.xla import can_compile
 from dcgan.record.tensorboard import SummaryMaker
 from dcgan.training.checkpoints import (
     checkpoint_dims,

@@ -20,8 +20,10 @@ from conftest import (
 import main
 from dcgan.compute.kernels import plain_ops
 from dcgan.runs.settings import DEFAULTS
-from dcgan.training.iteration import Inputs, build_pretraining, gradient_penalty
-from dcgan.training.options import Dropout, Ways
+from dcgan.training.iteration import Inputs
+from dcgan.training.options import Ways
+from dcgan.training.pretrain import build_pretraining
+from dcgan.training.regularization import Dropout, gradient_penalty
 from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
@@ -233,7 +235,7 @@ def test_the_penalty_is_half_the_squared_norm_of_the_gradient(sess):
 def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
     y_dim, size, precision, make_dcgan, monkeypatch
 ):
-    monkeypatch.setattr('dcgan.compute.devices.has_bfloat16', lambda: True)
+    monkeypatch.setattr('dcgan.compute.precision.has_bfloat16', lambda: True)
     images = np.random.RandomState(0).randint(0, 256, (6, size, size, 3), np.uint8)
     labels, weights, found = y_dim and np.arange(6) % y_dim, None, []
     for context in nullcontext(), plain_ops():

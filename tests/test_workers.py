@@ -31,7 +31,7 @@ from dcgan.compute.cluster import (
     read_cluster,
     tf_config,
 )
-from dcgan.compute.devices import has_bfloat16
+from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import ImageSet
 from dcgan.record.metrics_csv import read_rows

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from dcgan.data.decoding import usable_cores
+from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'

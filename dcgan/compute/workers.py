@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.cluster import Cluster, silent, wait_for
-from dcgan.compute.devices import has_gpu, session_config
+from dcgan.compute.devices import has_gpu
+from dcgan.compute.session import session_config
 from dcgan.util.errors import UserError, short_reason
 
 # what TensorFlow raises where a worker is gone, or does not take part

@@ -37,14 +37,6 @@ def image_shape(options: dict) -> tuple[int, int, int]:
     return options['resize_height'], options['resize_width'], channels
 
 
-def usable_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # this system does not have the call
-        return os.cpu_count() or 1
-
-
 class Decoded(NamedTuple):
     """What `decode_images` returns."""
 

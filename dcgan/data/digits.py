@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from dcgan.data.idx import idx_summary, write_idx
 from dcgan.util.errors import UserError
-from dcgan.util.files import progress_bar, require_writable
+from dcgan.util.files import require_writable
+from dcgan.util.progress import progress_bar
 
 
 def make_digits(

@@ -7,94 +7,32 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL
 
+from dcgan.data.celeba import in_partition, read_list
 from dcgan.data.decoding import Decoded, Decoders, decode_images, image_shape
-from dcgan.data.find_images import find_images, require_folder
-from dcgan.data.idx import ALL, IdxSet, idx_pairs
+from dcgan.data.find_images import find_images
+from dcgan.data.idx import ALL
 from dcgan.data.images import parse_color
-from dcgan.data.labels import Classes, in_partition, read_list
+from dcgan.data.labels import Classes
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
     atomic_path,
     file_signature,
     json_digest,
     lock_folder,
-    print_line,
-    progress_bar,
     relative_path,
     stem,
     write_bytes,
 )
+from dcgan.util.output import print_line
+from dcgan.util.progress import progress_bar
 
 DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
-# the graph of Inception that published FIDs use, in the folder of the data sets
-INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
-CHUNK = 250  # images that `read_images` reads at once
 CACHE_FOLDER = '.cache'  # in the folder of a data set
 MAX_NAMED = 10  # images that are named in an error message; more are named in a file
-
-
-@runtime_checkable
-class Dataset(Protocol):
-    """The interface of IdxSet and ImageSet. len() is the number of images.
-
-    c_dim        number of channels of its images
-    classes      number of classes; None: the images have no labels
-    class_names  their names, if they are not just numbers; or None
-    contents     a line that describes the data set to the user
-    fingerprint  a number to recognize the same images by, when a run resumes
-    order        int32 [len()], indices of the images in the order of this epoch; may
-                 be set, to an order that shuffle() has made before
-    reshuffles   whether shuffle() changes the order
-    """
-
-    c_dim: int
-    classes: int | None
-    class_names: list[str] | None
-    contents: str
-    fingerprint: int
-    order: np.ndarray
-    reshuffles: bool
-
-    def __len__(self) -> int: ...
-
-    def shuffle(self) -> None:
-        """Start an epoch. If the set reshuffles, draw a new order, by np.random."""
-
-    def first_usable(self, count: int) -> np.ndarray:
-        """Indices of the first `count` images of the epoch that can be decoded."""
-
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images, uint8 [count, h, w, c_dim], and integer labels [count] or None."""
-
-    def batches(
-        self, size: int, number: int, first: int = 0, part: slice = ALL
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield batches of the epoch as `take` returns them.
-
-        size    images in a batch
-        number  batches in the epoch; the last one that is yielded is `number` - 1
-        first   index of the batch to start with
-        part    the part of each batch that is read and yielded
-        """
-
-    def read(
-        self, chunks: Sequence[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield what `take` returns for each of these arrays of indices."""
-
-    def digest(self, by_time: bool = True) -> str:
-        """A digest of the images, as they are read.
-
-        by_time  of files, tell by their times whether they have changed
-        """
-
-    def close(self) -> None:
-        """End the processes that decode images, if there are any."""
 
 
 class UnusableImages(UserError):
@@ -442,67 +380,3 @@ def read_cache(
         return pixels, set(about['failed']), set(about['notes'])
     except (FileNotFoundError, ValueError):
         return None
-
-
-def read_images(
-    data: Dataset, indices: np.ndarray, name: str, delay: float = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yield images of a data set, and their labels, as its `read` does, in chunks.
-
-    name, delay  of the progress bar, see files.progress_bar
-    """
-    chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
-    with progress_bar(name, len(indices), ' images', delay=delay) as bar:
-        for images, labels in data.read(chunks):
-            yield images, labels
-            bar.update(len(images))
-
-
-def open_dataset(
-    folder: str,
-    pattern: str | None,
-    output_size: tuple[int, int],
-    input_size: tuple[int, int | None],
-    crop: bool,
-    grayscale: bool,
-    by_class: bool = False,
-    **dataset_options,
-) -> Dataset:
-    """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
-
-    output_size        (height, width) of the images, in pixels
-    input_size         (height, width) of the center crop, in pixels, if `crop` is set
-    pattern, by_class  see ImageSet
-    dataset_options    further arguments of ImageSet: attributes, labels,
-                       partition, bbox, cache, num_workers and background
-
-    Only the output size applies to IDX files. Raises UserError if the folder is missing
-    or holds no usable data.
-    """
-    require_folder(folder)
-    folder = os.path.normpath(folder)
-    if idx_pairs(folder):
-        return IdxSet(folder, *output_size)
-    return ImageSet(
-        folder,
-        pattern,
-        by_class,
-        **dataset_options,
-        grayscale=grayscale,
-        input_height=input_size[0],
-        input_width=input_size[1],
-        resize_height=output_size[0],
-        resize_width=output_size[1],
-        crop=crop,
-    )
-
-
-def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:
-    """Raise UserError where a data set does not fill a batch, or has more classes."""
-    if len(data) < batch_size:
-        raise UserError(
-            f'{name}: {len(data)} images do not fill a batch of {batch_size}; add '
-            'images or lower --batch_size'
-        )
-    if y_dim and data.classes > y_dim:
-        raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')

@@ -16,7 +16,7 @@ from six.moves import urllib
 from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import progress_bar
+from dcgan.util.progress import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
 MAX_TRIES = 5  # tries in a row that add no bytes, before a download fails

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.evaluation.inception import parts
-from dcgan.util.files import progress_bar, read_arrays, write_arrays
+from dcgan.util.npz import read_arrays, write_arrays
+from dcgan.util.progress import progress_bar
 
 FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions

@@ -5,8 +5,9 @@ import contextlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.data.image_folder import read_images
-from dcgan.sampling.samples import npz_file, print_path
+from dcgan.data.dataset import read_images
+from dcgan.util.npz import npz_file
+from dcgan.util.output import print_path
 
 CELLS = 4  # rows and columns to which a layer is pooled
 

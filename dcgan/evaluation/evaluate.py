@@ -11,28 +11,29 @@ import re
 import time
 
 import numpy as np
-from PIL import Image
 
-from dcgan.data.image_folder import INCEPTION
-from dcgan.data.images import save_image
-from dcgan.evaluation.fid import (
-    Nearest,
-    entropy,
-    frechet_distance,
-    gaussian,
-    kernel_distance,
-    precision_recall,
-    share_closer,
-)
+from dcgan.data.dataset import INCEPTION
+from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
 from dcgan.evaluation.inception import GraphExtractor
+from dcgan.evaluation.kid import kernel_distance
+from dcgan.evaluation.nearest import (
+    Nearest,
+    NeighbourTest,
+    save_nearest,
+    share_closer,
+    to_vectors,
+)
+from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.real_images import Reference
 from dcgan.runs.run import class_names_in
-from dcgan.sampling.samples import draw_batches, gen_random, images_per_call, print_path
+from dcgan.sampling.samples import draw_batches, images_per_call
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import progress_bar, write_errors
+from dcgan.util.files import write_errors
+from dcgan.util.output import print_path
+from dcgan.util.progress import progress_bar
+from dcgan.util.z import gen_random
 
 FILE_NAME = 'evaluations.jsonl'  # in the run folder
-FITTED_TO = (1_000, 10_000, 100_000)  # images of a nearest-neighbour classifier
 COMPARED = 10_000  # features for the kernel distance, precision and recall, at most
 QUERIES = 1_000  # images whose nearest real ones are looked for
 SHOWN, NEIGHBOURS = 16, 5  # samples in nearest.png, real images beside each
@@ -45,39 +46,6 @@ TITLES = {
     'closer_in_pixels': 'closer than real images, in pixels',
     'closer_in_features': 'closer than real images, in features',
 }
-
-
-class NeighbourTest:
-    """The error of a nearest-neighbour classifier, in pixels (paper, section 8.1).
-
-    errors   {number of images that it was fitted to: share of errors}
-    """
-
-    def __init__(self, images, labels, own=None):
-        """Test on images, uint8 [n, h, w, c], and labels [n]; own, see Nearest."""
-        self._nearest, self._truth = Nearest(to_vectors(images), 1, own), labels
-        self._labels = np.empty(0, np.int64)
-        self.errors: dict[int, float] = {}
-
-    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Fit it to these images, too."""
-        count = self._nearest.count
-        cuts = [n - count for n in FITTED_TO if count < n < count + len(images)]
-        self._labels = np.concatenate([self._labels, labels])
-        for part in np.split(images, cuts):
-            self._nearest.add(to_vectors(part))
-            if self._nearest.count in FITTED_TO:
-                self.take()
-
-    def take(self) -> None:
-        """Take the error as it is now."""
-        predicted = self._labels[self._nearest.indices[:, 0]]
-        self.errors[self._nearest.count] = float((predicted != self._truth).mean())
-
-
-def to_vectors(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, h, w, c] -> float32 [n, h*w*c] in [-0.5, 0.5]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255 - 0.5
 
 
 class Evaluation:
@@ -293,26 +261,6 @@ def find_extractor(config) -> GraphExtractor | None:
         return GraphExtractor(config.features)
     path = os.path.join(config.data_dir, INCEPTION)
     return GraphExtractor(path) if os.path.exists(path) else None
-
-
-def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
-    """Write samples [n, h, w, c], uint8, each beside real images [n, m, h, w, c].
-
-    With a gap after the sample, and one in the middle of the images.
-    """
-    count, columns, height, width, channels = images.shape
-    gap = max(2, width // 8)
-    sheet = np.full(
-        (count * (height + 2), (columns + 1) * width + 2 * gap, channels), 255, np.uint8
-    )
-    for row in range(count):
-        top, left = row * (height + 2), 0
-        for column, image in enumerate([samples[row], *images[row]]):
-            sheet[top : top + height, left : left + width] = image
-            is_last = column in (0, columns // 2)
-            left += width + (gap if is_last else 0)
-    pixels = sheet[:, :, 0] if channels == 1 else sheet
-    save_image(Image.fromarray(pixels), path)
 
 
 def evaluate(sess, dcgan, config, step: int) -> None:

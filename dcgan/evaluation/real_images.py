@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dcgan.data.image_folder import CACHE_FOLDER, read_images
+from dcgan.data.dataset import read_images
+from dcgan.data.image_folder import CACHE_FOLDER
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.fid import gaussian
 from dcgan.util.errors import UserError
 from dcgan.util.files import (
     json_digest,
     lock_folder,
-    read_arrays,
     remove_leftovers,
     require_writable,
-    write_arrays,
 )
+from dcgan.util.npz import read_arrays, write_arrays
 
 MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier on
 MIN_IMAGES = 8

@@ -8,131 +8,24 @@ import os
 import shlex
 import threading
 import zipfile
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from dcgan.data.images import grid_image, write_gif
+from dcgan.data.image_grids import grid_image, grid_size, write_gif
+from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.export import sampled_weights
-from dcgan.sampling.samples import (
-    arrays_in,
-    draw_batches,
-    gen_random,
-    grid_size,
-    in_turn,
-)
+from dcgan.sampling.samples import draw_batches
 from dcgan.training.checkpoints import checkpoints, newest_checkpoint, step_of
 from dcgan.util.errors import UserError
 from dcgan.util.files import file_signature
+from dcgan.util.npz import arrays_in
+from dcgan.util.z import gen_random
 
-MAX_SAMPLES = 256  # of a request
-MAX_Z = 1e4  # of a number of z
 MAX_CLIENTS = 1000  # whose last request is remembered
 DIRECTIONS = 8  # principal components
-FORMATS = {
-    'json': 'application/json',
-    'png': 'image/png',
-    'npz': 'application/octet-stream',
-    'gif': 'image/gif',
-}
-FILES = {'curves.png': 'image/png', 'progress.gif': 'image/gif'}
-
-
-class Refused(Exception):
-    """A request that is not answered as asked: HTTP status, and why in one line."""
-
-    def __init__(self, status: int, reason: str):
-        super().__init__(reason)
-        self.status = status
-
-
-class Request(NamedTuple):
-    """What samples to draw, checked."""
-
-    z: np.ndarray | None  # float32 [n, z_dim]; None: drawn with the seed
-    seed: int
-    count: int
-    labels: np.ndarray  # of the samples, [n]; -1 without classes
-    step: int | None  # of the checkpoint; None: the newest
-    columns: int | None  # of the grid; None: a square
-    format: str
-    milliseconds: int  # of each image of an animation
-    client: str  # only the last request of a client is answered; '': all are
-    number: int  # of the request, which rises
-
-
-def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
-    """Check a request. Raises Refused for what does not fit the model or the limits."""
-    try:
-        fields = json.loads(
-            body, parse_constant=lambda name: _refuse(f'{name} is no number to draw by')
-        )
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        _refuse('send an object in JSON, such as {"seed": 1, "count": 16}')
-    known = {'z', 'seed', 'count', 'labels', 'step', 'columns', 'format'}
-    known |= {'milliseconds', 'client', 'number'}
-    if unknown := sorted(fields.keys() - known):
-        _refuse(f'{unknown[0][:40]!r} is unknown; use {", ".join(sorted(known))}')
-
-    def whole(name, default, least, most):
-        value = fields.get(name)
-        if value is None:
-            return default
-        if type(value) is not int or not least <= value <= most:
-            _refuse(f'{name} has to be a whole number from {least} to {most}')
-        return value
-
-    z = _parse_z(fields['z'], z_dim) if 'z' in fields else None
-    count = whole('count', 1, 1, MAX_SAMPLES) if z is None else len(z)
-    labels = fields.get('labels')
-    if labels is not None and not _is_list_of(labels, (int,), 1, MAX_SAMPLES):
-        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
-    if labels and not classes:
-        _refuse('labels: this model has no classes')
-    if labels and not all(0 <= label < classes for label in labels):
-        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
-    drawn = np.array(labels or range(classes)) if classes else None
-    name, client = fields.get('format', 'json'), fields.get('client', '')
-    if not isinstance(name, str) or name not in FORMATS:
-        _refuse(f'format has to be one of {", ".join(FORMATS)}')
-    if not isinstance(client, str) or len(client) > 64:
-        _refuse('client has to be a text of at most 64 characters')
-    return Request(
-        z,
-        whole('seed', 0, 0, 2**32 - 1),
-        count,
-        in_turn(drawn, range(count)),
-        whole('step', None, 0, 2**62),
-        whole('columns', None, 1, MAX_SAMPLES),
-        name,
-        whole('milliseconds', 100, 20, 10_000),
-        client,
-        whole('number', 0, 0, 2**53),
-    )
-
-
-def _refuse(reason):
-    raise Refused(400, reason)
-
-
-def _is_list_of(value, types, least, most):
-    is_list = isinstance(value, list) and least <= len(value) <= most
-    return is_list and all(type(v) in types for v in value)
-
-
-def _parse_z(rows, z_dim):
-    numbers = (int, float)
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_SAMPLES:
-        _refuse(f'z has to be a list of 1 to {MAX_SAMPLES} lists')
-    if not all(_is_list_of(row, numbers, z_dim, z_dim) for row in rows):
-        _refuse(f'z: each list has to have {z_dim} numbers')
-    if not all(abs(value) <= MAX_Z for row in rows for value in row):
-        _refuse(f'z: numbers have to be between -{MAX_Z:g} and {MAX_Z:g}')
-    return np.array(rows, np.float32)
 
 
 class Painter:

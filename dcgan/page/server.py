@@ -20,7 +20,8 @@ import urllib.parse
 from functools import partial
 from pathlib import Path
 
-from dcgan.page.drawing import FILES, FORMATS, Painter, Refused, parse
+from dcgan.page.drawing import Painter
+from dcgan.page.requests import FILES, FORMATS, Refused, parse
 from dcgan.runs.settings import MODEL_FLAGS
 from dcgan.util.errors import Interrupted, UserError
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from dcgan.record.curves import DRAWN, CurveDrawer, drawn_values
 from dcgan.record.metrics_csv import FILE_NAME, VALUES, Course, MetricsFile, read_rows
-from dcgan.util.files import print_line, remove, write_errors
+from dcgan.util.files import remove, write_errors
+from dcgan.util.output import print_line
 
 # D has won when its loss stays below this for so many iterations
 WON_LOSS, WON_ITERATIONS = 0.01, 200

@@ -7,8 +7,9 @@ import dataclasses
 import os
 import shlex
 
+from dcgan.data.celeba import attribute_names, split_attributes
 from dcgan.data.idx import idx_summary
-from dcgan.data.labels import Classes, attribute_names, split_attributes
+from dcgan.data.labels import Classes
 from dcgan.runs.run import (
     apply_recorded,
     check_owner,

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.kernels import shared_casts
 from dcgan.compute.workers import Workers
-from dcgan.training.options import Ways
 
 
 class Losses(NamedTuple):
@@ -110,33 +108,3 @@ def build_sample_losses(dcgan) -> tf.Tensor:
         G = dcgan.generator(batch.z, inputs.y, reuse=True)
         losses = dcgan.losses(inputs, G)
         return workers.mean(tf.stack([losses.d, losses.g]))
-
-
-def build_pretraining(dcgan, config) -> tf.Tensor:
-    """D's step alone, on a batch of dcgan.batches: [2], d_loss and dcgan.stop.
-
-    It changes nothing of G, nor its moving averages. After dcgan.build_iteration(),
-    whose optimizer it uses.
-    """
-    batch, ways = dcgan.batches.next, Ways.of(config)
-    dcgan.rates = tf.unstack(dcgan.learning_rates)
-    inputs = dcgan.to_inputs(batch.images, batch.labels, batch.z)
-    with dcgan.workers.joint(differentiable=ways.r1 > 0):
-        G = dcgan.generator(batch.z, inputs.y, reuse=True, momentum=1.0)
-        with shared_casts(dcgan.d_vars):
-            losses = dcgan.losses(inputs, G, **ways.of_d(batch.seed))
-        step = dcgan.minimize(dcgan.d_adam, losses.objective, dcgan.d_vars)
-        with tf.control_dependencies([step]):
-            return dcgan.workers.mean(tf.stack([losses.d, dcgan.stop]))
-
-
-def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:
-    """R1 of D's logits [B, 1] at real images [B, h, w, c], a scalar.
-
-    weight / 2 times the mean, over the images, of the squared norm of the gradient of
-    the sum of all logits, which batch norm connects, by an image (Mescheder et al.,
-    2018, https://arxiv.org/abs/1801.04406).
-    """
-    (gradient,) = tf.gradients(tf.reduce_sum(logits), [images])
-    squared_norms = tf.reduce_sum(tf.square(gradient), [1, 2, 3])
-    return weight / 2 * tf.reduce_mean(squared_norms)

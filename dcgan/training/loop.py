@@ -11,11 +11,10 @@ from datetime import timedelta
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.devices import Profiler
-from dcgan.data.images import image_manifold_size, save_images
+from dcgan.data.image_grids import image_manifold_size, save_images
+from dcgan.record.profiler import Profiler
 from dcgan.record.tensorboard import SummaryLog
 from dcgan.record.warnings import Report
-from dcgan.sampling.samples import gen_random
 from dcgan.training.checkpoints import (
     check_shapes,
     has_training_state,
@@ -25,12 +24,15 @@ from dcgan.training.checkpoints import (
     step_of,
     write_meta,
 )
-from dcgan.training.iteration import build_pretraining
 from dcgan.training.options import Ways
 from dcgan.training.prefetch import Batch, Feeder
+from dcgan.training.pretrain import build_pretraining
 from dcgan.training.state import Position, TrainingState
 from dcgan.util.errors import Interrupted, UserError, short_reason
-from dcgan.util.files import print_line, progress_bar, remove_leftovers
+from dcgan.util.files import remove_leftovers
+from dcgan.util.output import print_line
+from dcgan.util.progress import progress_bar
+from dcgan.util.z import gen_random
 
 LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of Iteration
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.workers import draw_for_batch
+from dcgan.training.regularization import Dropout
 from dcgan.util.errors import UserError
 
 SCHEDULES = ('constant', 'step', 'linear')
@@ -130,21 +130,3 @@ class Ways:
             factor = 1 - (epoch - decay[0]) / (epochs - decay[0])
         rates = self.learning_rate_d, self.learning_rate_g
         return [(learning_rate if r is None else r) * factor for r in rates]
-
-
-class Dropout:
-    """Dropout with the random numbers of a seed: the same seed drops the same units.
-
-    Each call takes the next numbers, so that all layers and passes differ.
-    """
-
-    def __init__(self, rate: float, seed: tf.Tensor):
-        """seed: int32 [2]."""
-        self.rate, self.seed, self.calls = rate, seed, 0
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Zero for a share `rate` of the units of x; the others divided by 1 - rate."""
-        self.calls += 1
-        seed = self.seed + tf.constant([0, self.calls])
-        kept = draw_for_batch(tf.shape(x), seed) >= self.rate
-        return tf.where(kept, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))

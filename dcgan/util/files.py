@@ -11,15 +11,11 @@ import os
 import re
 import shutil
 import socket
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 
 import filelock
-import numpy as np
-from tqdm import tqdm
 
 from dcgan.util.errors import UserError, short_reason
 
@@ -117,28 +113,6 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     except NotImplementedError as error:  # of older versions of filelock
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
     return lock.release
-
-
-def progress_bar(
-    name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
-) -> tqdm:
-    """A tqdm progress bar with the rate and the remaining time; use it in a `with`.
-
-    total  number of units in all; None: unknown
-    unit   name of the unit, printed after each number
-    done   number of units that were finished earlier
-    delay  seconds before the bar appears
-    """
-    return tqdm(
-        desc=name,
-        total=total,
-        unit=unit,
-        initial=done,
-        delay=delay,
-        unit_scale=True,
-        mininterval=1,
-        miniters=1,
-    )
 
 
 @contextlib.contextmanager
@@ -265,36 +239,6 @@ def write_errors(
         ) from error
 
 
-def print_line(text: str) -> None:
-    """Print a line at once. Raises UserError where standard output has gone away."""
-    try:
-        with write_errors('standard output'):
-            print(text, flush=True)
-    except UserError:
-        abandon_output()
-        raise
-
-
-def abandon_output() -> None:
-    """Drop what Python holds back for standard output: it would fail at the end."""
-    with contextlib.suppress(OSError), open(os.devnull, 'wb') as devnull:
-        os.dup2(devnull.fileno(), sys.stdout.fileno())
-
-
-def error_line(error: Exception) -> str:
-    """The one line that tells a user of an error."""
-    of_streams = errno.EPIPE, errno.ENOSPC, errno.EIO
-    if (
-        isinstance(error, OSError)
-        and error.filename is None
-        and error.errno in of_streams
-    ):
-        abandon_output()
-        return f'standard output: cannot be written ({error.strerror})'
-    is_native = hasattr(error, 'error_code')  # of TensorFlow
-    return short_reason(error) if is_native else str(error)
-
-
 def require_writable(folder: str, way_out: str) -> None:
     """Raise UserError, which ends in `way_out`, where nothing can be put in a folder.
 
@@ -319,21 +263,6 @@ def write_bytes(path: str, content: bytes) -> None:
         open(temporary, 'wb') as file,
     ):
         file.write(content)
-
-
-def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
-    """Write arrays atomically as an .npz file."""
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        np.savez(file, **arrays)
-
-
-def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
-    """These arrays of an .npz file; None where it is missing or incomplete."""
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
 
 
 def sync_to_disk(path: str) -> None:

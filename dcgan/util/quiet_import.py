@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import importlib.metadata
-import io
 import itertools
 import logging
 import os
@@ -74,13 +73,6 @@ def describe_machine() -> str:
             kinds = (line for line in file if re.match('model name|flags|Model:', line))
             lines += itertools.islice(kinds, 2)
     return json_digest(lines)
-
-
-def escape_output() -> None:
-    """Print characters that the terminal cannot show as escapes, such as \\xe9."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not in some notebooks
-            stream.reconfigure(errors='backslashreplace')
 
 
 def exit_at_once(number: int, frame) -> None:

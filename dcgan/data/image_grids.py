@@ -1,0 +1,133 @@
+"""Write images as image grids and as animations."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from dcgan.data.images import bytescale, stretch_contrast
+from dcgan.util.files import atomic_path, write_errors
+
+
+def image_manifold_size(count: int) -> tuple[int, int]:
+    """(rows, columns) of the image grid of `count` training samples.
+
+    These are the square root of `count`, rounded down and rounded up.
+    """
+    root = math.sqrt(count)
+    return math.floor(root), math.ceil(root)
+
+
+def inverse_transform(images: np.ndarray) -> np.ndarray:
+    """Map images from [-1, 1] to [0, 1]. Returns a new array."""
+    unit = images + 1.0
+    unit /= 2.0  # in place, to save memory with many samples
+    return unit
+
+
+def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Arrange images [B, h, w, c] in a grid, row by row.
+
+    size  (rows, columns) of the grid; it gets more rows if the images need them
+
+    Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
+    where there is no image. It is uint8 if the images are, and otherwise float64.
+    """
+    count, h, w, c = images.shape
+    columns = size[1]
+    rows = max(size[0], math.ceil(count / columns))
+    dtype = np.uint8 if images.dtype == np.uint8 else np.float64
+    grid = np.zeros((rows * h, columns * w, c), dtype)
+    for index, image in enumerate(images):
+        top, left = index // columns * h, index % columns * w
+        grid[top : top + h, left : left + w] = image
+    return grid[..., 0] if c == 1 else grid
+
+
+def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c], floats in [-1, 1] or uint8, as one image grid.
+
+    size  (rows, columns) of the grid
+
+    The contrast of the whole grid is stretched to 0..255, as in the original.
+    Raises UserError if the file cannot be written.
+    """
+    images = np.asarray(images)
+    is_uint8 = images.dtype == np.uint8
+    imsave(images if is_uint8 else inverse_transform(images), size, path)
+
+
+def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
+    """Write images [B, h, w, c] of any range as `save_images` does."""
+    save_image(grid_image(images, size), path)
+
+
+def grid_image(images: np.ndarray, size: Sequence[int]) -> Image.Image:
+    """The image grid of images [B, h, w, c] of any range, as `save_images` writes it.
+
+    size  (rows, columns) of the grid
+    """
+    grid = merge(images, size)
+    if grid.dtype == np.uint8:
+        return stretch_contrast(Image.fromarray(grid))
+    return Image.fromarray(bytescale(grid))
+
+
+def save_image(image: Image.Image, path: str) -> None:
+    """Write a Pillow image atomically. Raises UserError if that fails."""
+    with write_errors(path), atomic_path(path) as temporary:
+        image.save(temporary)
+
+
+def make_gif(
+    images: Sequence[np.ndarray],
+    fname: str,
+    duration: float = 2,
+    true_image: bool = False,
+) -> None:
+    """Write images, each [h, w], [h, w, 1] or [h, w, 3], as a GIF that repeats.
+
+    duration    seconds that all images take together; above 50 images a second they
+                take longer, because each image is shown for at least 20 ms
+    true_image  the images are in [0, 255], not in [-1, 1]
+
+    Raises UserError if the file cannot be written.
+    """
+    frames = (image if true_image else (image + 1) / 2 * 255 for image in images)
+    frames = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
+    save_gif(frames, fname, 1000 * duration // len(images))
+
+
+def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> None:
+    """Write Pillow images as a GIF that repeats for ever.
+
+    milliseconds  how long each image is shown; times below 20 are raised to 20,
+                  because many viewers slow down shorter ones
+
+    Raises UserError if the file cannot be written.
+    """
+    with write_errors(path), atomic_path(path) as temporary:
+        write_gif(images, temporary, milliseconds)
+
+
+def write_gif(
+    images: Iterable[Image.Image], file: str | BinaryIO, milliseconds: float
+) -> None:
+    """Write a GIF as `save_gif` does, to a path or a file that is open."""
+    images = iter(images)
+    next(images).save(
+        file,
+        'GIF',
+        save_all=True,
+        append_images=images,
+        duration=max(20, milliseconds),
+        loop=0,
+    )
+
+
+def grid_size(count: int, columns: int | None = None) -> tuple[int, int]:
+    """(rows, columns) of a grid of `count` images: so many columns, or a square."""
+    side = math.ceil(math.sqrt(count))
+    return (math.ceil(count / columns), columns) if columns else (side, side)

@@ -1,0 +1,34 @@
+"""Kernel Inception distance: the kernel distance between two sets of features."""
+
+import numpy as np
+
+from dcgan.evaluation.fid import SUBSET_SIZE, SUBSETS
+
+
+def kernel_distance(
+    a: np.ndarray, b: np.ndarray, rng: np.random.RandomState
+) -> tuple[float, float]:
+    """The kernel distance of features and its spread (KID; Binkowski et al., 2018).
+
+    The mean and the standard deviation, over random subsets, of the unbiased estimate
+    of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A subset has
+    at most half of the features, so that subsets differ.
+    """
+    size = min(SUBSET_SIZE, len(a) // 2, len(b) // 2)
+    values = []
+    for _ in range(SUBSETS):
+        x, y = (f[rng.choice(len(f), size, replace=False)] for f in (a, b))
+        values.append(squared_discrepancy(x, y))
+    return float(np.mean(values)), float(np.std(values))
+
+
+def squared_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased estimate of kernel_distance from x and y, both [m, d]."""
+    count, dims = x.shape
+
+    def kernel(a, b):
+        return ((a @ b.T).astype(np.float64) / dims + 1) ** 3
+
+    within = [kernel(a, a) for a in (x, y)]
+    sums = [k.sum() - np.trace(k) for k in within]
+    return float(sum(sums) / (count * (count - 1)) - 2 * kernel(x, y).mean())

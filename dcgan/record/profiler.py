@@ -1,0 +1,30 @@
+"""Write a trace of some iterations for TensorBoard's profiler."""
+
+import tensorflow
+
+
+class Profiler:
+    """Writes TensorFlow's trace of some iterations, for TensorBoard's profiler."""
+
+    def __init__(self, folder: str, first: int = 0, last: int = 0):
+        """Of the iterations `first` to `last`; 0: of none."""
+        self.folder, self.first, self.last = folder, first, last
+        self._is_running = False
+
+    def begin(self, iteration: int) -> None:
+        """To be called before an iteration."""
+        if self.first and iteration == self.first:
+            tensorflow.profiler.experimental.start(self.folder)
+            self._is_running = True
+
+    def end(self, iteration: int) -> None:
+        """To be called after an iteration."""
+        if iteration == self.last:
+            self.close()
+
+    def close(self) -> None:
+        """Write the trace, if one is running; print where."""
+        if self._is_running:
+            self._is_running = False
+            tensorflow.profiler.experimental.stop()
+            print(f' [*] Trace in {self.folder}/plugins/profile', flush=True)

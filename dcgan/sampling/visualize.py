@@ -1,0 +1,219 @@
+"""Draw how images depend on z: sweeps, interpolations, classes, arithmetic."""
+
+import math
+import os
+import random
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from dcgan.data.image_grids import inverse_transform, make_gif, merge
+from dcgan.sampling.samples import (
+    draw,
+    draw_batches,
+    parse_labels,
+    read_z_file,
+    save_test_grid,
+)
+from dcgan.util.errors import UserError
+from dcgan.util.files import utc_timestamp
+from dcgan.util.output import print_path
+from dcgan.util.z import gen_random
+
+# the position of a name is the number of the option; 0 to 4 are the original's
+VISUALIZE_OPTIONS: tuple[str, ...] = (
+    'random',
+    'sweep',
+    'gif_random',
+    'gif',
+    'gif_merged',
+    'interpolate',
+    'classes',
+    'arithmetic',
+)
+
+
+def visualize(
+    sess, dcgan, config, option: int | str = 1, sample_dir: str = 'samples'
+) -> None:
+    """Show how the images depend on z, in files under sample_dir.
+
+    `option` is a number or a name:
+
+    0 random       test_{UTC time}.png    z uniform in [-0.5, 0.5)
+    1 sweep        test_arange_{dim}.png  z uniform in [-1, 1), dim swept from 0 to 1
+    2 gif_random   test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
+    3 gif          test_gif_{dim}.gif     z zero, dim swept
+    4 gif_merged   the files of 3, and test_gif_merged.gif: all the sweeps side by side,
+                   forward and then backward
+    5 interpolate  see draw_interpolations
+    6 classes      see draw_classes
+    7 arithmetic   see draw_arithmetic
+
+    Options 0 to 4 are the original's. If the model is conditional, the grids of 0 and 1
+    have random labels and each animation shows one class; these classes come from
+    config.label if `config` has it, else they are all the classes of the model.
+    config.batch_size is the number of images of such a grid, and of frames of such an
+    animation. Options 5 to 7 need the further settings that their functions name.
+    The path of every file is printed. Raises UserError if the option is unknown.
+    """
+    if str(option) in VISUALIZE_OPTIONS:
+        option = VISUALIZE_OPTIONS.index(option)
+    if str(option) not in map(str, range(len(VISUALIZE_OPTIONS))):
+        raise UserError(
+            f'visualize_option {option!r} is unknown; choose 0 to '
+            f'{len(VISUALIZE_OPTIONS) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
+        )
+    grid_options = {5: draw_interpolations, 6: draw_classes, 7: draw_arithmetic}
+    if int(option) in grid_options:
+        grid_options[int(option)](sess, dcgan, config, sample_dir)
+    else:
+        draw_sweeps(sess, dcgan, config, int(option), sample_dir)
+
+
+def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
+    """Options 0 to 4 of `visualize`, as in the original."""
+    batch_size, z_dim = config.batch_size, dcgan.z_dim
+    classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
+    classes = [0] if classes is None else classes
+    z_shape = (batch_size, z_dim)
+
+    def sweep(z, dim):
+        z[:, dim] = np.arange(0, 1, 1.0 / batch_size)[:batch_size]
+        return z
+
+    def write_grid(z, name):
+        labels = np.random.choice(classes, batch_size)
+        save_test_grid(draw(sess, dcgan, z, labels), name, sample_dir)
+
+    def write_sweep_gif(z, dim):
+        labels = np.full(batch_size, classes[dim % len(classes)])
+        images = draw(sess, dcgan, sweep(z, dim), labels)
+        frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
+        write_gif(frames, f'test_gif_{dim}.gif')
+        return frames
+
+    def write_gif(frames, name, duration=2):
+        path = os.path.join(sample_dir, name)
+        make_gif(frames, path, duration, true_image=True)
+        print_path(path)
+
+    if option == 0:
+        z = np.random.uniform(-0.5, 0.5, z_shape)
+        write_grid(z, f'test_{utc_timestamp()}.png')
+    elif option == 1:
+        for dim in range(z_dim):
+            z = np.random.uniform(-1, 1, z_shape)
+            write_grid(sweep(z, dim), f'test_arange_{dim}.png')
+    elif option == 2:
+        for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
+            z = np.random.uniform(-0.2, 0.2, z_dim)
+            write_sweep_gif(np.tile(z, (batch_size, 1)), dim)
+    else:
+        sweeps = [write_sweep_gif(np.zeros(z_shape), dim) for dim in range(z_dim)]
+        if option == 4:
+            side = math.ceil(math.sqrt(z_dim))
+            steps = np.stack(sweeps, axis=1)  # [batch_size, z_dim, h, w, c]
+            grids = [merge(images, (side, side)) for images in steps]
+            write_gif(grids + grids[::-1], 'test_gif_merged.gif', duration=8)
+
+
+def draw_interpolations(
+    sess, dcgan, config, sample_dir: str, rows: int = 8, columns: int = 10
+) -> None:
+    """Draw a grid in which each row interpolates between two z (paper, figure 4).
+
+    Writes test_interpolate_{UTC time}.png. The two z of a row come from the training
+    distribution, config.z_dist, and the z between them lie on a straight line. If the
+    model is conditional, each row shows one class, and the rows take the classes of
+    config.label in turn.
+    """
+    first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
+    weights = np.linspace(0, 1, columns)[:, None]
+    z = first + weights * (last - first)  # [rows, columns, z_dim]
+    classes = parse_labels(config.label, dcgan.y_dim)
+    labels = None if classes is None else np.resize(classes, rows).repeat(columns)
+    images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
+    name = f'test_interpolate_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, columns)
+
+
+def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
+    """Draw a grid in which each row is one z and each column one class.
+
+    Writes test_classes_{UTC time}.png. The columns are the classes of config.label.
+    Raises UserError if the model has no classes.
+    """
+    classes = parse_labels(config.label, dcgan.y_dim)
+    if classes is None:
+        raise UserError(
+            '--visualize_option classes: this model has no classes; choose another '
+            'option'
+        )
+    z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
+    images = draw(sess, dcgan, z, np.tile(classes, rows))
+    name = f'test_classes_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, len(classes))
+
+
+def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -> None:
+    """Draw a grid of vector arithmetic on z: A - B + C (paper, section 6.3.2).
+
+    Writes test_arithmetic_{UTC time}.png. config.arithmetic has the form A-B+C, in
+    which A, B and C are lists of numbers such as 0,1,2. If config.z_file is given, an
+    .npz file that `save_samples` wrote, the numbers are indices of its z. Otherwise
+    they are seeds: a seed stands for the first sample that a run of main.py with this
+    --seed draws.
+
+    The first three rows show the z of A, B and C and, at the end, the mean of each. The
+    last row shows mean A - mean B + mean C and, as in the paper, eight z around it, to
+    which uniform noise in [-noise, noise) is added. If the model is conditional, all
+    images show the first class of config.label.
+    Raises UserError if config.arithmetic, the file or an index is invalid.
+    """
+    text = config.arithmetic.replace(' ', '')
+    match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
+    terms = match and [[int(n) for n in t.split(',') if n] for t in match.groups()]
+    if not terms or not all(terms) or max(map(max, terms)) >= 2**32:
+        raise UserError(
+            f'--arithmetic {config.arithmetic!r}: must have the form A-B+C, such as '
+            '0,1,2-3,4,5+6,7,8, with numbers below 2**32'
+        )
+    vectors = [read_vectors(config, dcgan.z_dim, numbers) for numbers in terms]
+    means = [z.mean(axis=0) for z in vectors]
+    result = means[0] - means[1] + means[2]
+    neighbours = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
+    rows = [np.vstack([z, mean]) for z, mean in zip(vectors, means)]
+    rows.append(np.vstack([result, neighbours]))
+    classes = parse_labels(config.label, dcgan.y_dim)
+    columns = max(len(row) for row in rows)
+    cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
+    for row_of_cells, z in zip(cells, rows):
+        labels = None if classes is None else np.full(len(z), classes[0])
+        images = draw_batches(sess, dcgan, z, labels, as_bytes=True)
+        row_of_cells[: len(z)] = np.concatenate(list(images))
+    images = cells.reshape(-1, *cells.shape[2:])
+    name = f'test_arithmetic_{utc_timestamp()}.png'
+    save_test_grid(images, name, sample_dir, columns)
+
+
+def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
+    """Return the z [n, z_dim] that the numbers of --arithmetic stand for.
+
+    They are indices of z in config.z_file or, without that file, seeds.
+    Raises UserError if the file or an index is invalid.
+    """
+    if not config.z_file:
+        vectors = []
+        for seed in numbers:
+            np.random.seed(seed)
+            vectors.append(gen_random(config.z_dist, (1, z_dim))[0])
+        return np.array(vectors)
+    z, _ = read_z_file(config.z_file, z_dim)
+    if max(numbers) >= len(z):
+        raise UserError(
+            f'{config.z_file}: has no z with index {max(numbers)}; --arithmetic can '
+            f'use indices 0 to {len(z) - 1}'
+        )
+    return z[numbers]

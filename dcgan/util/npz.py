@@ -1,0 +1,58 @@
+"""Read and write .npz files, also of arrays that do not fit into memory."""
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from dcgan.util.files import atomic_path, write_errors
+
+
+def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
+    """Write arrays atomically as an .npz file."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
+    """These arrays of an .npz file; None where it is missing or incomplete."""
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+@contextlib.contextmanager
+def npz_file(path: str | None) -> Iterator[Callable]:
+    """Write an .npz file atomically, whose arrays need not be in memory as a whole.
+
+    Yields a function (name, shape, dtype) -> context manager of a function that writes
+    the next rows of that array. Path None: they write nothing. Raises UserError if the
+    file cannot be written.
+    """
+    if path is None:
+        yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)
+        return
+
+    with (
+        write_errors(path),
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, 'w') as archive,
+    ):
+        yield arrays_in(archive)
+
+
+def arrays_in(archive: zipfile.ZipFile) -> Callable:
+    """The function that npz_file yields, for an archive that is open."""
+
+    @contextlib.contextmanager
+    def add_array(name, shape, dtype):
+        with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
+            descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+            header = {'descr': descr, 'fortran_order': False, 'shape': shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            yield lambda rows: member.write(np.ascontiguousarray(rows, dtype).data)
+
+    return add_array
