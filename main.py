@@ -52,7 +52,7 @@ from dcgan.sampling.export import write_exports
 from dcgan.sampling.progress_gif import make_progress_gif
 from dcgan.sampling.samples import SHEET_IMAGES, save_samples
 from dcgan.sampling.visualize import VISUALIZE_OPTIONS
-from dcgan.training.options import SCHEDULES
+from dcgan.training.learning_rates import SCHEDULES
 from dcgan.util import z
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import Interrupted, UserError

@@ -112,16 +112,19 @@ class batch_norm:
     it uses the statistics of the batch and, whenever the result is evaluated, updates
     the moving averages, which keep `momentum` of their values: the original's
     `updates_collections=None`. The variance that goes into the average is the unbiased
-    one. Without `train`, it uses the moving averages. A list of momenta makes x a batch
-    of as many passes, equal parts of it, each with statistics of its own; they update
-    the averages one after another.
+    one. Without `train`, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
     def __init__(self, epsilon=1e-5, momentum=0.9, name='batch_norm'):
         self.epsilon, self.momentum, self.name = epsilon, momentum, name
 
-    def __call__(self, x, train=True):
+    def __call__(self, x, train=True, momentum=None):
+        """`momentum` replaces the layer's; a list: x is the batches of so many passes.
+
+        The batches are equal parts of x, each with its statistics; they update the
+        averages one after another.
+        """
         if x.shape.ndims not in (2, 4):
             raise ValueError(f'batch_norm takes [B, h, w, c] or [B, c], not {x.shape}')
         channels = [x.shape[-1]]
@@ -137,7 +140,10 @@ class batch_norm:
             )
             images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
             if train:
-                images = self._normalize_by_batch(images, gamma, beta, mean, variance)
+                averages = mean, variance
+                images = self._normalize_by_batch(
+                    images, gamma, beta, averages, momentum
+                )
             else:
                 images, _, _ = tf.nn.fused_batch_norm(
                     images,
@@ -150,10 +156,9 @@ class batch_norm:
                 )
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
 
-    def _normalize_by_batch(self, images, gamma, beta, moving_mean, moving_variance):
-        momenta, updates = self.momentum, []
-        if not isinstance(momenta, list):
-            momenta = [momenta]
+    def _normalize_by_batch(self, images, gamma, beta, averages, momentum):
+        momenta = self.momentum if momentum is None else momentum
+        momenta, updates = momenta if isinstance(momenta, list) else [momenta], []
         images, means, variances = normalize(
             images, gamma, beta, self.epsilon, len(momenta)
         )
@@ -165,30 +170,25 @@ class batch_norm:
             with tf.control_dependencies([mean, variance, *updates]):
                 updates = [
                     moving.assign_sub((1 - momentum) * (moving - batch))
-                    for moving, batch in (
-                        (moving_mean, mean),
-                        (moving_variance, variance),
-                    )
+                    for moving, batch in zip(averages, (mean, variance))
                 ]
         with tf.control_dependencies(updates):
             return tf.identity(images)
 
 
-def merged_momenta(m):
-    """Momenta of two updates, real and fake, that equal three: fake, real, fake.
-
-    Three updates of an average a, with the statistics r of real and f of fake images,
-    leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f.  Two, with momenta p and q,
-    leave  p q a + (1 - p) q r + (1 - q) f.  Hence q = 1 - (1 - m) (1 + m^2) and
-    p = m^3 / q.
-    """
-    q = 1 - (1 - m) * (1 + m**2)
-    return m**3 / q, q
-
-
 def to_float32(x):
     """x as float32, of any shape."""
     return tf.cast(x, tf.float32)
+
+
+def tanh(x):
+    """The hyperbolic tangent of x, of any shape, in float32."""
+    return tf.tanh(to_float32(x))
+
+
+def sigmoid(x):
+    """The logistic function of x, of any shape, in float32."""
+    return tf.sigmoid(to_float32(x))
 
 
 def cross_entropy(logits, label):

@@ -77,6 +77,8 @@ from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import session_config
 from dcgan.data.idx import write_idx
 from dcgan.sampling.samples import draw_batches
+from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch
 
 MATRIX_SIZE = 4096  # height and width of the large matrices
@@ -308,26 +310,12 @@ def build_original(arguments, kind, sessions):
         sess = open_session(config, sessions)
         with plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
             dcgan = model.DCGAN(sess, data_dir=None, **arguments)
-        d_step, g_step = (
-            tf.train.AdamOptimizer(CONFIG.learning_rate, beta1=CONFIG.beta1).minimize(
-                loss, var_list=variables
-            )
-            for loss, variables in (
-                (dcgan.d_loss, dcgan.d_vars),
-                (dcgan.g_loss, dcgan.g_vars),
-            )
-        )
-        d_sum = [dcgan.z_sum, dcgan.d_sum, dcgan.d_loss_real_sum, dcgan.d_loss_sum]
-        g_sum = [dcgan.z_sum, dcgan.d__sum, dcgan.d_loss_fake_sum, dcgan.g_loss_sum]
-        d_run = [d_step, tf.summary.merge(d_sum)]
-        g_run = [g_step, tf.summary.merge(g_sum)]
+        iteration = OriginalIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())
-    losses = dcgan.d_loss_fake, dcgan.d_loss_real, dcgan.g_loss
     feed = random_feed(dcgan)
 
     def step():
-        for fetches in (d_run, g_run, g_run, *losses):
-            sess.run(fetches, feed)
+        iteration.runs(feed)
 
     return Step(step, lambda: use_tf32(False)), dcgan
 
@@ -339,17 +327,16 @@ def build_ours(arguments, kind, sessions):
         dcgan = model.DCGAN(
             sess, data_dir=None, precision=kind.precision, xla=kind.xla, **arguments
         )
-        iteration = dcgan.build_iteration(CONFIG)
+        iteration = FusedIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())
-    run = sess.make_callable(iteration, [dcgan.learning_rates])
-    put, batch = dcgan.batches.putter(sess), Batch(*random_batch(dcgan))
+    put, batch = iteration.batches.putter(sess), Batch(*random_batch(dcgan))
 
     def prepare():
         use_tf32(kind.precision == 'tf32')
         put(batch)
 
     rates = 2 * [CONFIG.learning_rate]
-    return Step(lambda: run(rates), prepare), dcgan
+    return Step(lambda: iteration(rates, stop=False), prepare), dcgan
 
 
 def random_feed(dcgan):

@@ -157,11 +157,10 @@ def report(rates):
 def train(data_dir, options):
     """Mean (seconds of an iteration, seconds of them spent waiting for data)."""
     from main import DCGAN, tf  # isort: skip, silences TensorFlow's log
-    import model
     from dcgan.compute.session import session_config
-    from dcgan.training.loop import Training
+    from dcgan.training import loop
 
-    class TimedTraining(Training):
+    class TimedTraining(loop.Training):
         def batches(self):
             return timed(super().batches(), waits)
 
@@ -177,7 +176,7 @@ def train(data_dir, options):
         config.__dict__.update(sample_dir=out, checkpoint_dir=out)
         paths = {'data_dir': data_dir, 'dataset_name': 'jpegs', 'out_dir': out}
         dcgan, waits = DCGAN(sess, **paths, checkpoint_dir=out, **options), []
-        model.Training = TimedTraining
+        loop.Training = TimedTraining
         stdout, sys.stdout = sys.stdout, null
         start = time.perf_counter()
         dcgan.train(config)

@@ -56,6 +56,7 @@ from dcgan.compute.cluster import (
 )
 from dcgan.compute.kernels import plain_ops
 from dcgan.compute.workers import Workers
+from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.prefetch import Batch
 
 ROUNDS = 2  # starts of each kind
@@ -155,19 +156,18 @@ def measure(size, batch, precision, seconds, is_joint, core, count):
     with tf.Session(workers.target, config=workers.session_config()) as sess:
         dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)
         sess.run(tf.global_variables_initializer())
-        run = sess.make_callable(iteration, [dcgan.learning_rates])
-        put = dcgan.batches.putter(sess)
+        put = iteration.batches.putter(sess)
         parts = [a[workers.slice] for a in random_batch(dcgan)]
         rates = 2 * [CONFIG.learning_rate]
 
         def iterate():
             put(Batch(*parts))
-            run(rates, options=workers.run_options)
+            iteration(rates, stop=False)
 
         start = time.process_time()
         times = timed(iterate, seconds, workers)
         busy = 1e3 * (time.process_time() - start) / (len(times) + WARM_UP + 1)
-        sizes = messages(sess.graph, iteration) if is_joint else []
+        sizes = messages(sess.graph, iteration.tensors) if is_joint else []
     result = {'ms': times, 'busy_ms': busy, 'messages': len(sizes)}
     result['mb'] = sum(sent(kind, size, count) for kind, size, _ in sizes) / 1e6
     result['collectives_ms'] = statistics.median(replay(workers, sizes) or [0])
@@ -185,7 +185,7 @@ def build(sess, workers, size, batch, precision):
         workers=workers,
         **arguments,
     )
-    return dcgan, dcgan.build_iteration(CONFIG)
+    return dcgan, FusedIteration(dcgan, CONFIG)
 
 
 def timed(step, seconds, workers):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent import futures
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,9 +23,12 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, write_idx_set, write_images
 
 import model
+from dcgan.compute.forward_pass import Pass
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.xla import can_compile
 from dcgan.record.tensorboard import SummaryMaker
+from dcgan.sampling.export import save_sampler
+from dcgan.training import loop
 from dcgan.training.checkpoints import (
     checkpoint_dims,
     checkpoints,
@@ -32,10 +36,12 @@ from dcgan.training.checkpoints import (
     newest_checkpoint,
     step_of,
 )
-from dcgan.training.iteration import Inputs
-from dcgan.training.loop import LOSSES, Training
+from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.inputs import byte_values, to_inputs
+from dcgan.training.iteration import LOSSES
+from dcgan.training.loop import Training
+from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch
-from dcgan.training.state import TrainingState
 from dcgan.util.errors import UserError
 from dcgan.util.signals import deferred_signals
 
@@ -51,13 +57,13 @@ def random_feed(dcgan):
     return dcgan.feed(images, labels, z)
 
 
-def random_batch(dcgan):
+def random_batch(dcgan, iteration):
     """The feed of an iteration: the images, labels and z of random_feed."""
     feed = random_feed(dcgan)
-    values = dcgan._byte_values
+    values = byte_values(dcgan.y_dim)
     images = np.searchsorted(values, feed[dcgan.inputs]).astype(np.uint8)
     labels = feed[dcgan.y].argmax(1) if dcgan.y_dim else None
-    return dcgan.batches.feed(Batch(images, labels, feed[dcgan.z]))
+    return iteration.batches.feed(Batch(images, labels, feed[dcgan.z]))
 
 
 def moving_averages(sess, network=''):
@@ -150,15 +156,18 @@ def layer_types(graph, networks):
     return types
 
 
-def original_steps(dcgan, learning_rate):
-    """[step of D, step of G], each with its own Adam optimizer, as in the original."""
-    inputs = Inputs(dcgan.inputs, dcgan.y, dcgan.z)
-    losses = dcgan.losses(inputs, dcgan.G)  # passes of D in the order of the original
-    d_loss = losses.d_real + losses.d_fake
-    return [
-        tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(loss, var_list=v)
-        for loss, v in ((d_loss, dcgan.d_vars), (dcgan.g_loss, dcgan.g_vars))
-    ]
+class OrderedIteration(OriginalIteration):
+    """The original's runs, in which D sees real images first: else, in any order."""
+
+    def __init__(self, dcgan, config):
+        super().__init__(dcgan, config)
+        D, logits = dcgan.discriminator(dcgan.inputs, dcgan.y, reuse=True)
+        with tf.control_dependencies([logits]):
+            D_, logits_ = dcgan.discriminator(dcgan.G, dcgan.y, reuse=True)
+        losses = dcgan.losses(logits, logits_)
+        adam = tf.train.AdamOptimizer(config.learning_rate, beta1=config.beta1)
+        d_optim = adam.minimize(losses.d, var_list=dcgan.d_vars)
+        self._d_run = d_optim, [losses.d_real, losses.d], D, D_
 
 
 # Biases before a batch norm have gradients that are only rounding errors. Adam divides
@@ -171,8 +180,8 @@ def test_iteration_equals_the_six_session_runs_of_the_original(
 ):
     dcgan = make_dcgan(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=learning_rate, beta1=0.5, G_img_sum=True)
-    d_step, g_step = original_steps(dcgan, learning_rate)
-    iteration = dcgan.build_iteration(config)
+    original = OrderedIteration(dcgan, config)
+    iteration = FusedIteration(dcgan, config)
     weights, feed = sess.run(dcgan.variables), random_feed(dcgan)
 
     def start_again():
@@ -180,13 +189,13 @@ def test_iteration_equals_the_six_session_runs_of_the_original(
         sess.run([v.assign(value) for v, value in zip(dcgan.variables, weights)])
 
     start_again()
-    for step in (d_step, g_step, g_step):
-        sess.run(step, feed)
-    losses = [dcgan.d_loss_fake, dcgan.d_loss_real, dcgan.g_loss]
-    expected = [sess.run(loss, feed) for loss in losses], *sess.run(dcgan.variables)
+    expected, variables = original.runs(feed), sess.run(dcgan.variables)
     start_again()
-    losses = sess.run(iteration, random_batch(dcgan)).losses
-    for a, b in zip(expected, [losses, *sess.run(dcgan.variables)]):
+    found = sess.run(iteration.tensors, random_batch(dcgan, iteration))
+    for a, b in zip(
+        [*expected[:4], *expected.images, *variables],
+        [*found[:4], *found.images, *sess.run(dcgan.variables)],
+    ):
         assert np.allclose(a, b, rtol=10 * tolerance, atol=tolerance)
 
 
@@ -207,7 +216,7 @@ def predecessors(fetches):
 def test_iteration_never_reads_a_variable_while_it_is_written(y_dim, make_dcgan):
     dcgan = make_dcgan(y_dim=y_dim)
     config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=True)
-    before = predecessors(dcgan.build_iteration(config))
+    before = predecessors(FusedIteration(dcgan, config).tensors)
     users = {}  # {variable: the operations that read or write it}
     for op in before:
         for tensor in op.inputs:
@@ -225,11 +234,11 @@ def test_iteration_in_bfloat16_casts_each_weight_once_for_each_of_its_values(
     y_dim, make_dcgan
 ):
     dcgan = make_dcgan(y_dim=y_dim)
-    dcgan.dtype = tf.bfloat16  # as in a model with precision bfloat16
+    dcgan.how = Pass(dtype=tf.bfloat16)  # as in a model with precision bfloat16
     config = SimpleNamespace(learning_rate=1e-3, beta1=0.5, G_img_sum=False)
     casts = collections.Counter(
         op.inputs[0].op.inputs[0].op.name
-        for op in predecessors(dcgan.build_iteration(config))
+        for op in predecessors(FusedIteration(dcgan, config).tensors)
         if op.type == 'Cast' and op.inputs[0].op.type == 'ReadVariableOp'
     )
     weights = [v.op.name for v in dcgan.d_vars + dcgan.g_vars if 'bn' not in v.name]
@@ -240,11 +249,12 @@ def test_iteration_in_bfloat16_casts_each_weight_once_for_each_of_its_values(
 def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcgan):
     dcgan = make_dcgan()
     config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
-    iteration = dcgan.build_iteration(config)
+    iteration = FusedIteration(dcgan, config)
     sess.run(tf.global_variables_initializer())
     # a bias of -3 makes logits and probabilities differ clearly
     sess.run(dcgan.d_vars[-1].assign([-3.0]))
-    result, z = sess.run(iteration, random_batch(dcgan)), random_feed(dcgan)[dcgan.z]
+    result = sess.run(iteration.tensors, random_batch(dcgan, iteration))
+    z = random_feed(dcgan)[dcgan.z]
     steps = [
         {value.tag: value for value in tf.Summary.FromString(summary).value}
         for summary in SummaryMaker(with_images=False)(result, z)
@@ -255,7 +265,6 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcga
     for step, tag in zip(steps, ('d', 'd_', 'd_')):
         assert 0 < step[tag].histo.min <= step[tag].histo.max < 0.2
     losses = dict(zip(LOSSES, result.losses))
-    losses['d_loss'] = losses['d_loss_fake'] + losses['d_loss_real']
     for step in steps:
         assert np.isclose(step['z_1'].histo.sum, z.sum(), rtol=1e-3)
         for tag in step.keys() & losses.keys():
@@ -474,7 +483,7 @@ def test_summaries_are_on_the_disk_together_with_their_checkpoint(
                 steps.extend(e.step for e in tf.train.summary_iterator(events))
             return is_last
 
-    monkeypatch.setattr(model, 'Training', WatchedTraining)
+    monkeypatch.setattr(loop, 'Training', WatchedTraining)
     config.ckpt_freq = 2
     dcgan.train(config)
     assert steps.count(2) == 3
@@ -503,8 +512,7 @@ def test_few_images_are_warned_of_unless_the_epochs_use_others(
     dcgan = make_dcgan(**arguments)
     dcgan.data.files *= 100  # 1900 images
     config.train_size, config.epoch = 600, epoch
-    dcgan.build_iteration(config)
-    training = Training(dcgan, config, TrainingState(dcgan.data), None)
+    training = Training(dcgan, config, None)
     assert training.epoch_batches == 100
     assert ('Only 600 images' in capsys.readouterr().out) == is_warned
 
@@ -533,7 +541,7 @@ def test_folder_is_synced_before_old_checkpoints_are_deleted(
 
 def test_saved_model_is_replaced_in_one_step(make_dcgan, tmp_path):
     dcgan, folder = make_dcgan(), tmp_path / 'saved_model' / '1'
-    dcgan.save_sampler(str(folder))
+    save_sampler(dcgan, str(folder))
     leftover = f'.dcgan-{pid_of_a_dead_process()}@{socket.gethostname()}~1'
     (folder.parent / leftover).mkdir()
     graph = folder / 'saved_model.pb'
@@ -541,7 +549,7 @@ def test_saved_model_is_replaced_in_one_step(make_dcgan, tmp_path):
     with futures.ThreadPoolExecutor(1) as pool:
         observed = pool.submit(lambda: [graph.exists() for _ in range(10**5)])
         while not observed.done():
-            dcgan.save_sampler(str(folder))
+            save_sampler(dcgan, str(folder))
     assert all(observed.result()) and os.stat(graph).st_mtime_ns > time_before
     assert os.listdir(folder.parent) == ['1']
 
@@ -678,7 +686,7 @@ def test_iteration_sees_the_same_float32_values_as_the_public_placeholders(
     dcgan = make_dcgan(y_dim=y_dim)
     images = np.resize(np.arange(256), dcgan.inputs.shape).astype(np.uint8)
     labels = np.arange(6) % 4
-    function = tf.function(dcgan.to_inputs, jit_compile=xla, autograph=False)
+    function = tf.function(partial(to_inputs, dcgan), jit_compile=xla, autograph=False)
     inputs = function(tf.constant(images), tf.constant(labels), tf.zeros([6, 5]))
     feed = dcgan.feed(images, labels, np.zeros([6, 5]))
     scaled = images / np.float32(255) if y_dim else (images - np.float32(127.5)) / 127.5
@@ -702,7 +710,7 @@ def test_training_under_xla_has_the_variables_of_one_without(make_dcgan):
     for xla in (False, True):
         with tf.Graph().as_default() as graph, tf.Session() as other:
             dcgan = make_dcgan(other, xla=xla)
-            dcgan.build_iteration(config)
+            FusedIteration(dcgan, config)
             names.append([v.op.name for v in tf.global_variables()])
             types = {op.type for op in graph.get_operations()}
             assert dcgan.xla == xla == ('StatefulPartitionedCall' in types)
@@ -733,7 +741,7 @@ def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
                 return super().save(stop or self.state.counter == last)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model, 'Training', StoppedTraining)
+            patch.setattr(loop, 'Training', StoppedTraining)
             shutil.rmtree(dcgan.out_dir, ignore_errors=True)
             dcgan.train(config)
         draws.append((dcgan.data.order.tolist(), np.random.get_state()[2]))

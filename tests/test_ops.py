@@ -113,7 +113,7 @@ def test_batch_norm_of_two_passes_in_one_is_that_of_one_after_the_other(sess):
     with tf.control_dependencies([first]):
         second = ops.batch_norm(momentum=0.6, name='alone')(second)
     with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-        both = ops.batch_norm(momentum=[0.8, 0.6], name='both')(tf.constant(x))
+        both = ops.batch_norm(name='both')(tf.constant(x), momentum=[0.8, 0.6])
     sess.run(tf.global_variables_initializer())
     assert np.allclose(*sess.run([tf.concat([first, second], 0), both]), atol=1e-6)
     for name in ('moving_mean', 'moving_variance'):

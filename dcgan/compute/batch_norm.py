@@ -140,3 +140,15 @@ def _gradient(dy, x, gamma, mean, variance, epsilon):
 def _unbiased(points):
     """The factor between the variance of so many points and the unbiased one."""
     return points / max(1, points - 1)
+
+
+def merged_momenta(m: float) -> tuple[float, float]:
+    """Momenta of two updates, real and fake, that equal three: fake, real, fake.
+
+    Three updates of an average a, with the statistics r of real and f of fake images,
+    leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f.  Two, with momenta p and q,
+    leave  p q a + (1 - p) q r + (1 - q) f.  Hence q = 1 - (1 - m) (1 + m^2) and
+    p = m^3 / q.
+    """
+    q = 1 - (1 - m) * (1 + m**2)
+    return m**3 / q, q

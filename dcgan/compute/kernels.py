@@ -52,14 +52,16 @@ def plain_ops() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shared_casts(variables: list[tf.Variable]) -> Iterator[None]:
-    """Let all layers that are built in this block share the casts of these variables.
+def shared_casts(casts: dict) -> Iterator[None]:
+    """Let all layers that are built in blocks with these casts share them.
+
+    casts  {reference to a variable: its cast, or None before the first layer}
 
     For passes between which the variables keep their values. It saves bfloat16 4 of the
     6 casts of D's weights in an iteration.
     """
     global _casts
-    before, _casts = _casts, dict.fromkeys(v.ref() for v in variables)
+    before, _casts = _casts, casts
     try:
         yield
     finally:

@@ -5,7 +5,9 @@ import contextlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from dcgan.compute.forward_pass import SAMPLING
 from dcgan.data.dataset import read_images
+from dcgan.training.inputs import to_inputs
 from dcgan.util.npz import npz_file
 from dcgan.util.output import print_path
 
@@ -23,18 +25,12 @@ class Encoder:
 
     def __init__(self, sess, dcgan):
         self._sess, layers = sess, []
-
-        def keep(activation):
-            layers.append(activation)
-            return activation
-
         self._bytes = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
         count = tf.shape(self._bytes)[:1]
-        inputs = dcgan.to_inputs(self._bytes, tf.zeros(count, tf.int64), None)
+        inputs = to_inputs(dcgan, self._bytes, tf.zeros(count, tf.int64), None)
         y = tf.zeros_like(inputs.y) if dcgan.y_dim else None
-        _, self._logits = dcgan.discriminator(
-            inputs.images, y, reuse=True, dropout=keep, train=False
-        )
+        how = SAMPLING._replace(probe=layers.append)
+        _, self._logits = dcgan.discriminator(inputs.images, y, reuse=True, how=how)
         self._features = tf.concat([pooled(layer) for layer in layers], 1)
         self.size = int(self._features.shape[1])
 

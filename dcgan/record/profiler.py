@@ -1,6 +1,21 @@
 """Write a trace of some iterations for TensorBoard's profiler."""
 
+import re
+
 import tensorflow
+
+from dcgan.util.errors import UserError
+
+
+def profiled(text: str) -> tuple[int, int]:
+    """The first and the last iteration that --profile names; (0, 0) for none."""
+    match = re.fullmatch(r'(\d+),(\d+)', text or '0,0')
+    first, last = map(int, match.groups()) if match else (1, 0)
+    if first > last or (text and not first):
+        raise UserError(
+            f'--profile {text}: give the first and the last iteration, as in 100,110'
+        )
+    return first, last
 
 
 class Profiler:

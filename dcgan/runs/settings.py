@@ -37,7 +37,7 @@ from dcgan.training.checkpoints import (
     usable_checkpoint,
 )
 from dcgan.training.ema import has_averages
-from dcgan.training.options import Ways
+from dcgan.training.options import Options
 from dcgan.util.errors import UserError
 from dcgan.util.files import expand_path, glob_files, require_writable
 
@@ -53,7 +53,7 @@ DATA_FLAGS += ['grayscale', 'attributes', 'labels', 'partition', 'bbox', 'backgr
 DATA_FLAGS += ['crop', 'cache']
 TRAINING_FLAGS = ['epoch', 'learning_rate', 'beta1', 'train_size', 'seed', *DATA_FLAGS]
 TRAINING_FLAGS += ['max_to_keep', 'sample_freq', 'ckpt_freq', 'recipe']
-WAYS = [f.name for f in dataclasses.fields(Ways) if f.name != 'profile']
+WAYS = [f.name for f in dataclasses.fields(Options) if f.name != 'profile']
 TRAINING_FLAGS += WAYS
 TRAINING_FLAGS += ['G_img_sum', 'gif', 'precision', 'xla', 'ema']
 # those that make a difference to what is learned

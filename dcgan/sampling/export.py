@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
+from dcgan.compute.forward_pass import SAMPLING
 from dcgan.compute.kernels import plain_ops
 from dcgan.training.checkpoints import WRITE_ERRORS, meta_graph
+from dcgan.training.user_model import original_style
 from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_errors
 
 
@@ -78,17 +80,29 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
     It consists of TensorFlow's own ops, which any program can run and differentiate.
     """
     values = dcgan.sess.run(sampled_weights(dcgan))
-    with tf.Graph().as_default() as graph, tf.Session() as sess, plain_ops():
+    with tf.Graph().as_default(), tf.Session() as sess, plain_ops():
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
         if dcgan.y_dim:
             inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
         tf.set_random_seed(0)  # of weights that are replaced; determinism asks for one
-        graph.unique_name('generator')  # taken by G, so that nodes are generator_1/...
-        images = dcgan.generator(inputs['z'], inputs.get('y'), train=False)
+        images = sampler_images(dcgan, inputs)
         for variable in tf.global_variables():
             initial = variable.initializer.inputs[1]
             sess.run(variable.initializer, {initial: values[variable.op.name]})
         yield sess, inputs, images
+
+
+def sampler_images(dcgan, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Build the sampler of a model in a new graph, with the names of its graph.
+
+    There, G comes first, so that the nodes of the sampler are named generator_1/...
+    """
+    arguments = inputs['z'], inputs.get('y')
+    if 'sampler' in original_style(dcgan):
+        dcgan.generator(*arguments)  # the variables, which such a sampler shares
+        return type(dcgan).sampler(dcgan, *arguments)
+    tf.get_default_graph().unique_name('generator')
+    return dcgan.generator(*arguments, how=SAMPLING)
 
 
 def write_exports(dcgan, config, step: int) -> None:

@@ -109,6 +109,17 @@ class CheckpointFolder:
         return next(reversed([*self.protected[:1], *self.managed]), None)
 
 
+class CheckpointFolders:
+    """Returns the CheckpointFolder of a path, which remembers what was saved there."""
+
+    def __init__(self, max_to_keep: int):
+        self._max_to_keep, self._folders = max_to_keep, {}
+
+    def __call__(self, path: str) -> CheckpointFolder:
+        folder = CheckpointFolder(path, self._max_to_keep)
+        return self._folders.setdefault(folder.folder, folder)
+
+
 def checkpoints(checkpoint_dir: str) -> list[str]:
     """Path prefixes of the checkpoints in a folder, newest first.
 

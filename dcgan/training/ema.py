@@ -4,6 +4,9 @@ Averaging the weights of G over the iterations evens out the cycles of adversari
 training (Yazici et al., 2019, https://arxiv.org/abs/1806.04498).
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow.compat.v1 as tf
 
 from dcgan.training.checkpoints import checkpoint_shapes, restore_quietly
@@ -43,9 +46,15 @@ class Averages:
             zeros, trainable=False, use_resource=True, name=f'{PREFIX}{name}'
         )
 
-    def get(self, getter, name, *args, **kwargs) -> tf.Variable:
-        """A custom getter for a variable scope: returns the average of a variable."""
-        return self.of[name]
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Let layers that are built in this block use averages as their variables."""
+
+        def average(getter, name, *args, **kwargs):
+            return self.of[name]
+
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=average):
+            yield
 
     def move(self) -> tf.Operation:
         """An op that moves the averages towards what the variables are now."""

@@ -1,4 +1,4 @@
-"""What surrounds the training loop: its state, its summaries, its checks and lines."""
+"""Run the training loop: resume, train on batches, log, draw samples, save."""
 
 import contextlib
 import itertools
@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.data.image_grids import image_manifold_size, save_images
-from dcgan.record.profiler import Profiler
+from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.tensorboard import SummaryLog
 from dcgan.record.warnings import Report
+from dcgan.training.augmentation import flip
 from dcgan.training.checkpoints import (
     check_shapes,
     has_training_state,
@@ -24,17 +25,21 @@ from dcgan.training.checkpoints import (
     step_of,
     write_meta,
 )
-from dcgan.training.options import Ways
+from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.iteration import LOSSES
+from dcgan.training.learning_rates import check_schedule, learning_rates
+from dcgan.training.options import Options
+from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch, Feeder
-from dcgan.training.pretrain import build_pretraining
 from dcgan.training.state import Position, TrainingState
+from dcgan.training.user_model import changes
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.files import remove_leftovers
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
+from dcgan.util.signals import deferred_signals
 from dcgan.util.z import gen_random
 
-LOSSES = ['d_loss_fake', 'd_loss_real', 'g_loss']  # the losses of Iteration
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 
 
@@ -46,11 +51,12 @@ class Training:
     and the data set. `dcgan` is a model.DCGAN, `config` what its train() takes.
     """
 
-    def __init__(self, dcgan, config, state: TrainingState, checkpoint: str | None):
-        """Initialize the weights, or restore them and `state` from `checkpoint`."""
-        self.dcgan, self.config, self.state = dcgan, config, state
+    def __init__(self, dcgan, config, checkpoint: str | None):
+        """Initialize the weights, or restore them and the state from `checkpoint`."""
+        self.dcgan, self.config = dcgan, config
+        self.state, self.iteration = state, _ = prepare(dcgan, config)
         self.sess, self.data, self.workers = dcgan.sess, dcgan.data, dcgan.workers
-        self.ways = Ways.of(config)
+        self.options = Options.of(config)
         self.epoch_batches = self._count_batches()
         self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
         self.folder.protected = []
@@ -84,26 +90,23 @@ class Training:
 
     def _feed_samples(self, images, labels):
         """Set the feeds for sample grids, and for their losses."""
-        z = self.state.sample_z
-        self.sample_feed = self.loss_feed = self.dcgan.feed(images, labels, z)
-        if self.workers.count > 1:
-            part = self.workers.slice
-            labels = None if labels is None else labels[part]
-            batch = Batch(images[part], labels, z[part])
-            self.loss_feed = self.dcgan.batches.feed(batch)
+        z, part = self.state.sample_z, self.workers.slice
+        self.sample_feed = self.dcgan.feed(images, labels, z)
+        labels = None if labels is None else labels[part]
+        self.sample_batch = Batch(images[part], labels, z[part])
 
     def _open_files(self, checkpoint):
         """Open what the run writes, after `checkpoint`."""
         dcgan, config, counter = self.dcgan, self.config, self.state.counter
         logs = os.path.join(dcgan.out_dir, 'logs')
         graph, with_images = self.sess.graph, config.G_img_sum
-        steps = self.ways.d_steps, self.ways.g_steps
+        steps = self.options.d_steps, self.options.g_steps
         self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
         self.report = Report(dcgan.out_dir, counter)
-        self.profiler = Profiler(logs, *self.ways.profiled())
+        self.profiler = Profiler(logs, *profiled(self.options.profile))
         if counter == 0:
             self._save_beginning()
 
@@ -176,7 +179,7 @@ class Training:
 
         Keeps the state.
         """
-        self.feeder = Feeder(self.sess, self.dcgan.batches, self._draw())
+        self.feeder = Feeder(self.sess, self.iteration.batches, self._draw())
         for position in self.feeder:
             self.unsaved = None  # until this one is completed
             self.state.advance(position)
@@ -199,7 +202,7 @@ class Training:
             for batch, (images, labels) in enumerate(data, first + 1):
                 z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
                 z, counter = z.astype(np.float32), counter + 1
-                images, seed = self.ways.vary(images, size, part)
+                images, seed = self._vary(images)
                 ends_epoch = batch == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
                 position = Position(
@@ -209,34 +212,39 @@ class Training:
                 yield Batch(images, labels, z[part], seed), position
             first = 0
 
+    def _vary(self, images):
+        """(images, mirrored with --flip; a seed of dropout, int32 [2], or None)."""
+        if self.options.flip:
+            images = flip(images, self.dcgan.batch_size, self.workers.slice)
+        seed = None
+        if self.options.d_dropout:
+            seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
+        return images, seed
+
     def rates(self) -> list[float]:
         """The learning rates of D and of G in this iteration."""
         config, epoch = self.config, self.state.epoch
-        return self.ways.rates(config.learning_rate, epoch, config.epoch)
+        return learning_rates(self.options, config.learning_rate, epoch, config.epoch)
 
     def pretrain(self, signals: list[int]) -> None:
         """Train D alone, before the first iteration of a new run.
 
         Raises Interrupted where one of `signals` came.
         """
-        total = 0 if self.first else self.ways.pretrain_d
+        total = 0 if self.first else self.options.pretrain_d
         if not total:
             return
-        d_loss = build_pretraining(self.dcgan, self.config)
         size, part = self.dcgan.batch_size, self.workers.slice
-        options = self.workers.run_options
         with progress_bar('D alone', total, ' iterations') as bar:
             while bar.n < total:
                 self.data.shuffle()
                 data = self.data.batches(size, self.epoch_batches, part=part)
                 for images, labels in itertools.islice(data, total - bar.n):
                     z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
-                    images, seed = self.ways.vary(images, size, part)
+                    images, seed = self._vary(images)
                     batch = Batch(images, labels, z[part], seed)
-                    feed = self.dcgan.batches.feed(batch)
-                    feed[self.dcgan.learning_rates] = self.rates()
-                    feed[self.dcgan.stop] = bool(signals)
-                    loss, stop = self.sess.run(d_loss, feed, options)
+                    pretrain = self.iteration.pretrain
+                    loss, stop = pretrain(batch, self.rates(), bool(signals))
                     bar.set_postfix(d_loss=f'{loss:.4f}')
                     bar.update()
                     if self.stops(stop, signals):
@@ -268,12 +276,12 @@ class Training:
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration; add it to metrics.csv."""
         self.unsaved = result
-        d_loss_fake, d_loss_real, g_loss = result.losses
+        d_loss, _, _, g_loss = result.losses
         state, seconds = self.state, time.perf_counter() - self.started
         print_line(
             f'[{state.counter:8d} Epoch:[{state.epoch:2d}/{self.config.epoch:2d}] '
             f'[{state.batch - 1:4d}/{self.epoch_batches:4d}] time: {seconds:4.4f}, '
-            f'd_loss: {d_loss_fake + d_loss_real:.8f}, g_loss: {g_loss:.8f}'
+            f'd_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}'
         )
 
     def check_finite(self, result, variables: list) -> None:
@@ -300,11 +308,9 @@ class Training:
         if not self.workers.is_chief:
             return
         self.summaries.add(result, z, self.state.counter, self.rates())
-        state, (d_loss_fake, d_loss_real, g_loss) = self.state, result.losses
-        losses = d_loss_fake + d_loss_real, d_loss_real, d_loss_fake, g_loss
-        position = state.counter, state.epoch, state.batch - 1
-        seconds = time.perf_counter() - self.started
-        self.report.add(position, (*losses, *result.means, *self.rates()), seconds)
+        position = self.state.counter, self.state.epoch, self.state.batch - 1
+        values = *result.losses, *result.means, *self.rates()
+        self.report.add(position, values, time.perf_counter() - self.started)
 
     def is_time_for_samples(self) -> bool:
         """Whether a grid of samples is due."""
@@ -312,7 +318,7 @@ class Training:
 
     def _is_due(self, freq, epochs_name):
         """Each `freq` iterations, and at the end of each N-th epoch, if N is set."""
-        state, every = self.state, getattr(self.ways, epochs_name)
+        state, every = self.state, getattr(self.options, epochs_name)
         ends = every and state.ends_epoch and (state.epoch + 1) % every == 0
         return bool(ends) or state.counter % freq == 0
 
@@ -339,9 +345,7 @@ class Training:
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
-        d_loss, g_loss = self.sess.run(
-            self.dcgan.sample_losses, self.loss_feed, self.workers.run_options
-        )
+        d_loss, g_loss = self.iteration.sample_losses(self.sample_batch)
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
         if names:
@@ -412,9 +416,75 @@ class Training:
         )
 
 
+def train(dcgan, config, checkpoint: str | None = None) -> int:
+    """Train a model.DCGAN as the original does, from the newest checkpoint, if any.
+
+    `config` has the original's flags as attributes, of which these are read:
+    learning_rate, beta1, epoch (the total), train_size, z_dist, sample_freq, ckpt_freq,
+    G_img_sum, sample_dir, checkpoint_dir; resume_step, if it has one; and those of
+    options.py that it has. `checkpoint` is what check_training returned, if that was
+    called before. Prints a line for each iteration; writes image grids, checkpoints
+    and, under out_dir/logs, summaries. Returns the number of the last iteration. Can be
+    called again, with the same losses, beta1 and G_img_sum.
+
+    Raises UserError where it cannot start, see check_training, cannot write, or meets a
+    loss or weight that is not finite; Interrupted for a signal that asks to stop, after
+    the iteration is completed and saved.
+    """
+    # without one, look again: another process may have trained this run meanwhile
+    training = Training(dcgan, config, checkpoint or check_training(dcgan, config))
+    with deferred_signals() as signals, training:
+        training.pretrain(signals)
+        for z in training.batches():
+            with training.compiling():
+                result = training.iteration(training.rates(), bool(signals))
+            training.print_losses(result)
+            training.check_finite(result, dcgan.variables)
+            training.log(result, z)
+            if training.is_time_for_samples():
+                training.save_samples()
+                training.print_sample_losses()
+                training.print_pace(result)
+            if training.save(stop=training.stops(result.stop, signals)):
+                break
+    training.finish()
+    counter = training.state.counter
+    if signals:
+        is_saved = 'saved up to' if dcgan.workers.is_chief else 'after'
+        raise Interrupted(signals[0], f'interrupted; {is_saved} iteration {counter}')
+    return counter
+
+
+def prepare(dcgan, config) -> tuple:
+    """(TrainingState, iteration) of a model, built by the first of its trainings."""
+    settings = {name: getattr(config, name) for name in ('beta1', 'G_img_sum')}
+    settings['options'] = Options.of(config).in_graph()
+    settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
+    if dcgan.training is None:
+        changed = ', '.join(changes(dcgan))
+        if changed:
+            print(
+                f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by '
+                "several runs of the session, as the original's, which are slower"
+            )
+        if changed and dcgan.xla:
+            print(' [!] XLA is off: it compiles an unchanged iteration only')
+            dcgan.xla = False
+        iteration = (OriginalIteration if changed else FusedIteration)(dcgan, config)
+        dcgan.training = TrainingState(dcgan.data), settings, iteration
+    state, built, iteration = dcgan.training
+    if built != settings:
+        raise UserError(
+            f'train() cannot change {built} to {settings} between two calls; build '
+            'another DCGAN'
+        )
+    return state, iteration
+
+
 def is_finite(result) -> bool:
     """Whether the losses and the weights of a Iteration of arrays are finite."""
-    return bool(np.isfinite(result.losses).all() and np.isfinite(result.sums).all())
+    d_loss, *_, g_loss = result.losses  # a model of a user may lack the others
+    return bool(np.isfinite([d_loss, g_loss]).all() and np.isfinite(result.sums).all())
 
 
 def not_finite(names: list[str], values: np.ndarray) -> list[str]:
@@ -443,7 +513,10 @@ def check_training(dcgan, config) -> str | None:
     """
     if dcgan.data is None:
         raise UserError('no data to train on: the model was built with data_dir None')
-    Ways.of(config).check(config.epoch)
+    options = Options.of(config)
+    check_schedule(options, config.epoch)
+    profiled(options.profile)
+    check_changes(dcgan, options)
     if config.epoch < 1:
         raise UserError(f'epoch {config.epoch} has to be positive')
     if dcgan.sample_num != dcgan.batch_size:
@@ -465,3 +538,19 @@ def check_training(dcgan, config) -> str | None:
     if path:
         check_shapes(path, dcgan.variables)
     return path
+
+
+def check_changes(dcgan, options: Options) -> None:
+    """Raise UserError for options that need the networks and losses of model.py."""
+    changed = ', '.join(changes(dcgan))
+    given = {
+        f'--r1 {options.r1:g}': options.r1,
+        f'--d_dropout {options.d_dropout:g}': options.d_dropout,
+        f'--label_smoothing {options.label_smoothing:g}': options.label_smoothing != 1,
+        f'--workers {dcgan.workers.count}': dcgan.workers.count > 1,
+    }
+    for flag in filter(given.get, given if changed else ()):
+        raise UserError(
+            f'{flag}: cannot be used with {type(dcgan).__name__}, which has changed '
+            f'{changed}; leave it out'
+        )

@@ -64,6 +64,11 @@ class BatchQueue:
         pairs = zip(self.next, batch)
         return {t: array for t, array in pairs if t is not None and array is not None}
 
+    def take(self, sess: tf.Session) -> Batch:
+        """Take the batch that is next out of the queue; returns its arrays."""
+        arrays = iter(sess.run([t for t in self.next if t is not None]))
+        return Batch(*(None if t is None else next(arrays) for t in self.next))
+
     def putter(self, sess: tf.Session):
         """A function that puts a Batch of arrays into the queue."""
         put = sess.make_callable(self._put, self._placeholders)

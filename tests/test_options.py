@@ -1,4 +1,4 @@
-"""Ways to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
+"""Options to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
 
 import csv
 import json
@@ -19,10 +19,13 @@ from conftest import (
 
 import main
 from dcgan.compute.kernels import plain_ops
+from dcgan.record.profiler import profiled
 from dcgan.runs.settings import DEFAULTS
-from dcgan.training.iteration import Inputs
-from dcgan.training.options import Ways
-from dcgan.training.pretrain import build_pretraining
+from dcgan.training.augmentation import flip
+from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.learning_rates import check_schedule, learning_rates
+from dcgan.training.options import Options
+from dcgan.training.prefetch import Batch
 from dcgan.training.regularization import Dropout, gradient_penalty
 from dcgan.util.errors import UserError
 
@@ -77,9 +80,9 @@ def column(workspace, run, name):
     ],
 )
 def test_rates_follow_the_schedule(settings, expected):
-    ways = Ways(**settings, learning_rate_g=0.3)
-    ways.check(6)
-    rates = [ways.rates(0.2, epoch, 6) for epoch in range(6)]
+    options = Options(**settings, learning_rate_g=0.3)
+    check_schedule(options, 6)
+    rates = [learning_rates(options, 0.2, epoch, 6) for epoch in range(6)]
     assert np.array(rates) == pytest.approx(np.outer(expected, [0.2, 0.3]))
 
 
@@ -99,7 +102,9 @@ def test_rates_follow_the_schedule(settings, expected):
 )
 def test_settings_that_make_no_sense_are_refused(settings, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        Ways(**settings).check(6)
+        options = Options(**settings)
+        profiled(options.profile)
+        check_schedule(options, 6)
 
 
 def test_rates_reach_the_metrics_and_the_updates(workspace):
@@ -153,17 +158,17 @@ def test_pretraining_changes_only_d(sess, make_dcgan):
     config = SimpleNamespace(
         learning_rate=0.1, beta1=0.5, G_img_sum=False, epoch=1, pretrain_d=1
     )
-    dcgan.build_iteration(config)
-    d_loss = build_pretraining(dcgan, config)
+    iteration = FusedIteration(dcgan, config)
     sess.run(tf.global_variables_initializer())
     names = [v.op.name for v in tf.global_variables()]
     before = sess.run(tf.global_variables())
     rng = np.random.RandomState(0)
-    batch = dcgan.batches.next._replace(
+    batch = Batch(
+        labels=None,
         images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
         z=rng.rand(6, 5).astype(np.float32),
     )
-    losses = [sess.run(d_loss, dcgan.batches.feed(batch))[0] for _ in range(9)]
+    losses = [iteration.pretrain(batch, [0.1, 0.1], False)[0] for _ in range(9)]
     assert losses[-1] < losses[0]
     after = sess.run(tf.global_variables())
     changed = {n for n, a, b in zip(names, before, after) if (a != b).any()}
@@ -207,14 +212,15 @@ def test_smoothed_label_is_that_of_real_images_in_updates_of_d(sess, make_dcgan)
     config = SimpleNamespace(
         learning_rate=0.0, beta1=0.5, G_img_sum=False, epoch=1, label_smoothing=0.8
     )
-    iteration = dcgan.build_iteration(config)
+    iteration = FusedIteration(dcgan, config)
     sess.run(tf.global_variables_initializer())
     rng = np.random.RandomState(0)
-    batch = dcgan.batches.next._replace(
+    batch = Batch(
+        labels=None,
         images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
         z=rng.rand(6, 5).astype(np.float32),
     )
-    result = sess.run(iteration, dcgan.batches.feed(batch))
+    result = sess.run(iteration.tensors, iteration.batches.feed(batch))
     p = result.probabilities[0]
     smoothed = -np.mean(0.8 * np.log(p) + 0.2 * np.log(1 - p))
     assert result.step_losses[0][0] == pytest.approx(smoothed, rel=1e-5)
@@ -244,8 +250,8 @@ def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
             tf.set_random_seed(1)
             sizes = dict(output_height=size, output_width=size, y_dim=y_dim)
             dcgan = make_dcgan(sess, **sizes, precision=precision_now)
-            inputs = Inputs(dcgan.inputs, dcgan.y, dcgan.z)
-            penalty = dcgan.losses(inputs, dcgan.G, r1=10.0).penalty
+            _, logits = dcgan.discriminator(dcgan.inputs, dcgan.y, reuse=True)
+            penalty = gradient_penalty(logits, dcgan.inputs, 10.0)
             # not biases before batch norm, whose gradients are zero but for rounding
             of = [v for v in dcgan.d_vars if v.name.endswith(('/w:0', '/Matrix:0'))]
             gradients = tf.gradients(penalty, of)
@@ -260,33 +266,21 @@ def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
         assert np.abs(fast - plain).max() <= limit * np.abs(plain).max()
 
 
-def test_d_minimizes_the_penalty_as_well(workspace, sess, make_dcgan):
-    dcgan = make_dcgan()
-    inputs = Inputs(dcgan.inputs, None, dcgan.z)
-    losses = dcgan.losses(inputs, dcgan.G, r1=1000.0)
-    images = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
-    feed = dcgan.feed(images, None, np.ones((6, 5)))
-    d, penalty, objective = sess.run([losses.d, losses.penalty, losses.objective], feed)
-    assert penalty > 0 and objective == pytest.approx(d + penalty)
+def test_d_minimizes_the_penalty_as_well(workspace):
     train(workspace, 'penalty', '--epoch', 1, '--r1', 1000)
     train(workspace, 'none', '--epoch', 1, '--r1', 0)
     assert not same(weights(workspace, 'penalty'), weights(workspace, 'none'))
 
 
 def test_flip_mirrors_about_half_of_the_images(workspace):
-    ways = Ways(flip=True)
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (400, 3, 4, 1)).astype(np.uint8)
     np.random.seed(0)
-    varied, seed = ways.vary(images, 400, slice(None))
+    varied = flip(images, 400, slice(None))
     is_same = (varied == images).all(axis=(1, 2, 3))
     is_flipped = (varied == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (
-        (is_same | is_flipped).all() and 150 < is_flipped.sum() < 250 and seed is None
-    )
-    assert (
-        ways.vary(images, 400, slice(None))[0] != varied
-    ).any()  # others in the next epoch
+    assert (is_same | is_flipped).all() and 150 < is_flipped.sum() < 250
+    assert (flip(images, 400, slice(None)) != varied).any()  # others in the next epoch
 
 
 def test_flip_does_not_depend_on_workers_and_cache(workspace):

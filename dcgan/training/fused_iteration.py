@@ -1,0 +1,285 @@
+"""Build an iteration as one run of the session: what iteration.py describes.
+
+Around it: shared casts of weights, one pass of D over two batches for several workers,
+XLA, and the momenta of merged passes.
+"""
+
+import contextlib
+import functools
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.batch_norm import merged_momenta
+from dcgan.compute.kernels import plain_ops, shared_casts
+from dcgan.compute.workers import Workers
+from dcgan.compute.xla import can_compile, xla_function
+from dcgan.training.inputs import Inputs, feed, to_inputs
+from dcgan.training.iteration import Iteration, iterate
+from dcgan.training.learning_rates import learning_rates
+from dcgan.training.options import Options
+from dcgan.training.prefetch import Batch, BatchQueue
+from dcgan.training.regularization import Dropout, gradient_penalty
+
+
+class Optimizers:
+    """The Adam optimizers of D and of G; `rates`, two tensors, are set before use."""
+
+    def __init__(self, beta1: float):
+        self.rates = [None, None]
+        self.d, self.g = (
+            tf.train.AdamOptimizer(lambda i=i: self.rates[i], beta1=beta1)
+            for i in range(2)
+        )
+
+
+class Networks:
+    """The networks of a model on a batch, and the updates that are built.
+
+    What is built waits for the last update.
+    """
+
+    def __init__(
+        self,
+        dcgan,
+        options: Options,
+        optimizers: Optimizers,
+        inputs: Inputs,
+        seed: tf.Tensor | None = None,
+    ):
+        """seed: of dropout, int32 [2]."""
+        self.dcgan, self.options, self.optimizers = dcgan, options, optimizers
+        self.inputs, self.dropout = inputs, None
+        if options.d_dropout:
+            self.dropout = Dropout(options.d_dropout, seed)
+        self.updates, self.real_logits = [], None
+        self._forget_casts()
+        # what an Iteration has of each step
+        self.step_losses, self.probabilities, self.means, self.drawn = [], [], [], []
+
+    def _forget_casts(self):
+        """Let the layers of D cast their weights anew, because they change."""
+        self._casts = {v.ref(): None for v in self.dcgan.d_vars}
+
+    @contextlib.contextmanager
+    def _after_updates(self):
+        with tf.control_dependencies(self.updates[-1:]), shared_casts(self._casts):
+            yield
+
+    def generate(self, stands_for: int = 1) -> tf.Tensor:
+        """A pass of G: images. It moves the averages as so many equal passes would."""
+        how = self.dcgan.how._replace(momentum=lambda m: m**stands_for)
+        with self._after_updates():
+            return self.dcgan.generator(
+                self.inputs.z, self.inputs.y, reuse=True, how=how
+            )
+
+    def _discriminate(self, images, momentum=lambda m: m, dropout=None):
+        how = self.dcgan.how._replace(momentum=momentum, dropout=dropout)
+        return self.dcgan.discriminator(images, self.inputs.y, reuse=True, how=how)
+
+    def both_passes(self, G, momenta=lambda m: (m, m), dropout=None, apart=False):
+        """D, logits of the real images and D_, logits_ of images G, in this order."""
+        if self.dcgan.workers.count > 1 and not apart:
+            return self._passes_in_one(G, momenta)
+        D, logits = self._discriminate(
+            self.inputs.images, lambda m: momenta(m)[0], dropout
+        )
+        with tf.control_dependencies([logits]):
+            D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
+        return D, logits, D_, logits_
+
+    def _passes_in_one(self, G, momenta):
+        """`both_passes` as one, with half as many messages. Batch norm parts them."""
+        inputs = self.inputs
+        y = None if inputs.y is None else tf.concat([inputs.y, inputs.y], 0)
+        how = self.dcgan.how._replace(momentum=lambda m: [*momenta(m)])
+        images = tf.concat([inputs.images, G], 0)
+        both = self.dcgan.discriminator(images, y, reuse=True, how=how)
+        (D, D_), (logits, logits_) = (tf.split(x, 2) for x in both)
+        return D, logits, D_, logits_
+
+    def _minimize(self, optimizer, loss, variables):
+        dtype = self.dcgan.how.dtype
+        update = self.dcgan.workers.minimize(optimizer, loss, variables, dtype)
+        self.updates.append(update)
+
+    def update_d(self, G: tf.Tensor) -> tf.Tensor:
+        """A step of D on the real images and on G; returns d_loss."""
+        options, label = self.options, {}
+        if options.label_smoothing != 1:
+            label = {'real_label': options.label_smoothing}
+        with self._after_updates():
+            D, logits, D_, logits_ = self.both_passes(
+                G, dropout=self.dropout, apart=bool(self.dropout or options.r1)
+            )
+            losses = self.dcgan.losses(logits, logits_, **label)
+            objective = losses.d
+            if options.r1:
+                objective += gradient_penalty(logits, self.inputs.images, options.r1)
+            self._minimize(self.optimizers.d, objective, self.dcgan.d_vars)
+        self._forget_casts()
+        self.real_logits, self.means = logits, [D, D_]
+        self.step_losses.append([losses.d_real, losses.d])
+        self.probabilities.append(D)
+        return losses.d
+
+    def update_g(self, G: tf.Tensor) -> None:
+        """A step of G by D's opinion of G."""
+        with self._after_updates():
+            D_, logits_ = self._discriminate(G, dropout=self.dropout)
+            # G's loss depends on logits_ alone, see user_model.py
+            losses = self.dcgan.losses(self.real_logits, logits_)
+            self._minimize(self.optimizers.g, losses.g, self.dcgan.g_vars)
+        self.step_losses.append([losses.d_fake, losses.g])
+        self.probabilities.append(D_)
+        self.drawn.append(G[:3])
+
+    def report(self, G: tf.Tensor) -> Iteration:
+        """The Iteration, with losses of three passes of D in the original: two here."""
+        dcgan = self.dcgan
+        with self._after_updates():
+            _, logits, D_, logits_ = self.both_passes(G, merged_momenta)
+            losses = dcgan.losses(logits, logits_)
+        with tf.control_dependencies([losses.d_fake]):
+            moved = [dcgan.averages.move()] if dcgan.averages else []
+        with tf.control_dependencies([losses.d_fake, *moved]):
+            sums = tf.stack([tf.reduce_sum(v) for v in dcgan.variables])
+        return Iteration(
+            tf.stack([losses.d_real, losses.d_fake, losses.g]),
+            tf.stack(self.step_losses),
+            tf.stack(self.probabilities),
+            tf.stack([tf.reduce_mean(p) for p in (*self.means, D_)]),
+            [tf.stack(self.drawn)],
+            sums,
+        )
+
+
+class FusedIteration:
+    """An iteration of a model as one run of its session.
+
+    batches          the BatchQueue that it takes its batch from
+    learning_rates   placeholder [2], of D and of G
+    stop             placeholder, not 0 where this worker was asked to stop
+    tensors          its Iteration; with dcgan.xla, of one program that XLA compiles
+    """
+
+    def __init__(self, dcgan, config):
+        """Reads learning_rate, beta1 and G_img_sum of config, and its Options."""
+        self.dcgan, self.options = dcgan, Options.of(config)
+        rates = learning_rates(self.options, config.learning_rate)
+        self.learning_rates = tf.placeholder_with_default(
+            np.float32(rates), [2], 'learning_rates'
+        )
+        self.stop = tf.placeholder_with_default(0.0, [], 'stop')
+        _, *size = dcgan.inputs.shape.as_list()
+        shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
+        has_seed = self.options.d_dropout > 0
+        self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
+        self._optimizers, self._with_images = Optimizers(config.beta1), config.G_img_sum
+        dcgan.xla = dcgan.xla and can_compile()
+        build, layers = self._iterate, contextlib.nullcontext()
+        if dcgan.xla:
+            build, layers = xla_function(build), plain_ops()
+        with layers, self._joint():
+            iteration = build(*self.batches.next, self.learning_rates)
+            self.tensors = of_joint_batch(iteration, self.stop, dcgan.workers)
+
+    def _joint(self):
+        return self.dcgan.workers.joint(differentiable=self.options.r1 > 0)
+
+    def _networks(self, images, labels, z, seed, rates):
+        self._optimizers.rates = tf.unstack(rates)
+        inputs = to_inputs(self.dcgan, images, labels, z)
+        return Networks(self.dcgan, self.options, self._optimizers, inputs, seed)
+
+    def _iterate(self, images, labels, z, seed, rates):
+        nets = self._networks(images, labels, z, seed, rates)
+        iteration = iterate(nets, self.options.d_steps, self.options.g_steps)
+        return iteration if self._with_images else iteration._replace(images=[])
+
+    @functools.cached_property
+    def _run(self):
+        inputs = [self.learning_rates, self.stop]
+        return self.dcgan.sess.make_callable(self.tensors, inputs)
+
+    def __call__(self, rates: list[float], stop: bool) -> Iteration:
+        """Train on the next batch of `batches`; returns an Iteration of arrays."""
+        return self._run(rates, stop, options=self.dcgan.workers.run_options)
+
+    @functools.cached_property
+    def _pretraining(self):
+        """D's step alone: [2], d_loss and `stop`. It changes nothing of G."""
+        with self._joint():
+            nets = self._networks(*self.batches.next, self.learning_rates)
+            d_loss = nets.update_d(nets.generate(stands_for=0))
+            with tf.control_dependencies(nets.updates):
+                return self.dcgan.workers.mean(tf.stack([d_loss, self.stop]))
+
+    def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
+        """Train D alone on a batch of arrays; returns d_loss, and `stop` of all."""
+        fed = self.batches.feed(batch)
+        fed |= {self.learning_rates: rates, self.stop: stop}
+        options = self.dcgan.workers.run_options
+        return self.dcgan.sess.run(self._pretraining, fed, options)
+
+    @functools.cached_property
+    def _sample_losses(self):
+        """[2]: d_loss and g_loss of one pass of G, which moves its averages once."""
+        dcgan = self.dcgan
+        with dcgan.workers.joint():
+            if dcgan.workers.count > 1:
+                nets = self._networks(*self.batches.next, self.learning_rates)
+                G = nets.generate()
+            else:  # as the original, on the graph of build_model
+                inputs = Inputs(dcgan.inputs, dcgan.y, dcgan.z)
+                nets = Networks(dcgan, Options(), self._optimizers, inputs)
+                G = dcgan.G
+            _, logits, _, logits_ = nets.both_passes(G)
+            losses = dcgan.losses(logits, logits_)
+            return dcgan.workers.mean(tf.stack([losses.d, losses.g]))
+
+    def sample_losses(self, batch: Batch) -> np.ndarray:
+        """d_loss and g_loss on a batch of arrays."""
+        workers, sess = self.dcgan.workers, self.dcgan.sess
+        if workers.count > 1:
+            fed = self.batches.feed(batch)
+        else:
+            fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
+        return sess.run(self._sample_losses, fed, workers.run_options)
+
+
+def of_joint_batch(
+    iteration: Iteration, stop: tf.Tensor, workers: Workers
+) -> Iteration:
+    """The Iteration of all workers, from that of this one, in one message.
+
+    stop  scalar, of this worker
+    """
+    iteration = iteration._replace(stop=stop)
+    if workers.count > 1:
+        iteration = _gathered(iteration, workers)
+    d_real, d_fake, g = tf.unstack(iteration.losses)
+    losses = tf.stack([d_fake + d_real, d_real, d_fake, g])
+    return iteration._replace(losses=losses)
+
+
+def _gathered(iteration, workers):
+    means = [*iteration[:2], iteration.means, iteration.stop]
+    parts = [*means, iteration.probabilities]
+    sizes = [part.shape.num_elements() for part in parts]
+    rows = workers.gather(tf.concat([tf.reshape(part, [1, -1]) for part in parts], 1))
+    *rows, probabilities = tf.split(rows, sizes, 1)
+    losses, step_losses, means, stop = (
+        tf.reshape(tf.reduce_mean(row, 0), part.shape) for row, part in zip(rows, means)
+    )
+    steps = iteration.probabilities.shape[0]
+    probabilities = tf.reshape(probabilities, [workers.count, steps, -1, 1])
+    probabilities = tf.concat(tf.unstack(probabilities), 1)
+    return iteration._replace(
+        losses=losses,
+        step_losses=step_losses,
+        probabilities=probabilities,
+        means=means,
+        stop=stop,
+    )

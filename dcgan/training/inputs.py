@@ -1,0 +1,44 @@
+"""Turn bytes, class numbers and z into what the networks see."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.data.labels import one_hot
+
+
+class Inputs(NamedTuple):
+    """What the networks see: tensors of type float32."""
+
+    images: tf.Tensor  # [B, h, w, c]
+    y: tf.Tensor | None  # [B, y_dim], one-hot
+    z: tf.Tensor | None  # [B, z_dim]
+
+
+def byte_values(y_dim: int | None) -> np.ndarray:
+    """What the networks see of each byte, float32 [256].
+
+    In [0, 1], to match the sigmoid of a conditional G, or in [-1, 1], to match the
+    tanh.
+    """
+    offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
+    return (np.arange(256, dtype=np.float32) - offset) / scale
+
+
+def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor, z: tf.Tensor) -> Inputs:
+    """Inputs of uint8 images, integer labels and z: the float32 values of `feed`.
+
+    By a table, because XLA would round a division by 127.5 in another way.
+    """
+    images = tf.gather(byte_values(dcgan.y_dim), tf.cast(images, tf.int32))
+    y = tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
+    return Inputs(images, y, z)
+
+
+def feed(dcgan, images: np.ndarray, labels: np.ndarray | None, z: np.ndarray) -> dict:
+    """The feed of a model's placeholders inputs, y and z, from arrays."""
+    fed = {dcgan.inputs: byte_values(dcgan.y_dim)[images], dcgan.z: z}
+    if dcgan.y_dim:
+        fed[dcgan.y] = one_hot(labels, dcgan.y_dim)
+    return fed

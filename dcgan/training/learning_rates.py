@@ -1,0 +1,58 @@
+"""Learning rates of D and of G in each epoch: constant, in steps, or linear."""
+
+from dcgan.util.errors import UserError
+
+SCHEDULES = ('constant', 'step', 'linear')
+
+
+def check_schedule(options, epochs: int) -> None:
+    """Raise UserError for a schedule that makes no sense with so many epochs."""
+    schedule, decay = options.lr_schedule, decay_epochs(options)
+    if schedule == 'constant' and options.lr_decay_epochs:
+        raise UserError(
+            f'--lr_decay_epochs {options.lr_decay_epochs}: a constant rate does not '
+            'decay; give --lr_schedule step or linear'
+        )
+    if schedule == 'step' and not decay:
+        raise UserError(
+            '--lr_schedule step: give the epochs, as in --lr_decay_epochs 10,20'
+        )
+    if schedule == 'linear' and len(decay) != 1:
+        raise UserError(
+            '--lr_schedule linear: give the epoch from which the rates fall, as in '
+            '--lr_decay_epochs 100'
+        )
+    if decay != sorted(set(decay)) or (decay and decay[-1] >= epochs):
+        raise UserError(
+            f'--lr_decay_epochs {options.lr_decay_epochs}: give rising numbers below '
+            f'--epoch, {epochs}'
+        )
+
+
+def decay_epochs(options) -> list[int]:
+    """The numbers in lr_decay_epochs. Raises UserError for what is no number."""
+    text = str(options.lr_decay_epochs)
+    try:
+        return [int(part) for part in text.split(',') if part]
+    except ValueError:
+        raise UserError(
+            f'--lr_decay_epochs {text}: give numbers, as in 10,20'
+        ) from None
+
+
+def learning_rates(
+    options, learning_rate: float, epoch: int = 0, epochs: int = 1
+) -> list[float]:
+    """The learning rates of D and of G in an epoch, counted from 0.
+
+    step    times lr_decay_rate from each of lr_decay_epochs on
+    linear  falls from epoch E, one of lr_decay_epochs, by equal parts after each epoch,
+            and would be zero after the last one (the code of the paper's authors)
+    """
+    factor, decay = 1.0, decay_epochs(options)
+    if options.lr_schedule == 'step':
+        factor = options.lr_decay_rate ** sum(epoch >= e for e in decay)
+    elif options.lr_schedule == 'linear' and epoch > decay[0]:
+        factor = 1 - (epoch - decay[0]) / (epochs - decay[0])
+    rates = options.learning_rate_d, options.learning_rate_g
+    return [(learning_rate if r is None else r) * factor for r in rates]

@@ -1,0 +1,75 @@
+"""Find what a user of DCGAN has changed in networks and losses; complete its graph.
+
+Losses and networks can be written as for the original: by setting d_loss and g_loss, by
+overriding build_model, or by networks with the original's signatures, which are
+`generator(self, z, y=None)`, `discriminator(self, image, y=None, reuse=False)` and
+`sampler(self, z, y=None)`.
+"""
+
+import inspect
+
+import tensorflow.compat.v1 as tf
+
+from dcgan.training.ema import PREFIX
+from dcgan.util.errors import UserError
+
+
+def original_style(dcgan) -> list[str]:
+    """The names of the networks that are written with the original's signatures."""
+    names = ('generator', 'discriminator', 'sampler')
+    signatures = {n: inspect.signature(getattr(type(dcgan), n)) for n in names}
+    return [name for name in names if 'how' not in signatures[name].parameters]
+
+
+def changes(dcgan) -> list[str]:
+    """What the fused iteration would not train, but the original's session runs do.
+
+    Networks in the original's style; losses that are not those that `losses` returned
+    to build_model; and `after_d_step`.
+    """
+    changed, built = original_style(dcgan), dcgan.built_losses
+    changed += [] if built and dcgan.d_loss is built.d else ['d_loss']
+    changed += [] if built and dcgan.g_loss is built.g else ['g_loss']
+    changed += [] if dcgan.after_d_step is None else ['after_d_step']
+    # the fused iteration makes no pass over real images in G's steps
+    if not changed and tf.gradients(dcgan.g_loss, dcgan.D_logits) != [None]:
+        changed.append('g_loss')
+    return changed
+
+
+def check(dcgan) -> None:
+    """Raise UserError for a model that cannot be built in this graph."""
+    names = ('generator/', 'discriminator/')
+    if any(v.name.startswith(names) for v in tf.global_variables()):
+        raise UserError(
+            'this graph has a DCGAN already; build each one in a separate tf.Graph()'
+        )
+    height, width = dcgan.output_height, dcgan.output_width
+    if dcgan.y_dim and (height % 4 or width % 4):
+        raise UserError(
+            f'output size {height}x{width}: the conditional model needs multiples of '
+            '4; change --output_height and --output_width'
+        )
+    written = original_style(dcgan)
+    if 'generator' in written and 'sampler' not in written:
+        raise UserError(
+            f'{type(dcgan).__name__} overrides generator, but not sampler, which draws '
+            'the samples; override both'
+        )
+
+
+def finish(dcgan) -> None:
+    """Add to what build_model has built: variables, saver, sampler_y, sampler_bytes."""
+    if dcgan.ema and not dcgan.averages:
+        raise UserError(
+            f'--ema {dcgan.ema:g}: build_model of {type(dcgan).__name__} makes no '
+            "averages, as DCGAN's does; leave out --ema"
+        )
+    variables = tf.global_variables()
+    dcgan.variables = [v for v in variables if not v.op.name.startswith(PREFIX)]
+    if dcgan.sampler_y is None:
+        dcgan.sampler_y = dcgan.y
+    # the sampler's full range as 0 to 255; one byte for each four to be fetched
+    unit = dcgan.sampler if dcgan.y_dim else (dcgan.sampler + 1.0) / 2.0
+    dcgan.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
+    dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=None)
