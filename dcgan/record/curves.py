@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from dcgan.record.metrics_csv import COLUMNS, FILE_NAME, VALUES, Course, read_rows
 from dcgan.util.errors import UserError, printable, short_reason
@@ -92,6 +90,8 @@ def draw_curves(runs: dict[str, Course], path: str) -> None:
     """
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
     # Figure without pyplot: no window, no global state
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), layout='constrained')
     FigureCanvasAgg(figure)
