@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler
+from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.record.warnings import Report
 from dcgan.training.checkpoints import (
     check_shapes,
     has_training_state,
@@ -102,7 +102,7 @@ class Training:
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
-        self.report = Report(dcgan.out_dir, counter)
+        self.recorder = Recorder(dcgan.out_dir, counter)
         self.profiler = Profiler(logs, *self.ways.profiled())
         if counter == 0:
             self._save_beginning()
@@ -155,7 +155,7 @@ class Training:
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
         with contextlib.suppress(UserError) if error else contextlib.nullcontext():
-            self.report.close()
+            self.recorder.close()
         if isinstance(error, UserError):
             error.note = note
 
@@ -304,7 +304,7 @@ class Training:
         losses = d_loss_fake + d_loss_real, d_loss_real, d_loss_fake, g_loss
         position = state.counter, state.epoch, state.batch - 1
         seconds = time.perf_counter() - self.started
-        self.report.add(position, (*losses, *result.means, *self.rates()), seconds)
+        self.recorder.add(position, (*losses, *result.means, *self.rates()), seconds)
 
     def is_time_for_samples(self) -> bool:
         """Whether a grid of samples is due."""
@@ -323,18 +323,18 @@ class Training:
         # The sampler runs alone: a loss in the same run would update the moving
         # averages while the sampler reads them.
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
-        self._save_sheet(samples, f'train_{self.state.counter:08d}.png')
+        self._save_grid(samples, f'train_{self.state.counter:08d}.png')
         if self.state.counter:
             images = self.sample_feed[self.dcgan.inputs]
-            self.report.sheet(self.state.counter, samples, images)
+            self.recorder.add_grid(self.state.counter, samples, images)
 
-    def _save_sheet(self, images, name):
+    def _save_grid(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
         save_images(images, image_manifold_size(len(images)), path)
 
     def _save_beginning(self):
         """Write the grids of what D is shown, and of what G draws before training."""
-        self._save_sheet(self.sample_feed[self.dcgan.inputs], 'real.png')
+        self._save_grid(self.sample_feed[self.dcgan.inputs], 'real.png')
         self.save_samples()
 
     def print_sample_losses(self) -> None:
