@@ -94,7 +94,7 @@ DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; `args` defaults to that of the process."""
+    """Run the command line `args`; None: the command line of the process."""
     args = parse_arguments(args)
     data_dir = expand_path(args.data_dir)
     if args.datasets[0] == 'check':
@@ -116,7 +116,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def parse_arguments(args: list[str] | None) -> argparse.Namespace:
-    """The arguments of the command line. Ends the process where they do not fit."""
+    """Parse the command line. Ends the process if it is invalid."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,8 +124,9 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         'datasets',
         nargs='+',
         metavar='NAME',
-        help='mnist, celebA, lsun: data sets to download; digits: to draw; inception: '
-        'the network of FID; or "check" and the names of folders in the data folder',
+        help='mnist, celebA, lsun: download a data set; digits: draw one; inception: '
+        'download the network of FID; "check": decode all images of the folders that '
+        'are named after it',
     )
     parser.add_argument(
         '--data_dir',
@@ -289,7 +290,7 @@ def fetch_mnist(
             [staging, data_dir, folder],
             urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
             is_valid=lambda path, md5=md5: md5_of_unpacked(path) == md5,
-            manual_hint='try --mirror with another URL, or put '
+            advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
         )
         with (
@@ -338,7 +339,7 @@ def fetch_celeba(
             folders,
             urls=[f'{mirror.rstrip("/")}/{name}' if mirror else drive_url],
             is_valid=lambda path: md5_of_file(path) == md5,
-            manual_hint=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
+            advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
         )
 
@@ -417,7 +418,7 @@ def fetch_lsun(
             [staging, data_dir],
             urls=[f'{mirror.rstrip("/")}/{name}'],
             is_valid=is_complete_zip,
-            manual_hint=f'try --mirror with another URL, or put {name} in {data_dir}',
+            advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)
         unpack(archive, path, 'data.mdb')
@@ -507,7 +508,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
         [folder, data_dir],
         urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}' for mirror in mirrors],
         is_valid=lambda path: member_name(path, name) is not None,
-        manual_hint=f'try --mirror with another URL, or put {name} in {folder}',
+        advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
     with (
         tarfile.open(archive) as tar,

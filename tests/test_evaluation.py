@@ -311,7 +311,7 @@ def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
 def test_statistics_go_to_the_run_where_the_data_cannot_be_written(
     workspace, monkeypatch
 ):
-    def refuse(folder, way_out):
+    def refuse(folder, advice):
         if 'data' in folder:
             raise UserError(f'{folder}: cannot be written')
 

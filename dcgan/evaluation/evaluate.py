@@ -28,7 +28,7 @@ from dcgan.evaluation.real_images import Reference
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches, images_per_call
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import write_errors
+from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
@@ -276,7 +276,10 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     print('\n'.join(table(evaluation, dcgan.data.class_names)), flush=True)
     path = os.path.join(config.out_dir, FILE_NAME)
     lines = ''.join(f'{json.dumps(row)}\n' for row in evaluation.rows)
-    with write_errors(path), open(path, 'a', encoding='utf-8') as file:
+    with (
+        write_errors(path, advice=FREE_SPACE),
+        open(path, 'a', encoding='utf-8') as file,
+    ):
         file.write(lines)
     print_path(path)
 

@@ -1,4 +1,4 @@
-"""Progress bars, with a rate and the time that is left."""
+"""Show progress bars."""
 
 from tqdm import tqdm
 
