@@ -32,7 +32,7 @@ LOST_ERRORS = (
     tf.errors.InternalError,
 )
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
-SMALL = 1 << 16  # tensors of at most this size, for all workers, are gathered
+SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
 # multiplying the factors of a gradient costs as much as sending them 4 times
 PRODUCT_COST = 4
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops

@@ -22,7 +22,7 @@ CONVERSIONS = {  # advice on files that Pillow cannot read, by extension
     '.gz': 'unpack them',
     '.tar': 'unpack them',
 }
-# files and folders that are never meant: hidden ones, and ones that systems make
+# never images of a data set: hidden files and folders, and files of systems
 JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
 
 
@@ -51,11 +51,11 @@ def find_images(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
     if '/' not in (pattern or '') and not classes:
-        name_nested(folder, files)
+        report_nested(folder, files)
     return sorted(files)
 
 
-def name_nested(folder: str, files: Sequence[str]) -> None:
+def report_nested(folder: str, files: Sequence[str]) -> None:
     """Print how many images the subfolders of a folder hold."""
     nested = [
         path

@@ -9,8 +9,8 @@ from dcgan.util.output import print_line
 
 # D has won: its loss stays below WON_LOSS for WON_ITERATIONS
 WON_LOSS, WON_ITERATIONS = 0.01, 200
-# G draws one picture: on so many consecutive grids, its samples vary by less than this
-# share of the variation of real images. In its first iterations, any G does so.
+# G draws one picture: on two consecutive grids, its samples vary by less than 5% of the
+# variation of real images; not in the first iterations, in which any G does so
 ONE_PICTURE, ONE_PICTURE_GRIDS, FIRST_ITERATIONS = 0.05, 2, 500
 
 
