@@ -106,7 +106,7 @@ class LocalWorkers:
     """
 
     def __init__(self, count: int):
-        """Plan `count` processes, with this one; on GPUs, one for each.
+        """Plan `count` processes, including this one; if there are GPUs, one for each.
 
         Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process. Raises
         UserError if there are too few GPUs.
@@ -219,7 +219,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
         names = ', '.join(map(str, waiting))
         if time.monotonic() > end:
             raise UserError(
-                f'{names}: not there within {seconds:g} s; start all workers, with the '
+                f'{names}: no answer within {seconds:g} s; start all workers, with the '
                 'same addresses, within --worker_timeout seconds'
             )
         if not is_told:

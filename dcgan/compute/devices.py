@@ -1,4 +1,4 @@
-"""Find out what the device that trains can do."""
+"""Find out what the device that trains can do, and print it."""
 
 import glob
 

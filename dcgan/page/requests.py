@@ -48,7 +48,7 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     """
     try:
         fields = json.loads(
-            body, parse_constant=lambda name: _refuse(f'{name} is no number to draw by')
+            body, parse_constant=lambda name: _refuse(f'{name} is not a finite number')
         )
     except (ValueError, RecursionError):
         fields = None
