@@ -182,11 +182,11 @@ def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def _separate_labels(x):
-    """(x, y) where x is a result of append_labels that is to be taken apart, or None.
+    """(x, y) if x is a result of append_labels that is to be taken apart, or None.
 
-    Not with many labels: their planes would cost more than they save. And not where a
-    layer makes its variables: TensorFlow's seeds of random initial weights depend on
-    the number of ops in the graph, which must not change.
+    It is not with many labels, because their planes would cost more than they save. It
+    is not if the layer makes its variables, because TensorFlow's seeds of random
+    initial weights depend on the number of ops in the graph, which must not change.
     """
     if not tf.get_variable_scope().reuse or not hasattr(x, 'x_and_y'):
         return None
@@ -238,7 +238,7 @@ def _sum_pixels(dy):
 
 
 def shape_list(x: tf.Tensor) -> list:
-    """The shape of x as a list: ints where they are known, tensors elsewhere.
+    """The shape of x as a list of ints or, for sizes that are not known, tensors.
 
     The batch size is always a tensor.
     """
@@ -353,9 +353,9 @@ def _conv2d_transpose(y, w, shape, stride):
     # bfloat16 would round the partial sums, and gain nothing
     if pixels > MAX_MATMUL_PIXELS or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
-    # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. First, what
-    # each pixel of y contributes; then a multiplication with zeros and ones, which adds
-    # up the contributions to each pixel of the result.
+    # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. The first
+    # multiplication gives the contributions of each pixel of y; the second, with zeros
+    # and ones, adds up the contributions to each pixel of the result.
     _, height, width, _ = shape
     parts = []
     for rows, kernel_rows, windows in _row_bands(height, width, kernel, stride):

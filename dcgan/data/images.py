@@ -47,7 +47,7 @@ def open_image(
 
     background  color under transparent pixels, as (red, green, blue) in 0 to 255;
                 None: alpha is dropped, which shows the colors under it
-    notes       a set that gets lines on what the user may not expect of this image
+    notes       a set to which lines for the user are added, on unusual properties
 
     Raises UserError for a file that is not a readable image, OSError if the disk fails
     or the process has too many open files, and MemoryError.

@@ -13,7 +13,7 @@ FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
 ENOUGH = 7  # no more convolutions when the height or width is at most this
 STEPS, BATCH = 1800, 100  # of its training
-MAX_EPOCHS = 25  # of its training, where that makes fewer steps
+MAX_EPOCHS = 25  # of its training, if these are fewer steps
 RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
 
 

@@ -29,7 +29,7 @@ FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is 
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
 SECONDS_TO_SEND = 30  # for a client to send a request
-# flags that say which run it is, and what model
+# flags that select the run and the model
 OF_RUN = [*MODEL_FLAGS, 'out_dir', 'out_name', 'checkpoint_dir', 'noema']
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
@@ -277,7 +277,7 @@ def run_arguments(config, flags) -> list[str]:
 def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
     """A Server on a port, or on the first one that is free.
 
-    Raises UserError where it cannot listen there.
+    Raises UserError if it cannot listen there.
     """
     ports = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
     for number in ports:
@@ -292,7 +292,7 @@ def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
 
 
 def serve(dcgan, config, flags) -> None:
-    """Serve the page until Ctrl-C. Raises UserError where it cannot be served."""
+    """Serve the page until Ctrl-C. Raises UserError if it cannot be served."""
     drawer = Drawer(dcgan, config, run_arguments(config, flags))
     with open_server(drawer, config.page_host, config.page_port) as server:
         start = time.perf_counter()

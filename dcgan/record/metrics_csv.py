@@ -18,7 +18,7 @@ class MetricsFile:
     """The metrics.csv of a run, to which rows are added while it trains.
 
     A row is in the file when `add` returns, so that a killed run loses none. Raises
-    UserError where the file cannot be read or written.
+    UserError if the file cannot be read or written.
 
     seconds  time that earlier processes have trained, from the last row that is kept
     """

@@ -16,7 +16,7 @@ class Recorder:
     """Writes a run's metrics.csv, curves.png and warnings.txt."""
 
     def __init__(self, folder: str, last_iteration: int):
-        """Go on after `last_iteration`; drop what is recorded of later iterations."""
+        """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
         self.metrics = MetricsFile(folder, last_iteration)
         self.history = History(DRAWN)
         self.drawer = CurveDrawer(os.path.join(folder, 'curves.png'))
@@ -44,7 +44,7 @@ class Recorder:
         self.warnings.check_samples(iteration, samples, images)
 
     def close(self) -> None:
-        """Write what is left. Raises UserError if the curves cannot be written."""
+        """Draw the last curves. Raises UserError if they cannot be written."""
         if len(self.history):
             self.drawer.draw(self.history)
         self.metrics.close()

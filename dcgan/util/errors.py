@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the program to stop. The text says what happened to the work.
+    """A signal has asked the program to stop. The text tells what has been saved.
 
     number  the number of the signal, for example signal.SIGTERM
     """

@@ -106,9 +106,9 @@ def json_digest(content: object) -> str:
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     """Lock a folder by its file `lock`; returns the function that unlocks it.
 
-    The system unlocks it when this process ends, even if it is killed. Where another
-    process holds the lock: print `reason` and wait, or, without one, raise
-    filelock.Timeout. Raises another OSError where the file system has no locks.
+    The system unlocks it when this process ends, even if it is killed. If another
+    process holds the lock, this prints `reason` and waits or, without a reason, raises
+    filelock.Timeout. Raises another OSError if the file system has no locks.
     """
     lock = filelock.FileLock(os.path.join(folder, 'lock'))
     try:
