@@ -4,8 +4,8 @@ python download.py mnist      28x28 digits (LeCun, Cortes, Burges), to data/mnis
 python download.py celebA     202,599 faces (Liu et al., 2015), to data/celebA
 python download.py lsun       rooms and outdoors (Yu et al., 2015), to data/lsun
 python download.py digits     70,000 drawn digits in place of MNIST; no network needed
-python download.py inception  the network by which FID is measured, to data/inception
-python download.py check NAME   decode all images of data/NAME; name those that fail
+python download.py inception  the network that FID uses, to data/inception
+python download.py check NAME   decode all images of data/NAME; name the unusable ones
 
 An interrupted download continues where it stopped when the command is run again.
 """
@@ -94,7 +94,7 @@ DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; `args` defaults to that of the process."""
+    """Run the command line `args`; None: the command line of the process."""
     args = parse_arguments(args)
     data_dir = expand_path(args.data_dir)
     if args.datasets[0] == 'check':
@@ -116,7 +116,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def parse_arguments(args: list[str] | None) -> argparse.Namespace:
-    """The arguments of the command line. Ends the process where they do not fit."""
+    """Parse the command line. Ends the process if it is invalid."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,8 +124,9 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         'datasets',
         nargs='+',
         metavar='NAME',
-        help='mnist, celebA, lsun: data sets to download; digits: to draw; inception: '
-        'the network of FID; or "check" and the names of folders in the data folder',
+        help='mnist, celebA, lsun: download a data set; digits: draw one; inception: '
+        'download the network of FID; "check": decode all images of the folders that '
+        'are named after it',
     )
     parser.add_argument(
         '--data_dir',
@@ -173,7 +174,7 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
 
 
 def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
-    """Check data sets one by one. Raises UserError at the end if one is bad."""
+    """Check data sets. Raises UserError at the end if training would refuse one."""
     bad_sets = []
     for name in names:
         try:
@@ -188,12 +189,12 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
 
 
 def check_set(folder: str, pattern: str | None) -> bool:
-    """Decode all images of a folder; print which ones cannot be used.
+    """Decode all images of a folder, and print which ones cannot be used.
 
-    Images in class folders are found without a pattern. More than ten are named in the
-    file {folder}.unusable.txt or, where that cannot be written, in the working folder.
-    Returns whether training would accept the set. Raises UserError for a folder that
-    is no data set.
+    Without a pattern, images in class folders are found as well. More than ten unusable
+    images are named in the file {folder}.unusable.txt or, if that cannot be written, in
+    the working folder. Returns whether training would accept the set. Raises UserError
+    for a folder that is no data set.
     """
     require_folder(folder)
     sizes = idx_summary(folder)
@@ -274,7 +275,7 @@ def fetch_mnist(
     """Download MNIST and unpack it to data_dir/mnist, which appears when complete.
 
     Valid files that exist are kept. `mirrors` are URLs, tried in order; `checksums`
-    maps each unpacked file's name to its MD5. Raises UserError if a file cannot be had.
+    maps each unpacked file's name to its MD5. Raises UserError if a download fails.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
     archives = [f'{name}.gz' for name in checksums]
@@ -289,7 +290,7 @@ def fetch_mnist(
             [staging, data_dir, folder],
             urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
             is_valid=lambda path, md5=md5: md5_of_unpacked(path) == md5,
-            manual_hint='try --mirror with another URL, or put '
+            advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
         )
         with (
@@ -325,7 +326,7 @@ def fetch_celeba(
     The images appear there when all of them are unpacked. The files come from Google
     Drive or, if given, from the URL `mirror`, under their names. `files` maps each name
     to (ID on Google Drive, MD5), the archive of images first. Raises UserError if a
-    file cannot be had, or the folder holds a number of images other than `image_count`.
+    download fails, or the folder holds a number of images other than `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     archive, *lists = files
@@ -338,7 +339,7 @@ def fetch_celeba(
             folders,
             urls=[f'{mirror.rstrip("/")}/{name}' if mirror else drive_url],
             is_valid=lambda path: md5_of_file(path) == md5,
-            manual_hint=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
+            advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
         )
 
@@ -383,7 +384,7 @@ def fetch_lsun(
 
     The training part comes first, then the validation part, at most `limit` images in
     all; the folder appears when they are complete. `mirror` is the URL of the archives.
-    Raises UserError if an archive cannot be had, or the folder holds other images.
+    Raises UserError if a download fails, or the folder holds other images.
     """
     try:
         import lmdb
@@ -404,7 +405,7 @@ def fetch_lsun(
     record = read_export_record(staging)
     if not record.items() >= source.items():
         for path in glob.glob(os.path.join(glob.escape(staging), '*.jpg')):
-            os.remove(path)  # of another category or limit; archives stay of use
+            os.remove(path)  # of another category or limit; archives are used again
     done = record.get('done', []) if count_images(staging) else []
     intermediates = []
     for part in ('train', 'val'):
@@ -417,7 +418,7 @@ def fetch_lsun(
             [staging, data_dir],
             urls=[f'{mirror.rstrip("/")}/{name}'],
             is_valid=is_complete_zip,
-            manual_hint=f'try --mirror with another URL, or put {name} in {data_dir}',
+            advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)
         unpack(archive, path, 'data.mdb')
@@ -490,11 +491,10 @@ def to_jpeg(content: bytes) -> bytes:
 
 
 def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
-    """Download the graph of Inception, by which FID is measured, to data_dir/inception.
+    """Download the graph of Inception, which FID uses, to data_dir/inception.
 
-    `mirrors` are URLs of folders that hold the archive of TensorFlow's models. An
-    archive, or the graph, that is in the folder already is used. Raises UserError if
-    the archive cannot be had.
+    `mirrors` are URLs of folders that hold TensorFlow's archive of it. An archive or a
+    graph that exists is used. Raises UserError if the archive cannot be downloaded.
     """
     folder, name = os.path.split(os.path.join(data_dir, INCEPTION))
     path = os.path.join(folder, name)
@@ -507,7 +507,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
         [folder, data_dir],
         urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}' for mirror in mirrors],
         is_valid=lambda path: member_name(path, name) is not None,
-        manual_hint=f'try --mirror with another URL, or put {name} in {folder}',
+        advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
     with (
         tarfile.open(archive) as tar,
@@ -521,7 +521,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
 
 
 def member_name(path: str, name: str) -> str | None:
-    """The path in a .tgz archive of the file with that name.
+    """The path of the file `name` in a .tgz archive.
 
     None if the archive has no such file, or cannot be read to its end.
     """

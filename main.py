@@ -50,7 +50,7 @@ from dcgan.runs.launch_workers import joined
 from dcgan.runs.run import RunLocks, lock_run, start_run
 from dcgan.sampling.export import write_exports
 from dcgan.sampling.progress_gif import make_progress_gif
-from dcgan.sampling.samples import SHEET_IMAGES, save_samples
+from dcgan.sampling.samples import GRID_IMAGES, save_samples
 from dcgan.sampling.visualize import VISUALIZE_OPTIONS
 from dcgan.training.learning_rates import SCHEDULES
 from dcgan.util import z
@@ -337,7 +337,7 @@ flags.DEFINE_integer(
     'generate_test_images', 100, 'Samples to draw, as one grid', lower_bound=1
 )
 flags.DEFINE_integer(
-    'sheet_images', SHEET_IMAGES, 'Samples on that grid, at most', lower_bound=1
+    'sheet_images', GRID_IMAGES, 'Samples on that grid, at most', lower_bound=1
 )
 flags.DEFINE_integer(
     'sheet_columns', None, 'Columns of that grid; default: a square', lower_bound=1

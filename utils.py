@@ -1,4 +1,4 @@
-"""The original's helpers, with its names and order of arguments, and a few more.
+"""Offer the original's helpers, under its names, and a few more.
 
 Images as arrays are [h, w, 3] or, in grayscale, [h, w]. Data sets read their images by
 dcgan.data.images.load_image, which gives the same pixels and is faster.

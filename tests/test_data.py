@@ -31,7 +31,7 @@ def test_idx_files_are_read_as_they_were_written(tmp_path):
     assert (read_idx(f'{tmp_path}/train-labels-idx1-ubyte') == labels).all()
 
 
-def test_compressed_idx_files_are_read_like_plain_ones(tmp_path):
+def test_compressed_idx_files_are_read_like_others(tmp_path):
     write_idx_set(tmp_path / 'raw')
     (tmp_path / 'gz').mkdir()
     for path in (tmp_path / 'raw').iterdir():

@@ -19,7 +19,7 @@ from conftest import ROOT, run, write_idx_set, write_images
 from PIL import Image
 
 import download
-from dcgan.data import digits
+from dcgan.data import digits, resumable_download
 from dcgan.data.dataset import open_dataset
 from dcgan.data.digits import draw_digits, glyph_distances, make_digits
 from dcgan.data.idx import idx_summary
@@ -397,17 +397,28 @@ def test_celeba_refuses_folder_of_other_images(server, tmp_path):
     assert not server.requests
 
 
-def test_gdown_downloads_celeba_from_drive(server, tmp_path, monkeypatch):
+@pytest.fixture
+def use_drive(monkeypatch):
+    """A function that puts a URL in the place of Google Drive's."""
+
+    def use(url):
+        for module in (download, resumable_download):
+            monkeypatch.setattr(module, 'DRIVE', url)
+
+    return use
+
+
+def test_gdown_downloads_celeba_from_drive(server, tmp_path, use_drive):
     files = serve_celeba(server)
-    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('good/'))
+    use_drive(server.url('good/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
 
 
-def test_lost_connection_to_drive_is_resumed(server, tmp_path, monkeypatch):
+def test_lost_connection_to_drive_is_resumed(server, tmp_path, use_drive):
     files = serve_celeba(server, repeat=1000)  # gdown reads half a megabyte at a time
-    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('cutonce/'))
+    use_drive(server.url('cutonce/'))
     files = {name: (name, checksum) for name, (_, checksum) in files.items()}
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
@@ -429,8 +440,8 @@ def test_symbolic_link_as_folder_is_followed(target_exists, server, tmp_path):
     )
 
 
-def test_gdown_failure_is_reported_on_one_line(server, tmp_path, monkeypatch):
-    monkeypatch.setattr('dcgan.data.resumable_download.DRIVE', server.url('404/'))
+def test_gdown_failure_is_reported_on_one_line(server, tmp_path, use_drive):
+    use_drive(server.url('404/'))
     message = '404.*; download it by hand: open http'
     with pytest.raises(UserError, match=message) as error:
         download.fetch_celeba(str(tmp_path))

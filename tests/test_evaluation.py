@@ -20,7 +20,8 @@ from dcgan.data.dataset import open_dataset
 from dcgan.data.idx import write_idx
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.encode import Encoder, cells, pooled
-from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
+from dcgan.evaluation.evaluate import entropy
+from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.inception import GraphExtractor
 from dcgan.evaluation.nearest import NeighbourTest, to_vectors
 from dcgan.util.errors import UserError
@@ -118,7 +119,7 @@ def evaluate(workspace, name, *args):
 
 @pytest.fixture
 def quarters(workspace):
-    """Images [COUNT, 16, 16, 1] and labels of the set, in the order of a Reference."""
+    """Images [COUNT, 16, 16, 1] and labels of the set, in the order of RealImages."""
     folder, sizes = str(workspace / 'data' / 'quarters'), [(16, 16)] * 2
     data = open_dataset(folder, None, *sizes, False, True)
     return data.take(np.random.RandomState(0).permutation(COUNT))
@@ -127,8 +128,8 @@ def quarters(workspace):
 def test_a_labelled_set_needs_no_download(workspace, quarters):
     output, rows = evaluate(workspace, 'labelled')
     by = 'classifier'
-    for measure in 'frechet_distance', 'kernel_distance', 'precision', 'recall':
-        assert f'{measure.replace("_", " ")} ({by})' in output.lower()
+    for metric in 'frechet_distance', 'kernel_distance', 'precision', 'recall':
+        assert f'{metric.replace("_", " ")} ({by})' in output.lower()
     accuracies = rows['accuracy_by_class', by]['value']
     counts = rows['coverage', by]['value']
     assert len(accuracies) == 4 and sum(counts) == 100
@@ -177,7 +178,7 @@ def test_a_model_without_classes_is_counted_by_class(workspace):
     assert 'accuracy' not in output
 
 
-def test_samples_are_those_of_the_seed(workspace):
+def test_samples_depend_on_the_seed(workspace):
     path = workspace / 'network' / 'means.pb'
     write_means(path)
     distances = []
@@ -277,7 +278,7 @@ def test_sets_of_a_few_images_are_refused(tmp_path):
     assert result.returncode == 1 and '7 images are too few' in result.stderr
 
 
-def test_samples_after_an_evaluation_are_those_of_the_seed(workspace):
+def test_an_evaluation_does_not_change_the_samples_of_a_seed(workspace):
     write_means(workspace / 'network' / 'means.pb')
     arrays = []
     for more in [], ['--evaluate', '--features', 'network/means.pb']:
@@ -293,8 +294,8 @@ def test_samples_after_an_evaluation_are_those_of_the_seed(workspace):
 def test_nearest_images_are_shown_beside_samples(workspace):
     evaluate(workspace, 'labelled')
     path = workspace / 'out' / 'labelled' / 'samples' / 'nearest.png'
-    with Image.open(path) as sheet:
-        assert sheet.size == (11 * 16 + 2 * 2, 16 * 18) and sheet.mode == 'L'
+    with Image.open(path) as grid:
+        assert grid.size == (11 * 16 + 2 * 2, 16 * 18) and grid.mode == 'L'
 
 
 def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
@@ -311,7 +312,7 @@ def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
 def test_statistics_go_to_the_run_where_the_data_cannot_be_written(
     workspace, monkeypatch
 ):
-    def refuse(folder, way_out):
+    def refuse(folder, advice):
         if 'data' in folder:
             raise UserError(f'{folder}: cannot be written')
 
@@ -418,7 +419,7 @@ def test_the_classifier_learns_classes(tmp_path):
     assert not other.load(tmp_path / 'classifier.npz')
 
 
-def test_the_error_of_a_nearest_neighbour_classifier_is_that_of_its_definition(
+def test_the_error_of_a_nearest_neighbour_classifier_equals_its_definition(
     monkeypatch,
 ):
     monkeypatch.setattr('dcgan.evaluation.nearest.FITTED_TO', (10, 25))
@@ -429,7 +430,7 @@ def test_the_error_of_a_nearest_neighbour_classifier_is_that_of_its_definition(
     test = NeighbourTest(queries, truth)
     for part in np.split(np.arange(40), [7, 30]):
         test.add(images[part], labels[part])
-    test.take()
+    test.record()
     distances = spatial.distance.cdist(to_vectors(queries), to_vectors(images[:40]))
     expected = {
         n: float((labels[distances[:, :n].argmin(axis=1)] != truth).mean())

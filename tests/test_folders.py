@@ -518,7 +518,7 @@ def test_cache_is_replaced_if_the_image_files_change(change, tmp_path):
 
 
 @pytest.mark.parametrize('change', [{'size': (9, 8)}, {'grayscale': True}])
-def test_each_setting_has_a_cache_of_its_own(change, tmp_path):
+def test_each_setting_has_a_separate_cache(change, tmp_path):
     write_images(tmp_path)
     open_set(tmp_path, cache=True)
     cached = all_batches(open_set(tmp_path, cache=True, **change))

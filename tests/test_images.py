@@ -150,7 +150,7 @@ def test_any_number_of_images_fits_in_a_grid(count, tmp_path):
     assert count <= cells < count + grid.shape[1] // 5
 
 
-def test_manifold_size_equals_that_of_the_original():
+def test_manifold_size_equals_the_originals():
     sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
     assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
 
@@ -242,7 +242,7 @@ def test_folder_is_replaced_with_and_without_an_atomic_swap(
     assert set(os.listdir(tmp_path)) == left
 
 
-def test_usable_cores_are_those_of_the_affinity():
+def test_usable_cores_follow_the_affinity():
     script = 'import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); '
     script += 'from dcgan.util.cores import usable_cores; print(usable_cores())'
     result = subprocess.run(

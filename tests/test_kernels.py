@@ -1,4 +1,4 @@
-"""The fast functions of dcgan/compute/kernels.py, against TensorFlow's own."""
+"""The layers of dcgan/compute/kernels.py, against TensorFlow's own ops."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from dcgan.compute.kernels import (
     append_labels,
     cast,
     dense,
-    plain_conv2d,
-    plain_conv2d_transpose,
-    plain_dense,
     plain_ops,
     shared_casts,
+    tf_conv2d,
+    tf_conv2d_transpose,
+    tf_dense,
 )
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
@@ -36,10 +36,10 @@ CASES = [(tf.float32, *shape) for shape in [*SHAPES, *STRIDE_1]]
 CASES += [(tf.bfloat16, *shape) for shape in SHAPES]
 
 
-def compare(sess, fast, plain, x_shape, w_shape, biases_shape, dtype, *args):
-    """Assert that fast(x, w, biases, *args) and its gradients are those of `plain`.
+def compare(sess, fast, exact, x_shape, w_shape, biases_shape, dtype, *args):
+    """Assert that fast(x, w, biases, *args) and its gradients equal `exact`.
 
-    `fast` computes in dtype, `plain` in float32, with the same values of x.
+    `fast` computes in dtype, `exact` in float32, with the same values of x.
     """
     rng = np.random.RandomState(0)
     x = tf.constant(rng.randn(*x_shape), dtype)
@@ -48,16 +48,16 @@ def compare(sess, fast, plain, x_shape, w_shape, biases_shape, dtype, *args):
         for shape in (w_shape, biases_shape)
     ]
     exact_x = tf.cast(x, tf.float32)
-    y, expected = fast(x, *weights, *args), plain(exact_x, *weights, *args)
+    y, expected = fast(x, *weights, *args), exact(exact_x, *weights, *args)
     assert y.dtype == dtype
     dy = rng.randn(*expected.shape)
     gradients = tf.gradients(y, [x, *weights], tf.constant(dy, dtype))
-    plain_gradients = tf.gradients(
+    exact_gradients = tf.gradients(
         expected, [exact_x, *weights], tf.constant(dy, tf.float32)
     )
     sess.run(tf.global_variables_initializer())
     tolerance = 1e-5 if dtype == tf.float32 else 2e-2
-    for a, b in zip(*sess.run([[y, *gradients], [expected, *plain_gradients]])):
+    for a, b in zip(*sess.run([[y, *gradients], [expected, *exact_gradients]])):
         assert a.shape == b.shape and abs(a - b).max() <= tolerance * abs(b).max()
 
 
@@ -67,29 +67,29 @@ def smaller(size, stride):
 
 
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
-def test_conv2d_and_its_gradients_equal_plain_ones(
+def test_conv2d_and_its_gradients_equal_tensorflow(
     sess, dtype, height, width, c, d, kernel, stride
 ):
     shapes = [5, height, width, c], [kernel, kernel, c, d], [d]
     strides = [stride, stride]
-    compare(sess, kernels.conv2d, plain_conv2d, *shapes, dtype, strides)
+    compare(sess, kernels.conv2d, tf_conv2d, *shapes, dtype, strides)
 
 
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
-def test_conv2d_transpose_and_its_gradients_equal_plain_ones(
+def test_conv2d_transpose_and_its_gradients_equal_tensorflow(
     sess, dtype, height, width, c, d, kernel, stride
 ):
     x_shape = [5, smaller(height, stride), smaller(width, stride), d]
     shapes = x_shape, [kernel, kernel, c, d], [c]
     args = [5, height, width, c], [stride, stride]
-    fast, plain = kernels.conv2d_transpose, plain_conv2d_transpose
-    compare(sess, fast, plain, *shapes, dtype, *args)
+    fast, own = kernels.conv2d_transpose, tf_conv2d_transpose
+    compare(sess, fast, own, *shapes, dtype, *args)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
-def test_dense_and_its_gradients_equal_plain_ones(sess, dtype):
+def test_dense_and_its_gradients_equal_tensorflow(sess, dtype):
     shapes = [5, 11], [11, 7], [7]
-    compare(sess, dense, plain_dense, *shapes, dtype)
+    compare(sess, dense, tf_dense, *shapes, dtype)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
@@ -106,10 +106,10 @@ def test_height_and_width_can_be_unknown_until_the_graph_runs(sess, dtype):
         return kernels.conv2d_transpose(without_size(x), w, biases, shape, strides)
 
     shapes, strides = ([5, 8, 8, 3], [5, 5, 3, 4], [4]), [2, 2]
-    compare(sess, conv2d, plain_conv2d, *shapes, dtype, strides)
+    compare(sess, conv2d, tf_conv2d, *shapes, dtype, strides)
     shapes, args = ([5, 8, 8, 3], [5, 5, 3, 3], [3]), ([5, 16, 16, 3], strides)
-    plain = plain_conv2d_transpose
-    compare(sess, conv2d_transpose, plain, *shapes, dtype, *args)
+    own = tf_conv2d_transpose
+    compare(sess, conv2d_transpose, own, *shapes, dtype, *args)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
@@ -127,17 +127,17 @@ def test_labels_that_are_taken_apart_give_the_same_result(
                 return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
             return kernels.conv2d(x, w, biases, [2, 2])
 
-    def plain(x, w, biases):
+    def joined(x, w, biases):
         x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
         if is_transposed:
-            return plain_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
-        return plain_conv2d(x, w, biases, [2, 2])
+            return tf_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return tf_conv2d(x, w, biases, [2, 2])
 
     if is_transposed:
         shapes = [5, 4, 4, 6], [5, 5, 2, 6 + labels], [2]
     else:
         shapes = [5, 8, 8, 6], [5, 5, 6 + labels, 2], [2]
-    compare(sess, fast, plain, *shapes, dtype)
+    compare(sess, fast, joined, *shapes, dtype)
     types = {op.type for op in sess.graph.get_operations()}
     assert ('SplitV' in types) == (is_apart and not has_gpu())
 

@@ -103,7 +103,7 @@ def run_main(workspace, *args):
     return [Path(path).read_bytes() for path in printed_paths(workspace, result)]
 
 
-def test_samples_of_a_seed_are_those_of_the_command_line(workspace, port):
+def test_samples_of_a_seed_equal_the_command_lines(workspace, port):
     args = ['--seed', 7, '--generate_test_images', 20, '--label', '2,0', '--npz']
     png, npz = run_main(workspace, '--dataset', 'set', *args)
     request = {'seed': 7, 'count': 20, 'labels': [2, 0]}
@@ -115,7 +115,7 @@ def test_samples_of_a_seed_are_those_of_the_command_line(workspace, port):
     assert answer['labels'] == arrays['labels'].tolist() and answer['step'] == 3
 
 
-def test_samples_of_z_are_those_of_the_command_line(workspace, port):
+def test_samples_of_z_equal_the_command_lines(workspace, port):
     z = np.random.RandomState(0).uniform(-1, 1, (7, 6)).tolist()
     request = {'z': z, 'labels': [1], 'columns': 5, 'step': 2}
     (workspace / 'z.npz').write_bytes(drawn(port, **request, format='npz'))
@@ -166,7 +166,7 @@ def test_an_older_request_of_a_client_is_dropped(port):
         ({'z': []}, 'z has to be a list of 1 to 256 lists'),
         ({'z': [[0] * 5]}, 'each list has to have 6 numbers'),
         ({'z': [[0] * 5 + ['1']]}, 'each list has to have 6 numbers'),
-        (b'{"z": [[0, 0, 0, 0, 0, NaN]]}', 'NaN is no number'),
+        (b'{"z": [[0, 0, 0, 0, 0, NaN]]}', 'NaN is not a finite number'),
         (b'{"z": [[0, 0, 0, 0, 0, 1e999]]}', 'between -10000 and 10000'),
         ({'count': 257}, 'count has to be a whole number from 1 to 256'),
         ({'count': True}, 'count has to be a whole number'),

@@ -63,7 +63,7 @@ def test_generate_test_images_samples_are_drawn_whatever_the_batch_size(workspac
     assert (np.stack(images) == arrays['images']).all()
 
 
-def test_many_samples_are_the_same_and_the_sheet_has_few_of_them(workspace):
+def test_many_samples_are_the_same_and_the_grid_has_few_of_them(workspace):
     args = ['--npz', '--seed', 4, '--label', '1,3', '--generate_test_images']
     few = np.load(run_main(workspace, 'set', *args, 9)[1])
     result = run_in_process(

@@ -318,7 +318,7 @@ def test_an_absent_worker_is_named(workspace):
         other.wait()
         status, text = results([chief])[0]
     assert status == 1 and 'worker 1 (127.0.0.1:' in text
-    assert 'not there within 2 s' in text
+    assert 'no answer within 2 s' in text
 
 
 REFUSED = {

@@ -1,4 +1,4 @@
-"""How a graph computes: devices, sessions, precision, XLA, kernels, several workers.
+"""Run graphs: devices, sessions, precision, XLA, kernels of layers, several workers.
 
-What it computes is in model.py and in training/.
+The graphs themselves are built in model.py and training/.
 """

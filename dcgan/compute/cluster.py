@@ -1,7 +1,7 @@
-"""The processes that train one model together: who they are, and whether they live.
+"""Find or start the processes that train one model together, and check them.
 
-They are named by TF_CONFIG, as Kubeflow, SageMaker and Vertex set it, or started here,
-on this machine.
+TF_CONFIG names them, as Kubeflow, SageMaker and Vertex set it, or they are started on
+this machine.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from dcgan.util.errors import UserError
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
 # the first bytes of an HTTP/2 connection, and an empty frame of settings: a gRPC server
-# answers them with settings of its own
+# answers with its settings
 HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + bytes(
     [0, 0, 0, 4, 0, 0, 0, 0, 0]
 )
 NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
-SECONDS_TO_END = 20  # that local processes get when all is done, or one has failed
+SECONDS_TO_END = 20  # for local processes to end by themselves, after training
 
 
 class Task(NamedTuple):
@@ -43,16 +43,16 @@ class Task(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """All tasks, the chief first, and which of them this process is."""
+    """All tasks, the chief first, and the index of this process among them."""
 
     tasks: list[Task]
     index: int
 
 
 def read_cluster(text: str) -> Cluster | None:
-    """The cluster of a TF_CONFIG; None where it names fewer than two processes.
+    """Parse a TF_CONFIG; returns None if it names fewer than two processes.
 
-    Raises UserError for what is no TF_CONFIG, and for jobs other than chief and worker.
+    Raises UserError for an invalid TF_CONFIG, and for jobs other than chief and worker.
     """
     try:
         settings = json.loads(text or '{}')
@@ -102,13 +102,14 @@ def tf_config(tasks: list[Task], index: int) -> str:
 class LocalWorkers:
     """Processes on this machine that train together with this one, which is the chief.
 
-    cluster  the Cluster of them all
+    cluster  the Cluster of these processes and this one
     """
 
     def __init__(self, count: int):
-        """`count` processes, this one included. With GPUs, each needs one of its own.
+        """Plan `count` processes, including this one; if there are GPUs, one for each.
 
-        Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process.
+        Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process. Raises
+        UserError if there are too few GPUs.
         """
         gpus = visible_gpus()
         if 0 < len(gpus) < count:
@@ -126,12 +127,12 @@ class LocalWorkers:
         self.processes: list[subprocess.Popen] = []
 
     def start(self, script: str, arguments: list[str]) -> None:
-        """Start the others: each runs a script with these arguments."""
+        """Start the other processes: each runs a script with these arguments."""
         command = [sys.executable, script, *arguments]
         for index in range(1, len(self.cluster.tasks)):
             environment = dict(os.environ)
             environment['TF_CONFIG'] = tf_config(self.cluster.tasks, index)
-            environment['TQDM_DISABLE'] = '1'  # one bar, that of the chief, is enough
+            environment['TQDM_DISABLE'] = '1'  # the bar of the chief is enough
             if self._gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
             self.processes.append(
@@ -144,13 +145,13 @@ class LocalWorkers:
             )
 
     def check(self) -> None:
-        """Raise UserError if one has ended."""
+        """Raise UserError if another process has ended."""
         for task, process in zip(self.cluster.tasks[1:], self.processes):
             if process.poll() is not None:
                 raise UserError(f'{task} has ended, see its message')
 
     def close(self, failed: bool) -> None:
-        """Wait for the others to end; end those that do not, at once if one failed."""
+        """Wait SECONDS_TO_END for the others, then kill them; if `failed`, at once."""
         end = time.monotonic() + (0 if failed else SECONDS_TO_END)
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -171,13 +172,13 @@ def visible_gpus() -> list[str]:
 
 
 def local_tasks(count: int) -> list[Task]:
-    """So many workers on this machine, at ports that are free now."""
+    """`count` workers on this machine, at ports that are free now."""
     ports = enumerate(free_ports(count))
     return [Task(WORKER, i, f'127.0.0.1:{port}') for i, port in ports]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that are free now."""
+    """`count` ports of this machine that are free now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -186,7 +187,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def answers(address: str, seconds: float = 2.0) -> bool:
-    """Whether a gRPC server answers at host:port. A stopped process does not."""
+    """Whether a gRPC server answers at host:port; not if its process is stopped."""
     host, port = address.rsplit(':', 1)
     try:
         with socket.create_connection((host.strip('[]'), int(port)), seconds) as one:
@@ -198,7 +199,7 @@ def answers(address: str, seconds: float = 2.0) -> bool:
 
 
 def silent(tasks: list[Task]) -> list[Task]:
-    """Those of some tasks that do not answer."""
+    """The tasks that do not answer."""
     if not tasks:
         return []
     with ThreadPoolExecutor(len(tasks)) as threads:
@@ -207,18 +208,18 @@ def silent(tasks: list[Task]) -> list[Task]:
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
-    """Wait until all tasks answer; say for whom.
+    """Wait until all tasks answer, and print which ones are missing.
 
-    check  called now and then; may raise an error
+    check  called several times a second; may raise an error
 
-    Raises UserError after so many seconds.
+    Raises UserError after `seconds`.
     """
     end, is_told = time.monotonic() + seconds, False
     while waiting := silent(tasks):
         names = ', '.join(map(str, waiting))
         if time.monotonic() > end:
             raise UserError(
-                f'{names}: not there within {seconds:g} s; start all workers, with the '
+                f'{names}: no answer within {seconds:g} s; start all workers, with the '
                 'same addresses, within --worker_timeout seconds'
             )
         if not is_told:
@@ -230,7 +231,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Drop what this block prints, as the chief prints the same."""
+    """Drop what this block prints: the chief prints the same."""
     with (
         open(os.devnull, 'w', encoding='utf-8', errors='replace') as devnull,
         contextlib.redirect_stdout(devnull),

@@ -1,4 +1,4 @@
-"""The device that trains: what it can do, and how a session uses it."""
+"""Find out what the device that trains can do, and print it."""
 
 import glob
 
@@ -16,7 +16,7 @@ def has_gpu() -> bool:
 
 
 def gpu_details() -> dict:
-    """What TensorFlow tells of the first GPU: device_name, compute_capability."""
+    """device_name and compute_capability of the first GPU; {} without a GPU."""
     gpus = tf.config.list_physical_devices('GPU')
     return tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
 
@@ -29,7 +29,7 @@ def has_tensor_units() -> bool:
 def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:
     """Print which device trains; warn of a GPU that TensorFlow does not see.
 
-    precision  the one of PRECISIONS that is used
+    precision  one of PRECISIONS
     nvidia     a glob of the device files that an NVIDIA driver makes
     """
     cores = usable_cores()

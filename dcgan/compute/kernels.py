@@ -1,14 +1,13 @@
-"""The arithmetic of the layers: fast ways on CPUs, and plain TensorFlow.
+"""Compute the layers: by faster kernels on CPUs, elsewhere by TensorFlow's own ops.
 
 conv2d, conv2d_transpose and dense compute what TensorFlow's own ops compute, gradients
 included. For some shapes, oneDNN's CPU convolutions reach a fraction of the speed of a
-matrix multiplication. For those, these functions add up the same terms in another
-order, as a matrix multiplication. Each choice stands with what it saves, measured at
+matrix multiplication. For these shapes, the functions add up the same terms in another
+order, as a matrix multiplication. The comments give the times of both, measured at
 64x64 pixels with a batch of 64 on 2 cores of an AMD EPYC.
 
-Plain TensorFlow takes over on GPUs, for kernels or strides that are not square, and
-where the environment variable DCGAN_PLAIN_OPS is 1. It is also the reference that the
-tests compare with.
+TensorFlow's own ops are used on GPUs, for kernels or strides that are not square, and
+if the environment variable DCGAN_PLAIN_OPS is 1. They are also the reference in tests.
 
 Images are [B, height, width, channels]. Filters `w` are [k, k, channels of the larger
 image, channels of the smaller image], for convolutions [k, k, in, out] and for
@@ -34,21 +33,21 @@ MAX_SUBPIXEL_CHANNELS = 16
 MAX_MATMUL_PIXELS = 16
 # the same, for filter gradients in bfloat16 with more than MAX_SUBPIXEL_CHANNELS
 MAX_MATMUL_PIXELS_BFLOAT16 = 256
-# at most this many labels: convolutions take them apart from the images
+# at most this many labels: convolutions treat them apart from the images
 MAX_LABELS = 16
-_is_plain = os.environ.get('DCGAN_PLAIN_OPS') == '1'
+_only_tensorflow_ops = os.environ.get('DCGAN_PLAIN_OPS') == '1'
 _casts: dict = {}  # {reference to a variable: its cast, or None}, of shared_casts
 
 
 @contextlib.contextmanager
 def plain_ops() -> Iterator[None]:
-    """Let layers that are built in this block consist of TensorFlow's own ops alone."""
-    global _is_plain
-    before, _is_plain = _is_plain, True
+    """Build the layers in this block from TensorFlow's own ops alone."""
+    global _only_tensorflow_ops
+    before, _only_tensorflow_ops = _only_tensorflow_ops, True
     try:
         yield
     finally:
-        _is_plain = before
+        _only_tensorflow_ops = before
 
 
 @contextlib.contextmanager
@@ -57,8 +56,8 @@ def shared_casts(casts: dict) -> Iterator[None]:
 
     casts  {reference to a variable: its cast, or None before the first layer}
 
-    For passes between which the variables keep their values. It saves bfloat16 4 of the
-    6 casts of D's weights in an iteration.
+    The variables must keep their values between these layers. In bfloat16, this saves 4
+    of the 6 casts of D's weights in an iteration.
     """
     global _casts
     before, _casts = _casts, casts
@@ -85,7 +84,7 @@ def conv2d(
     h' is ceil(h / strides[0]), w' likewise.
     """
     if not _is_fast(w, strides):
-        return plain_conv2d(x, w, biases, strides)
+        return tf_conv2d(x, w, biases, strides)
     if parts := _separate_labels(x):
         x, y = parts
         w, w_labels = _split(w, x, y, axis=2)
@@ -106,7 +105,7 @@ def conv2d_transpose(
     # as TensorFlow 1 has them in the shape of a tensor
     output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
     if not _is_fast(w, strides):
-        return plain_conv2d_transpose(x, w, biases, output_shape, strides)
+        return tf_conv2d_transpose(x, w, biases, output_shape, strides)
     stride = strides[0]
     if parts := _separate_labels(x):
         x, y = parts
@@ -120,8 +119,8 @@ def conv2d_transpose(
 
 def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
-    if _is_plain or has_gpu():
-        return plain_dense(x, w, bias)
+    if _only_tensorflow_ops or has_gpu():
+        return tf_dense(x, w, bias)
     workers, matrix = current(), w
 
     def weight_gradient(x, w, dy):
@@ -138,29 +137,29 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     )
 
 
-def plain_conv2d(x, w, biases, strides) -> tf.Tensor:
+def tf_conv2d(x, w, biases, strides) -> tf.Tensor:
     """conv2d by TensorFlow's own ops."""
     w, biases = cast(w, x.dtype), cast(biases, x.dtype)
     return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
 
 
-def plain_conv2d_transpose(x, w, biases, output_shape, strides) -> tf.Tensor:
+def tf_conv2d_transpose(x, w, biases, output_shape, strides) -> tf.Tensor:
     """conv2d_transpose by TensorFlow's own ops."""
     w, biases = cast(w, x.dtype), cast(biases, x.dtype)
     y = tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME')
     return tf.nn.bias_add(y, biases)
 
 
-def plain_dense(x, w, bias) -> tf.Tensor:
+def tf_dense(x, w, bias) -> tf.Tensor:
     """dense by TensorFlow's own ops."""
     return tf.matmul(x, cast(w, x.dtype)) + cast(bias, x.dtype)
 
 
 def strip_custom_gradients(graph: tf.GraphDef) -> tf.GraphDef:
-    """Remove the layers' own gradients from a GraphDef, in place, and return it.
+    """Remove the custom gradients of layers from a GraphDef, in place, and return it.
 
-    Their names are known to this process only. Without them, any process can
-    differentiate the graph, by TensorFlow's own gradients.
+    Only this process knows the names of these gradients. Without them, any process can
+    differentiate the graph by TensorFlow's own gradients.
     """
     functions = [function.node_def for function in graph.library.function]
     for node in itertools.chain(graph.node, *functions):
@@ -185,11 +184,11 @@ def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def _separate_labels(x):
-    """(x, y) where x is a result of append_labels that is to be taken apart, or None.
+    """(x, y) if x is a result of append_labels that is to be taken apart, or None.
 
-    Not with many labels: their planes would cost more than they save. And not where a
-    layer makes its variables: TensorFlow's seeds of random initial weights depend on
-    the number of ops in the graph, which must not change.
+    It is not with many labels, because their planes would cost more than they save. It
+    is not if the layer makes its variables, because TensorFlow's seeds of random
+    initial weights depend on the number of ops in the graph, which must not change.
     """
     if not tf.get_variable_scope().reuse or not hasattr(x, 'x_and_y'):
         return None
@@ -205,7 +204,7 @@ def _label_planes(x, y):
 
 
 def _split(w, x, y, axis):
-    """Filters as those of x and those of the labels y, in the type of x."""
+    """Split filters into the part for x and the part for labels y, in x's type."""
     return tf.split(cast(w, x.dtype), [x.shape[-1], y.shape[-1]], axis)
 
 
@@ -213,7 +212,7 @@ def _spread(y, of_labels, biases):
     """Biases, plus y, [B, 1, 1, d], times what the labels add, [d, h, w, c].
 
     One multiplication does both. After a BiasAdd, a second addition and a LeakyRelu,
-    the remapper fails as it does in devices.session_config.
+    the remapper fails, see session_config.
     """
     count, *size = of_labels.shape.as_list()
     pixels = math.prod(size[:2])
@@ -236,12 +235,12 @@ def _spread(y, of_labels, biases):
 
 
 def _sum_pixels(dy):
-    """The gradient of biases. TensorFlow's own may err by half in bfloat16."""
+    """The gradient of biases. TensorFlow's op may err by half in bfloat16."""
     return tf.reduce_sum(dy, list(range(dy.shape.ndims - 1)))
 
 
 def shape_list(x: tf.Tensor) -> list:
-    """The shape of x as a list: ints where they are known, tensors elsewhere.
+    """The shape of x as a list of ints or, for sizes that are not known, tensors.
 
     The batch size is always a tensor.
     """
@@ -250,14 +249,14 @@ def shape_list(x: tf.Tensor) -> list:
 
 
 def _is_fast(w, strides):
-    """Whether the fast ways apply to these filters and strides."""
+    """Whether the faster kernels apply to these filters and strides."""
     k_h, k_w = w.shape.as_list()[:2]
     is_square = k_h == k_w and strides[0] == strides[1]
-    return is_square and not _is_plain and not has_gpu()
+    return is_square and not _only_tensorflow_ops and not has_gpu()
 
 
 def _fast_conv2d(x, w, biases, stride):
-    """conv2d with gradients of its own; biases may be None."""
+    """conv2d by the faster kernels, with their gradients; biases may be None."""
     return _with_gradients(
         lambda x, w: _conv2d(x, w, stride),
         lambda x, w, dy: _conv2d_transpose(dy, w, shape_list(x), stride),
@@ -267,7 +266,7 @@ def _fast_conv2d(x, w, biases, stride):
 
 
 def _fast_conv2d_transpose(x, w, biases, output_shape, stride):
-    """conv2d_transpose with gradients of its own; biases may be None."""
+    """conv2d_transpose by the faster kernels; biases may be None."""
     return _with_gradients(
         lambda x, w: _conv2d_transpose(x, w, output_shape, stride),
         lambda x, w, dy: _conv2d(dy, w, stride),
@@ -277,9 +276,9 @@ def _fast_conv2d_transpose(x, w, biases, output_shape, stride):
 
 
 def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
-    """forward(x, weights), plus biases where there are any.
+    """forward(x, weights), plus biases unless they are None, with these gradients.
 
-    The gradients are functions of (x, weights, dy).
+    input_gradient, weight_gradient  functions of (x, weights, dy)
     """
 
     @tf.custom_gradient
@@ -318,7 +317,7 @@ def _conv2d(x, w, stride):
 
 
 def _filter_gradient(x, dy, shape, stride):
-    """The gradient of _conv2d(x, w) by w, which has that shape."""
+    """The gradient of _conv2d(x, w) by w, whose shape is given."""
     kernel, _, c, d = shape.as_list()
     max_pixels = MAX_MATMUL_PIXELS
     # patches of fewer channels are gathered in pieces that are too small
@@ -356,9 +355,9 @@ def _conv2d_transpose(y, w, shape, stride):
     # bfloat16 would round the partial sums, and gain nothing
     if pixels > MAX_MATMUL_PIXELS or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
-    # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. First, what
-    # each pixel of y contributes; then a multiplication with zeros and ones, which adds
-    # up the contributions to each pixel of the result.
+    # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. The first
+    # multiplication gives the contributions of each pixel of y; the second, with zeros
+    # and ones, adds up the contributions to each pixel of the result.
     _, height, width, _ = shape
     parts = []
     for rows, kernel_rows, windows in _row_bands(height, width, kernel, stride):

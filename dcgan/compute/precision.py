@@ -15,9 +15,9 @@ PRECISIONS = ('float32', 'tf32', 'bfloat16')
 def use_precision(precision: str) -> tf.DType:
     """Compute in one of PRECISIONS from now on; returns the type of the layers.
 
-    tf32 is float32 whose products a GPU rounds to 10 bits, everywhere in this process.
-    With the others, float32 stays float32. Raises UserError for a precision that is
-    unknown or of no use on this device.
+    tf32 is float32 in which a GPU rounds the factors of products to 10 bits, everywhere
+    in this process. Raises UserError for a precision that is unknown, or that has no
+    advantage on this device.
     """
     if precision not in PRECISIONS:
         raise UserError(
@@ -38,12 +38,12 @@ def use_precision(precision: str) -> tf.DType:
 
 
 def has_bfloat16() -> bool:
-    """Whether bfloat16 is fast here. On a CPU: less than 80% of the float32 time.
+    """Whether bfloat16 is fast here. On a CPU: in less than 80% of the float32 time.
 
-    Measured there, in a third of a second, by a matmul: processors with units for
-    bfloat16 take about half the time, others emulate it, and some builds of TensorFlow
-    have only a slow loop. The median of long multiplications, in turns, is right on
-    busy cores as well.
+    A CPU is measured, in a third of a second, by matrix multiplications: processors
+    with units for bfloat16 take about half the time, others emulate it, and some builds
+    of TensorFlow have only a slow loop. The types alternate, and the median counts, so
+    that the result is right on busy cores as well.
     """
     if has_gpu():
         return has_tensor_units()

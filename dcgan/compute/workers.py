@@ -1,12 +1,12 @@
-"""Workers: processes that train one model together, with the numbers of one process.
+"""Train one model on several workers, with the numbers of a single process.
 
-Each worker has the whole model in its memory, and computes on its slice of each batch.
-What joins them are collective ops of TensorFlow's distributed runtime, in the graph of
-an iteration: the statistics of batch norm and the gradients are those of the joint
-batch. So all workers make the same updates, and their weights stay equal.
+Each worker is a process with the whole model in its memory, and computes on its slice
+of each batch. Collective ops of TensorFlow's distributed runtime, in the graph of an
+iteration, compute batch norm's statistics and the gradients for the joint batch. So
+all workers make the same updates, and their weights stay equal.
 
 All workers have to build the same graph, and to run it equally often: a collective op
-waits until all workers run theirs.
+waits until all workers run it.
 """
 
 import contextlib
@@ -23,30 +23,30 @@ from dcgan.compute.devices import has_gpu
 from dcgan.compute.session import session_config
 from dcgan.util.errors import UserError, short_reason
 
-# what TensorFlow raises where a worker is gone, or does not take part
-LOST = (
+# raised by TensorFlow if a worker has ended or does not take part
+LOST_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.InternalError,
 )
-LARGE = 1 << 20  # gradients of at least so many numbers are sent alone, uncopied
-SMALL = 1 << 16  # at most so many numbers, of all workers, are gathered, then averaged
-# to multiply for the joint batch costs as much as to send its factors so many times
+LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
+SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
+# multiplying the factors of a gradient costs as much as sending them 4 times
 PRODUCT_COST = 4
-STEPS = 1  # the name of the sequence that numbers all runs of collective ops
-SECONDS_BETWEEN_CHECKS = 5  # of whether the others are alive
-_current = None  # the Workers whose joint batch is computed on
+STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
+SECONDS_BETWEEN_CHECKS = 5  # whether the other workers are alive
+_current = None  # the Workers of the `joint` block that is being built
 
 
 class Workers:
-    """The workers, and which of them this process is. Without a cluster: it alone.
+    """All workers of a training. Without a cluster, this process is the only one.
 
-    count     how many there are
-    index     the number of this one; 0 is the chief, which alone writes files
+    count     number of workers
+    index     index of this process; 0 is the chief, the only one that writes files
     target    the target of sessions
-    timeout   seconds after which a worker that does not answer is given up
+    timeout   seconds after which a worker that does not answer counts as lost
     """
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
@@ -68,11 +68,11 @@ class Workers:
         return [task for task in self.tasks if task != self.tasks[self.index]]
 
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start TensorFlow's server, and wait for those of the others.
+        """Start TensorFlow's server, and wait for the servers of the other workers.
 
-        check  called while it waits; may raise an error
+        check  called while this waits; may raise an error
 
-        Raises UserError where the server cannot start, or others are not there in time.
+        Raises UserError if the server cannot start, or another does not answer in time.
         """
         if self.count == 1:
             return
@@ -81,7 +81,7 @@ class Workers:
             jobs.setdefault(task.job, []).append(task.address)
         job, number, address = self.tasks[self.index]
         try:
-            # without a timeout: the server's would be that of each session without one
+            # no timeout: sessions without a timeout would take the server's
             config = self.session_config()
             config.operation_timeout_in_ms = 0
             self._server = tf.train.Server(
@@ -106,10 +106,10 @@ class Workers:
         wait_for(self.others, self.timeout, check)
 
     def _begin_sequence(self):
-        """Let the chief number a step before others can ask it for the next number.
+        """Let the chief begin the sequence STEPS before other workers can ask for it.
 
-        Where a worker asks at the moment in which the chief begins the sequence,
-        TensorFlow may begin it twice, and the two wait for each other forever.
+        If a worker asks while the chief begins the sequence, TensorFlow may begin it
+        twice, and the two wait for each other forever.
         """
         with (
             tf.Graph().as_default(),
@@ -119,14 +119,14 @@ class Workers:
 
     @property
     def run_options(self) -> tf.RunOptions | None:
-        """Of each run of collective ops."""
+        """The options with which a session runs collective ops."""
         if self.count == 1:
             return None
         experimental = tf.RunOptions.Experimental(collective_graph_key=STEPS)
         return tf.RunOptions(experimental=experimental)
 
     def session_config(self) -> tf.ConfigProto:
-        """How sessions run."""
+        """Options of sessions on this worker."""
         config = session_config()
         if self.count > 1:
             job, number, _ = self.tasks[self.index]
@@ -135,15 +135,15 @@ class Workers:
             config.experimental.collective_group_leader = (
                 f'/job:{chief.job}/replica:0/task:{chief.number}'
             )
-            # Of each run. A timeout of a collective op would start a thread, which
-            # sleeps that long, each time the op runs.
+            # A timeout of each run. A timeout of a collective op would start a thread
+            # that sleeps for that time, each time the op runs.
             config.operation_timeout_in_ms = round(1000 * self.timeout)
         return config
 
     # Before training
 
     def exchange(self, text: str) -> list[str]:
-        """The texts of all workers. Waits for as long as the others answer."""
+        """The texts of all workers. Waits while the other workers are alive."""
         if self.count == 1:
             return [text]
         content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
@@ -182,7 +182,7 @@ class Workers:
         return results[0]
 
     def require_same(self, facts: dict[str, object]) -> None:
-        """Raise UserError, on all workers, where facts differ from the chief's."""
+        """Raise UserError, on all workers, if facts differ from the chief's."""
         told = [json.loads(text) for text in self.exchange(json.dumps(facts))]
         for task, other in zip(self.tasks, told):
             for name, value in told[0].items():
@@ -193,7 +193,7 @@ class Workers:
                     )
 
     def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
-        """An op that gives variables the chief's values."""
+        """An op that sets variables to the chief's values."""
         moves = []
         with tf.device('/cpu:0'):
             for variable in variables if self.count > 1 else ():
@@ -223,7 +223,7 @@ class Workers:
         return slice(self.index * self._batch, (self.index + 1) * self._batch)
 
     def split_batch(self, joint_batch: int) -> int:
-        """Settle the size of a joint batch; returns that of one worker."""
+        """Set the size of the joint batch; returns the size of a worker's part."""
         if joint_batch % self.count:
             raise UserError(
                 f'--batch_size {joint_batch}: is the batch of all {self.count} workers '
@@ -233,16 +233,16 @@ class Workers:
         return self._batch
 
     def points(self, x: tf.Tensor) -> int:
-        """How many values each channel of x, [b, h, w, c], has on this worker."""
+        """Number of values in each channel of x, [b, h, w, c], on this worker."""
         return self._batch * x.shape[1] * x.shape[2]
 
     @contextlib.contextmanager
     def joint(self, differentiable: bool = False) -> Iterator[None]:
-        """Layers that are built in this block compute on the joint batch.
+        """Let the layers that are built in this block compute on the joint batch.
 
-        Gradients of their variables are right in `minimize` alone.
+        Use their gradients in `minimize` alone, which completes them.
 
-        differentiable  the gradients can be differentiated again
+        differentiable  whether the gradients can be differentiated again
         """
         global _current
         before, _current = _current, self if self.count > 1 else None
@@ -253,7 +253,7 @@ class Workers:
             _current = before
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
-        """The mean of x over the workers; can be differentiated."""
+        """The mean of x over the workers, differentiable."""
         if self.count == 1:
             return x
 
@@ -276,7 +276,7 @@ class Workers:
     ) -> tf.Operation:
         """A step of an optimizer on the loss of the joint batch.
 
-        dtype  of the gradients on their way between workers
+        dtype  type in which gradients are sent between workers
         """
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
@@ -309,29 +309,29 @@ class Workers:
         return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
 
     def sends_factors(self, matrix: tf.Variable) -> bool:
-        """Whether the gradient of a dense layer is multiplied for the joint batch.
+        """Whether workers send the factors of a dense layer's gradient instead of it.
 
-        The gradient of matrix [n, m] is x^T dy. Where these factors are much smaller,
-        they are what the workers send each other (Xie et al., 2015,
+        The gradient of matrix [n, m] is x^T dy. If x and dy are much smaller, workers
+        send these, and each multiplies them for the joint batch (Xie et al., 2015,
         https://arxiv.org/abs/1412.4147).
         """
         n, m = matrix.shape.as_list()
         is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
-        # a gradient penalty adds what is not of that form
+        # a gradient penalty adds terms that are no such products
         return is_smaller and not self.is_differentiable
 
     def keep_factors(
         self, matrix: tf.Variable, x: tf.Tensor, dy: tf.Tensor
     ) -> tf.Tensor:
-        """Keep the factors of a gradient for `minimize`, x [b, n] and dy [b, m].
+        """Keep the factors of a gradient, x [b, n] and dy [b, m], for `minimize`.
 
-        Returns what stands for the gradient until then, and is never computed.
+        Returns a placeholder for the gradient, zeros, which `minimize` replaces.
         """
         self._factors.setdefault(matrix.op.name, []).append((x, dy))
         return tf.zeros(matrix.shape, x.dtype)
 
     def _product(self, factors):
-        """The gradient of the joint batch, [n, m], of factors (x, dy) of each pass."""
+        """The gradient of the joint batch, [n, m], from the (x, dy) of each pass."""
         sizes = [x.shape[1] for x in factors[0]]
         count = tf.cast(self.count, factors[0][0].dtype)
         rows = tf.concat([tf.concat([x / count, dy], 1) for x, dy in factors], 0)
@@ -362,8 +362,8 @@ class Workers:
     def _reduce(self, x):
         """The mean of x over the workers."""
         if self.count * x.shape.num_elements() <= SMALL:
-            # takes half the time where the number of messages counts; in float32,
-            # because CollectiveGather does not support bfloat16
+            # this takes half the time for small messages; in float32, because
+            # CollectiveGather does not support bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
         with self._placed(x) as options:
@@ -374,7 +374,7 @@ class Workers:
                 group_size=self.count,
                 instance_key=next(self._keys),
                 ordering_token=[],
-                max_subdivs_per_device=8,  # pieces that are on their way at once
+                max_subdivs_per_device=8,  # pieces that are sent at once
                 **options,
             )
         mean.set_shape(x.shape)
@@ -382,9 +382,10 @@ class Workers:
 
     @contextlib.contextmanager
     def _placed(self, x):
-        """Around a collective op on x: its device; yields the options that go with it.
+        """Place a collective op on x on its device; yields the op's options.
 
-        On GPUs also the order in which they are built: NCCL needs one on all workers.
+        On GPUs, it runs after the op before, because NCCL needs the same order of ops
+        on all workers.
         """
         if self._device == '/cpu:0' or x.dtype.is_integer:
             with tf.device('/cpu:0'):
@@ -401,14 +402,14 @@ class Workers:
             self._last = x.op
         return x
 
-    # Where one is lost
+    # Lost workers
 
     @contextlib.contextmanager
     def errors(self, advice: Callable[[], str]) -> Iterator[None]:
-        """Raise UserError, which ends in advice(), where a worker is lost."""
+        """Raise UserError, which ends in advice(), if this block loses a worker."""
         try:
             yield
-        except LOST as error:
+        except LOST_ERRORS as error:
             if self.count == 1:
                 raise
             raise self.lost(error, advice()) from error
@@ -416,7 +417,7 @@ class Workers:
     def lost(
         self, error: Exception | None = None, advice: str = 'start all workers again'
     ) -> UserError:
-        """The error that names the workers that do not answer."""
+        """An error that names the workers that do not answer."""
         if names := ', '.join(map(str, silent(self.others))):
             return UserError(f'no answer from {names}; {advice}')
         reason = short_reason(error) if error else 'no reason is known'
@@ -427,14 +428,14 @@ class Workers:
 
 
 def current() -> Workers | None:
-    """The Workers whose joint batch layers compute on that are built now, if any."""
+    """The Workers of the `joint` block that is being built; None outside of one."""
     return _current
 
 
 def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform random numbers of a shape [b, ...]: this worker's, of those of a batch.
+    """Uniform random numbers in [0, 1) of a shape [b, ...], for this worker's slice.
 
-    seed  int32 [2]
+    seed  int32 [2], the same on all workers, which draw parts of one joint batch
     """
     draw = tf.random.stateless_uniform
     if _current is None:

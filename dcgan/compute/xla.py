@@ -34,8 +34,8 @@ def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
 def xla_function(function: Callable) -> Callable:
     """A function of tensors that XLA compiles as one program.
 
-    Its name tells whether ops are deterministic: XLA would load a program from its
-    cache that was compiled before repeat_results.
+    The function's name tells whether ops are deterministic, so that XLA does not load a
+    program from its cache that was compiled before repeat_results.
     """
 
     def compiled(*args):

@@ -1,4 +1,4 @@
-"""Data sets: find, read, label, crop, decode and download images.
+"""Find, read, label, crop, decode and download the images of data sets.
 
 Nothing here imports TensorFlow, so that decoding processes start quickly.
 """

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import stem
+from dcgan.util.files import first_file, stem
 
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
 ATTRIBUTES = 'list_attr_celeba.txt'
-MAX_ATTRIBUTES = 6  # which make 64 classes
+MAX_ATTRIBUTES = 6  # they make 64 classes
 HEADERS = {'name', 'file', 'filename', 'image', 'image_id', 'id', 'path'}
 
 
@@ -26,7 +26,7 @@ def split_attributes(text: str) -> list[str]:
 
 
 def attribute_names(attributes: list[str]) -> list[str]:
-    """The names of classes: none, Male, Smiling, Male+Smiling. Label: bits in turn."""
+    """Names of the classes, by label: none, Male, Smiling, Male+Smiling."""
     return [
         '+'.join(name for bit, name in enumerate(attributes) if label >> bit & 1)
         or 'none'
@@ -35,7 +35,7 @@ def attribute_names(attributes: list[str]) -> list[str]:
 
 
 def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
-    """{name of an image, without extension: label} by CelebA's list of attributes.
+    """{name of an image, without extension: label}, from CelebA's list of attributes.
 
     Bit i of a label is attribute i. Raises UserError if the list is missing, has no
     such attribute, or is invalid.
@@ -71,12 +71,6 @@ def _column(name, header, path):
     )
 
 
-def _first_file(folders, names):
-    """The path of the first file with one of the names, or None."""
-    paths = (os.path.join(folder, name) for folder in folders for name in names)
-    return next(filter(os.path.isfile, paths), None)
-
-
 def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
     """The files that belong to a partition of CelebA, by its list.
 
@@ -102,7 +96,7 @@ def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]
 
 
 def read_list(name: str, folder: str, columns: int) -> dict[str, tuple[int, ...]]:
-    """Read one of CelebA's lists: {name of an image, without extension: its numbers}.
+    """{name of an image, without extension: its numbers}, from one of CelebA's lists.
 
     name     file name of the list, which is in the folder or in its parent folder
     folder   the folder of the images
@@ -120,7 +114,7 @@ def read_list(name: str, folder: str, columns: int) -> dict[str, tuple[int, ...]
             rows[stem(row[0])] = tuple(numbers)
         elif i == 0 and len(row) == 1 and row[0].isdigit():  # some begin with the count
             expected = int(row[0])
-        elif i > 1 or numbers or len(row) == 1:  # not the column names, either
+        elif i > 1 or numbers or len(row) == 1:  # it is not a row of column names
             raise invalid_list(path, row)
     require_rows(path, len(rows), expected)
     return rows
@@ -140,7 +134,7 @@ def find_list(name: str, folder: str) -> str:
     Raises UserError if it is missing.
     """
     names = [name, f'{stem(name)}.csv']
-    path = _first_file([folder, os.path.dirname(folder)], names)
+    path = first_file([folder, os.path.dirname(folder)], names)
     if path is None:
         raise UserError(
             f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
@@ -150,7 +144,7 @@ def find_list(name: str, folder: str) -> str:
 
 
 def invalid_list(path: str, row: list[str]) -> UserError:
-    """The error for a row that is none of CelebA's lists."""
+    """The error for a row that does not belong to one of CelebA's lists."""
     text = ' '.join(row)[:60]
     return UserError(
         f"{path}: not one of CelebA's lists: invalid row {text!r}; download it again"

@@ -1,4 +1,4 @@
-"""Open a data set: the interface of all kinds of data sets."""
+"""Open a data set, and define the interface of all data sets."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,22 @@ from dcgan.data.image_folder import ImageSet
 from dcgan.util.errors import UserError
 from dcgan.util.progress import progress_bar
 
-# the graph of Inception that published FIDs use, in the folder of the data sets
+# path, in the folder of the data sets, of the graph that published FIDs use
 INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
 CHUNK = 250  # images that `read_images` reads at once
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The interface of IdxSet and ImageSet. len() is the number of images.
+    """What IdxSet and ImageSet have in common. len() is the number of images.
 
     c_dim        number of channels of its images
     classes      number of classes; None: the images have no labels
-    class_names  their names, if they are not just numbers; or None
+    class_names  names of the classes; None: they have only numbers
     contents     a line that describes the data set to the user
-    fingerprint  a number to recognize the same images by, when a run resumes
+    fingerprint  a number by which a resumed run recognizes the same images
     order        int32 [len()], indices of the images in the order of this epoch; may
-                 be set, to an order that shuffle() has made before
+                 be set to an order that shuffle() has made before
     reshuffles   whether shuffle() changes the order
     """
 
@@ -42,7 +42,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def shuffle(self) -> None:
-        """Start an epoch. If the set reshuffles, draw a new order, by np.random."""
+        """Start an epoch. If the set reshuffles, draw a new order by np.random."""
 
     def first_usable(self, count: int) -> np.ndarray:
         """Indices of the first `count` images of the epoch that can be decoded."""
@@ -53,10 +53,10 @@ class Dataset(Protocol):
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield batches of the epoch as `take` returns them.
+        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
 
         size    images in a batch
-        number  batches in the epoch; the last one that is yielded is `number` - 1
+        number  batches in the epoch
         first   index of the batch to start with
         part    the part of each batch that is read and yielded
         """
@@ -67,9 +67,9 @@ class Dataset(Protocol):
         """Yield what `take` returns for each of these arrays of indices."""
 
     def digest(self, by_time: bool = True) -> str:
-        """A digest of the images, as they are read.
+        """A digest of the images and labels.
 
-        by_time  of files, tell by their times whether they have changed
+        by_time  files with another modification time give another digest
         """
 
     def close(self) -> None:
@@ -79,9 +79,9 @@ class Dataset(Protocol):
 def read_images(
     data: Dataset, indices: np.ndarray, name: str, delay: float = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yield images of a data set, and their labels, as its `read` does, in chunks.
+    """Yield images and labels of a data set in chunks, as its `read` does.
 
-    name, delay  of the progress bar, see files.progress_bar
+    name, delay  see progress_bar
     """
     chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
     with progress_bar(name, len(indices), ' images', delay=delay) as bar:
@@ -108,8 +108,8 @@ def open_dataset(
     dataset_options    further arguments of ImageSet: attributes, labels,
                        partition, bbox, cache, num_workers and background
 
-    Only the output size applies to IDX files. Raises UserError if the folder is missing
-    or holds no usable data.
+    IDX files use only the output size. Raises UserError if the folder is missing or
+    holds no usable data.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)
@@ -130,7 +130,7 @@ def open_dataset(
 
 
 def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:
-    """Raise UserError where a data set does not fill a batch, or has more classes."""
+    """Raise UserError if a data set does not fill a batch, or has too many classes."""
     if len(data) < batch_size:
         raise UserError(
             f'{name}: {len(data)} images do not fill a batch of {batch_size}; add '

@@ -1,4 +1,4 @@
-"""Decoding of image files, in this process or ahead of time in other processes."""
+"""Decode image files, in this process or ahead of time in other processes."""
 
 import collections
 import contextlib
@@ -38,11 +38,11 @@ def image_shape(options: dict) -> tuple[int, int, int]:
 
 
 class Decoded(NamedTuple):
-    """What `decode_images` returns."""
+    """Images that have been decoded, as `decode_images` returns them."""
 
     images: np.ndarray  # uint8 [n, h, w, c]; 0 where an image cannot be used
     failures: dict[int, str]  # {position: reason} of images that cannot be used
-    notes: set[str]  # lines on what the user may not expect of these images
+    notes: set[str]  # see open_image
 
 
 def decode_images(
@@ -67,9 +67,8 @@ def decode_images(
 class Decoders:
     """Processes that decode images, until close() or until this process ends.
 
-    Each one has a thread here that waits for its results. The multiprocessing module is
-    not used, because its processes would import the main script, and with it
-    TensorFlow.
+    A thread for each process waits for its results. The multiprocessing module is not
+    used, because its processes would import the main script, and with it TensorFlow.
 
     count    number of processes; they start when map() is called first
     options  keyword arguments of `load_image`
@@ -122,7 +121,7 @@ class Decoders:
 
 
 def decode_in_process(idle, jobs):
-    """Decode a batch in one of the idle processes; return what decode_images returns.
+    """Decode a batch in one of the idle processes; returns it Decoded.
 
     Raises the exception that the process raised, or UserError if the process died.
     """

@@ -1,4 +1,4 @@
-"""Synthetic digits, drawn as a stand-in for MNIST."""
+"""Draw synthetic digits, a stand-in for MNIST."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Which files of a folder are the images of a data set."""
+"""Find the image files of a data set, and the folders of its classes."""
 
 import collections
 import os
@@ -11,7 +11,7 @@ from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, relative_path
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-CONVERSIONS = {  # of files that Pillow cannot read, by their endings
+CONVERSIONS = {  # advice on files that Pillow cannot read, by extension
     '.heic': 'convert them to JPEG, as by "magick mogrify -format jpg *.heic"',
     '.heif': 'convert them to JPEG, as by "magick mogrify -format jpg *.heif"',
     '.avif': 'install Pillow 11.3 or newer, which reads AVIF',
@@ -22,19 +22,19 @@ CONVERSIONS = {  # of files that Pillow cannot read, by their endings
     '.gz': 'unpack them',
     '.tar': 'unpack them',
 }
-# files and folders that no one means as images: hidden ones, and those of systems
+# never images of a data set: hidden files and folders, and files of systems
 JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
 
 
 def find_images(
     folder: str, pattern: str | None, classes: Iterable[str] | None = None
 ) -> list[str]:
-    """Sorted paths of the image files of a data set; prints what it had to choose.
+    """Find the image files of a data set; returns sorted paths.
 
     pattern  a glob in the folder; None: the default_images of the folder
     classes  names of class folders, to search instead of the folder itself
 
-    Raises UserError if there is no such file.
+    Prints which other images are not used. Raises UserError if no file matches.
     """
     if not pattern:
         folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
@@ -51,18 +51,18 @@ def find_images(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
     if '/' not in (pattern or '') and not classes:
-        name_nested(folder, files)
+        report_nested(folder, files)
     return sorted(files)
 
 
-def name_nested(folder: str, files: Sequence[str]) -> None:
+def report_nested(folder: str, files: Sequence[str]) -> None:
     """Print how many images the subfolders of a folder hold."""
     nested = [
         path
         for path in glob_files(folder, '*/**')
         if path.lower().endswith(IMAGE_EXTENSIONS) and not is_junk(folder, path)
     ]
-    if nested:  # without those that a link shows again
+    if nested:  # without files that are used through a link
         used = {os.path.realpath(path) for path in files}
         nested = [path for path in nested if os.path.realpath(path) not in used]
     if nested:
@@ -84,7 +84,7 @@ def any_case(pattern: str) -> str:
 
 
 def without_junk(folder: str, files: Sequence[str]) -> list[str]:
-    """The files, without those that systems leave in folders; prints how many."""
+    """The files without JUNK; prints how many are left out."""
     kept = [path for path in files if not is_junk(folder, path)]
     if len(kept) < len(files):
         count = len(files) - len(kept)
@@ -93,7 +93,7 @@ def without_junk(folder: str, files: Sequence[str]) -> list[str]:
 
 
 def is_junk(folder: str, path: str) -> bool:
-    """Whether a file in a folder is one that no one means as an image."""
+    """Whether the path of a file, within its folder, is JUNK."""
     return bool(JUNK.search(relative_path(path, folder).replace(os.sep, '/')))
 
 
@@ -137,7 +137,7 @@ def suggest_pattern(folder: str) -> str:
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
         kinds = counts if extension.lower() in known else others
-        kind = f'*{extension}' if extension else 'files without an ending'
+        kind = f'*{extension}' if extension else 'files without an extension'
         kinds[f'{nested}{kind}'] += 1
     if not counts:
         return ', and the folder holds no other images' + _conversions(others)
@@ -148,12 +148,12 @@ def suggest_pattern(folder: str) -> str:
 
 
 def _conversions(counts):
-    """What a folder without images holds, and how it becomes images."""
+    """Describe the files of a folder without images; advise how to convert them."""
     if not counts:
         return ''
-    endings = {os.path.splitext(pattern)[1].lower() for pattern in counts}
-    ways = [way for ending, way in CONVERSIONS.items() if ending in endings]
-    advice = '; '.join(ways) or 'convert them to PNG or JPEG'
+    extensions = {os.path.splitext(pattern)[1].lower() for pattern in counts}
+    advice = [text for end, text in CONVERSIONS.items() if end in extensions]
+    advice = '; '.join(advice) or 'convert them to PNG or JPEG'
     return f', only {_list_counts(counts)}: {advice}'
 
 
@@ -165,8 +165,8 @@ def require_folder(folder: str) -> None:
     """Raise UserError if a folder of data does not exist."""
     if not os.path.isdir(folder):
         raise UserError(
-            f'{folder}: no such data folder; download.py makes those of mnist, celebA, '
-            'lsun and digits; --data_dir sets the folder that they are in'
+            f'{folder}: no such data folder; download.py makes mnist, celebA, lsun and '
+            'digits; --data_dir sets the folder that holds them'
         )
 
 
@@ -178,7 +178,7 @@ def has_images(folder: str) -> bool:
 
 
 def class_folders(folder: str) -> list[str]:
-    """Sorted names of the folders in a folder, without those that are no classes."""
+    """Sorted names of the class folders in a folder: all but JUNK."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     return [name for name in names if not JUNK.search(name)]

@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST, and data sets of IDX files."""
+"""Read and write IDX, the file format of MNIST, and serve data sets of IDX files."""
 
 import glob
 import gzip
@@ -25,7 +25,7 @@ IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 def read_idx(
     path: str, dims: Collection[int] = (1, 3, 4), header_only: bool = False
 ) -> np.ndarray | tuple[int, ...]:
-    """Read an IDX file of unsigned bytes, plain or gzip-compressed (.gz).
+    """Read an IDX file of unsigned bytes, uncompressed or gzip-compressed (.gz).
 
     dims         the numbers of dimensions that are allowed
     header_only  return only the shape, without reading the data
@@ -92,7 +92,7 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
     if len(names) > 1:
         raise UserError(
             f'{folder}: holds several data sets ({", ".join(sorted(names))}); put each '
-            'into a folder of its own'
+            'into a separate folder'
         )
     return {
         prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
@@ -101,7 +101,7 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
 
 
 def file_inside(path: str) -> str | None:
-    """`path`, or for a folder of that name, which some programs unpack to, its file.
+    """`path`, or if it is a folder, as some programs unpack to, the IDX file in it.
 
     None for a folder without an IDX file.
     """
@@ -127,14 +127,14 @@ def idx_summary(folder: str) -> tuple[int, int, int] | None:
 
 
 class IdxSet:
-    """Labelled images from all IDX files of a folder, in memory as uint8.
+    """A Dataset (see dataset.py) of all IDX files of a folder, in memory as uint8.
 
-    A Dataset. Images are resized to height x width pixels. Labels are shifted
-    so that the lowest is 0; in EMNIST's letters it is 1.
+    Images are resized to height x width pixels. Labels are shifted so that the lowest
+    is 0; in EMNIST's letters it is 1.
 
-    The set is shuffled once, here, and not again for each epoch. The seed, 547, is that
-    of the original's MNIST loader. It also seeds NumPy's global random numbers, so all
-    that are drawn later depend on it.
+    The set is shuffled once, here, and not for each epoch, as in the original. This
+    seeds NumPy's global random numbers with 547, as the original's MNIST loader does,
+    so that all numbers drawn later depend on it.
 
     Raises UserError for corrupt files and for files that do not belong together.
     """
@@ -162,17 +162,15 @@ class IdxSet:
         return len(self.images)
 
     def close(self) -> None:
-        """Do nothing: the set has no decoding processes."""
+        pass
 
     def shuffle(self) -> None:
-        """Do nothing: the original does not shuffle IDX sets for each epoch either."""
+        pass
 
     def first_usable(self, count: int) -> np.ndarray:
-        """Indices of the first `count` images. All images are usable."""
         return self.order[:count].copy()
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images [count, h, w, c_dim] and labels [count], both uint8."""
         images = self.images[indices]
         if images.shape[1:3] != self.size:
             if self.c_dim == 1:
@@ -186,21 +184,15 @@ class IdxSet:
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
-
-        Of each batch, only that part.
-        """
         ends = range((first + 1) * size, (number + 1) * size, size)
         return self.read([self.order[end - size : end][part] for end in ends])
 
     def read(
         self, chunks: Iterable[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield what `take` returns for each of these arrays of indices."""
         return map(self.take, chunks)
 
     def digest(self, by_time: bool = True) -> str:
-        """A digest of images, labels and size."""
         parts = (self.images.data, self.labels.data)
         return json_digest([self.size, *map(zlib.crc32, parts)])
 
@@ -217,8 +209,8 @@ def _read_pairs(pairs):
         shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
         if shape != first_shape:
             raise UserError(
-                f'{images_path}: its images have shape {shape}, those of the other '
-                f'files {first_shape}; put them into separate folders'
+                f'{images_path}: its images have shape {shape}, the others '
+                f'{first_shape}; put them into separate folders'
             )
         if shape[2:] not in ((), (1,), (3,)):
             raise UserError(

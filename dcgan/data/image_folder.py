@@ -1,4 +1,4 @@
-"""Data sets: what they offer, and those of image folders with labels and a cache."""
+"""Serve the images of a folder as a data set, with labels and a cache of pixels."""
 
 import contextlib
 import itertools
@@ -30,9 +30,9 @@ from dcgan.util.files import (
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
-DECODING = 2  # to be raised where images are decoded to other pixels: caches are void
+DECODING = 2  # increment it when decoded pixels change: this invalidates caches
 CACHE_FOLDER = '.cache'  # in the folder of a data set
-MAX_NAMED = 10  # images that are named in an error message; more are named in a file
+MAX_NAMED = 10  # more images than these are named in a file, not in the message
 
 
 class UnusableImages(UserError):
@@ -47,9 +47,9 @@ class UnusableImages(UserError):
         self.data = data
 
     def name_all(self, folder: str) -> UserError:
-        """Look through the rest of the set; the error that names all such images.
+        """Decode the whole set; returns the error that names all unusable images.
 
-        Those above ten are in the file unusable.txt in `folder`.
+        If there are more than ten, the file unusable.txt in `folder` names them.
         """
         note = self.note and f'; {self.note}'
         print_line(
@@ -64,26 +64,25 @@ class UnusableImages(UserError):
 
 
 class ImageSet:
-    """Images of a folder, decoded when they are needed, or ahead of time. A Dataset.
+    """A Dataset (see dataset.py) of a folder, decoded when needed or ahead of time.
 
     pattern      a glob in the folder; None: *.jpg or, if there is no such file,
                  IMAGE_EXTENSIONS
-    by_class     label the images by class: each subfolder holds one class, unless one
-                 of the next two is given
-    attributes   classes are the combinations of these columns of CelebA's list
-    labels       classes are those of this CSV file, see Classes
+    by_class     label the images by class
+    attributes, labels: see Classes
     partition    use one part of CelebA: train, val or test, by its list; or all
     bbox         crop to the bounding boxes in CelebA's list
     cache        keep the decoded images in a file in the folder, also for other runs
     num_workers  processes that decode the next batches; 0: decode in this process
-    background   color under transparent pixels, such as white; '': alpha is dropped
+    background   color under transparent pixels, such as white; '': drop alpha
     options      keyword arguments of `load_image` for all images
 
     The order is shuffled on construction and for each epoch, each time from the sorted
     list of files, by NumPy's global random numbers.
 
-    An image that cannot be used is reported once, and replaced by a later one of the
-    same epoch. The choice does not depend on `cache` and `num_workers`.
+    An image that cannot be used is reported once, and replaced by the next usable one
+    of the epoch; in `read`, of the list of files. The choice does not depend on `cache`
+    and `num_workers`.
 
     Raises UnusableImages if more than 1% of the images cannot be used, UserError if no
     file matches.
@@ -147,37 +146,29 @@ class ImageSet:
         return len(self.files)
 
     def close(self) -> None:
-        """End the decoding processes. The next call of `batches` starts new ones."""
         self.decoders.close()
 
     def shuffle(self) -> None:
-        """Start an epoch: draw a new order from NumPy's global random numbers."""
         order = np.sort(self.order)  # a new array: the state of a run holds the old one
         np.random.shuffle(order)
         self.order = order
 
     def first_usable(self, count: int) -> np.ndarray:
-        """Indices of the first `count` images of the epoch, unusable ones replaced."""
         indices = self.order[:count]
         return self._replace(count, indices, self._decode(indices))[1]
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images, uint8 [count, h, w, c_dim], and labels [count], if there are any."""
         return self._with_labels(*self._replace(0, indices, self._decode(indices)))
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
-
-        Of each batch, only that part.
-        """
         ends = range((first + 1) * size, (number + 1) * size, size)
         chunks = [self.order[end - size : end] for end in ends]
         ahead = self._decode_ahead([chunk[part] for chunk in chunks])
         for end, indices, decoded in zip(ends, chunks, ahead):
             if decoded.failures and part != ALL:
-                # what replaces them depends on those that failed in other parts
+                # the replacements depend on the failures in other parts of the batch
                 whole = self._replace(end, indices, self._decode(indices))
                 yield self._with_labels(*(array[part] for array in whole))
             else:
@@ -186,10 +177,6 @@ class ImageSet:
     def read(
         self, chunks: Sequence[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield what `take` returns for each of these arrays of indices.
-
-        An image that cannot be used is replaced by the next one in the list of files.
-        """
         files = np.arange(len(self))
         for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
             end = indices[min(decoded.failures, default=0)]
@@ -199,7 +186,7 @@ class ImageSet:
         return images, None if self.labels is None else self.labels[indices]
 
     def _decode(self, indices):
-        """The images of these files, Decoded."""
+        """The images with these indices, Decoded."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed, _ = self.cache
@@ -212,7 +199,7 @@ class ImageSet:
         return Decoded(images, failures, set())
 
     def _decode_ahead(self, chunks):
-        """An iterator of what `_decode` returns for each of these arrays of indices."""
+        """Yield what `_decode` returns for each of these arrays of indices."""
         if self.cache or not self.decoders.count:
             return map(self._decode, chunks)
         return self.decoders.map(map(self._jobs, chunks))
@@ -221,9 +208,11 @@ class ImageSet:
         return [(self.files[i], self.boxes[i]) for i in indices]
 
     def _replace(self, end, indices, decoded, order=None):
-        """Replace failures by the usable images that follow `end` in an order.
+        """Replace failures by the usable images that follow position `end` in `order`.
 
-        By default, in that of the epoch. Returns (images, indices).
+        order  indices of images; None: the order of the epoch
+
+        Returns (images, indices).
         """
         images, indices = decoded.images, indices.copy()
         self._report_notes(decoded.notes)
@@ -272,7 +261,7 @@ class ImageSet:
                     self.unusable[self.files[indices[position]]] = reason
 
     def _decode_all(self, name):
-        """Yield (indices, Decoded) of all images; `name` is that of a progress bar."""
+        """Yield (indices, Decoded) of all images; `name` is for the progress bar."""
         chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
         with progress_bar(name, len(self), ' images') as bar:
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
@@ -281,7 +270,7 @@ class ImageSet:
                 bar.update(len(indices))
 
     def name_unusable(self, path: str) -> str:
-        """A line that names the images that cannot be used: above ten, in a file."""
+        """A line that names the unusable images; above ten, it names a list, `path`."""
         names = sorted(self.unusable)
         line = f'{len(names)} of {len(self)} images cannot be used'
         if len(names) > self.tolerated:
@@ -296,7 +285,6 @@ class ImageSet:
         return f'{line}; fix or remove those in {printable(path)}'
 
     def digest(self, by_time: bool = True) -> str:
-        """A digest of the settings, the files and the labels."""
         labels = [] if self.labels is None else self.labels.tolist()
         signatures = self._signatures()
         if not by_time:
@@ -304,7 +292,7 @@ class ImageSet:
         return json_digest([self.settings, signatures, labels])
 
     def _signatures(self):
-        """What tells whether an image file has changed, of each."""
+        """[path, box, size, time] of each image file, to see whether it has changed."""
         return [
             [relative_path(path, self.folder), box, *file_signature(path)]
             for path, box in zip(self.files, self.boxes)
@@ -339,8 +327,8 @@ class ImageSet:
         return cache
 
     def _build_cache(self, path, settings_digest):
-        """Write the pixels of all images, then, as JSON, what is known of them."""
-        # remove incomplete caches, and those of older image files, of these settings
+        """Write the pixels of all images, then their failures and notes as JSON."""
+        # remove caches of these settings: incomplete ones, and ones of older files
         for name in os.listdir(os.path.dirname(path)):
             if settings_digest in name:
                 os.remove(os.path.join(os.path.dirname(path), name))

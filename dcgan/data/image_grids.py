@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan.data.images import bytescale, stretch_contrast
-from dcgan.util.files import atomic_path, write_errors
+from dcgan.util.files import FREE_SPACE, atomic_path, write_errors
 
 
 def image_manifold_size(count: int) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> N
 
     Raises UserError if the file cannot be written.
     """
-    with write_errors(path), atomic_path(path) as temporary:
+    with write_errors(path, advice=FREE_SPACE), atomic_path(path) as temporary:
         write_gif(images, temporary, milliseconds)
 
 
@@ -128,6 +128,6 @@ def write_gif(
 
 
 def grid_size(count: int, columns: int | None = None) -> tuple[int, int]:
-    """(rows, columns) of a grid of `count` images: so many columns, or a square."""
+    """(rows, columns) of a grid of `count` images; columns None: a square."""
     side = math.ceil(math.sqrt(count))
     return (math.ceil(count / columns), columns) if columns else (side, side)

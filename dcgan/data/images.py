@@ -1,4 +1,4 @@
-"""Images: read, crop, resize and write them, as files, image grids and animations."""
+"""Read, crop and resize images, and stretch their contrast."""
 
 import errno
 import functools
@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from dcgan.util.errors import UserError
 
-# errors of the disk, or a lack of memory or file descriptors: the file may be good
+# disk errors, or a lack of memory or file descriptors: the file itself may be good
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 FEW_LEVELS = 64  # below this, rounding to whole numbers would leave too few grays
 TRANSPARENT = (
@@ -25,7 +25,7 @@ def imread(path: str, grayscale: bool = False) -> np.ndarray:
 
     Color images are read as OpenCV does, which the original used: always with three
     channels (alpha dropped, palettes and grayscale expanded, 16 bits cut to 8), and
-    rotated as EXIF says. Grayscale is that of SciPy, which is Pillow's mode F.
+    rotated as EXIF says. Grayscale is read as SciPy does, in Pillow's mode F.
 
     Raises UserError for a file that is not a readable image.
     """
@@ -46,8 +46,8 @@ def open_image(
     """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
 
     background  color under transparent pixels, as (red, green, blue) in 0 to 255;
-                None: alpha is dropped, so that they show what lies under them
-    notes       a set that gets lines on what the user may not expect of this image
+                None: alpha is dropped, which shows the colors under it
+    notes       a set to which lines for the user are added, on unusual properties
 
     Raises UserError for a file that is not a readable image, OSError if the disk fails
     or the process has too many open files, and MemoryError.
@@ -82,15 +82,14 @@ def open_image(
 
 
 def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
-    """Convert gray of 16 or 32 bits to 8 bits by what its values span.
+    """Convert gray of 16 or 32 bits to 8 bits, by the range of its values.
 
-    The mode of the result is L, LA where there is a transparent value, or F with values
-    of bytes.
+    Integers keep the upper 8 of the 8, 10, 12, 14 or 16 bits that they need. Floats
+    from 0 to 1 are multiplied by 255; floats from 0 to 255 stay. Other values are
+    scaled so that the lowest becomes 0 and the highest 255.
 
-    Integers keep their 8 upper bits, of the 8, 10, 12, 14 or 16 that they need; floats
-    from 0 to 1 are multiplied by 255, those like bytes are cut. Other values are scaled
-    so that the lowest becomes 0 and the highest 255. Raises ValueError for values that
-    are not finite.
+    Returns an image of mode L, of mode LA if there is a transparent value, or of mode F
+    with values in [0, 255]. Raises ValueError for values that are not finite.
     """
     values = np.asarray(image)
     if not np.isfinite(values).all():
@@ -197,7 +196,7 @@ def center_slice(size: int, crop: int) -> slice:
 def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
     """Crop the part of a Pillow image that lies in a box; None if no part does.
 
-    box  (x, y, width, height) in pixels; x and y are those of the upper left corner
+    box  (x, y, width, height) in pixels; (x, y) is the upper left corner
     """
     x, y, width, height = box
     left, upper = max(x, 0), max(y, 0)

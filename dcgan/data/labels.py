@@ -1,4 +1,4 @@
-"""What lists and folders tell of images: classes, and CelebA's partitions and boxes."""
+"""Label images by class folders, a CSV file or CelebA's attributes."""
 
 import csv
 import os
@@ -9,14 +9,13 @@ import numpy as np
 from dcgan.data.celeba import (
     ATTRIBUTES,
     HEADERS,
-    _first_file,
     attribute_names,
     read_attributes,
     split_attributes,
 )
 from dcgan.data.find_images import class_names
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import expand_path, relative_path, stem
+from dcgan.util.files import expand_path, first_file, relative_path, stem
 
 LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 
@@ -24,12 +23,13 @@ LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 class Classes:
     """The classes of the images in a folder, and their names.
 
-    By the columns of CelebA's list that `attributes` names, as in Male,Smiling: each
-    combination is a class, named after the attributes that it has, or none. Or by rows
-    `name,label` of the CSV file `labels`, which is found from the working folder, in
-    the folder of the images or above it. Otherwise, each subfolder is a class.
+    attributes  columns of CelebA's list, such as Male,Smiling: each combination is a
+                class, named after the attributes that it has, or none
+    labels      path of a CSV file with rows `name,label`, in the working folder, in the
+                folder of the images or above it: each label is a class
 
-    Raises UserError for lists or folders that do not give classes.
+    Without them, each subfolder is a class. Raises UserError for lists or folders that
+    do not give classes.
     """
 
     def __init__(self, folder: str, attributes: str = '', labels: str = ''):
@@ -50,7 +50,7 @@ class Classes:
             self.names = class_names(folder)
 
     def folders(self) -> list[str] | None:
-        """The folders in the folder that hold the images; None: the folder itself."""
+        """Names of the subfolders with the images; None: the folder itself has them."""
         if self.label_of_name is None:
             return self.names
         folders = sorted({os.path.dirname(name) for name in self.label_of_name})
@@ -64,9 +64,9 @@ class Classes:
         return folders if any(folders) else None
 
     def of(self, files: Sequence[str]) -> np.ndarray:
-        """The labels of images, integers; -1 for those that a list leaves out.
+        """The labels of images, integers; -1 for images that are not in the list.
 
-        Prints how many these are. Raises UserError if a class is left without images
+        Prints how many are not. Raises UserError if a class is left without images
         (combinations of attributes may be), or an image is in no class folder.
         """
         label_of = self._label_in_folder if self.label_of_name is None else self._listed
@@ -98,7 +98,7 @@ class Classes:
         return np.bincount(labels[labels >= 0], minlength=len(self.names))
 
     def describe(self, labels: np.ndarray) -> str:
-        """A line of the number of images, in all and of each class."""
+        """A line with the number of images, in all and of each class."""
         counts = self.counts(labels)
         rows = ', '.join(f'{n} {name}' for n, name in zip(counts, self.names))
         return f'{counts.sum()} images: {printable(rows)}'
@@ -114,8 +114,8 @@ class Classes:
 
     def _listed(self, path):
         relative = relative_path(path, self.folder).replace(os.sep, '/')
-        without_ending = os.path.splitext(relative)[0]
-        names = relative, without_ending, os.path.basename(path), stem(path)
+        without_extension = os.path.splitext(relative)[0]
+        names = relative, without_extension, os.path.basename(path), stem(path)
         found = (self.label_of_name[n] for n in names if n in self.label_of_name)
         return next(found, -1)
 
@@ -126,9 +126,9 @@ def _numbers_first(label):
 
 
 def find_labels(labels: str, folder: str) -> str:
-    """The path of --labels. Raises UserError if it is not there."""
+    """The path of the file --labels. Raises UserError if it does not exist."""
     labels = expand_path(labels)
-    path = _first_file(['', folder, os.path.dirname(folder)], [labels])
+    path = first_file(['', folder, os.path.dirname(folder)], [labels])
     if path is None:
         raise UserError(
             f'--labels {labels}: no such file, in the working folder, in {folder} or '

@@ -1,4 +1,4 @@
-"""HTTP and Google Drive downloads that can be resumed, checksums, and zip archives."""
+"""Download files by HTTP or from Google Drive, resume, check and unpack them."""
 
 import contextlib
 import glob
@@ -27,7 +27,7 @@ BUSY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another tr
 
 
 class TransientError(Exception):
-    """The connection broke or the server was busy: the download can be tried again."""
+    """A broken connection or a busy server: the download can be tried again."""
 
 
 def find_or_download(
@@ -35,24 +35,25 @@ def find_or_download(
     folders: Sequence[str],
     urls: Iterable[str],
     is_valid: Callable[[str], bool],
-    manual_hint: str,
+    advice: str,
 ) -> str:
     """Return the path of a valid file: an existing one, or else a new download.
 
-    The folders are searched in order for a file `name`. An invalid one is reported and
+    The folders are searched in order for a file `name`. An invalid one is an error, but
     kept, because the user may have put it there. If there is none, the URLs are tried
     in order and the file is written to the first folder. It is called `name`.part until
     it is complete and valid, so that an interrupted download can be resumed.
 
-    `is_valid` takes a path. `manual_hint` says what the user can do; it ends the
-    message of the UserError, which is raised if the file in a folder is invalid or
-    every URL fails.
+    is_valid  takes a path
+    advice    what the user can do; ends the message of the error
+
+    Raises UserError if the file in a folder is invalid or every URL fails.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
             problem = describe_problem(path, is_valid)
             if problem:
-                raise UserError(f'{path}: {problem}; remove it, then {manual_hint}')
+                raise UserError(f'{path}: {problem}; remove it, then {advice}')
             print(f'{path}: already there', flush=True)
             return path
     path, failures = os.path.join(folders[0], name), []
@@ -67,7 +68,7 @@ def find_or_download(
             return path
     with contextlib.suppress(OSError):
         os.rmdir(folders[0])  # fails, as it should, if the folder is not empty
-    raise UserError(f'{"; ".join(failures)}; {manual_hint}')
+    raise UserError(f'{"; ".join(failures)}; {advice}')
 
 
 def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> None:
@@ -245,7 +246,7 @@ def download_from_drive(url: str, part: str) -> None:
         os.remove(path)
     try:
         path = gdown.download(url, f'{part}.drive', resume=True)
-    except Exception as error:  # gdown's own errors and those of its dependencies
+    except Exception as error:  # errors of gdown and of its dependencies
         status = getattr(getattr(error, 'response', None), 'status_code', 500)
         was_refused = type(error).__name__ == 'FileURLRetrievalError'
         if was_refused or (status < 500 and status not in BUSY_STATUSES):

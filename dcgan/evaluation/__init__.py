@@ -1,4 +1,4 @@
 """Measure samples against real images: FID, KID, precision, recall, accuracy.
 
---evaluate and --encode of main.py end here.
+main.py calls it for --evaluate and --encode.
 """

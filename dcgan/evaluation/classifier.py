@@ -1,4 +1,4 @@
-"""A small classifier of a labelled data set, for the evaluation of its models."""
+"""Train a small classifier of a labelled data set, to evaluate models of this set."""
 
 import hashlib
 
@@ -11,16 +11,16 @@ from dcgan.util.progress import progress_bar
 
 FEATURES = 128  # units of its last hidden layer
 FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
-ENOUGH = 7  # convolutions end when the height or width is at most this
+ENOUGH = 7  # no more convolutions when the height or width is at most this
 STEPS, BATCH = 1800, 100  # of its training
-MAX_EPOCHS = 25  # of its training, where that makes fewer steps
+MAX_EPOCHS = 25  # of its training, if these are fewer steps
 RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
 
 
 class Classifier:
-    """A convolutional network, trained on labelled images once and kept in a file.
+    """A convolutional network that classifies images.
 
-    As an extractor, see inception.py, it gives its last hidden layer, [n, 128].
+    It is also an extractor, see inception.py: features are its last hidden layer.
 
     accuracy   share of the held-out images that it recognizes
     """
@@ -85,11 +85,11 @@ class Classifier:
                 bar.update()
 
     def test(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Set `accuracy` by held-out images and labels, as train() takes them."""
+        """Set `accuracy`, on held-out images, uint8 [n, h, w, c], and labels [n]."""
         self.accuracy = float((self.classify(images)[1] == labels).mean())
 
     def classify(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features [n, 128] and predicted labels [n] of images."""
+        """Features [n, 128] and predicted labels [n] of images, uint8 [n, h, w, c]."""
         results = [
             self._sess.run([self._features, self._logits], {self._images: part})
             for part in parts(images, 250)
@@ -98,16 +98,16 @@ class Classifier:
         return features, logits.argmax(axis=1)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The features of images."""
+        """Features, float32 [n, 128], of images, uint8 [n, h, w, c]."""
         return self.classify(images)[0]
 
     def save(self, path: str) -> None:
-        """Write the weights and the accuracy."""
+        """Write the weights and the accuracy to an .npz file."""
         values = self._sess.run(self._variables)
         write_arrays(path, {'accuracy': self.accuracy, **values})
 
     def load(self, path: str) -> bool:
-        """Read what save() has written; whether it is there and complete."""
+        """Read a file of save(); returns whether it exists and is complete."""
         values = read_arrays(path, [*self._variables, 'accuracy'])
         if values is None:
             return False
@@ -117,5 +117,5 @@ class Classifier:
         return True
 
     def close(self) -> None:
-        """Free what the graph takes."""
+        """Close the session."""
         self._sess.close()

@@ -1,4 +1,4 @@
-"""D as a representation of images: what its layers make of them (paper, section 5)."""
+"""Encode images by the layers of the discriminator (paper, section 5)."""
 
 import contextlib
 
@@ -17,8 +17,8 @@ CELLS = 4  # rows and columns to which a layer is pooled
 class Encoder:
     """The discriminator of a model.DCGAN as a function of images.
 
-    Batch norm uses its moving averages, so that what it makes of an image does not
-    depend on others. A conditional D is told no class: its labels are all zero.
+    Batch norm uses its moving averages, so that the features of an image do not depend
+    on other images. A conditional D gets no class: its labels are all zero.
 
     size   number of features of an image
     """
@@ -43,9 +43,9 @@ class Encoder:
 
 
 def pooled(layer: tf.Tensor) -> tf.Tensor:
-    """The maxima of a layer [B, h, w, c] in 4x4 cells, flat; dense ones as they are.
+    """Maxima of a layer [B, h, w, c] in 4x4 cells, flat; a layer [B, n] as it is.
 
-    Cells overlap where 4 does not divide h or w; a smaller h or w is left.
+    Cells overlap if 4 does not divide h or w. An h or w below 4 is not pooled.
     """
     if layer.shape.ndims == 2:
         return layer
@@ -63,12 +63,16 @@ def cells(size: int) -> list[slice]:
 
 
 def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
-    """Write D's features of the images of a data set to an .npz file; print its path.
+    """Write D's features of a data set's images to an .npz file; print its path.
 
-    Of all images, or `limit` of them, in a fixed random order, four arrays: features
-    (float32 [n, d], of all hidden layers of D in turn), labels (integers [n], -1 where
-    there are none), logits (float32 [n], of D) and indices (integers [n], of the images
-    in the data set). Raises UserError where the file cannot be written.
+    The images are all, or `limit` of them, in a fixed random order. Four arrays:
+
+    features  float32 [n, d], of the hidden layers of D, one after the other
+    labels    integers [n], -1 if the data set has none
+    logits    float32 [n], of D
+    indices   integers [n], of the images in the data set
+
+    Raises UserError if the file cannot be written.
     """
     data, encoder = dcgan.data, Encoder(sess, dcgan)
     indices = np.random.RandomState(0).permutation(len(data))

@@ -1,4 +1,4 @@
-"""Evaluate a trained model: measures of its samples, and their nearest real images.
+"""Evaluate a trained model: metrics of its samples, and their nearest real images.
 
 Samples are compared with the data set as the model was trained on it.
 """
@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from dcgan.data.dataset import INCEPTION
-from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
+from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.inception import GraphExtractor
 from dcgan.evaluation.kid import kernel_distance
 from dcgan.evaluation.nearest import (
@@ -24,11 +24,11 @@ from dcgan.evaluation.nearest import (
     to_vectors,
 )
 from dcgan.evaluation.precision_recall import precision_recall
-from dcgan.evaluation.real_images import Reference
+from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches, images_per_call
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import write_errors
+from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
@@ -36,9 +36,9 @@ from dcgan.util.z import gen_random
 FILE_NAME = 'evaluations.jsonl'  # in the run folder
 COMPARED = 10_000  # features for the kernel distance, precision and recall, at most
 QUERIES = 1_000  # images whose nearest real ones are looked for
-SHOWN, NEIGHBOURS = 16, 5  # samples in nearest.png, real images beside each
-BIASED = 10_000  # below so many samples, the bias of a Frechet distance is reported
-# names of measures in the table
+SHOWN, BESIDE = 16, 5  # samples in nearest.png, and real images beside each
+BIASED = 10_000  # with fewer samples, the bias of the Frechet distance is reported
+# names of metrics in the table
 INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
 TITLES = {
     'frechet_distance': 'Frechet distance',
@@ -49,7 +49,7 @@ TITLES = {
 
 
 class Evaluation:
-    """One evaluation of a model.DCGAN. `rows` are the lines for evaluations.jsonl."""
+    """An evaluation of a model.DCGAN. `rows` are the lines of evaluations.jsonl."""
 
     def __init__(self, sess, dcgan, config, step: int):
         self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
@@ -60,7 +60,7 @@ class Evaluation:
         names = class_names_in(config.out_dir) if dcgan.y_dim else []
         if names and names != dcgan.data.class_names:
             raise UserError(
-                f'{folder}: its classes are not those that the run has learned: '
+                f'{folder}: its classes differ from the classes of the run: '
                 f'{printable(", ".join(names))}'
             )
         graph = find_extractor(config)
@@ -69,11 +69,11 @@ class Evaluation:
                 f'{config.dataset} has no labels, and there is no network for '
                 'features: run "download.py inception", or give --features FILE'
             )
-        self.reference = Reference(dcgan.data, folder, config.out_dir)
-        self.queries = min(QUERIES, self.reference.most)
+        self.real_images = RealImages(dcgan.data, folder, config.out_dir)
+        self.queries = min(QUERIES, self.real_images.most)
         self.classifier = None
         if dcgan.data.classes:
-            self.classifier = self.reference.classifier()
+            self.classifier = self.real_images.classifier()
             print(
                 f' [*] Classifier of {config.dataset}: {self.classifier.accuracy:.2%} '
                 'of held-out images recognized',
@@ -82,10 +82,10 @@ class Evaluation:
         self.extractors = [e for e in (graph, self.classifier) if e]
         self.labels = None  # of the samples
         if dcgan.y_dim:
-            self.labels = self.reference.labels(self.count)
+            self.labels = self.real_images.labels(self.count)
 
     def run(self) -> None:
-        """Draw samples, read the real images, and take all measures."""
+        """Draw samples, read the real images, and compute all metrics."""
         images, features = self._draw()
         pixels, real = self._read(images)
         for extractor, of_samples in zip(self.extractors, features):
@@ -95,9 +95,10 @@ class Evaluation:
         self._find_copies(images, pixels, real[self.extractors[0]], features[0])
 
     def _draw(self):
-        """(the first samples, uint8; features of all by each extractor).
+        """Draw samples; returns (the first ones, uint8; features by each extractor).
 
-        Keeps the predicted labels, and the error of a nearest-neighbour classifier.
+        Sets `predicted`, their labels by the classifier, and adds the errors of a
+        nearest-neighbour classifier.
         """
         size, z_dist = images_per_call(self.dcgan), self.config.z_dist
         test, first, self.predicted = self._neighbour_test(), [], []
@@ -121,7 +122,7 @@ class Evaluation:
                 bar.update(len(images))
         np.random.set_state(random_state)
         if test:
-            test.take()
+            test.record()
             self._add_errors(test, 'samples')
         first = np.concatenate(first)[: self.queries]
         return first, list(map(np.concatenate, features))
@@ -141,46 +142,45 @@ class Evaluation:
 
     @functools.cached_property
     def _held_out(self):
-        reference = self.reference
-        return reference.read_all(reference.held_out, 'held-out images')
+        return self.real_images.read_all(self.real_images.held_out, 'held-out images')
 
     def _add_errors(self, test, kind):
         for count, error in test.errors.items():
             self._add(f'nearest_neighbour_error_{count}_{kind}', error)
 
     def _read(self, samples):
-        """(Nearest in pixels, {extractor: its statistics}) of the real images.
+        """Read the real images; returns (Nearest in pixels, {extractor: statistics}).
 
-        The queries of Nearest are first the samples, then as many real images.
+        The queries of Nearest are the samples, followed by as many real images.
         """
-        reference = self.reference
-        positions = {index: i for i, index in enumerate(reference.indices)}
-        own = [positions.get(index, -1) for index in reference.held_out]
+        real_images = self.real_images
+        positions = {index: i for i, index in enumerate(real_images.indices)}
+        own = [positions.get(index, -1) for index in real_images.held_out]
         test = self._neighbour_test(np.array(own))
-        statistics = {e: reference.statistics(e) for e in self.extractors}
+        statistics = {e: real_images.statistics(e) for e in self.extractors}
         missing = {e: [] for e, found in statistics.items() if found is None}
-        count = min(len(samples), len(reference))
-        chunks = reference.read(reference.indices[:count], 'first real images')
+        count = min(len(samples), len(real_images))
+        chunks = real_images.read(real_images.indices[:count], 'first real images')
         real = np.concatenate([images for images, _ in chunks])
         own = np.concatenate([np.full(len(samples), -1), np.arange(count)])
         queries = to_vectors(np.concatenate([samples, real]))
-        pixels = Nearest(queries, min(NEIGHBOURS, len(reference) - 1), own)
-        for images, labels in reference.read(reference.indices, 'real images'):
+        pixels = Nearest(queries, min(BESIDE, len(real_images) - 1), own)
+        for images, labels in real_images.read(real_images.indices, 'real images'):
             pixels.add(to_vectors(images))
             for extractor, collected in missing.items():
                 collected.append(extractor.features(images))
             if test:
                 test.add(images, labels)
         if test:
-            test.take()
+            test.record()
             self._add_errors(test, 'real')
         for extractor, collected in missing.items():
             features = np.concatenate(collected)
-            statistics[extractor] = reference.save_statistics(extractor, features)
+            statistics[extractor] = real_images.save_statistics(extractor, features)
         return pixels, statistics
 
     def _compare(self, extractor, real, features):
-        """Distances, precision and recall of features."""
+        """Add distances, precision and recall of features."""
         mean, covariance = gaussian(features)
         distance = frechet_distance(real['mu'], real['sigma'], mean, covariance)
         self._add('frechet_distance', distance, extractor)
@@ -194,7 +194,7 @@ class Evaluation:
             self._add(name, share, extractor, compared=number)
 
     def _count_classes(self):
-        """Accuracy, coverage and entropy, by the classifier."""
+        """Add accuracy, coverage and entropy by the classifier."""
         predicted, classes = np.array(self.predicted), self.dcgan.data.classes
         if self.labels is not None:
             is_right = predicted == self.labels
@@ -211,7 +211,7 @@ class Evaluation:
         self._add('entropy', entropy(counts), self.classifier)
 
     def _find_copies(self, samples, pixels, real, features):
-        """Write nearest.png; add the shares that are closer than real images are."""
+        """Write nearest.png; add the shares of samples closer than real images."""
         center = real['mu'].astype(np.float32)
         own = np.concatenate([np.full(len(samples), -1), np.arange(len(samples))])
         own = own[: len(pixels.queries)]
@@ -225,23 +225,23 @@ class Evaluation:
             extractor = self.extractors[0] if space == 'features' else None
             self._add(f'closer_in_{space}', share, extractor)
         found = [n.indices[:SHOWN] for n in (pixels, nearest)]
-        indices = self.reference.indices[np.hstack(found)]  # [SHOWN, 2 * NEIGHBOURS]
+        indices = self.real_images.indices[np.hstack(found)]  # [SHOWN, 2 * BESIDE]
         images, _ = self.dcgan.data.take(indices.reshape(-1))
         images = images.reshape(*indices.shape, *images.shape[1:])
         path = os.path.join(self.config.sample_dir, 'nearest.png')
         save_nearest(samples[:SHOWN], images, path)
         print_path(path)
 
-    def _add(self, measure, value, extractor=None, **more):
+    def _add(self, metric, value, extractor=None, **more):
         self.rows.append(
             {
-                'measure': measure,
+                'measure': metric,
                 'value': value,
                 **more,
                 'extractor': extractor and extractor.name,
                 'sha256': extractor and extractor.digest,
                 'samples': self.count,
-                'real': len(self.reference),
+                'real': len(self.real_images),
                 'iteration': self.step,
                 'averages': bool(self.dcgan.averages),
                 'seed': self.seed,
@@ -250,9 +250,15 @@ class Evaluation:
         )
 
     def close(self) -> None:
-        """Free what the extractors take."""
+        """Close the sessions of the extractors."""
         for extractor in self.extractors:
             extractor.close()
+
+
+def entropy(counts: np.ndarray) -> float:
+    """The entropy, in nats, of the distribution that has these counts."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0
 
 
 def find_extractor(config) -> GraphExtractor | None:
@@ -264,10 +270,10 @@ def find_extractor(config) -> GraphExtractor | None:
 
 
 def evaluate(sess, dcgan, config, step: int) -> None:
-    """Take all measures of a trained model.DCGAN; print a table of them.
+    """Compute all metrics of a trained model.DCGAN, and print a table of them.
 
-    They are appended to evaluations.jsonl in the run folder, a line each. Raises
-    UserError where there are no features, or files cannot be read or written.
+    Each metric is appended to evaluations.jsonl in the run folder, as a line. Raises
+    UserError if no network gives features, or files cannot be read or written.
     """
     with contextlib.closing(dcgan.data):
         evaluation = Evaluation(sess, dcgan, config, step)
@@ -276,28 +282,31 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     print('\n'.join(table(evaluation, dcgan.data.class_names)), flush=True)
     path = os.path.join(config.out_dir, FILE_NAME)
     lines = ''.join(f'{json.dumps(row)}\n' for row in evaluation.rows)
-    with write_errors(path), open(path, 'a', encoding='utf-8') as file:
+    with (
+        write_errors(path, advice=FREE_SPACE),
+        open(path, 'a', encoding='utf-8') as file,
+    ):
         file.write(lines)
     print_path(path)
 
 
 def title_of(row: dict) -> str:
-    """The name of a measure in the table."""
-    measure, extractor = row['measure'], row['extractor']
-    if extractor == 'Inception' and measure in INCEPTION_TITLES:
-        return INCEPTION_TITLES[measure]
-    if match := re.fullmatch(r'nearest_neighbour_error_(\d+)_(\w+)', measure):
+    """The name of a metric in the table."""
+    metric, extractor = row['measure'], row['extractor']
+    if extractor == 'Inception' and metric in INCEPTION_TITLES:
+        return INCEPTION_TITLES[metric]
+    if match := re.fullmatch(r'nearest_neighbour_error_(\d+)_(\w+)', metric):
         title = f'nearest-neighbour error, of {int(match[1]):,} {match[2]}'
     else:
-        title = TITLES.get(measure, measure)
+        title = TITLES.get(metric, metric)
     return f'{title} ({extractor})' if extractor else title
 
 
 def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
-    """Lines that show the measures of an evaluation."""
+    """The lines of the table of metrics."""
     lines = [
         f'Iteration {evaluation.step}: {evaluation.count:,} samples (seed '
-        f'{evaluation.seed}), {len(evaluation.reference):,} real images',
+        f'{evaluation.seed}), {len(evaluation.real_images):,} real images',
     ]
     for row in evaluation.rows:
         value = row['value']
@@ -315,7 +324,7 @@ def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
 
 
 def class_table(rows: list[dict], class_names: list[str] | None) -> list[str]:
-    """Lines that show the share of samples of each class, and their accuracy."""
+    """The lines of the table of classes: their samples and accuracy."""
     by_name = {row['measure']: row['value'] for row in rows}
     if 'coverage' not in by_name:
         return []

@@ -1,14 +1,10 @@
-"""Measures that compare generated with real images, by their features.
+"""Compute the Frechet Inception distance (FID) from features of images.
 
 Features are float32 [n, d], one row for each image.
 """
 
 import numpy as np
 from scipy import linalg
-
-SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance (Binkowski et al., 2018)
-NEIGHBOURS = 3  # of precision and recall (Kynkaanniemi et al., 2019)
-ROWS = 1000  # of a matrix of distances that are in memory at once
 
 
 def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,9 +28,3 @@ def frechet_distance(
     roots = np.sqrt(linalg.eigvalsh((product + product.T) / 2).clip(0))
     squared = ((mean_a - mean_b) ** 2).sum()
     return float(squared + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum())
-
-
-def entropy(counts: np.ndarray) -> float:
-    """The entropy, in nats, of the distribution that has these counts."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0

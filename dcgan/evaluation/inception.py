@@ -1,8 +1,8 @@
-"""Features of images: by a frozen graph or SavedModel, such as Inception of 2015.
+"""Run Inception, or another frozen graph or SavedModel, for features of images.
 
-Each extractor has
+Every extractor of features, here and in classifier.py, has
 
-name        what to call it in tables
+name        its name in tables
 digest      the SHA-256 of its file or weights
 features    a function: images, uint8 [n, h, w, c] -> float32 [n, d]
 """
@@ -21,20 +21,19 @@ from dcgan.util.files import without_wildcards
 
 INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'
 BATCH = 50
-# what TensorFlow raises for files that are no graphs, or other ones
-UNUSABLE = (tf.errors.OpError, DecodeError, OSError)
-UNUSABLE += (ValueError, KeyError, RuntimeError)
+# raised by TensorFlow for files that hold no graph, or an unsuitable one
+LOAD_ERRORS = (tf.errors.OpError, DecodeError, OSError)
+LOAD_ERRORS += (ValueError, KeyError, RuntimeError)
 
 
 class GraphExtractor:
-    """Features by a frozen graph, a file, or a SavedModel, a folder.
+    """Features by a frozen graph, which is a file, or a SavedModel, which is a folder.
 
     The graph of Inception, recognized by its nodes ExpandDims and pool_3, takes float32
-    images of any size with values from 0 to 255 and three channels, and resizes them
-    itself. Other graphs have one placeholder, or a SavedModel with one input, for
-    images [any, h, w, 1 or 3] of type uint8 or float, also with values from 0 to 255;
-    where h and w are fixed, images are resized (bilinear). Features are what the last
-    node, or the one output of the SavedModel, gives, flattened.
+    images [any, h, w, 3] in [0, 255] and resizes them itself. Other graphs need one
+    placeholder, and SavedModels one input, for images [any, h, w, 1 or 3] of type uint8
+    or float, in [0, 255]; if h and w are fixed, images are resized (bilinear). The
+    features are the last node, or the one output of the SavedModel, flattened.
 
     Raises UserError for a file that is no such graph.
     """
@@ -54,7 +53,7 @@ class GraphExtractor:
                 size = self._images.shape.as_list()[1:3]
                 if None not in size:
                     self._resized = tf.image.resize(self._unsized, size)
-            except UNUSABLE as error:
+            except LOAD_ERRORS as error:
                 raise UserError(
                     f'{path}: neither a frozen graph nor a SavedModel that '
                     f'TensorFlow can load ({short_reason(error)})'
@@ -103,7 +102,7 @@ class GraphExtractor:
         return self._graph.get_tensor_by_name(name)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The features of images."""
+        """Features, float32 [n, d], of images, uint8 [n, h, w, c]."""
         return np.concatenate([self._run(part) for part in parts(images)])
 
     def _run(self, images):
@@ -129,17 +128,17 @@ class GraphExtractor:
         return features
 
     def close(self) -> None:
-        """Free what the graph takes."""
+        """Close the session."""
         self._sess.close()
 
 
 def parts(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
-    """Images in parts of `size`."""
+    """Split images into parts of `size`."""
     return (images[i : i + size] for i in range(0, len(images), size))
 
 
 def digest_of(path: str) -> str:
-    """The SHA-256 of a file, or of all files in a folder by the order of names."""
+    """The SHA-256 of a file, or of all files in a folder in the order of names."""
     digest = hashlib.sha256()
     paths = [path]
     if os.path.isdir(path):

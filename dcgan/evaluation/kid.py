@@ -1,18 +1,18 @@
-"""Kernel Inception distance: the kernel distance between two sets of features."""
+"""Compute the kernel Inception distance (KID) from features of images."""
 
 import numpy as np
 
-from dcgan.evaluation.fid import SUBSET_SIZE, SUBSETS
+SUBSETS, SUBSET_SIZE = 100, 1000  # as in the paper (Binkowski et al., 2018)
 
 
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, rng: np.random.RandomState
 ) -> tuple[float, float]:
-    """The kernel distance of features and its spread (KID; Binkowski et al., 2018).
+    """The kernel distance of features [n, d] and its spread (KID).
 
-    The mean and the standard deviation, over random subsets, of the unbiased estimate
-    of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A subset has
-    at most half of the features, so that subsets differ.
+    These are the mean and the standard deviation, over random subsets, of the unbiased
+    estimate of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A
+    subset has at most half of the features, so that subsets differ.
     """
     size = min(SUBSET_SIZE, len(a) // 2, len(b) // 2)
     values = []
@@ -23,7 +23,7 @@ def kernel_distance(
 
 
 def squared_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased estimate of kernel_distance from x and y, both [m, d]."""
+    """The unbiased estimate from one subset of each set, x and y, both [m, d]."""
     count, dims = x.shape
 
     def kernel(a, b):

@@ -1,37 +1,37 @@
-"""Nearest real images of samples: copies, and nearest.png."""
+"""Find the nearest real images of samples, and draw them as nearest.png."""
 
 import numpy as np
 from PIL import Image
 
 from dcgan.data.image_grids import save_image
 
-FITTED_TO = (1_000, 10_000, 100_000)  # images of a nearest-neighbour classifier
+FITTED_TO = (1_000, 10_000, 100_000)  # numbers of images a classifier is fitted to
 
 
 class NeighbourTest:
-    """The error of a nearest-neighbour classifier, in pixels (paper, section 8.1).
+    """The error of a nearest-neighbour classifier of pixels (paper, section 8.1).
 
-    errors   {number of images that it was fitted to: share of errors}
+    errors   {number of images that the classifier was fitted to: share of errors}
     """
 
     def __init__(self, images, labels, own=None):
-        """Test on images, uint8 [n, h, w, c], and labels [n]; own, see Nearest."""
+        """images, labels: to test on, uint8 [n, h, w, c] and [n]. own: see Nearest."""
         self._nearest, self._truth = Nearest(to_vectors(images), 1, own), labels
         self._labels = np.empty(0, np.int64)
         self.errors: dict[int, float] = {}
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Fit it to these images, too."""
+        """Fit the classifier to more images, uint8 [m, h, w, c], and labels [m]."""
         count = self._nearest.count
         cuts = [n - count for n in FITTED_TO if count < n < count + len(images)]
         self._labels = np.concatenate([self._labels, labels])
         for part in np.split(images, cuts):
             self._nearest.add(to_vectors(part))
             if self._nearest.count in FITTED_TO:
-                self.take()
+                self.record()
 
-    def take(self) -> None:
-        """Take the error as it is now."""
+    def record(self) -> None:
+        """Add the error of the classifier, as it is now, to `errors`."""
         predicted = self._labels[self._nearest.indices[:, 0]]
         self.errors[self._nearest.count] = float((predicted != self._truth).mean())
 
@@ -42,30 +42,31 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
 
 
 def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
-    """Write samples [n, h, w, c], uint8, each beside real images [n, m, h, w, c].
+    """Write samples [n, h, w, c], each beside m real images, [n, m, h, w, c]; uint8.
 
-    With a gap after the sample, and one in the middle of the images.
+    In each row, a gap follows the sample and the first half of the images.
     """
     count, columns, height, width, channels = images.shape
     gap = max(2, width // 8)
-    sheet = np.full(
+    grid = np.full(
         (count * (height + 2), (columns + 1) * width + 2 * gap, channels), 255, np.uint8
     )
     for row in range(count):
         top, left = row * (height + 2), 0
         for column, image in enumerate([samples[row], *images[row]]):
-            sheet[top : top + height, left : left + width] = image
+            grid[top : top + height, left : left + width] = image
             is_last = column in (0, columns // 2)
             left += width + (gap if is_last else 0)
-    pixels = sheet[:, :, 0] if channels == 1 else sheet
+    pixels = grid[:, :, 0] if channels == 1 else grid
     save_image(Image.fromarray(pixels), path)
 
 
 def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
-    """The share of pairs in which the one of `distances` is less than that of `others`.
+    """The share of pairs (a, b) with a < b, for a in `distances` and b in `others`.
 
-    Equal ones count half. 0.5 where both come from one distribution; the statistic of
-    the Mann-Whitney test, as a test for copies of the data (Meehan et al., 2020).
+    Equal pairs count half. It is 0.5 if both come from one distribution. This is the
+    statistic of the Mann-Whitney test, here as a test for copies of the data (Meehan
+    et al., 2020).
     """
     others = np.sort(others)
     below = len(others) - np.searchsorted(others, distances, 'right')
@@ -74,14 +75,17 @@ def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
 
 
 class Nearest:
-    """The nearest of many points to each query. The points come in parts.
+    """The k nearest points of each query. Points are added in parts.
 
-    distances   [queries, k], ascending; infinite where there are fewer than k points
+    distances   [queries, k], ascending; infinite if there are fewer than k points
     indices     [queries, k], of the points, counted from 0 over all parts
     """
 
     def __init__(self, queries: np.ndarray, k: int = 1, own: np.ndarray | None = None):
-        """queries: float32 [n, d]. own: [n], the point of each query that is itself."""
+        """Prepare queries, float32 [n, d].
+
+        own  integers [n]: the point that is the query itself, not a neighbour; or -1
+        """
         self.queries, self.own = queries, own
         self._norms = np.einsum('ij,ij->i', queries, queries)[:, None]
         self._squared = np.full((len(queries), k), np.inf, np.float32)
@@ -89,7 +93,7 @@ class Nearest:
         self.count = 0  # of points so far
 
     def add(self, points: np.ndarray) -> None:
-        """Take the next points, float32 [m, d]."""
+        """Add points, float32 [m, d]."""
         squared = self._norms + np.einsum('ij,ij->i', points, points)
         squared -= 2 * self.queries @ points.T
         if self.own is not None:

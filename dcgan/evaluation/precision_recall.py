@@ -1,14 +1,15 @@
-"""Precision and recall of samples, by neighbours of features."""
+"""Compute precision and recall of samples from features of images."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from dcgan.evaluation.fid import NEIGHBOURS, ROWS
+NEIGHBOURS = 3  # as in the paper (Kynkaanniemi et al., 2019)
+ROWS = 1000  # of a matrix of distances, in memory at once
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
-    """Improved precision and recall (Kynkaanniemi et al., 2019), of features.
+    """Improved precision and recall of features, both [n, d].
 
     Precision is the share of generated images that lie in the manifold of real ones:
     nearer to one of them than its third-nearest real neighbour is. Recall is the share
@@ -18,6 +19,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, fl
 
 
 def _share_in(manifold, points):
+    """The share of points that lie in the manifold of other points."""
     # the nearest is the point itself
     radii = np.concatenate(
         [

@@ -1,4 +1,4 @@
-"""The real images that samples are compared with, and what is kept of them."""
+"""Read real images for evaluation, and cache their statistics and classifier."""
 
 import contextlib
 import os
@@ -19,28 +19,28 @@ from dcgan.util.files import (
 )
 from dcgan.util.npz import read_arrays, write_arrays
 
-MAX_IMAGES = 50_000  # of a data set, to compare with and to train a classifier on
+MAX_IMAGES = 50_000  # that samples are compared with, or a classifier is trained on
 MIN_IMAGES = 8
-MAX_HELD_OUT = 10_000  # images on which the classifier is tested
-MAX_VALUES = 2**27  # in the held-out images, and four times that in those to train on
+MAX_HELD_OUT = 10_000  # images that the classifier is tested on
+MAX_VALUES = 2**27  # in the held-out images; 4 times as many in training images
 
 
-class Reference:
-    """Up to MAX_IMAGES of a data set, a Dataset, in a fixed random order.
+class RealImages:
+    """Up to MAX_IMAGES images of a Dataset, in a fixed random order.
 
-    shape      (height, width, channels) of its images
-    indices    of these images in the data set
+    shape      (height, width, channels) of an image
+    indices    indices of these images in the data set
     held_out   indices of labelled images that a classifier is tested on
-    most       images that may be in memory as float32
+    most       number of images that fit into memory as float32
     """
 
     def __init__(self, data, folder: str, run_dir: str):
-        """folder: that of the data set, beside which statistics are kept.
+        """folder: the data set's, in which statistics and classifier are cached.
 
-        They are kept in run_dir where that folder cannot be written.
+        If it cannot be written, they are cached in run_dir.
         """
         self.data, count = data, len(data)
-        self._digest = data.digest()  # of all files, which takes time
+        self._digest = data.digest()  # it looks at all files, which takes time
         if count < MIN_IMAGES:
             raise UserError(
                 f'{folder}: {count} images are too few to compare with; it takes '
@@ -69,16 +69,16 @@ class Reference:
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks.
 
-        name: that of the progress bar.
+        name: the name of the progress bar.
         """
         return read_images(self.data, indices, name, delay=2)
 
     def labels(self, count: int) -> np.ndarray:
-        """The labels of its images, repeated or cut to `count`."""
+        """The labels of the images, repeated or cut to `count`."""
         return np.resize(self.data.labels[self.indices], count).astype(np.int64)
 
     def classifier(self) -> Classifier:
-        """The classifier of the data set: the one that is kept, or a new one."""
+        """The classifier of the data set, from the cache or newly trained."""
         classifier = Classifier(self.shape, self.data.classes)
         path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
         if classifier.load(path):
@@ -100,18 +100,20 @@ class Reference:
         print(f' [*] {path}', flush=True)
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
-        """[images, labels] of all of these indices; see `read`."""
+        """[images, labels] with these indices; see `read`."""
         return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
 
     def statistics(self, extractor) -> dict[str, np.ndarray] | None:
-        """What save_statistics() has kept for an extractor; None if nothing."""
+        """The statistics that are cached for an extractor, or None."""
         return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Keep and return features of all images, float32 [n, d], mu and sigma.
+        """Cache and return the statistics: features, their mean mu, covariance sigma.
 
-        As an .npz file with arrays of these names; mu and sigma are what the tools of
-        TTUR (Heusel et al., 2017) read and write.
+        features  float32 [n, d], of all images
+
+        The file is an .npz with arrays of these names. The tools of TTUR (Heusel et
+        al., 2017) can read its mu and sigma.
         """
         mu, sigma = gaussian(features)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}

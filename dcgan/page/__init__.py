@@ -1,4 +1,4 @@
-"""The web page on which to explore a model.
+"""Serve a web page on which to explore a model.
 
-server.py answers requests, requests.py checks them, drawing.py draws.
+server.py answers HTTP requests, requests.py checks them, drawing.py draws.
 """

@@ -1,4 +1,4 @@
-"""What the page asks for: requests, checked, and the pictures that answer them."""
+"""Draw the images that the page asks for, and describe the model to it."""
 
 import base64
 import collections
@@ -24,26 +24,26 @@ from dcgan.util.files import file_signature
 from dcgan.util.npz import arrays_in
 from dcgan.util.z import gen_random
 
-MAX_CLIENTS = 1000  # whose last request is remembered
-DIRECTIONS = 8  # principal components
+MAX_CLIENTS = 1000  # clients whose last request is remembered
+DIRECTIONS = 8  # number of principal components
 
 
-class Painter:
-    """Draws by a trained model and the checkpoints of its run, for one at a time."""
+class Drawer:
+    """Draws by a model and the checkpoints of its run, one request at a time."""
 
     def __init__(self, dcgan, config, command: list[str]):
-        """command: arguments of main.py that use the same run, for people to repeat."""
+        """command: arguments of main.py for the same run, which the page shows."""
         self.dcgan, self.config, self.command = dcgan, config, command
         self.names = class_names_in(config.out_dir)
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
         self._noting = threading.Lock()
         self._numbers: collections.OrderedDict[str, int] = collections.OrderedDict()
-        # the checkpoints among which one was chosen, with signatures; its step
+        # the choice of checkpoints that led to the loaded one; its step
         self._loaded: tuple[list | None, int] = None, 0
-        self._directions: list | None = None  # of that checkpoint
+        self._directions: list | None = None  # of the loaded checkpoint
 
     def about(self) -> dict[str, Any]:
-        """What the page has to know of the model and its run."""
+        """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
         paths = checkpoints(config.checkpoint_dir)
         names = self.names or list(map(str, range(dcgan.y_dim or 0)))
@@ -70,11 +70,13 @@ class Painter:
         return os.path.join(folder, name)
 
     def directions(self, step: int | None) -> dict[str, Any]:
-        """Unit vectors of z along which the response of G's first layer varies most.
+        """The directions of z along which G's first layer varies most.
 
-        Its principal components, for z whose dimensions are independent and vary alike:
-        then they are the left singular vectors of the layer's weights. With each goes
-        its share of the variance.
+        These are its principal components. If the dimensions of z are independent and
+        have one variance, they are the left singular vectors of the layer's weights.
+
+        Returns the step, unit `vectors` [DIRECTIONS, z_dim], and their `shares` of the
+        variance.
         """
         with self.is_drawing:
             step = self._load(step)
@@ -93,8 +95,8 @@ class Painter:
     def draw(self, request: Request) -> bytes:
         """Draw samples, in the format of the request.
 
-        Raises Refused for a request that a later one of its client has replaced, and
-        UserError for a checkpoint that does not exist.
+        Raises Refused if the client has sent a later request, and UserError if the
+        checkpoint does not exist.
         """
         self._note(request)
         with self.is_drawing:
@@ -122,12 +124,12 @@ class Painter:
                 self._numbers.popitem(last=False)
 
     def _load(self, step):
-        """Use the weights of that iteration, or of the newest; returns its number."""
+        """Load the checkpoint of a step, or the newest one; returns its step."""
         folder = self.config.checkpoint_dir
         step = self.config.resume_step if step is None else step
         choice = [step]
         choice += [(p, file_signature(f'{p}.index')) for p in checkpoints(folder)]
-        if choice == self._loaded[0]:  # without reading it: that takes 60 ms
+        if choice == self._loaded[0]:  # loading it again would take 60 ms
             return self._loaded[1]
         path = newest_checkpoint(folder, step)
         if path is None:
@@ -139,9 +141,9 @@ class Painter:
 
 
 def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> bytes:
-    """Samples in the format of the request.
+    """Encode samples in the format of the request.
 
-    step    of the checkpoint that has drawn them
+    step    the step of the checkpoint that has drawn them
     z       float32 [n, z_dim]
     images  uint8 [n, h, w, c]
     """

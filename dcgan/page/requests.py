@@ -1,14 +1,14 @@
-"""Validate the page's requests."""
+"""Validate the requests of the page."""
 
 import json
 from typing import NamedTuple
 
 import numpy as np
 
-from dcgan.sampling.samples import in_turn
+from dcgan.sampling.samples import cycle_classes
 
-MAX_SAMPLES = 256  # of a request
-MAX_Z = 1e4  # of a number of z
+MAX_SAMPLES = 256  # in a request
+MAX_Z = 1e4  # largest absolute value in z
 FORMATS = {
     'json': 'application/json',
     'png': 'image/png',
@@ -19,7 +19,7 @@ FILES = {'curves.png': 'image/png', 'progress.gif': 'image/gif'}
 
 
 class Refused(Exception):
-    """A request that is not answered as asked: HTTP status, and why in one line."""
+    """A refused request. `status` is the HTTP status; the text is the reason."""
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
@@ -27,25 +27,28 @@ class Refused(Exception):
 
 
 class Request(NamedTuple):
-    """What samples to draw, checked."""
+    """A valid request for samples."""
 
     z: np.ndarray | None  # float32 [n, z_dim]; None: drawn with the seed
     seed: int
     count: int
-    labels: np.ndarray  # of the samples, [n]; -1 without classes
-    step: int | None  # of the checkpoint; None: the newest
-    columns: int | None  # of the grid; None: a square
-    format: str
-    milliseconds: int  # of each image of an animation
+    labels: np.ndarray  # [n]; -1 without classes
+    step: int | None  # the checkpoint's; None: the newest
+    columns: int | None  # of the image grid; None: a square
+    format: str  # one of FORMATS
+    milliseconds: int  # for each image of an animation
     client: str  # only the last request of a client is answered; '': all are
-    number: int  # of the request, which rises
+    number: int  # later requests of a client have higher numbers
 
 
 def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
-    """Check a request. Raises Refused for what does not fit the model or the limits."""
+    """Parse and check the JSON of a request. Raises Refused if it is invalid.
+
+    z_dim, classes  the model's
+    """
     try:
         fields = json.loads(
-            body, parse_constant=lambda name: _refuse(f'{name} is no number to draw by')
+            body, parse_constant=lambda name: _refuse(f'{name} is not a finite number')
         )
     except (ValueError, RecursionError):
         fields = None
@@ -83,7 +86,7 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
         z,
         whole('seed', 0, 0, 2**32 - 1),
         count,
-        in_turn(drawn, range(count)),
+        cycle_classes(drawn, range(count)),
         whole('step', None, 0, 2**62),
         whole('columns', None, 1, MAX_SAMPLES),
         name,

@@ -1,7 +1,7 @@
-"""The server of a page on which to explore what a model has learned.
+"""Serve the page, on which to explore what a model has learned.
 
-page.html is the page. docs/page.md describes what it asks for, and what other programs
-may ask for.
+page.html is the page. docs/page.md describes its requests, which other programs may
+send, too.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ import urllib.parse
 from functools import partial
 from pathlib import Path
 
-from dcgan.page.drawing import Painter
+from dcgan.page.drawing import Drawer
 from dcgan.page.requests import FILES, FORMATS, Refused, parse
 from dcgan.runs.settings import MODEL_FLAGS
 from dcgan.util.errors import Interrupted, UserError
 
 FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
-MAX_BYTES = 1 << 22  # of a request
+MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
-SECONDS_TO_SEND = 30  # that a client has for a request
-# flags that say which run it is, and what model
+SECONDS_TO_SEND = 30  # for a client to send a request
+# flags that select the run and the model
 OF_RUN = [*MODEL_FLAGS, 'out_dir', 'out_name', 'checkpoint_dir', 'noema']
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
@@ -39,15 +39,16 @@ POLICY = (
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves the page, and what a Painter draws, to those who may ask.
+    """Serves the page and the images of a Drawer.
 
-    Anyone on this machine may, by a local name; on others, anyone with the token.
+    Local clients have access by a local name; on another interface, every client needs
+    the token.
     """
 
     daemon_threads, request_queue_size = True, MAX_CONNECTIONS
 
-    def __init__(self, painter: Painter, host: str, port: int):
-        self.painter, self.host, self.is_local = painter, host, _is_local(host)
+    def __init__(self, drawer: Drawer, host: str, port: int):
+        self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
         self.token = '' if self.is_local else secrets.token_urlsafe(16)
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ':' in host:
@@ -58,31 +59,31 @@ class Server(http.server.ThreadingHTTPServer):
     def address(self) -> str:
         """The address of the page."""
         host = self.host
-        if host in ('', '0.0.0.0', '::'):  # all of this machine's
+        if host in ('', '0.0.0.0', '::'):  # all interfaces
             host = socket.gethostname()
         host = f'[{host}]' if ':' in host else host
         token = f'?token={self.token}' if self.token else ''
         return f'http://{host}:{self.server_port}/{token}'
 
     def server_bind(self):
-        """Bind, without asking a name server for the name of this machine."""
+        """Bind, without a DNS query for the name of this machine."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.host, self.server_address[1]
 
     def is_own_name(self, host: str) -> bool:
-        """Whether a request may name this server so, in its header Host."""
+        """Whether `host` is allowed in the Host header of a request."""
         name = urllib.parse.urlsplit(f'//{host}').hostname or ''
         return not self.is_local or _is_local(name)
 
     def process_request(self, request, client_address):
-        """Answer in a thread of its own, while there are not too many."""
+        """Answer in a new thread, unless there are MAX_CONNECTIONS of them."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request, client_address):
-        """Answer, in the thread."""
+        """Answer in this thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -104,11 +105,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version, server_version, sys_version = 'HTTP/1.1', 'DCGAN', ''
     timeout = SECONDS_TO_SEND
-    wbufsize = -1  # an answer in one piece: two would wait for each other, for 40 ms
+    wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
     server: Server
 
     def handle_one_request(self):
-        """Answer a request, if it comes whole and in time."""
+        """Answer a request, if it is complete in time."""
         self.deadline = threading.Timer(SECONDS_TO_SEND, self._give_up)
         self.deadline.daemon = True
         self.deadline.start()
@@ -122,13 +123,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def handle_expect_100(self):
-        """Let a client that asks send its body."""
+        """Answer `Expect: 100-continue`, for which a client waits with its body."""
         is_expected = super().handle_expect_100()
         self.wfile.flush()
         return is_expected
 
     def send_error(self, code, message=None, explain=None):
-        """Refuse what is no request that this server knows."""
+        """Refuse what is no HTTP request."""
         self._send(int(code), *_error(message or 'this is no HTTP request'))
 
     def do_GET(self):
@@ -143,7 +144,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer({'/samples': self._samples})
 
     def _answer(self, answers):
-        """Send what one of `answers`, {path: function of the query}, returns."""
+        """Send the result of the function for this path; answers: {path: function}."""
         try:
             address = urllib.parse.urlsplit(self.path)
             query = urllib.parse.parse_qs(address.query, max_num_fields=8)
@@ -163,13 +164,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(status, kind, content)
 
     def _check(self, path, query):
-        """Raise Refused where the request is not from the page, or has no token."""
+        """Raise Refused if another site sends the request, or the token is missing."""
         server, hosts = self.server, self.headers.get_all('Host', [])
         if len(hosts) != 1 or not server.is_own_name(hosts[0]):
             raise Refused(403, f'open the page by its address, {server.host}')
         own = f'http://{hosts[0]}'
         is_foreign = self.headers.get('Sec-Fetch-Site') == 'cross-site'
-        is_link = path == '/'  # which may stand on another site
+        is_link = path == '/'  # another site may link to the page
         if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
             raise Refused(403, 'another site cannot use this page')
         lengths = self.headers.get_all('Content-Length', [])
@@ -181,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(403, 'the token is missing, or wrong')
 
     def _send(self, status, kind, content):
-        if status >= 400:  # what the client still sends is not read
+        if status >= 400:  # the rest of the request is not read
             self.close_connection = True
         nonce = secrets.token_urlsafe(16)
         if kind.startswith('text/html'):
@@ -208,18 +209,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 'text/html; charset=utf-8', page.read_bytes()
 
     def _model(self, query):
-        return _json(self.server.painter.about())
+        return _json(self.server.drawer.about())
 
     def _directions(self, query):
         text = query.get('step', [''])[0]
         step = _whole(text)
         if text and step is None:
             raise Refused(400, 'step has to be a whole number')
-        return _json(self.server.painter.directions(step))
+        return _json(self.server.drawer.directions(step))
 
     def _file(self, name, query):
         try:
-            return FILES[name], Path(self.server.painter.path_of(name)).read_bytes()
+            return FILES[name], Path(self.server.drawer.path_of(name)).read_bytes()
         except FileNotFoundError as error:
             raise Refused(404, f'this run has no {name}') from error
 
@@ -231,14 +232,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
         if self.headers.get_content_type() != 'application/json':
             raise Refused(415, 'send Content-Type: application/json')
-        painter = self.server.painter
+        drawer = self.server.drawer
         body = self.rfile.read(length)
         self.deadline.cancel()
-        request = parse(body, painter.dcgan.z_dim, painter.dcgan.y_dim)
-        return FORMATS[request.format], painter.draw(request)
+        request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
+        return FORMATS[request.format], drawer.draw(request)
 
     def log_message(self, format, *args):
-        """Requests are not printed."""
+        """Print nothing."""
 
 
 def _error(error):
@@ -251,7 +252,7 @@ def _json(content):
 
 
 def _whole(text):
-    """The number that a text of at most 18 digits is; None for another text."""
+    """The number in a text of 1 to 18 digits; None for other texts."""
     return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
@@ -273,15 +274,15 @@ def run_arguments(config, flags) -> list[str]:
     return arguments
 
 
-def open_server(painter: Painter, host: str, port: int | None) -> Server:
+def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
     """A Server on a port, or on the first one that is free.
 
-    Raises UserError where it cannot listen there.
+    Raises UserError if it cannot listen there.
     """
     ports = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
     for number in ports:
         try:
-            return Server(painter, host, number)
+            return Server(drawer, host, number)
         except OSError as error:
             reason = error.strerror or str(error)
     where = f'{ports[0]} to {ports[-1]}' if port is None else str(port)
@@ -291,11 +292,11 @@ def open_server(painter: Painter, host: str, port: int | None) -> Server:
 
 
 def serve(dcgan, config, flags) -> None:
-    """Serve the page until Ctrl-C. Raises UserError where it cannot be served."""
-    painter = Painter(dcgan, config, run_arguments(config, flags))
-    with open_server(painter, config.page_host, config.page_port) as server:
+    """Serve the page until Ctrl-C. Raises UserError if it cannot be served."""
+    drawer = Drawer(dcgan, config, run_arguments(config, flags))
+    with open_server(drawer, config.page_host, config.page_port) as server:
         start = time.perf_counter()
-        painter.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles what draws
+        drawer.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles the drawing
         if not server.is_local:
             print(
                 f' [!] {config.page_host}: other machines can open the page, if they '
@@ -314,4 +315,4 @@ def serve(dcgan, config, flags) -> None:
                 raise
             print(' [*] The page has ended', flush=True)
         finally:
-            painter.is_drawing.acquire()  # until the end: the session closes
+            drawer.is_drawing.acquire()  # until the end: the session closes

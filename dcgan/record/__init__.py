@@ -1,4 +1,4 @@
-"""What a training leaves for people to read: metrics.csv, curves, TensorBoard.
+"""Record a training for people to read: metrics.csv, curves, TensorBoard, warnings.
 
-These files can be lost without losing a training; its checkpoints are in training/.
+A run can be resumed without these files; its checkpoints are in training/.
 """

@@ -1,4 +1,4 @@
-"""Write a trace of some iterations for TensorBoard's profiler."""
+"""Trace some iterations for TensorBoard's profiler."""
 
 import re
 
@@ -19,26 +19,26 @@ def profiled(text: str) -> tuple[int, int]:
 
 
 class Profiler:
-    """Writes TensorFlow's trace of some iterations, for TensorBoard's profiler."""
+    """Writes a trace of the iterations `first` to `last` into a folder of logs."""
 
     def __init__(self, folder: str, first: int = 0, last: int = 0):
-        """Of the iterations `first` to `last`; 0: of none."""
+        """first, last: 0 for no trace."""
         self.folder, self.first, self.last = folder, first, last
         self._is_running = False
 
     def begin(self, iteration: int) -> None:
-        """To be called before an iteration."""
+        """Call this before each iteration."""
         if self.first and iteration == self.first:
             tensorflow.profiler.experimental.start(self.folder)
             self._is_running = True
 
     def end(self, iteration: int) -> None:
-        """To be called after an iteration."""
+        """Call this after each iteration."""
         if iteration == self.last:
             self.close()
 
     def close(self) -> None:
-        """Write the trace, if one is running; print where."""
+        """Write the trace, if one is running, and print its path."""
         if self._is_running:
             self._is_running = False
             tensorflow.profiler.experimental.stop()

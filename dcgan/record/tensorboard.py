@@ -1,4 +1,4 @@
-"""TensorBoard's summaries of a training run, made and written beside the training."""
+"""Write TensorBoard's summaries of a training run, in a thread beside the training."""
 
 import contextlib
 import queue
@@ -11,9 +11,9 @@ import tensorflow.compat.v1 as tf
 from dcgan.util.files import write_errors
 
 MAX_WAITING = 64  # iterations whose summaries are not written yet
-# the tags of a step of D and of one of G: of its histogram and of its losses
+# the tags of the histogram and of the losses, in a step of D and in a step of G
 D_TAGS, G_TAGS = ('d', 'd_loss_real', 'd_loss'), ('d_', 'd_loss_fake', 'g_loss')
-DESCRIPTIONS = {  # that TensorBoard shows
+DESCRIPTIONS = {  # shown by TensorBoard
     'd': 'D(x): the probability that D gives to real images, before its update',
     'd_': 'D(G(z)): the probability that D gives to images of G, before an update of G',
     'z_1': 'z, the input of G in this iteration',
@@ -21,10 +21,10 @@ DESCRIPTIONS = {  # that TensorBoard shows
 
 
 class SummaryLog:
-    """Summaries of a training run, in a folder. A thread makes and writes them.
+    """Writes the summaries of a training run to a folder, in a thread.
 
-    Errors of the thread are raised by the next call: UserError where the folder cannot
-    be written.
+    Errors of the thread are raised by the next call: UserError if the folder cannot be
+    written.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class SummaryLog:
         with_images: bool = False,
         steps: tuple[int, int] = (1, 2),
     ):
-        """Events after `last_step`, by a process that was killed, become void.
+        """Void the events after `last_step`, which a killed process has left.
 
         with_images  also log images of G
-        steps        of D and of G, in an iteration
+        steps        numbers of steps of D and of G in an iteration
         """
         self.folder = folder
         with self._write_errors():
@@ -56,22 +56,24 @@ class SummaryLog:
         self._thread.start()
 
     def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
-        """Log an iteration, a Iteration of arrays that has trained on z.
+        """Log an iteration.
 
-        rates  the learning rates of D and of G
+        result  its Iteration of arrays
+        z       the z that it has trained on
+        rates   the learning rates of D and of G
         """
         self._raise_error()
         self._waiting.put((result, z, step, rates))
 
     def flush(self) -> None:
-        """Wait until the file holds all that was logged."""
+        """Wait until everything logged is in the file."""
         self._waiting.join()
         self._raise_error()
         with self._write_errors():
             self.writer.flush()
 
     def close(self, ignore_errors=False) -> None:
-        """Close the file. Errors are ignored where another one matters more."""
+        """Close the file. ignore_errors: because another error is being raised."""
         self._waiting.put(None)
         self._thread.join()
         self._make_summaries.close()
@@ -81,7 +83,7 @@ class SummaryLog:
             self._raise_error()
 
     def _write(self):
-        """Write what is waiting, until None comes. After an error, drop it."""
+        """Write what is in the queue until None comes; after an error, drop it."""
         is_first = True
         for result, z, step, rates in iter(self._waiting.get, None):
             if self._error is None:
@@ -104,7 +106,7 @@ class SummaryLog:
                 raise error
 
     def _write_errors(self):
-        return write_errors(self.folder, Exception)  # its thread may fail with any
+        return write_errors(self.folder, Exception)  # the thread may raise any
 
 
 def rate_summary(rates: Sequence[float]) -> bytes:
@@ -116,7 +118,7 @@ def rate_summary(rates: Sequence[float]) -> bytes:
 
 
 def described(summary: bytes) -> tf.Summary:
-    """A serialized summary with the DESCRIPTIONS of its tags."""
+    """Parse a serialized summary and add the DESCRIPTIONS of its tags."""
     summary = tf.Summary.FromString(summary)
     for value in summary.value:
         if value.tag in DESCRIPTIONS:
@@ -125,15 +127,15 @@ def described(summary: bytes) -> tf.Summary:
 
 
 class SummaryMaker:
-    """Makes the serialized summaries of an iteration: one of each of its steps.
+    """Makes the serialized summaries of an iteration, one for each of its steps.
 
-    It runs on the CPU, in a graph and a session of its own, so that no op of the host
-    stands in the iteration. By raw ops, because tf.summary would make the tags unique:
-    `d_1` after `d`.
+    It has a separate graph and session, on the CPU, so that the graph of the iteration
+    has no op of the host. It uses raw ops, because tf.summary would make the tags
+    unique: `d_1` after `d`.
     """
 
     def __init__(self, with_images: bool, steps: tuple[int, int] = (1, 2)):
-        """steps: of D and of G, in an iteration."""
+        """steps: numbers of steps of D and of G in an iteration."""
         d_steps, g_steps = steps
         raw = tf.raw_ops
         with tf.Graph().as_default(), tf.device('/cpu:0'):
@@ -160,7 +162,7 @@ class SummaryMaker:
         self._run = self.sess.make_callable(summaries, inputs)
 
     def __call__(self, result, z: np.ndarray) -> list[bytes]:
-        """The summaries of a Iteration of arrays that has trained on z."""
+        """The summaries of an iteration; arguments as for SummaryLog.add."""
         return self._run(z, result.step_losses, result.probabilities, *result.images)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Draw samples and visualizations from a trained model.
+"""Draw samples from a trained model, and write them to files.
 
 In every function here, `sess` is the TensorFlow session that holds the trained weights
 and `dcgan` is the model.DCGAN whose sampler draws the images.
@@ -20,7 +20,7 @@ from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
 
-SHEET_IMAGES = 1024  # samples on a sheet, at most
+GRID_IMAGES = 1024  # samples on a grid, at most
 MAX_SAMPLES_PER_CALL = 256  # on a CPU, this is 10% faster than 64
 MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always allowed
 
@@ -85,9 +85,9 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
 
     test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
     or of the first config.sheet_images (1,024) of them, with config.sheet_columns
-    columns. A conditional model draws the classes of config.label in turn, which gives
-    each the same number of samples. With config.z_file, the samples are those of a file
-    that this function wrote: of its z and its classes. Two settings write more, under
+    columns. A conditional model cycles through the classes of config.label, so that
+    each has the same number of samples. With config.z_file, an .npz file that this
+    function wrote, the samples have its z and classes. Two settings write more, under
     the same name without .png:
 
     config.separate_images   a folder with one image file for each sample
@@ -96,15 +96,15 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                              (integers [n], -1 if the model has no classes) and z
                              (float32 [n, z_dim])
 
-    The samples are not held in memory, so their number is limited by the disk only.
-    The path of everything written is printed. Raises UserError for an invalid label or
-    if a file cannot be written.
+    The samples are not held in memory, so only the disk limits their number. The path
+    of everything written is printed. Raises UserError for an invalid label, or if a
+    file cannot be written.
     """
     count, draw_z, classes = _choose_samples(config, dcgan)
     size = images_per_call(dcgan)
     chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
-    on_sheet = min(count, getattr(config, 'sheet_images', SHEET_IMAGES))
-    sheet = np.empty((on_sheet, *dcgan.sampler.shape[1:]), np.uint8)
+    on_grid = min(count, getattr(config, 'sheet_images', GRID_IMAGES))
+    grid = np.empty((on_grid, *dcgan.sampler.shape[1:]), np.uint8)
     path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
     random_state = np.random.get_state()
 
@@ -112,28 +112,28 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
         progress_bar('samples', count, ' images', delay=2) as bar,
     ):
-        with add_array('images', (count, *sheet.shape[1:]), np.uint8) as write:
+        with add_array('images', (count, *grid.shape[1:]), np.uint8) as write:
             for chunk in chunks:
-                z, labels = draw_z(chunk), in_turn(classes, chunk)
+                z, labels = draw_z(chunk), cycle_classes(classes, chunk)
                 (images,) = draw_batches(sess, dcgan, z, labels, as_bytes=True)
                 write(images)
-                seen = images[: max(0, on_sheet - chunk.start)]
-                sheet[chunk.start : chunk.start + len(seen)] = seen
+                seen = images[: max(0, on_grid - chunk.start)]
+                grid[chunk.start : chunk.start + len(seen)] = seen
                 if config.separate_images:
                     _save_each(images, labels, chunk, path)
                 bar.update(len(images))
         with add_array('labels', (count,), np.int64) as write:
             for chunk in chunks:
-                write(in_turn(classes, chunk))
+                write(cycle_classes(classes, chunk))
         if config.npz:  # draw the same z again
             np.random.set_state(random_state)
             with add_array('z', (count, dcgan.z_dim), np.float32) as write:
                 for chunk in chunks:
                     write(draw_z(chunk))
     name = f'{os.path.basename(path)}.png'
-    save_test_grid(sheet, name, sample_dir, getattr(config, 'sheet_columns', None))
-    if on_sheet < count:
-        limits = f'the first {on_sheet} of {count} samples; --sheet_images N shows N'
+    save_test_grid(grid, name, sample_dir, getattr(config, 'sheet_columns', None))
+    if on_grid < count:
+        limits = f'the first {on_grid} of {count} samples; --sheet_images N shows N'
         print(f' [*] It shows {limits}', flush=True)
     if config.separate_images:
         print_path(f'{path}: {count} images')
@@ -154,15 +154,18 @@ def _choose_samples(config, dcgan):
     return config.generate_test_images, draw_z, classes
 
 
-def in_turn(classes: np.ndarray | None, chunk: range) -> np.ndarray:
-    """Labels of the samples with the indices `chunk`; -1 without classes."""
+def cycle_classes(classes: np.ndarray | None, chunk: range) -> np.ndarray:
+    """Labels of the samples with indices `chunk`, cycling through classes.
+
+    Without classes (None), they are -1.
+    """
     if classes is None:
         return np.full(len(chunk), -1)
     return classes[np.arange(chunk.start, chunk.stop) % len(classes)]
 
 
 def _save_each(images, labels, chunk, folder):
-    """Write images as {index}.png or, of a model with classes, {index}_{label}.png."""
+    """Write images as {index}.png or, if they have labels, {index}_{label}.png."""
     for i, image, label in zip(chunk, images, labels):
         suffix = '' if label < 0 else f'_{label}'
         pixels = np.squeeze(image, 2) if image.shape[2] == 1 else image
@@ -185,9 +188,10 @@ def save_test_grid(
 
 
 def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """z [n, z_dim] and labels [n] of an .npz file of samples; labels -1: no classes.
+    """Read z [n, z_dim] and labels [n] from an .npz file of samples.
 
-    Raises UserError if it is no such file, or one of a model with another z_dim.
+    Labels are -1 without classes. Raises UserError if it is no such file, or has
+    another z_dim.
     """
     try:
         with np.load(path) as file:
@@ -215,7 +219,7 @@ def read_samples(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """z, float32, and labels of a file of samples, for this model.
 
-    classes  those to draw in turn where the file has none; None: the model has none
+    classes  to cycle through if the file has no labels; None: the model has no classes
 
     Raises UserError as read_z_file does, and for classes that the model does not have.
     """

@@ -55,7 +55,7 @@ def visualize(
     have random labels and each animation shows one class; these classes come from
     config.label if `config` has it, else they are all the classes of the model.
     config.batch_size is the number of images of such a grid, and of frames of such an
-    animation. Options 5 to 7 need the further settings that their functions name.
+    animation. Options 5 to 7 need more settings, see their functions.
     The path of every file is printed. Raises UserError if the option is unknown.
     """
     if str(option) in VISUALIZE_OPTIONS:
@@ -126,8 +126,8 @@ def draw_interpolations(
 
     Writes test_interpolate_{UTC time}.png. The two z of a row come from the training
     distribution, config.z_dist, and the z between them lie on a straight line. If the
-    model is conditional, each row shows one class, and the rows take the classes of
-    config.label in turn.
+    model is conditional, each row shows one class; the rows cycle through the classes
+    of config.label.
     """
     first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
     weights = np.linspace(0, 1, columns)[:, None]

@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
+from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.record.warnings import Report
 from dcgan.training.augmentation import flip
 from dcgan.training.checkpoints import (
     check_shapes,
@@ -105,7 +105,7 @@ class Training:
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
-        self.report = Report(dcgan.out_dir, counter)
+        self.recorder = Recorder(dcgan.out_dir, counter)
         self.profiler = Profiler(logs, *profiled(self.options.profile))
         if counter == 0:
             self._save_beginning()
@@ -158,7 +158,7 @@ class Training:
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
         with contextlib.suppress(UserError) if error else contextlib.nullcontext():
-            self.report.close()
+            self.recorder.close()
         if isinstance(error, UserError):
             error.note = note
 
@@ -310,7 +310,7 @@ class Training:
         self.summaries.add(result, z, self.state.counter, self.rates())
         position = self.state.counter, self.state.epoch, self.state.batch - 1
         values = *result.losses, *result.means, *self.rates()
-        self.report.add(position, values, time.perf_counter() - self.started)
+        self.recorder.add(position, values, time.perf_counter() - self.started)
 
     def is_time_for_samples(self) -> bool:
         """Whether a grid of samples is due."""
@@ -329,18 +329,18 @@ class Training:
         # The sampler runs alone: a loss in the same run would update the moving
         # averages while the sampler reads them.
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
-        self._save_sheet(samples, f'train_{self.state.counter:08d}.png')
+        self._save_grid(samples, f'train_{self.state.counter:08d}.png')
         if self.state.counter:
             images = self.sample_feed[self.dcgan.inputs]
-            self.report.sheet(self.state.counter, samples, images)
+            self.recorder.add_grid(self.state.counter, samples, images)
 
-    def _save_sheet(self, images, name):
+    def _save_grid(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
         save_images(images, image_manifold_size(len(images)), path)
 
     def _save_beginning(self):
         """Write the grids of what D is shown, and of what G draws before training."""
-        self._save_sheet(self.sample_feed[self.dcgan.inputs], 'real.png')
+        self._save_grid(self.sample_feed[self.dcgan.inputs], 'real.png')
         self.save_samples()
 
     def print_sample_losses(self) -> None:

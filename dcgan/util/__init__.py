@@ -1,4 +1,4 @@
-"""Helpers that know nothing of DCGAN: errors, files, signals, progress bars.
+"""Help all other folders: errors, files, signals, progress bars, z.
 
-Any other folder may import them.
+These modules import no other folder.
 """

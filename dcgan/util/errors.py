@@ -1,10 +1,10 @@
-"""The errors that a user can act on, and their texts, each of one line."""
+"""Define the errors that a user can act on, each with a text of one line."""
 
 
 class UserError(ValueError):
     """An error that the user can fix. Its text is one line that says how.
 
-    note  what else the user has to know, added to the text: what was saved
+    note  added to the text, for example what was saved before the error
     """
 
     note: str = ''
@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the program to stop. The text says what happened to the work.
+    """A signal has asked the program to stop. The text tells what has been saved.
 
     number  the number of the signal, for example signal.SIGTERM
     """

@@ -1,4 +1,4 @@
-"""Files: find them, describe them, lock them, and write them atomically."""
+"""Find, identify, lock and remove files, and write them atomically."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import filelock
 
@@ -22,6 +22,8 @@ from dcgan.util.errors import UserError, short_reason
 # the names of files and folders that are still being written start with this
 TEMPORARY_PREFIX = '.dcgan-'
 SECONDS_PER_DAY = 24 * 60 * 60
+# advice of write_errors for files that no run has to keep
+FREE_SPACE = 'free space, or choose another folder'
 
 
 def glob_files(folder: str, pattern: str) -> list[str]:
@@ -44,7 +46,7 @@ def glob_files(folder: str, pattern: str) -> list[str]:
 def all_folders(roots: list[str]) -> Iterator[str]:
     """Yield folders and all folders in them, each once, but not hidden ones.
 
-    Where links lead to a folder, too, its shortest path is yielded.
+    Where links lead to a folder too, its shortest path is yielded.
     """
     seen, level = set(), [path for path in roots if os.path.isdir(path)]
     while level:
@@ -69,6 +71,12 @@ def _visible_folders(folder):
     except OSError:  # it cannot be read
         return []
     return [e.name for e in sorted(folders, key=lambda e: (e.is_symlink(), e.name))]
+
+
+def first_file(folders: Sequence[str], names: Sequence[str]) -> str | None:
+    """The path of the first file in these folders with one of the names, or None."""
+    paths = (os.path.join(folder, name) for folder in folders for name in names)
+    return next(filter(os.path.isfile, paths), None)
 
 
 def stem(path: str) -> str:
@@ -98,9 +106,9 @@ def json_digest(content: object) -> str:
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     """Lock a folder by its file `lock`; returns the function that unlocks it.
 
-    The system unlocks it when this process ends, even if it is killed. Where another
-    process holds the lock: print `reason` and wait, or, without one, raise
-    filelock.Timeout. Raises another OSError where the file system has no locks.
+    The system unlocks it when this process ends, even if it is killed. If another
+    process holds the lock, this prints `reason` and waits or, without a reason, raises
+    filelock.Timeout. Raises another OSError if the file system has no locks.
     """
     lock = filelock.FileLock(os.path.join(folder, 'lock'))
     try:
@@ -110,7 +118,7 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
             raise
         print(f' [*] Waiting: {reason}', flush=True)
         lock.acquire()
-    except NotImplementedError as error:  # of older versions of filelock
+    except NotImplementedError as error:  # older versions of filelock
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
     return lock.release
 
@@ -139,8 +147,8 @@ def atomic_path(path: str) -> Iterator[str]:
 def without_wildcards(path: str) -> Iterator[str]:
     """Yield a path to the same file for code that takes *, ?, [ or \\ for a pattern.
 
-    Where the folder of `path` has one of them, or is not in UTF-8, through a link to
-    the folder.
+    If the folder of `path` has such a character, or is not in UTF-8, the yielded path
+    goes through a link to the folder.
     """
     folder, name = os.path.split(os.path.abspath(path))
     is_utf8 = not re.search('[\ud800-\udfff]', folder)
@@ -179,7 +187,7 @@ def remove_leftovers(folder: str) -> None:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether a process with this id exists on this host; True where none can tell."""
+    """Whether a process with this id exists on this host; True if that is unknown."""
     if os.name != 'posix':  # there, signal 0 would be sent
         return True
     try:
@@ -222,11 +230,14 @@ def remove(path: str) -> None:
 
 @contextlib.contextmanager
 def write_errors(
-    path: str, errors: type[Exception] | tuple[type[Exception], ...] = OSError
+    path: str,
+    errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+    advice: str = 'everything saved before is kept',
 ) -> Iterator[None]:
     """Re-raise `errors` from the code that writes `path` as a UserError with its name.
 
     errors  exception classes to convert; UserErrors pass through unchanged
+    advice  ends the message
     """
     try:
         yield
@@ -234,15 +245,14 @@ def write_errors(
         raise
     except errors as error:
         raise UserError(
-            f'{path}: cannot be written ({short_reason(error)}); everything saved '
-            'before is kept'
+            f'{path}: cannot be written ({short_reason(error)}); {advice}'
         ) from error
 
 
-def require_writable(folder: str, way_out: str) -> None:
-    """Raise UserError, which ends in `way_out`, where nothing can be put in a folder.
+def require_writable(folder: str, advice: str) -> None:
+    """Raise UserError, which ends in `advice`, if no file can be put into a folder.
 
-    The folder need not exist. Leaves nothing behind.
+    The folder need not exist, and is not created.
     """
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
@@ -251,7 +261,7 @@ def require_writable(folder: str, way_out: str) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
     except OSError as error:
         raise UserError(
-            f'{folder}: cannot be written ({error.strerror}); {way_out}'
+            f'{folder}: cannot be written ({error.strerror}); {advice}'
         ) from error
 
 
@@ -282,7 +292,7 @@ def expand_path(path: str) -> str:
 
 
 def timestamp(s: str = '%Y%m%d.%H%M%S', ts: float | None = None) -> str:
-    """Local time in the format `s`, for example 20250131.235959, for the name of a run.
+    """Local time in the format `s`, for the name of a run: 20250131.235959.
 
     ts  seconds since 1970; None: now
     """
@@ -290,7 +300,7 @@ def timestamp(s: str = '%Y%m%d.%H%M%S', ts: float | None = None) -> str:
 
 
 def utc_timestamp() -> str:
-    """UTC time, for example 20250131235959, for the name of an image grid."""
+    """UTC time, for the name of an image grid: 20250131235959."""
     return time.strftime('%Y%m%d%H%M%S', time.gmtime())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dcgan.util.files import atomic_path, write_errors
+from dcgan.util.files import FREE_SPACE, atomic_path, write_errors
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
@@ -16,7 +16,7 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
 
 
 def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
-    """These arrays of an .npz file; None where it is missing or incomplete."""
+    """The arrays `names` of an .npz file; None if it is missing or incomplete."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in names}
@@ -26,18 +26,18 @@ def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
 
 @contextlib.contextmanager
 def npz_file(path: str | None) -> Iterator[Callable]:
-    """Write an .npz file atomically, whose arrays need not be in memory as a whole.
+    """Write an .npz file atomically, row by row, without whole arrays in memory.
 
-    Yields a function (name, shape, dtype) -> context manager of a function that writes
-    the next rows of that array. Path None: they write nothing. Raises UserError if the
-    file cannot be written.
+    Yields a function `add_array`. In a block `with add_array(name, shape, dtype) as
+    write`, write(rows) appends the next rows of that array. If `path` is None, nothing
+    is written. Raises UserError if the file cannot be written.
     """
     if path is None:
         yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)
         return
 
     with (
-        write_errors(path),
+        write_errors(path, advice=FREE_SPACE),
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, 'w') as archive,
     ):
@@ -45,7 +45,7 @@ def npz_file(path: str | None) -> Iterator[Callable]:
 
 
 def arrays_in(archive: zipfile.ZipFile) -> Callable:
-    """The function that npz_file yields, for an archive that is open."""
+    """The function `add_array` of npz_file, for an open archive."""
 
     @contextlib.contextmanager
     def add_array(name, shape, dtype):

@@ -1,4 +1,4 @@
-"""Print lines, also where standard output has gone away."""
+"""Print lines and errors, also when standard output has been closed."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from dcgan.util.files import write_errors
 
 
 def print_line(text: str) -> None:
-    """Print a line at once. Raises UserError where standard output has gone away."""
+    """Print and flush a line. Raises UserError if standard output has been closed."""
     try:
         with write_errors('standard output'):
             print(text, flush=True)
@@ -21,13 +21,13 @@ def print_line(text: str) -> None:
 
 
 def abandon_output() -> None:
-    """Drop what Python holds back for standard output: it would fail at the end."""
+    """Drop what standard output has buffered: flushing it at exit would fail."""
     with contextlib.suppress(OSError), open(os.devnull, 'wb') as devnull:
         os.dup2(devnull.fileno(), sys.stdout.fileno())
 
 
 def error_line(error: Exception) -> str:
-    """The one line that tells a user of an error."""
+    """The one line that is printed for an error."""
     of_streams = errno.EPIPE, errno.ENOSPC, errno.EIO
     if (
         isinstance(error, OSError)
@@ -36,7 +36,7 @@ def error_line(error: Exception) -> str:
     ):
         abandon_output()
         return f'standard output: cannot be written ({error.strerror})'
-    is_native = hasattr(error, 'error_code')  # of TensorFlow
+    is_native = hasattr(error, 'error_code')  # an error of TensorFlow
     return short_reason(error) if is_native else str(error)
 
 
@@ -47,5 +47,6 @@ def escape_output() -> None:
             stream.reconfigure(errors='backslashreplace')
 
 
-def print_path(path):
+def print_path(path: str) -> None:
+    """Print the path of a file that has been written."""
     print(f' [*] {path}', flush=True)

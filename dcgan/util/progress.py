@@ -1,4 +1,4 @@
-"""Progress bars, with a rate and the time that is left."""
+"""Show progress bars."""
 
 from tqdm import tqdm
 
@@ -6,7 +6,7 @@ from tqdm import tqdm
 def progress_bar(
     name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
 ) -> tqdm:
-    """A tqdm progress bar with the rate and the remaining time; use it in a `with`.
+    """A tqdm progress bar with rate and remaining time, for a `with` statement.
 
     total  number of units in all; None: unknown
     unit   name of the unit, printed after each number

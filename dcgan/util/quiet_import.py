@@ -44,9 +44,9 @@ def import_tensorflow() -> None:
 def keep_compiled_programs() -> None:
     """Let XLA keep compiled programs in the user's cache folder, by TF_XLA_FLAGS.
 
-    To be called before the import, with which TensorFlow reads these flags. Each
-    version of TensorFlow and each kind of processor and GPU gets a folder of its own,
-    because XLA would load the programs of another one.
+    TensorFlow reads these flags when it is imported, so call this before. Each version
+    of TensorFlow and each kind of processor and GPU has a separate folder, because XLA
+    would load the programs of another one.
     """
     flags = os.environ.get('TF_XLA_FLAGS', '')
     if 'persistent_cache_directory' in flags:
@@ -76,7 +76,7 @@ def describe_machine() -> str:
 
 
 def exit_at_once(number: int, frame) -> None:
-    """A signal handler for the time in which nothing is to be saved yet: exit.
+    """A signal handler that exits, for the time before there is anything to save.
 
     Messages that `held_stderr` holds back are dropped.
     """
@@ -133,8 +133,8 @@ def held_stderr() -> Iterator[None]:
 def report_thread_error(args) -> None:
     """Print the traceback of an error in a thread, except TensorFlow's summary thread.
 
-    To be used as threading.excepthook. The next summary that is written raises the
-    error of that thread again.
+    Use it as threading.excepthook. The next summary that is written raises the error
+    of the summary thread again.
     """
     if type(args.thread).__name__ != '_EventLoggerThread':
         threading.__excepthook__(args)

@@ -1,4 +1,4 @@
-"""Stop signals: the signals that ask a run to save its work and end."""
+"""Handle stop signals, which ask a run to save its work and end."""
 
 import contextlib
 import signal

@@ -18,7 +18,7 @@ def gen_random(mode: str, size: int | tuple[int, ...]) -> np.ndarray:
 
     normal01 is N(0, 1), uniform_signed is uniform in [-1, 1), and uniform_unsigned is
     uniform in [0, 1). The result is float64 of shape `size`.
-    Raises UserError if `mode` is none of these. From the original.
+    Raises UserError for other modes. From the original.
     """
     if mode not in Z_DISTRIBUTIONS:
         raise UserError(

@@ -1,10 +1,11 @@
-"""Measures of samples against closed forms and SciPy."""
+"""Metrics of samples, against closed forms and SciPy."""
 
 import numpy as np
 import pytest
 from scipy import linalg, spatial, stats
 
-from dcgan.evaluation.fid import entropy, frechet_distance, gaussian
+from dcgan.evaluation.evaluate import entropy
+from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.kid import kernel_distance, squared_discrepancy
 from dcgan.evaluation.nearest import Nearest, share_closer
 from dcgan.evaluation.precision_recall import precision_recall, squared_distances
@@ -23,7 +24,7 @@ def random_gaussian(dims, seed):
     return rng.standard_normal(dims), root @ root.T
 
 
-def test_frechet_distance_is_that_of_the_closed_form():
+def test_frechet_distance_equals_the_closed_form():
     # of Gaussians with diagonal covariances: (m - n)^2 + (s - t)^2 in each dimension
     means, scales = [[1.0, 2, 3], [0.0, 2, 5]], [[1.0, 4, 2], [3.0, 1, 2]]
     covariances = [np.diag(np.square(s)) for s in scales]
@@ -34,7 +35,7 @@ def test_frechet_distance_is_that_of_the_closed_form():
 
 
 @pytest.mark.parametrize('dims', [1, 7, 40])
-def test_frechet_distance_is_that_of_the_matrix_root_of_scipy(dims):
+def test_frechet_distance_equals_scipys_matrix_root(dims):
     (m, a), (n, b) = (random_gaussian(dims, seed) for seed in range(2))
     root = np.trace(linalg.sqrtm(a @ b)).real
     expected = ((m - n) ** 2).sum() + np.trace(a + b) - 2 * root
@@ -53,7 +54,7 @@ def test_gaussian_estimates_mean_and_covariance():
     assert covariance == pytest.approx(4 * np.eye(2), abs=0.2)
 
 
-def test_the_squared_discrepancy_is_that_of_its_definition():
+def test_the_squared_discrepancy_equals_its_definition():
     x, y = normal(6, 3), normal(6, 3, mean=0.5, seed=1)
 
     def kernel(a, b):
@@ -75,7 +76,7 @@ def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance():
     assert same < near < far
 
 
-def test_the_kernel_distance_of_gaussians_is_that_of_their_moments():
+def test_the_kernel_distance_of_gaussians_follows_from_their_moments():
     # In one dimension, (x y + 1)^3 = 1 + 3 x y + 3 x^2 y^2 + x^3 y^3, so that the
     # distance is 3 (m1 - n1)^2 + 3 (m2 - n2)^2 + (m3 - n3)^2 of the raw moments.
     mean, scale = 0.4, 1.5
@@ -99,7 +100,7 @@ def test_precision_and_recall_of_parts_of_the_data():
     assert precision_recall(real, real + 100) == (0, 0)
 
 
-def test_precision_is_that_of_its_definition():
+def test_precision_equals_its_definition():
     real, generated = normal(60, 3), normal(50, 3, mean=1, seed=1)
     within = spatial.distance.cdist(real, real)
     radii = np.sort(within, axis=1)[:, 3]
@@ -107,7 +108,7 @@ def test_precision_is_that_of_its_definition():
     assert precision_recall(real, generated)[0] == expected
 
 
-def test_distances_are_those_of_scipy():
+def test_distances_equal_scipys():
     a, b = normal(2500, 4), normal(30, 4, seed=1)
     squared = np.concatenate(list(squared_distances(a, b)))
     expected = spatial.distance.cdist(a, b, 'sqeuclidean')
@@ -115,7 +116,7 @@ def test_distances_are_those_of_scipy():
 
 
 @pytest.mark.parametrize('k', [1, 3])
-def test_nearest_points_are_those_of_scipy(k):
+def test_nearest_points_equal_scipys(k):
     queries, points = normal(20, 5), normal(100, 5, seed=1)
     nearest = Nearest(queries, k)
     for part in np.split(points, [7, 8, 60]):
@@ -138,7 +139,7 @@ def test_a_point_is_not_its_own_neighbour():
     assert (nearest.indices[:, 0] == distances.argmin(axis=1)).all()
 
 
-def test_entropy_of_counts_is_that_of_scipy():
+def test_entropy_of_counts_equals_scipys():
     counts = np.array([3, 0, 5, 2])
     assert entropy(counts) == pytest.approx(stats.entropy(counts))
     assert entropy(np.full(10, 7)) == pytest.approx(np.log(10))

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.csv, curves.png, grids of the beginning, warnings."""
+"""What a run records: metrics.csv, curves.png, grids of the beginning, warnings."""
 
 import csv
 import re
@@ -11,9 +11,10 @@ import tensorflow.compat.v1 as tf
 from conftest import SMALL, run, run_code, run_in_process, write_images
 from PIL import Image
 
-from dcgan.record.curves import course_of_run, smooth
-from dcgan.record.metrics_csv import COLUMNS, VALUES, Course, MetricsFile, read_rows
-from dcgan.record.warnings import WON_ITERATIONS, Report
+from dcgan.record.curves import History, history_of_run, smooth
+from dcgan.record.metrics_csv import COLUMNS, VALUES, MetricsFile, read_rows
+from dcgan.record.recorder import Recorder
+from dcgan.record.warnings import WON_ITERATIONS
 from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
@@ -110,26 +111,26 @@ def test_a_new_run_drops_old_rows(tmp_path):
 # Curves
 
 
-def test_course_keeps_means_and_ranges_of_a_long_run_in_few_bins():
-    course, count = Course(['a']), 5 * Course.MAX_BINS
+def test_history_keeps_means_and_ranges_of_a_long_run_in_few_bins():
+    history, count = History(['a']), 5 * History.MAX_BINS
     for i in range(count):
-        course.add(i + 1, i // 1000, [i % 10])
-    means, lows, highs = course.of('a')
-    assert Course.MAX_BINS / 2 <= len(course) <= Course.MAX_BINS
-    iterations = course.iterations()
+        history.add(i + 1, i // 1000, [i % 10])
+    means, lows, highs = history.of('a')
+    assert History.MAX_BINS / 2 <= len(history) <= History.MAX_BINS
+    iterations = history.iterations()
     assert (np.diff(iterations) > 0).all() and iterations[-1] > count - 10
     weights = np.diff(np.concatenate([[0.5], (iterations[1:] + iterations[:-1]) / 2]))
     assert np.average(means[:-1], weights=weights) == pytest.approx(4.5, abs=0.05)
     assert lows.min() == 0 and highs.max() == 9
-    assert course.epochs[:2] == [(1, 0), (1001, 1)]
+    assert history.epochs[:2] == [(1, 0), (1001, 1)]
 
 
-def test_short_courses_keep_every_iteration():
-    course = Course(['a', 'b'])
+def test_short_histories_keep_every_iteration():
+    history = History(['a', 'b'])
     for i in range(100):
-        course.add(i, 0, [i, -i])
-    assert course.of('b')[0].tolist() == [-i for i in range(100)]
-    assert course.iterations().tolist() == list(range(100))
+        history.add(i, 0, [i, -i])
+    assert history.of('b')[0].tolist() == [-i for i in range(100)]
+    assert history.iterations().tolist() == list(range(100))
 
 
 def test_smoothing_keeps_constants_and_lines():
@@ -144,14 +145,14 @@ def test_curves_are_drawn(workspace):
         assert len(image.convert('RGB').getcolors(1 << 20)) > 50
 
 
-def test_without_matplotlib_a_line_says_so_and_training_goes_on(workspace, tmp_path):
+def test_training_goes_on_without_matplotlib(workspace, tmp_path):
     (tmp_path / 'matplotlib').mkdir()
     (tmp_path / 'matplotlib' / '__init__.py').write_text('raise ImportError("broken")')
-    args = [*TRAIN, '--epoch', 1, '--out_name', 'plain', '--sample_freq', 1]
+    args = [*TRAIN, '--epoch', 1, '--out_name', 'no_curves', '--sample_freq', 1]
     result = run('main.py', *args, cwd=workspace, PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('No curves: cannot import matplotlib (broken)') == 1
-    assert not (workspace / 'out' / 'plain' / 'curves.png').exists()
+    assert not (workspace / 'out' / 'no_curves' / 'curves.png').exists()
     result = run('main.py', '--curves', 'run', cwd=workspace, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1 and 'pip install matplotlib' in result.stderr
 
@@ -170,23 +171,23 @@ def test_several_runs_are_drawn_in_one_figure(workspace, tmp_path):
     assert result.stdout == ' [*] ./out/curves.png\n'
     with Image.open(workspace / 'out' / 'curves.png') as image:
         assert image.width >= 800
-    course, of_events = (
-        course_of_run(str(path)) for path in (workspace / 'out' / 'run', original)
+    history, of_events = (
+        history_of_run(str(path)) for path in (workspace / 'out' / 'run', original)
     )
-    assert of_events.iterations().tolist() == course.iterations().tolist()
-    assert of_events.of('d_real')[0] == pytest.approx(course.of('d_real')[0], abs=1e-5)
+    assert of_events.iterations().tolist() == history.iterations().tolist()
+    assert of_events.of('d_real')[0] == pytest.approx(history.of('d_real')[0], abs=1e-5)
 
 
-def test_event_files_of_several_starts_are_one_course(workspace, tmp_path):
+def test_event_files_of_several_starts_are_one_history(workspace, tmp_path):
     logs = workspace / 'out' / 'run' / 'logs'
     (events,) = logs.glob('events*')
     content = events.read_bytes()
     (tmp_path / 'events.out.tfevents.1.host').write_bytes(content[:-9])  # torn
     shutil.copy(events, tmp_path / 'events.out.tfevents.2.host')
-    course = course_of_run(str(tmp_path))
-    assert course.iterations().tolist() == list(range(1, 11))
+    history = history_of_run(str(tmp_path))
+    assert history.iterations().tolist() == list(range(1, 11))
     (tmp_path / 'events.out.tfevents.2.host').unlink()
-    assert 1 <= len(course_of_run(str(tmp_path))) <= 10
+    assert 1 <= len(history_of_run(str(tmp_path))) <= 10
 
 
 @pytest.mark.parametrize('names, message', [('none', 'no such run'), ('.', 'has no')])
@@ -248,52 +249,52 @@ def test_profile_writes_a_trace(workspace):
 
 
 @pytest.fixture
-def report(tmp_path):
-    report = Report(str(tmp_path), 0)
-    yield report
-    report.close()
+def recorder(tmp_path):
+    recorder = Recorder(str(tmp_path), 0)
+    yield recorder
+    recorder.close()
 
 
-def test_a_line_says_once_that_d_has_won(report, tmp_path, capsys):
+def test_a_d_that_has_won_is_warned_of_once(recorder, tmp_path, capsys):
     losses = [*(WON_ITERATIONS - 1) * [0.001], 0.5, *3 * WON_ITERATIONS * [0.009]]
     for i, d_loss in enumerate(losses):
-        report.add((i + 1, 0, i), row_values(d_loss), i)
+        recorder.add((i + 1, 0, i), row_values(d_loss), i)
     out = capsys.readouterr().out
     assert out.count('D has won') == 1
     assert f' [!] Iteration {2 * WON_ITERATIONS}: D has won: ' in out
-    again = Report(str(tmp_path), len(losses))  # a resumed run does not repeat it
+    again = Recorder(str(tmp_path), len(losses))  # a resumed run does not repeat it
     for i in range(len(losses), len(losses) + 2 * WON_ITERATIONS):
         again.add((i + 1, 0, 0), row_values(0.9 if i % 300 == 0 else 0.001), 1)
     again.close()
     assert 'D has won' not in capsys.readouterr().out
 
 
-def test_equilibrium_is_no_failure(report, capsys):
+def test_equilibrium_is_no_failure(recorder, capsys):
     rng = np.random.RandomState(0)
     for i in range(300):
-        report.add((i + 1, 0, i), row_values(2 * np.log(2)), i)
+        recorder.add((i + 1, 0, i), row_values(2 * np.log(2)), i)
     images = rng.rand(8, 4, 4, 1)
     for i in range(5):
-        report.sheet(1000 + i, images + 0.01, images)
+        recorder.add_grid(1000 + i, images + 0.01, images)
     assert capsys.readouterr().out == ''
 
 
-def test_a_line_says_once_that_g_draws_one_picture(report, tmp_path, capsys):
+def test_a_g_that_draws_one_picture_is_warned_of_once(recorder, tmp_path, capsys):
     rng = np.random.RandomState(0)
     images, one = rng.rand(8, 4, 4, 1), np.tile(rng.rand(1, 4, 4, 1), (8, 1, 1, 1))
     for i, samples in enumerate([one, images, one, one, one, one]):
-        report.sheet(100 * i, samples + 0.001 * images, images)  # it is early
+        recorder.add_grid(100 * i, samples + 0.001 * images, images)  # it is early
         assert not capsys.readouterr().out
     for i, samples in enumerate([one, images, one, one, one, one]):
-        report.sheet(1000 + 100 * i, samples + 0.001 * images, images)
+        recorder.add_grid(1000 + 100 * i, samples + 0.001 * images, images)
     out = capsys.readouterr().out
     assert out.count('G draws one picture') == 1 and 'Iteration 1300: ' in out
     kept = (tmp_path / 'warnings.txt').read_text()
     assert f' [!] {kept}' == out
-    report.close()
-    again = Report(str(tmp_path), 2000)
+    recorder.close()
+    again = Recorder(str(tmp_path), 2000)
     for i in range(3):
-        again.sheet(2000 + i, one, images)
+        again.add_grid(2000 + i, one, images)
     again.close()
     assert capsys.readouterr().out == ''
 
