@@ -8,6 +8,8 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.forward_pass import SAMPLING
 from dcgan.data.dataset import read_images
 from dcgan.training.inputs import to_inputs
+from dcgan.training.user_model import original_style
+from dcgan.util.errors import UserError
 from dcgan.util.npz import npz_file
 from dcgan.util.output import print_path
 
@@ -25,6 +27,11 @@ class Encoder:
 
     def __init__(self, sess, dcgan):
         self._sess, layers = sess, []
+        if 'discriminator' in original_style(dcgan):
+            raise UserError(
+                f'--encode: {type(dcgan).__name__} overrides discriminator, whose '
+                'layers are unknown; leave out --encode'
+            )
         self._bytes = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
         count = tf.shape(self._bytes)[:1]
         inputs = to_inputs(dcgan, self._bytes, tf.zeros(count, tf.int64), None)

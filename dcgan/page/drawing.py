@@ -81,7 +81,9 @@ class Drawer:
         with self.is_drawing:
             step = self._load(step)
             if self._directions is None:
-                weights = sampled_weights(self.dcgan)['generator/g_h0_lin/Matrix']
+                weights = sampled_weights(self.dcgan).get('generator/g_h0_lin/Matrix')
+                if weights is None or weights.shape[0] < self.dcgan.z_dim:
+                    raise UserError('directions: this G has no first layer g_h0_lin')
                 rows = self.dcgan.sess.run(weights)[: self.dcgan.z_dim]
                 values, vectors = np.linalg.eigh(np.float64(rows @ rows.T))
                 vectors = vectors.T[::-1][:DIRECTIONS]

@@ -42,19 +42,30 @@ def draw_batches(
     as_bytes  as uint8, with 0 to 255 for the sampler's full range
 
     A batch has MAX_SAMPLES_PER_CALL images, or fewer if the images are large, but
-    always at least dcgan.batch_size.
+    always at least dcgan.batch_size. A sampler with a fixed batch draws that many, of
+    which those beyond the last z are dropped.
     """
-    count = images_per_call(dcgan)
+    count, images = images_per_call(dcgan), dcgan.sampler_bytes
+    images = images if as_bytes else dcgan.sampler
     for start in range(0, len(z), count):
-        batch = slice(start, start + count)
-        feed = {dcgan.z: z[batch]}
+        drawn = np.arange(start, min(start + count, len(z)))
+        rows = np.resize(drawn, count) if fixed_batch(dcgan) else drawn
+        feed = {dcgan.z: z[rows]}
         if dcgan.y is not None:
-            feed[dcgan.sampler_y] = one_hot(labels[batch], dcgan.y_dim)
-        yield sess.run(dcgan.sampler_bytes if as_bytes else dcgan.sampler, feed)
+            feed[dcgan.sampler_y] = one_hot(labels[rows], dcgan.y_dim)
+        yield sess.run(images, feed)[: len(drawn)]
+
+
+def fixed_batch(dcgan) -> int | None:
+    """The batch of the sampler, if a user has built it for one size; else None."""
+    tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
+    return next((tensor.shape[0] for tensor in tensors if tensor.shape[0]), None)
 
 
 def images_per_call(dcgan) -> int:
     """How many images are drawn at once, see `draw_batches`."""
+    if fixed_batch(dcgan):
+        return fixed_batch(dcgan)
     pixels_per_image = dcgan.output_height * dcgan.output_width
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
     return max(dcgan.batch_size, affordable)

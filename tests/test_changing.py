@@ -1,0 +1,315 @@
+"""Losses and networks that a user has changed: which way they train, and that they do."""
+
+import contextlib
+import io
+import re
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import (
+    ROOT,
+    SMALL,
+    read_checkpoint,
+    run,
+    run_in_process,
+    write_idx_set,
+    write_images,
+)
+
+from dcgan.record.metrics_csv import read_rows
+from dcgan.util.errors import UserError
+from model import DCGAN
+from ops import batch_norm, conv2d, deconv2d, linear, lrelu
+
+TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--epoch', 1, '--seed', 1]
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """A folder with data/cats, 48 images, and data/set, of 4 classes."""
+    folder = tmp_path_factory.mktemp('changing')
+    write_images(folder / 'data' / 'cats', count=48, ending='jpg')
+    write_idx_set(folder / 'data' / 'set', count=48, size=16)
+    return folder
+
+
+def classes_of_the_page():
+    """{name: class} of the subclasses in docs/changing.md."""
+    text = (ROOT / 'docs' / 'changing.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    names, arguments = {}, sys.argv
+    sys.argv = ['main.py', '--help']  # for the block that runs main.py
+    try:
+        for block in blocks:
+            assert len(block.splitlines()) <= 18 and block.count('class ') == 1
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):
+                exec(block, names)
+    finally:
+        sys.argv = arguments
+    subclasses = {n: c for n, c in names.items() if isinstance(c, type)}
+    return {n: c for n, c in subclasses.items() if DCGAN in c.__mro__[1:]}
+
+
+PAGE = classes_of_the_page()
+
+
+class OriginalStyle(DCGAN):
+    """Networks, losses and graph as the original's code has them, with a fixed batch."""
+
+    def build_model(self):
+        size = [self.output_height, self.output_width, self.c_dim]
+        self.inputs = tf.placeholder(tf.float32, [self.batch_size, *size], 'images')
+        self.z = tf.placeholder(tf.float32, [None, self.z_dim], 'z')
+        self.y = None
+        self.G = self.generator(self.z)
+        self.D, self.D_logits = self.discriminator(self.inputs)
+        self.sampler = self.sampler(self.z)
+        self.D_, self.D_logits_ = self.discriminator(self.G, reuse=True)
+        cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits
+        ones, zeros = tf.ones_like(self.D), tf.zeros_like(self.D)
+        self.d_loss_real = tf.reduce_mean(
+            cross_entropy(logits=self.D_logits, labels=ones)
+        )
+        self.d_loss_fake = tf.reduce_mean(
+            cross_entropy(logits=self.D_logits_, labels=zeros)
+        )
+        self.g_loss = tf.reduce_mean(cross_entropy(logits=self.D_logits_, labels=ones))
+        self.d_loss = self.d_loss_real + self.d_loss_fake
+        variables = tf.trainable_variables()
+        self.d_vars = [v for v in variables if 'd_' in v.name]
+        self.g_vars = [v for v in variables if 'g_' in v.name]
+        self.saver = tf.train.Saver()
+
+    def discriminator(self, image, y=None, reuse=False):
+        with tf.variable_scope('discriminator') as scope:
+            if reuse:
+                scope.reuse_variables()
+            h0 = lrelu(conv2d(image, self.df_dim, name='d_h0_conv'))
+            h1 = lrelu(self.d_bn1(conv2d(h0, self.df_dim * 2, name='d_h1_conv')))
+            h2 = linear(tf.reshape(h1, [self.batch_size, -1]), 1, 'd_h2_lin')
+            return tf.nn.sigmoid(h2), h2
+
+    def generator(self, z, y=None):
+        with tf.variable_scope('generator'):
+            return self._draw(z, True)
+
+    def sampler(self, z, y=None):
+        with tf.variable_scope('generator') as scope:
+            scope.reuse_variables()
+            return self._draw(z, False)
+
+    def _draw(self, z, train):
+        h0 = linear(z, self.gf_dim * 4 * 8 * 8, 'g_h0_lin')
+        h0 = tf.reshape(h0, [-1, 8, 8, self.gf_dim * 4])
+        h0 = tf.nn.relu(self.g_bn0(h0, train=train))
+        size = [self.batch_size, 16, 16, self.c_dim]
+        return tf.nn.tanh(deconv2d(h0, size, name='g_h1'))
+
+
+class Doubled(DCGAN):
+    """The losses of DCGAN as other tensors, so that the original's runs train them."""
+
+    def build_model(self):
+        super().build_model()
+        self.d_loss, self.g_loss = tf.identity(self.d_loss), tf.identity(self.g_loss)
+
+
+def train(workspace, name, model, *args):
+    """Train a subclass; returns what main.py printed."""
+    args = [*TRAIN, '--out_name', name, *args]
+    result = run_in_process(*args, cwd=workspace, model=model)
+    assert result.returncode == 0, result.stderr
+    assert f'Trained: see ./out/{name}/samples/train_' in result.stdout
+    return result.stdout
+
+
+def rows(workspace, name):
+    return np.array(list(read_rows(f'{workspace}/out/{name}/metrics.csv')))
+
+
+@pytest.mark.parametrize('name', PAGE)
+def test_each_change_of_the_page_trains_and_samples(name, workspace):
+    printed = train(workspace, name, PAGE[name], '--d_steps', 2)
+    assert np.isfinite(rows(workspace, name)[:, 4:8]).all()
+    is_fused = name in ('MyDCGAN', 'LeastSquares')
+    assert (f'{name} has changed ' in printed) == (not is_fused)
+    result = run_in_process('--out_name', name, cwd=workspace, model=PAGE[name])
+    assert result.returncode == 0 and 'test_' in result.stdout, result.stderr
+
+
+def test_the_page_shows_the_four_changes_that_users_make_most():
+    names = {'MyDCGAN', 'LeastSquares', 'Wasserstein', 'Dense', 'FeatureMatching'}
+    assert set(PAGE) == names
+
+
+def test_a_loss_that_is_set_is_the_loss_that_is_trained_and_printed(workspace):
+    class Constant(DCGAN):
+        def build_model(self):
+            super().build_model()
+            self.d_loss = 7 + 0 * self.d_loss
+
+    printed = train(workspace, 'constant', Constant)
+    assert 'Constant has changed d_loss: ' in printed
+    assert re.findall(r'd_loss: (\S+), g', printed) == 6 * ['7.00000000']
+    assert (rows(workspace, 'constant')[:, 4] == 7).all()
+    weights = read_checkpoint(workspace / 'out' / 'constant' / 'checkpoint')
+    assert not weights['discriminator/d_h0_conv/biases'].any()  # never trained
+    assert weights['generator/g_h4/biases'].any()
+
+
+def test_weights_are_clipped_after_each_step_of_d(workspace):
+    train(workspace, 'clipped', PAGE['Wasserstein'], '--learning_rate', 0.1)
+    weights = read_checkpoint(workspace / 'out' / 'clipped' / 'checkpoint')
+    of_d = [w for n, w in weights.items() if re.fullmatch(r'discrim.*(/w|Matrix)', n)]
+    assert len(of_d) == 5 and max(abs(w).max() for w in of_d) <= np.float32(0.01)
+
+
+@pytest.mark.parametrize('rate, first, others', [(2e-4, 1e-4, None), (0, 1e-6, 1e-6)])
+def test_both_ways_to_train_have_the_same_losses(rate, first, others, workspace):
+    args = ['--learning_rate', rate, '--dataset', 'set']
+    train(workspace, f'fused{rate}', DCGAN, *args)
+    printed = train(workspace, f'doubled{rate}', Doubled, *args)
+    assert 'Doubled has changed d_loss, g_loss: ' in printed
+    fused, doubled = rows(workspace, f'fused{rate}'), rows(workspace, f'doubled{rate}')
+    assert np.allclose(fused[0, 4:], doubled[0, 4:], atol=first)
+    assert len(fused) == 6 and (not others or np.allclose(fused[:, 4:], doubled[:, 4:]))
+
+
+def test_a_run_with_a_changed_loss_resumes_bit_for_bit(workspace):
+    for name, epochs in ('whole', [2]), ('parts', [1, 2]):
+        for epoch in epochs:
+            train(workspace, name, Doubled, '--epoch', epoch, '--ema', 0.9)
+    whole, parts = (
+        read_checkpoint(workspace / 'out' / name / 'checkpoint')
+        for name in ('whole', 'parts')
+    )
+    assert whole.keys() == parts.keys() and 'ema/generator/g_h4/w' in whole
+    # D's moving averages are updated by two passes at once, in any order
+    same = {n: (whole[n] == parts[n]).all() for n in whole if 'd_bn' not in n}
+    assert all(same.values()), same
+
+
+def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace):
+    printed = train(workspace, 'style', OriginalStyle)
+    assert 'has changed generator, discriminator, sampler, d_loss, g_loss: ' in printed
+    args = ['--out_name', 'style', '--generate_test_images', 19, '--npz']
+    args += ['--freeze', '--saved_model', '--dataset', 'cats']
+    result = run_in_process(*args, cwd=workspace, model=OriginalStyle)
+    assert result.returncode == 0, result.stderr
+    path = re.search(r'\./out/\S+\.npz', result.stdout)[0]
+    assert np.load(workspace / path)['images'].shape == (19, 16, 16, 3)
+    result = run_in_process(
+        *['--out_name', 'style', '--encode', 'f.npz'],
+        cwd=workspace,
+        model=OriginalStyle,
+    )
+    assert '--encode: OriginalStyle overrides discriminator' in result.stderr
+
+
+def test_samples_of_a_fixed_batch_are_those_of_each_z(workspace):
+    args = ['--out_name', 'style', '--seed', 1, '--npz', '--generate_test_images']
+    found = []
+    for count in (8, 11):
+        result = run_in_process(*args, count, cwd=workspace, model=OriginalStyle)
+        path = re.search(r'\./out/\S+\.npz', result.stdout)[0]
+        found.append(np.load(workspace / path)['images'])
+    assert (found[0] == found[1][:8]).all() and np.ptp(found[1][8:]) > 0
+
+
+def test_a_generator_without_its_sampler_is_an_error(make_dcgan):
+    class Half(DCGAN):
+        def generator(self, z, y=None):
+            raise NotImplementedError
+
+    with tf.Graph().as_default(), pytest.raises(UserError, match='but not sampler'):
+        Half(None, data_dir=None)
+
+
+@pytest.mark.parametrize(
+    'flag, value', [('r1', 10), ('d_dropout', 0.5), ('label_smoothing', 0.9)]
+)
+def test_options_of_the_fused_iteration_are_errors_that_name_the_flag(
+    flag, value, workspace
+):
+    args = [*TRAIN, '--out_name', f'no_{flag}', f'--{flag}', value]
+    result = run_in_process(*args, cwd=workspace, model=Doubled)
+    assert result.returncode == 1
+    message = f'main.py: --{flag} {value}: cannot be used with Doubled, which has'
+    assert message in result.stderr
+    assert not (workspace / 'out' / f'no_{flag}').exists()
+
+
+def test_several_workers_need_the_fused_iteration(make_dcgan):
+    dcgan = make_dcgan()
+    dcgan.g_loss, dcgan.data = tf.identity(dcgan.g_loss), []
+    dcgan.workers = SimpleNamespace(count=2)
+    config = SimpleNamespace(epoch=1)
+    with pytest.raises(UserError, match='--workers 2: cannot be used with DCGAN'):
+        dcgan.check(config)
+
+
+def test_xla_is_off_for_a_changed_loss(workspace):
+    printed = train(workspace, 'no_xla', Doubled, '--xla')
+    assert ' [!] XLA is off: ' in printed
+
+
+def test_a_loss_that_needs_real_images_in_steps_of_g_is_noticed(workspace):
+    class Relativistic(DCGAN):
+        def losses(self, D_logits, D_logits_):
+            losses = super().losses(D_logits, D_logits_)
+            gap = tf.reduce_mean(tf.nn.softplus(D_logits - D_logits_))
+            return losses._replace(g=gap)
+
+    assert 'has changed g_loss: ' in train(workspace, 'relative', Relativistic)
+
+
+def test_an_edited_line_of_model_py_is_trained(tmp_path):
+    for name in ('main.py', 'ops.py', 'utils.py'):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / 'dcgan').symlink_to(ROOT / 'dcgan')
+    text = (ROOT / 'model.py').read_text()
+    line = '        self.d_loss, self.g_loss = losses.d, losses.g\n'
+    assert text.count(line) == 1
+    edited = text.replace(line, line + '        self.g_loss = 0.0 * self.g_loss\n')
+    (tmp_path / 'model.py').write_text(edited)
+    write_images(tmp_path / 'data' / 'cats', count=16, ending='jpg')
+    result = run(tmp_path / 'main.py', *TRAIN, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert ' [*] DCGAN has changed g_loss: ' in result.stdout
+    assert set(re.findall(r'g_loss: (\S+)\n', result.stdout)) == {'0.00000000'}
+
+
+def test_a_batch_norm_of_another_momentum_is_used_in_training(sess, make_dcgan):
+    class Slow(DCGAN):
+        def build_model(self):
+            self.g_bn0 = batch_norm(momentum=1.0, name='g_bn0')
+            super().build_model()
+
+    config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
+    from dcgan.training.fused_iteration import FusedIteration
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        dcgan = Slow(
+            sess,
+            batch_size=4,
+            output_height=16,
+            output_width=16,
+            gf_dim=4,
+            df_dim=4,
+            data_dir=None,
+        )
+    iteration = FusedIteration(dcgan, config)
+    sess.run(tf.global_variables_initializer())
+    batch = [np.zeros((4, 16, 16, 3), np.uint8), None, np.ones((4, 100), np.float32)]
+    from dcgan.training.prefetch import Batch
+
+    sess.run(iteration.tensors, iteration.batches.feed(Batch(*batch)))
+    means = {
+        v.op.name: sess.run(v) for v in tf.global_variables() if 'moving_mean' in v.name
+    }
+    assert not means['generator/g_bn0/moving_mean'].any()
+    assert means['generator/g_bn1/moving_mean'].any()
