@@ -100,7 +100,7 @@ def test_checkpoint_folder_of_a_run_means_that_run(workspace):
 def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case, tmp_path):
     shutil.copytree(ROOT / 'tests' / 'golden' / case / 'checkpoint', tmp_path / 'c')
     result = passed(run_in_process('--checkpoint_dir', tmp_path / 'c', cwd=tmp_path))
-    size = {'cond28': '--output_height 28 ', 'rgb64': '--input_width 64 '}[case]
+    size = {'cond28': '--output_height 28 ', 'rgb64': ' --output_width 64 '}[case]
     assert ' --z_dim 20' in result.stdout and size in result.stdout
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dcgan.runs.flags_json import agrees
 from dcgan.runs.lock import is_locked
-from dcgan.runs.run import Run, is_inside, same_folder
+from dcgan.runs.run import Run, has_checkpoints, is_inside, same_folder
 from dcgan.training.checkpoints import checkpoints, completed_epochs, no_checkpoint
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, glob_files
@@ -41,7 +41,7 @@ def chosen_folders(config, flags: Flags) -> dict[str, str]:
         for name in flags.given('checkpoint_dir', 'sample_dir')
     }
     folder = chosen.get('checkpoint_dir', '')
-    if folder and glob_files(folder, '*.index'):
+    if folder and has_checkpoints(folder):
         run_dir = os.path.join(config.out_dir, config.out_name)
         is_in_run = config.out_name and is_inside(folder, run_dir)
         is_used = not (config.train or config.out_name)
@@ -53,7 +53,7 @@ def chosen_folders(config, flags: Flags) -> dict[str, str]:
 def own_checkpoints(chosen: dict[str, str]) -> str:
     """The path of a --checkpoint_dir that means a run by itself, or ''."""
     folder = chosen.get('checkpoint_dir', '')
-    return folder if os.path.isabs(folder) and glob_files(folder, '*.index') else ''
+    return folder if os.path.isabs(folder) and has_checkpoints(folder) else ''
 
 
 def named_run(config, chosen: dict[str, str]) -> Run | None:

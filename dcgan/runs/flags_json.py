@@ -87,9 +87,9 @@ def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
     A height on the command line overrides the recorded width as well. Raises UserError
     for a value that the flag cannot have.
     """
-    for name in recorded.keys() & names:
-        if not flags.given(name, name.replace('width', 'height')):
-            setattr(config, name, _parse(flags[name], recorded[name]))
+    free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
+    for name in recorded.keys() & free:
+        setattr(config, name, _parse(flags[name], recorded[name]))
     config.input_width = config.input_width or config.input_height
     config.output_width = config.output_width or config.output_height
 

@@ -1,6 +1,7 @@
 """How a process joins the workers that train one model, and how they end together."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -40,33 +41,38 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
         raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
+    is_chief = not (cluster and cluster.index)
+    settled = settle_training(config, flags) if is_chief else None
+    if config.workers > 1 and not flags.given('num_workers'):
+        config.num_workers = max(1, config.num_workers // config.workers)
+    statement = state(config, flags, settled)
+    arguments = local_arguments(config, flags)
+    advice = functools.partial(way_on, config, is_chief)
     local = LocalWorkers(config.workers) if config.workers > 1 else None
     workers = Workers(local.cluster if local else cluster, config.worker_timeout)
-    settled = None
     with contextlib.ExitStack() as stack:
-        if workers.is_chief:
-            settled = settle_training(config, flags)
+        if is_chief:
             workers.split_batch(config.batch_size)
         if local:
-            if not flags.given('num_workers'):
-                config.num_workers = max(1, config.num_workers // workers.count)
             stack.push(lambda kind, error, traceback: local.close(kind is not None))
-            local.start(script, local_arguments(config, flags))
+            local.start(script, arguments)
         workers.connect(local.check if local else lambda: None)
-        if not workers.is_chief:
+        if not is_chief:
             stack.enter_context(silenced())
         if workers.count > 1:
-            settled = agree(workers, config, flags, settled)
+            workers.require_same(versions())
+            texts = workers.exchange(statement)
+            settled = agree(config, settled, workers.tasks, texts)
             if config.xla:
                 print(
                     ' [!] --xla is ignored: XLA cannot compile training with several '
                     'workers'
                 )
         try:
-            with workers.errors(lambda: way_on(workers, config)):
+            with workers.errors(advice):
                 yield workers, settled
         except UnusableImages as error:
-            if workers.is_chief:
+            if is_chief:
                 raise
             raise UserError(str(error)) from error  # the chief writes their names
 
@@ -81,17 +87,23 @@ def local_arguments(config, flags: Flags) -> list[str]:
     return [*arguments, *(['--cache'] if config.cache else [])]
 
 
-def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Settled:
-    """Compare code, versions and flags; settle the config of others as the chief's."""
-    workers.require_same(versions())
+def state(config, flags: Flags, settled: Settled | None) -> str:
+    """What a worker tells the others: flags as settled, as given, and dimensions."""
     names = flags.names('model', 'data', 'training', without='local')
-    given = {name: flags[name].value for name in flags.given(*names)}
     values = {name: getattr(config, name) for name in names}
+    given = {name: flags[name].value for name in flags.given(*names)}
     dims = settled and (settled.y_dim, settled.c_dim)
-    texts = workers.exchange(json.dumps([values, given, dims]))
+    return json.dumps([values, given, dims])
+
+
+def agree(config, settled: Settled | None, tasks: list, texts: list[str]) -> Settled:
+    """Compare flags of all tasks; settle the config of others as the chief's.
+
+    texts  what each of them states, the chief first
+    """
     told = [json.loads(text) for text in texts]
     values, chiefs, dims = told[0]
-    for task, (_, given, _) in zip(workers.tasks, told):
+    for task, (_, given, _) in zip(tasks, told):
         for name, value in given.items():
             expected = chiefs.get(name, values[name])
             if value != expected:
@@ -123,9 +135,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def way_on(workers: Workers, config) -> str:
+def way_on(config, is_chief: bool) -> str:
     """How to go on after a worker was lost."""
-    if not workers.is_chief:
+    if not is_chief:
         return "start all workers again, with the --out_name of the chief's run"
     path = None
     with contextlib.suppress(UserError):

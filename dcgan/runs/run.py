@@ -10,7 +10,6 @@ from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write
 from dcgan.runs.lock import RunLock
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
-    glob_files,
     remove,
     require_writable,
     timestamp,
@@ -109,36 +108,32 @@ class Run:
         config.out_dir = self.folder
         config.checkpoint_dir, config.sample_dir = self.checkpoint_dir, self.sample_dir
 
-    def check_writable(self) -> None:
-        """Raise UserError where it cannot be trained in its folders."""
-        way_out = 'choose another --out_dir'
-        if os.path.exists(self.folder):
-            way_out = 'copy the run to another folder, and give that --out_dir'
-        require_writable(self.folder, way_out)
-        require_writable(self.checkpoint_dir, 'choose another --checkpoint_dir')
-        require_writable(self.sample_dir, 'choose another --sample_dir')
+    def check(self, data_dir: str, dataset: str, is_named: bool) -> None:
+        """Raise UserError where it cannot be trained in its folders.
 
-    def check_owner(self, data_dir: str, dataset: str, is_named: bool) -> None:
-        """Raise UserError where it would continue checkpoints of another run.
-
-        For checkpoints outside of the run folder. `is_named` says that --out_name has
-        named this run, which may then be their owner.
+        They have to be writable, and checkpoints outside of the run folder have to be
+        its own. `is_named` says that --out_name has named it: then it may own them.
         """
         folder = os.path.abspath(self.checkpoint_dir)
-        if self.has_checkpoints_inside or not glob_files(folder, '*.index'):
-            return
         owner = Run.of_checkpoints(folder)
         is_owner = same_folder(owner.folder, self.folder)
-        if not owner.recorded or (is_owner and is_named):
-            return
         is_other = owner.folder != folder and not is_owner
-        if is_other or not owner.is_of(data_dir, dataset):
+        is_foreign = is_other or not owner.is_of(data_dir, dataset)
+        is_known = owner.recorded and not (is_owner and is_named)
+        is_guarded = is_known and is_foreign and not self.has_checkpoints_inside
+        if is_guarded and has_checkpoints(folder):
             raise UserError(
                 f'{self.checkpoint_dir}: holds checkpoints of the run '
                 f'{printable(owner.folder)}, of dataset '
                 f'{printable(owner.recorded.get("dataset"))}; choose another '
                 '--checkpoint_dir'
             )
+        way_out = 'choose another --out_dir'
+        if os.path.exists(self.folder):
+            way_out = 'copy the run to another folder, and give that --out_dir'
+        require_writable(self.folder, way_out)
+        require_writable(self.checkpoint_dir, 'choose another --checkpoint_dir')
+        require_writable(self.sample_dir, 'choose another --sample_dir')
 
     def start(self, config, class_names: list[str]) -> None:
         """Make its folders, lock them, and record config and the names of classes.
@@ -150,11 +145,7 @@ class Run:
         """
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
-        if (
-            before
-            and before != class_names
-            and glob_files(self.checkpoint_dir, '*.index')
-        ):
+        if before and before != class_names and has_checkpoints(self.checkpoint_dir):
             learned, now = (
                 printable(', '.join(names)) or 'numbers'
                 for names in (before, class_names)
@@ -212,6 +203,11 @@ class Run:
     def close(self) -> None:
         """Release its lock."""
         self._lock.close()
+
+
+def has_checkpoints(folder: str) -> bool:
+    """Whether a folder, which need not exist, holds checkpoints."""
+    return any(Path(folder).glob('*.index'))
 
 
 def same_folder(folder: str, other: str) -> bool:

@@ -19,7 +19,7 @@ from dcgan.runs.find_run import (
 )
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
-from dcgan.runs.run import Run, class_names_in, new_run, number_labels
+from dcgan.runs.run import Run, class_names_in, has_checkpoints, new_run, number_labels
 from dcgan.training.checkpoints import (
     checkpoint_dims,
     model_settings,
@@ -27,7 +27,7 @@ from dcgan.training.checkpoints import (
 )
 from dcgan.training.ema import has_averages
 from dcgan.util.errors import UserError
-from dcgan.util.files import glob_files, require_writable
+from dcgan.util.files import require_writable
 from dcgan.util.flags import Flags
 
 
@@ -67,10 +67,16 @@ def settle_training(config, flags: Flags) -> Settled:
     if not run:
         print_unfinished(config, flags)
         run = new_run(config, chosen)
-        name_unused(chosen.get('checkpoint_dir', 'checkpoint'))
     run.settle(config)
-    run.check_writable()
-    run.check_owner(config.data_dir, config.dataset, bool(flags.given('out_name')))
+    run.check(config.data_dir, config.dataset, bool(flags.given('out_name')))
+    ignored = chosen.get('checkpoint_dir', 'checkpoint')
+    is_ignored = run.is_new and not os.path.isabs(ignored)
+    if is_ignored and has_checkpoints(ignored):
+        print(
+            f' [!] The checkpoints in {ignored} are not used; to train from them, '
+            f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}',
+            flush=True,
+        )
     return Settled(run, y_dim, 1 if config.grayscale else 3)
 
 
@@ -173,17 +179,6 @@ def count_classes(config, folder: str, idx: tuple | None, flags: Flags) -> int |
         if getattr(config, name) not in (False, 'all', ''):
             raise UserError(f'--{name} is for images, and {folder} has IDX files')
     return None if config.unconditional else idx[2]
-
-
-def name_unused(checkpoint_dir: str) -> None:
-    """Print a line if --checkpoint_dir holds checkpoints that a new run ignores."""
-    if not os.path.isabs(checkpoint_dir) and glob_files(checkpoint_dir, '*.index'):
-        print(
-            f' [!] The checkpoints in {checkpoint_dir} are not used; to train from '
-            f'them, give --checkpoint_dir '
-            f'{shlex.quote(os.path.abspath(checkpoint_dir))}',
-            flush=True,
-        )
 
 
 def check_outputs(features: str, encode: str) -> None:
