@@ -44,6 +44,7 @@ from dcgan.util import files
 from dcgan.util.files import write_json
 from dcgan.util.flags import MARKS
 from dcgan.util.quiet_import import report_thread_error
+from model import DCGAN
 
 # the line of an iteration: (iteration, epoch, batch)
 LINE = re.compile(
@@ -780,6 +781,20 @@ def test_main_works_twice_in_one_interpreter(workspace):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('[*] Trained: ') == 2
     assert '[*] Run ./out/first, iteration ' in result.stdout
+
+
+def test_subclass_is_built_in_place_of_the_model(workspace):
+    class MyDCGAN(DCGAN):
+        def build_model(self):
+            super().build_model()
+            print('This is mine')
+
+    args = ['--dataset', 'set', '--generate_test_images', 1]
+    result = run_in_process(*args, cwd=workspace, model=MyDCGAN)
+    assert result.returncode == 0 and 'This is mine' in result.stdout
+    args = ['--dataset', 'set', '--train', '--workers', 2]
+    result = run_in_process(*args, cwd=workspace, model=MyDCGAN)
+    assert '--workers starts main.py, without your model' in result.stderr
 
 
 # Other systems

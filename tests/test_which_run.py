@@ -175,6 +175,32 @@ def test_relative_folder_outside_of_the_run_is_guarded_too(workspace, tmp_path):
     passed(run_in_process(*args, 'c', '--epoch', 2, cwd=workspace))
 
 
+def test_flags_json_has_paths_from_the_run_folder(workspace, untouched):
+    folders = ['out_dir', 'checkpoint_dir', 'sample_dir']
+    inside, elsewhere = (
+        json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
+        for name in ('a', untouched[1].parent.name)
+    )
+    copy = json.loads((untouched[1] / 'FLAGS.json').read_text())
+    assert [inside[name] for name in folders] == ['.', 'checkpoint', 'samples']
+    others = [str(untouched[1]), str(untouched[3])]
+    assert [elsewhere[name] for name in folders] == ['.', *others]
+    run_folder = str(workspace / 'out' / untouched[1].parent.name)
+    assert [copy[name] for name in folders] == [run_folder, *others]
+
+
+def test_records_of_older_versions_lead_to_the_folders(workspace, tmp_path):
+    shutil.copytree(workspace / 'out' / 'a', tmp_path / 'moved')
+    path = tmp_path / 'moved' / 'FLAGS.json'
+    (tmp_path / 'moved' / 'samples').rename(tmp_path / 'moved' / 'grids')
+    old = {'out_dir': './out/a', 'checkpoint_dir': './out/a/checkpoint'}
+    old |= {'sample_dir': './out/a/grids', 'noema': True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    args = ['--out_dir', tmp_path, '--out_name', 'moved', '--generate_test_images', 1]
+    passed(run_in_process(*args, cwd=workspace))
+    assert len(list((tmp_path / 'moved' / 'grids').glob('test_*.png'))) == 1
+
+
 def test_link_to_a_checkpoint_folder_means_its_run(workspace, tmp_path):
     (tmp_path / 'link').symlink_to(workspace / 'out' / 'a' / 'checkpoint')
     args = ['--checkpoint_dir', tmp_path / 'link', '--gif']

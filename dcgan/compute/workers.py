@@ -444,20 +444,13 @@ def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]
 
 
+# fmt: off
 FLAGS = Group(
     'Workers',
     '--workers trains with several processes, docs/workers.md',
-    Flag(
-        'workers',
-        1,
-        'Processes on this machine that train together, each on a GPU if there are '
-        'any; on several machines, set TF_CONFIG instead, see docs/workers.md',
-        least=1,
-    ),
-    Flag(
-        'worker_timeout',
-        300.0,
-        'Seconds after which training ends because a worker does not answer',
-        least=1,
-    ),
+    Flag('workers', 1, 'Processes on this machine that train together, each on a GPU '
+         'if there are any; on several machines, set TF_CONFIG instead, see '
+         'docs/workers.md', least=1),
+    Flag('worker_timeout', 300.0, 'Seconds after which training ends because a worker '
+         'does not answer', least=1),
 )

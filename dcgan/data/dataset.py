@@ -143,50 +143,25 @@ def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> N
         raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')
 
 
+# fmt: off
 FLAGS = Group(
     'Data',
     'labels, and what is read, docs/data.md: --labels, --bbox, ...',
     Flag('conditional', False, 'Take each folder for a class', 'data result labels'),
-    Flag(
-        'attributes',
-        '',
-        "Attributes in CelebA's list, such as Male,Smiling; each combination is a "
-        'class',
-        'data result labels',
-    ),
-    Flag(
-        'labels',
-        '',
-        'CSV file of classes, with a row `name,label` for each image',
-        'data result labels',
-    ),
+    Flag('attributes', '', "Attributes in CelebA's list, such as Male,Smiling; each "
+         'combination is a class', 'data result labels'),
+    Flag('labels', '', 'CSV file of classes, with a row `name,label` for each image',
+         'data result labels'),
     Flag('unconditional', False, 'Ignore labels of IDX files', 'data result labels'),
     Flag('grayscale', False, 'Read images as grayscale', 'data result'),
-    Flag(
-        'partition',
-        'all',
-        'CelebA images to use, by list_eval_partition.txt',
-        'data result',
-        choices=('all', *PARTITIONS),
-    ),
+    Flag('partition', 'all', 'CelebA images to use, by list_eval_partition.txt',
+         'data result', choices=('all', *PARTITIONS)),
     Flag('bbox', False, 'Crop CelebA images by list_bbox_celeba.txt', 'data result'),
-    Flag(
-        'background',
-        '',
-        'Color under transparent pixels, such as white or #20a0ff; default: alpha '
-        'is dropped, so that they show what lies under them',
-        'data result',
-    ),
-    Flag(
-        'num_workers',
-        min(4, usable_cores()),
-        'Processes that decode images ahead of training; 0 decodes in the main process',
-        least=0,
-    ),
-    Flag(
-        'cache',
-        False,
-        'Keep decoded images in a file, for later epochs and runs',
-        'data local',
-    ),
+    Flag('background', '', 'Color under transparent pixels, such as white or #20a0ff; '
+         'default: alpha is dropped, so that they show what lies under them',
+         'data result'),
+    Flag('num_workers', min(4, usable_cores()), 'Processes that decode images ahead of '
+         'training; 0 decodes in the main process', least=0),
+    Flag('cache', False, 'Keep decoded images in a file, for later epochs and runs',
+         'data local'),
 )

@@ -333,15 +333,11 @@ def class_table(rows: list[dict], class_names: list[str] | None) -> list[str]:
     return lines
 
 
+# fmt: off
 FLAGS = Group(
     'Evaluation',
     'how --evaluate measures samples, docs/evaluation.md',
     Flag('evaluate_samples', 10000, 'Samples to evaluate', least=4),
-    Flag(
-        'features',
-        '',
-        'Frozen graph or SavedModel that gives features to --evaluate; default: '
-        'Inception, if download.py has fetched it',
-        'path',
-    ),
+    Flag('features', '', 'Frozen graph or SavedModel that gives features to '
+         '--evaluate; default: Inception, if download.py has fetched it', 'path'),
 )

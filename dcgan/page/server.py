@@ -315,20 +315,13 @@ def serve(dcgan, config, flags) -> None:
             painter.is_drawing.acquire()  # until the end: the session closes
 
 
+# fmt: off
 FLAGS = Group(
     'Page',
     'where --page is served, docs/page.md',
-    Flag(
-        'page_host',
-        '127.0.0.1',
-        'Address of --page; others than this let other machines in',
-    ),
-    Flag(
-        'page_port',
-        None,
-        f'Port of --page; default: the first free one from {FIRST_PORT}',
-        type=int,
-        least=0,
-        most=65535,
-    ),
+    Flag('page_host', '127.0.0.1', 'Address of --page; others than this let other '
+         'machines in'),
+    Flag('page_port', None,
+         f'Port of --page; default: the first free one from {FIRST_PORT}', type=int,
+         least=0, most=65535),
 )

@@ -32,9 +32,9 @@ def read_flags(run_dir: str) -> dict[str, Any]:
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
-    """Record flags in a run folder, with its folders as they are seen from there.
+    """Record flags in a run folder: its folders as paths from there.
 
-    A folder elsewhere keeps its path, if that is absolute.
+    Only an absolute path to a folder elsewhere stays as it is.
     """
     out_dir, folders = flags['out_dir'], {}
     for name in FOLDERS:

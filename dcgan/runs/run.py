@@ -37,7 +37,7 @@ class Run:
     ):
         self.chosen, self.is_new, self._name = chosen or {}, is_new, folder
         self.folder = _free_folder(folder) if is_new else folder
-        self._own = read_flags(folder)
+        self._own = read_flags(self.folder)
         self.recorded = self._own if recorded is None else recorded
         self._lock = RunLock()
 
@@ -115,19 +115,18 @@ class Run:
         its own. `is_named` says that --out_name has named it: then it may own them.
         """
         folder = os.path.abspath(self.checkpoint_dir)
-        owner = Run.of_checkpoints(folder)
-        is_owner = same_folder(owner.folder, self.folder)
-        is_other = owner.folder != folder and not is_owner
-        is_foreign = is_other or not owner.is_of(data_dir, dataset)
-        is_known = owner.recorded and not (is_owner and is_named)
-        is_guarded = is_known and is_foreign and not self.has_checkpoints_inside
-        if is_guarded and has_checkpoints(folder):
-            raise UserError(
-                f'{self.checkpoint_dir}: holds checkpoints of the run '
-                f'{printable(owner.folder)}, of dataset '
-                f'{printable(owner.recorded.get("dataset"))}; choose another '
-                '--checkpoint_dir'
-            )
+        if has_checkpoints(folder) and not self.has_checkpoints_inside:
+            owner = Run.of_checkpoints(folder)
+            is_owner = same_folder(owner.folder, self.folder)
+            is_other = owner.folder != folder and not is_owner
+            is_foreign = is_other or not owner.is_of(data_dir, dataset)
+            if owner.recorded and is_foreign and not (is_owner and is_named):
+                raise UserError(
+                    f'{self.checkpoint_dir}: holds checkpoints of the run '
+                    f'{printable(owner.folder)}, of dataset '
+                    f'{printable(owner.recorded.get("dataset"))}; choose another '
+                    '--checkpoint_dir'
+                )
         way_out = 'choose another --out_dir'
         if os.path.exists(self.folder):
             way_out = 'copy the run to another folder, and give that --out_dir'
@@ -146,10 +145,8 @@ class Run:
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
         if before and before != class_names and has_checkpoints(self.checkpoint_dir):
-            learned, now = (
-                printable(', '.join(names)) or 'numbers'
-                for names in (before, class_names)
-            )
+            both = before, class_names
+            learned, now = (printable(', '.join(n)) or 'numbers' for n in both)
             raise UserError(
                 f'{self.folder}: has learned the classes {learned}, not {now}; choose '
                 'another --out_name'
@@ -194,9 +191,8 @@ class Run:
 
     def lock(self) -> None:
         """Lock its folder, and a folder of checkpoints elsewhere, if they exist."""
-        self._lock.add(
-            self.folder, '--checkpoint_dir' if self.is_in_checkpoints else '--out_name'
-        )
+        flag = '--checkpoint_dir' if self.is_in_checkpoints else '--out_name'
+        self._lock.add(self.folder, flag)
         if not is_inside(self.checkpoint_dir, self.folder):
             self._lock.add(self.checkpoint_dir, '--checkpoint_dir')
 

@@ -231,40 +231,20 @@ def read_samples(
     return z.astype(np.float32), labels
 
 
+# fmt: off
 FLAGS = Group(
     'Samples',
     'how many, of which classes, docs/samples.md: --label, --npz, ...',
-    Flag(
-        'generate_test_images',
-        100,
-        'Samples to draw, as one image grid',
-        'samples',
-        least=1,
-    ),
-    Flag(
-        'sheet_images',
-        SHEET_IMAGES,
-        'Samples on the image grid, at most; files have all of them',
-        least=1,
-    ),
-    Flag(
-        'sheet_columns',
-        None,
-        'Columns of the image grid of samples; default: a square',
-        type=int,
-        least=1,
-    ),
-    Flag(
-        'label',
-        '',
-        'Classes of the samples, by number or name, such as 7 or 0,1,2; default: all',
-    ),
+    Flag('generate_test_images', 100, 'Samples to draw, as one image grid', 'samples',
+         least=1),
+    Flag('sheet_images', SHEET_IMAGES, 'Samples on the image grid, at most; files have '
+         'all of them', least=1),
+    Flag('sheet_columns', None, 'Columns of the image grid of samples; default: a '
+         'square', type=int, least=1),
+    Flag('label', '', 'Classes of the samples, by number or name, such as 7 or 0,1,2; '
+         'default: all'),
     Flag('separate_images', False, 'Also write a file for each sample', 'samples'),
     Flag('npz', False, 'Also write samples, labels and z as arrays', 'samples'),
-    Flag(
-        'z_file',
-        '',
-        'File that --npz wrote; draws its samples, or its z for --arithmetic',
-        'path',
-    ),
+    Flag('z_file', '', 'File that --npz wrote; draws its samples, or its z for '
+         '--arithmetic', 'path'),
 )

@@ -220,19 +220,13 @@ def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
     return z[numbers]
 
 
+# fmt: off
 FLAGS = Group(
     'Visualization',
     'images along z, docs/samples.md: --visualize_option, ...',
-    Flag(
-        'visualize_option',
-        '1',
-        'Latent-space visualization by number or name, see docs/samples.md',
-        choices=(*map(str, range(len(VISUALIZE_OPTIONS))), *VISUALIZE_OPTIONS),
-    ),
-    Flag(
-        'arithmetic',
-        '0,1,2-3,4,5+6,7,8',
-        'Vectors of --visualize_option arithmetic: sets of seeds or, with '
-        '--z_file, of indices',
-    ),
+    Flag('visualize_option', '1', 'Latent-space visualization by number or name, see '
+         'docs/samples.md',
+         choices=(*map(str, range(len(VISUALIZE_OPTIONS))), *VISUALIZE_OPTIONS)),
+    Flag('arithmetic', '0,1,2-3,4,5+6,7,8', 'Vectors of --visualize_option arithmetic: '
+         'sets of seeds or, with --z_file, of indices'),
 )
