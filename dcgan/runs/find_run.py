@@ -65,10 +65,8 @@ def named_run(config, chosen: dict[str, str]) -> Run | None:
         if not owner or named.recorded:
             return named
         # the same command, given from another working folder
-        is_owner = owner.recorded and owner.folder != folder
-        if is_owner and os.path.basename(owner.folder) == os.path.basename(
-            named.folder
-        ):
+        names = {os.path.basename(run.folder) for run in (owner, named)}
+        if owner.recorded and owner.folder != folder and len(names) == 1:
             return owner
         named.recorded = owner.recorded
         return named
