@@ -102,7 +102,7 @@ TASKS = Group(
     'Tasks',
     '--evaluate, --encode, --page, --curves, --gif, --saved_model',
     Flag('evaluate', False, 'Compare samples with the data set', 'task'),
-    Flag('encode', '', "Write D's features of the data to this .npz", 'path task'),
+    Flag('encode', '', "Write D's features of images to this .npz file", 'path task'),
     Flag('page', False, 'Serve a page on which to explore the model', 'task'),
     Flag('curves', '', 'Draw the curves of runs, as in RUN,RUN, and end', 'task'),
     Flag('gif', False, 'Make an animation of image grids', 'training local task'),

@@ -3,9 +3,8 @@
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator
 
-from dcgan.runs.flags_json import agrees
+from dcgan.runs.flags_json import NAME, agrees
 from dcgan.runs.lock import is_locked
 from dcgan.runs.run import Run, has_checkpoints, is_inside, same_folder
 from dcgan.training.checkpoints import checkpoints, completed_epochs, no_checkpoint
@@ -111,22 +110,16 @@ def trained_runs(out_dir: str, checkpoint_dir: str = 'checkpoint') -> list[Run]:
     `checkpoint_dir` is the name of the folder of checkpoints in a run that has no
     record of it. Runs without checkpoints, and copies of FLAGS.json, are left out.
     """
-    found = sorted(_trained_runs(out_dir, checkpoint_dir), key=lambda found: found[:2])
-    return [run for _, _, run in found]
-
-
-def _trained_runs(out_dir, checkpoint_dir) -> Iterator[tuple[int, str, Run]]:
-    """Yield (time of the newest checkpoint in ns, run folder, run)."""
+    found = []
     for run_dir, _, names in os.walk(out_dir):
-        if 'FLAGS.json' not in names:
+        if NAME not in names:
             continue
         # a run with a corrupt FLAGS.json is skipped
         with contextlib.suppress(UserError):
             run = Run(run_dir)
-            if not isinstance(run.recorded.get('dataset'), str):
-                continue
             folder = run.recorded_checkpoints(checkpoint_dir)
-            if same_folder(folder, run_dir):  # a copy for a folder of its own
+            is_copy = same_folder(folder, run_dir)  # beside checkpoints
+            if is_copy or not isinstance(run.recorded.get('dataset'), str):
                 continue
             times = [0]
             for index in glob_files(folder, '*.index'):
@@ -134,7 +127,8 @@ def _trained_runs(out_dir, checkpoint_dir) -> Iterator[tuple[int, str, Run]]:
                 with contextlib.suppress(FileNotFoundError):
                     times.append(os.stat(index).st_mtime_ns)
             if max(times):
-                yield max(times), run_dir, run
+                found.append((max(times), run_dir, run))
+    return [run for _, _, run in sorted(found)]  # no two have one folder
 
 
 def print_unfinished(config, flags: Flags) -> None:

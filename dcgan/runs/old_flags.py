@@ -29,7 +29,8 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     """
     for switch, value in itertools.pairwise(arguments):
         name = switch.lstrip('-')
-        is_switch = switch.startswith('-') and name in flags.switches()
+        is_flag = switch.startswith('-') and name in flags
+        is_switch = is_flag and flags.table[name].value_type is bool
         if is_switch and value.lower() == 'false':
             raise UserError(
                 f'{switch} {value}: a switch takes no value, give --no{name}'

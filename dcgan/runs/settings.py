@@ -101,11 +101,11 @@ def settle_use(config, flags: Flags) -> Settled:
     config.label = number_labels(config.label, class_names_in(run.folder))
     if draws(config, flags):
         require_writable(config.sample_dir, 'choose another --sample_dir')
-    for name in [*flags.names('export'), 'evaluate']:
-        if getattr(config, name):
-            folder = run.folder if name == 'evaluate' else run.checkpoint_dir
-            way_out = 'copy the run to another folder, and give that --out_dir'
-            require_writable(folder, way_out)
+    way_out = 'copy the run to another folder, and give that --out_dir'
+    if any(getattr(config, name) for name in flags.names('export')):
+        require_writable(run.checkpoint_dir, way_out)
+    if config.evaluate:
+        require_writable(run.folder, way_out)
     return Settled(run, y_dim, c_dim, path)
 
 

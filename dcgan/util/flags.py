@@ -104,10 +104,6 @@ class Flags:
             and without not in flag.marks.split()
         ]
 
-    def switches(self) -> list[str]:
-        """Names of the flags that take no value."""
-        return [f.name for f in self.table.values() if f.value_type is bool]
-
     def help(self, introduction: str) -> str:
         """The flags of the first group, each in a line, and a line for each other."""
         first, *others = self.groups
@@ -143,8 +139,4 @@ def _described(flag):
     if len(head) > WIDTH:
         head = f'  --{flag.name} <choice>'
         text += f': {", ".join(flag.choices)}'
-    indent = ' ' * 6
-    wrapped = textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent
-    )
-    return [head, *wrapped]
+    return [head, *(f'{"":6}{line}' for line in textwrap.wrap(text, WIDTH - 6))]
