@@ -187,7 +187,7 @@ def prepare(dcgan, config, workers, run):
         workers.require_same({'data': dcgan.data.digest(by_time=False)})
     checkpoint = dcgan.check(config)
     if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
-        checkpoint = None  # the run gets a folder of its own
+        checkpoint = None  # the run gets a new folder
     if run:
         run.start(config, dcgan.data.class_names or [])
         dcgan.out_dir, dcgan.checkpoint_dir = run.folder, run.checkpoint_dir

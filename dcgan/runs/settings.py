@@ -94,10 +94,8 @@ def settle_use(config, flags: Flags) -> Settled:
     check_outputs(config.features, config.encode)
     config.grayscale = c_dim == 1
     is_raw = flags.given('ema') and not config.ema
-    # to draw by averages, their rate does not matter
-    config.ema = (
-        (config.ema or BEST['ema']) if has_averages(path) and not is_raw else 0.0
-    )
+    rate = config.ema or BEST['ema']  # to draw by averages, it does not matter
+    config.ema = rate if has_averages(path) and not is_raw else 0.0
     config.label = number_labels(config.label, class_names_in(run.folder))
     if draws(config, flags):
         require_writable(config.sample_dir, 'choose another --sample_dir')
@@ -110,7 +108,7 @@ def settle_use(config, flags: Flags) -> Settled:
 
 
 def model_arguments(config, flags: Flags, settled: Settled, parameters: list) -> dict:
-    """The arguments of DCGAN, those of its parameters that are flags among them."""
+    """The arguments of DCGAN, including its parameters that are flags."""
     arguments = {name: getattr(config, name) for name in parameters if name in flags}
     arguments.pop('workers')  # only their number
     if not needs_data(config):
