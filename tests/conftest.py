@@ -124,11 +124,11 @@ def run_code(code, *args, cwd):
     )
 
 
-def run_in_process(*args, cwd):
+def run_in_process(*args, cwd, model=DCGAN):
     """Run main.py in this process, which saves the time to start another one.
 
     Returns the same as run('main.py', *args, cwd=cwd), except that stdout and stderr
-    lack the output of native code.
+    lack the output of native code. `model` is DCGAN or a subclass.
     """
     stdout, stderr = io.StringIO(), io.StringIO()
     cwd_before, excepthook = os.getcwd(), threading.excepthook
@@ -141,7 +141,7 @@ def run_in_process(*args, cwd):
             contextlib.redirect_stderr(stderr),
             tf.Graph().as_default(),
         ):
-            main.run(['main.py', *map(str, args)])
+            main.run(['main.py', *map(str, args)], model)
     except SystemExit as error:
         status = error.code or 0
     finally:

@@ -68,7 +68,7 @@ def test_averages_leave_the_training_as_it_is(workspace):
 
 def test_samples_come_from_the_averages_unless_told_otherwise(workspace):
     plain = sampled(workspace, 'plain')
-    assert (sampled(workspace, 'averaged', '--noema') == plain).all()
+    assert (sampled(workspace, 'averaged', '--ema', 0) == plain).all()
     assert (sampled(workspace, 'averaged') != plain).any()
 
 
@@ -78,7 +78,7 @@ def test_exports_hold_the_averages_under_the_names_of_the_original(workspace):
     trained = weights(workspace, 'averaged')
     for name, value in exported.items():
         assert (value == trained.get(f'ema/{name}', trained[name])).all(), name
-    use(workspace, 'averaged', '--export', '--noema')
+    use(workspace, 'averaged', '--export', '--ema', 0)
     exported = read_checkpoint(workspace / 'out/averaged/checkpoint/export_b8')
     assert same(exported, trained)
 
@@ -87,7 +87,7 @@ def test_a_frozen_sampler_draws_by_the_averages(workspace):
     path = workspace / 'out/averaged/checkpoint/frozen_b8/model.b8-000009_frz.pb'
     use(workspace, 'averaged', '--freeze')
     averaged = path.read_bytes()
-    use(workspace, 'averaged', '--freeze', '--noema')
+    use(workspace, 'averaged', '--freeze', '--ema', 0)
     plain = path.read_bytes()
     assert averaged != plain
     for content, name in (
@@ -110,7 +110,7 @@ def test_averages_can_begin_and_end_in_a_later_part_of_a_run(workspace):
     later = weights(workspace, 'later')
     assert later['ema/moves'] == 3
     assert same(weights(workspace, 'plain'), later)
-    use(workspace, 'later', '--train', '--epoch', 4, '--noema')
+    use(workspace, 'later', '--train', '--epoch', 4, '--ema', 0)
     assert not any(name.startswith('ema/') for name in weights(workspace, 'later'))
 
 

@@ -207,7 +207,7 @@ def test_averages_are_evaluated_unless_told_otherwise(workspace):
     write_means(path)
     rows = [
         evaluate(workspace, 'cats', '--features', path, *more)[1]
-        for more in ([], ['--noema'])
+        for more in ([], ['--ema', 0])
     ]
     first, second = (row['frechet_distance', 'means.pb'] for row in rows)
     assert first['averages'] and not second['averages']

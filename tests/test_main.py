@@ -38,11 +38,13 @@ from dcgan.compute.session import repeat_results
 from dcgan.compute.xla import xla_function
 from dcgan.data.digits import make_digits
 from dcgan.data.idx import idx_summary, read_idx
-from dcgan.runs.command_line import todays_arguments
-from dcgan.runs.run import newest_run
+from dcgan.runs.find_run import newest_run
+from dcgan.runs.old_flags import todays_arguments
 from dcgan.util import files
 from dcgan.util.files import write_json
+from dcgan.util.flags import MARKS
 from dcgan.util.quiet_import import report_thread_error
+from model import DCGAN
 
 # the line of an iteration: (iteration, epoch, batch)
 LINE = re.compile(
@@ -111,7 +113,11 @@ def test_deprecation_warnings_are_hidden_at_every_log_level(workspace):
 
 
 def test_flags_and_variables_are_printed_at_the_start(first_runs):
-    assert "'z_dist': 'uniform_signed'" in first_runs['set'].stdout
+    lines = first_runs['set'].stdout.splitlines()
+    flags = '--train --epoch 2 --batch_size 8 --input_height 8 --input_width 8 '
+    flags += '--output_height 8 --output_width 8 --dataset set --sample_freq 2 '
+    assert lines[0] == f' [*] Flags: {flags}--ckpt_freq 2 --z_dim 6'
+    assert re.search(r' all flags, .* in \./out/.* - set - .*/FLAGS\.json$', lines[1])
     line = 'generator/g_h0_lin/Matrix:0 (float32 10x1024) [10240, bytes: 40960]'
     assert line in first_runs['set'].stdout
 
@@ -387,7 +393,7 @@ def test_infinity_in_flags_json_of_the_original_is_read(workspace):
     (folder / 'FLAGS.json').write_text(json.dumps(flags | {'train_size': math.inf}))
     args = ['--out_name', 'infinite', '--train', '--epoch', 3]
     result = run_in_process(*args, cwd=workspace)
-    assert result.returncode == 0 and "'train_size': inf" in result.stdout
+    assert result.returncode == 0 and '--train_size' not in result.stdout
     assert json.loads((folder / 'FLAGS.json').read_text())['train_size'] == 'inf'
 
 
@@ -481,14 +487,14 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(tmp_path, monkeypatch
         indices[0].unlink()
         return paths
 
-    monkeypatch.setattr('dcgan.runs.run.glob_files', glob_and_delete)
-    assert newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
+    monkeypatch.setattr('dcgan.runs.find_run.glob_files', glob_and_delete)
+    assert newest_run(flags_of(tmp_path), {}).folder == f'{tmp_path}/a'
 
 
 def flags_of(out_dir):
     """What newest_run reads of the flags, for the data set `set`."""
     folders = {'out_dir': str(out_dir), 'data_dir': 'data', 'dataset': 'set'}
-    return SimpleNamespace(**folders, checkpoint_dir='checkpoint')
+    return SimpleNamespace(**folders)
 
 
 def test_newest_run_is_the_one_saved_last(tmp_path):
@@ -500,7 +506,7 @@ def test_newest_run_is_the_one_saved_last(tmp_path):
         dataset = {'a': 'set', 'b': 'other', 'c': 'set'}[name]
         write_json(f'{tmp_path}/{name}/FLAGS.json', {'dataset': dataset})
     (tmp_path / 'c' / 'FLAGS.json').write_text('[1]')
-    assert newest_run(flags_of(tmp_path)) == f'{tmp_path}/a'
+    assert newest_run(flags_of(tmp_path), {}).folder == f'{tmp_path}/a'
 
 
 def test_home_and_variables_in_paths_are_expanded(workspace):
@@ -531,14 +537,31 @@ def test_missing_digits_are_drawn(tmp_path, monkeypatch):
     assert images.shape == (600, 28, 28) and np.ptp(images) > 200
 
 
-def test_help_lists_all_flags_in_sections(workspace):
-    result = run_in_process('--help', cwd=workspace)
+def test_help_fits_on_a_screen_and_leads_to_every_flag(workspace):
+    for name in ('--help', '-h', '--helpshort'):
+        result = run_in_process(name, cwd=workspace)
+        lines = result.stdout.splitlines()
+        assert result.returncode == 0 and result.stderr == ''
+        assert len(lines) <= 60 and max(map(len, lines)) <= 80
+    names = re.findall(r'^  --(\w+) ', result.stdout, re.MULTILINE)
+    assert names == [flag.name for flag in main.ORIGINAL.flags]
+    assert all(f'  {group.title} ' in result.stdout for group in main.TABLE.groups[1:])
+
+
+def test_full_help_describes_all_flags_by_groups(workspace):
+    result = run_in_process('--helpfull', cwd=workspace)
     assert result.returncode == 0 and result.stderr == ''
     names = re.findall(r'^  --(?:\[no\])?(\w+)', result.stdout, re.MULTILINE)
     flags = json.loads((run_folder(workspace, 'set') / 'FLAGS.json').read_text())
     assert names[:3] == ['train', 'epoch', 'learning_rate'] and set(names) == set(flags)
-    assert 'Data:\n  --dataset <string>\n' in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 88
+    assert '\nData: ' in result.stdout and '\n  --seed <int>\n' in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_flags_have_marks_that_are_known():
+    for flag in main.TABLE.table.values():
+        assert set(flag.marks.split()) <= set(MARKS), flag.name
+    assert len(main.TABLE.table) == sum(len(g.flags) for g in main.TABLE.groups)
 
 
 def test_data_set_is_the_same_however_it_is_spelled(workspace, tmp_path):
@@ -712,10 +735,12 @@ def test_few_bad_images_are_named_in_the_message(workspace):
         ('--c_dim=1 --dataset x', '--grayscale --dataset x'),
         ('--c_dim=1 --dataset mnist', '--grayscale --dataset mnist'),
         ('--train True --dataset is_train', '--train True --dataset is_train'),
+        ('--noema --npz', '--ema 0 --npz'),
+        ('--nonoema --npz', '--npz'),
     ],
 )
 def test_old_flags_have_names_of_today(old, todays, capsys):
-    arguments = todays_arguments(['main.py', *old.split()], main.FLAGS)
+    arguments = todays_arguments(['main.py', *old.split()], main.TABLE)
     assert arguments == ['main.py', *todays.split()]
     line = f'[*] Flags have other names today: main.py {todays}\n'
     assert (line in capsys.readouterr().out) == (old != todays)
@@ -756,6 +781,20 @@ def test_main_works_twice_in_one_interpreter(workspace):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('[*] Trained: ') == 2
     assert '[*] Run ./out/first, iteration ' in result.stdout
+
+
+def test_subclass_is_built_in_place_of_the_model(workspace):
+    class MyDCGAN(DCGAN):
+        def build_model(self):
+            super().build_model()
+            print('This is mine')
+
+    args = ['--dataset', 'set', '--generate_test_images', 1]
+    result = run_in_process(*args, cwd=workspace, model=MyDCGAN)
+    assert result.returncode == 0 and 'This is mine' in result.stdout
+    args = ['--dataset', 'set', '--train', '--workers', 2]
+    result = run_in_process(*args, cwd=workspace, model=MyDCGAN)
+    assert '--workers starts main.py, without your model' in result.stderr
 
 
 # Other systems

@@ -20,7 +20,7 @@ from conftest import (
 import main
 from dcgan.compute.kernels import plain_ops
 from dcgan.record.profiler import profiled
-from dcgan.runs.settings import DEFAULTS
+from dcgan.runs.recipes import FAITHFUL
 from dcgan.training.augmentation import flip
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.learning_rates import check_schedule, learning_rates
@@ -349,8 +349,8 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
 
 
 def test_the_faithful_recipe_is_the_default(workspace):
-    for name, value in DEFAULTS.items():
-        assert main.FLAGS[name].default == value
+    for name, value in FAITHFUL.items():
+        assert main.TABLE.table[name].default == value
     train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
     assert same(weights(workspace, 'plain'), weights(workspace, 'faithful'))
 
@@ -362,7 +362,7 @@ def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):
     assert result.returncode == 0, result.stderr
     line = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001\n'
     assert f' [*] Recipe best: {line}' in result.stdout
-    result = run_in_process(*args, '--learning_rate', 0.1, '--noema', cwd=workspace)
+    result = run_in_process(*args, '--learning_rate', 0.1, '--ema', 0, cwd=workspace)
     assert ' [*] Recipe best: --g_steps 1\n' in result.stdout
     result = run_in_process(*args, '--recipe', 'faithful', cwd=workspace)
     assert ' [*] Recipe faithful: changes nothing\n' in result.stdout

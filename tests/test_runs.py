@@ -371,8 +371,8 @@ def test_runs_started_in_the_same_second_get_different_folders(workspace, monkey
     for name in names:
         flags = json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
         assert flags['out_name'] == name
-        checkpoint_dir = workspace / flags['checkpoint_dir']
-        assert saved_steps(checkpoint_dir.parent)[-1] == 5
+        assert flags['checkpoint_dir'] == 'checkpoint' and flags['out_dir'] == '.'
+        assert saved_steps(workspace / 'out' / name)[-1] == 5
 
 
 def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):

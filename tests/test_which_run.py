@@ -86,7 +86,7 @@ def test_flags_beside_the_checkpoint_are_used(workspace, checkpoints):
     flags['z_dist'] = 'normal01'
     (checkpoints / 'FLAGS.json').write_text(json.dumps(flags))
     result = passed(run_in_process('--checkpoint_dir', checkpoints, cwd=workspace))
-    assert "'z_dist': 'normal01'" in result.stdout
+    assert '--z_dist normal01' in result.stdout
     assert len(list((checkpoints / 'samples').glob('test_*.png'))) == 1
 
 
@@ -100,9 +100,8 @@ def test_checkpoint_folder_of_a_run_means_that_run(workspace):
 def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case, tmp_path):
     shutil.copytree(ROOT / 'tests' / 'golden' / case / 'checkpoint', tmp_path / 'c')
     result = passed(run_in_process('--checkpoint_dir', tmp_path / 'c', cwd=tmp_path))
-    sizes = {'cond28': ("'z_dim': 20", 28), 'rgb64': ("'z_dim': 20", 64)}[case]
-    assert sizes[0] in result.stdout
-    assert f"'output_height': {sizes[1]}" in result.stdout
+    size = {'cond28': '--output_height 28 ', 'rgb64': ' --output_width 64 '}[case]
+    assert ' --z_dim 20' in result.stdout and size in result.stdout
 
 
 def test_empty_absolute_folder_is_named(workspace, tmp_path):
@@ -174,6 +173,32 @@ def test_relative_folder_outside_of_the_run_is_guarded_too(workspace, tmp_path):
         message = failed(run_in_process(*args, *other, cwd=workspace))
         assert f'holds checkpoints of the run {tmp_path}/c, of dataset p' in message
     passed(run_in_process(*args, 'c', '--epoch', 2, cwd=workspace))
+
+
+def test_flags_json_has_paths_from_the_run_folder(workspace, untouched):
+    folders = ['out_dir', 'checkpoint_dir', 'sample_dir']
+    inside, elsewhere = (
+        json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
+        for name in ('a', untouched[1].parent.name)
+    )
+    copy = json.loads((untouched[1] / 'FLAGS.json').read_text())
+    assert [inside[name] for name in folders] == ['.', 'checkpoint', 'samples']
+    others = [str(untouched[1]), str(untouched[3])]
+    assert [elsewhere[name] for name in folders] == ['.', *others]
+    run_folder = str(workspace / 'out' / untouched[1].parent.name)
+    assert [copy[name] for name in folders] == [run_folder, *others]
+
+
+def test_records_of_older_versions_lead_to_the_folders(workspace, tmp_path):
+    shutil.copytree(workspace / 'out' / 'a', tmp_path / 'moved')
+    path = tmp_path / 'moved' / 'FLAGS.json'
+    (tmp_path / 'moved' / 'samples').rename(tmp_path / 'moved' / 'grids')
+    old = {'out_dir': './out/a', 'checkpoint_dir': './out/a/checkpoint'}
+    old |= {'sample_dir': './out/a/grids', 'noema': True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    args = ['--out_dir', tmp_path, '--out_name', 'moved', '--generate_test_images', 1]
+    passed(run_in_process(*args, cwd=workspace))
+    assert len(list((tmp_path / 'moved' / 'grids').glob('test_*.png'))) == 1
 
 
 def test_link_to_a_checkpoint_folder_means_its_run(workspace, tmp_path):

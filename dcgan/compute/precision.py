@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute.devices import has_gpu, has_tensor_units
 from dcgan.util.errors import UserError
+from dcgan.util.flags import Flag, Group
 
 PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
@@ -59,3 +60,17 @@ def has_bfloat16() -> bool:
         ]
     bfloat16, float32 = np.median(turns, axis=0)
     return bool(bfloat16 < 0.8 * float32)
+
+
+# fmt: off
+FLAGS = Group(
+    'Computing',
+    '--precision, --xla, and --seed, which makes a run repeatable',
+    Flag('precision', 'float32', 'Type in which layers and gradients are computed '
+         'during training; tf32 (on a GPU) and bfloat16 are faster on devices that '
+         'have units for them', 'training result', choices=PRECISIONS),
+    Flag('xla', None, 'Compile an iteration by XLA; default: where TensorFlow sees a '
+         'GPU', 'training', type=bool),
+    Flag('seed', None, 'Random seed; makes a run repeatable', 'training result',
+         type=int, least=0, most=2**32 - 1),
+)

@@ -22,6 +22,7 @@ from dcgan.compute.cluster import Cluster, silent, wait_for
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.session import session_config
 from dcgan.util.errors import UserError, short_reason
+from dcgan.util.flags import Flag, Group
 
 # raised by TensorFlow if a worker has ended or does not take part
 LOST_ERRORS = (
@@ -442,3 +443,15 @@ def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return draw(shape, seed, dtype=tf.float32)
     joint_shape = tf.concat([[_current.count * shape[0]], shape[1:]], 0)
     return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]
+
+
+# fmt: off
+FLAGS = Group(
+    'Workers',
+    '--workers trains with several processes, docs/workers.md',
+    Flag('workers', 1, 'Processes on this machine that train together, each on a GPU '
+         'if there are any; on several machines, set TF_CONFIG instead, see '
+         'docs/workers.md', least=1),
+    Flag('worker_timeout', 300.0, 'Seconds after which training ends because a worker '
+         'does not answer', least=1),
+)

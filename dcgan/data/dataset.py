@@ -6,10 +6,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from dcgan.data.celeba import PARTITIONS
 from dcgan.data.find_images import require_folder
 from dcgan.data.idx import ALL, IdxSet, idx_pairs
 from dcgan.data.image_folder import ImageSet
+from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
+from dcgan.util.flags import Flag, Group
 from dcgan.util.progress import progress_bar
 
 # path, in the folder of the data sets, of the graph that published FIDs use
@@ -138,3 +141,27 @@ def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> N
         )
     if y_dim and data.classes > y_dim:
         raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')
+
+
+# fmt: off
+FLAGS = Group(
+    'Data',
+    'labels, and what is read, docs/data.md: --labels, --bbox, ...',
+    Flag('conditional', False, 'Take each folder for a class', 'data result labels'),
+    Flag('attributes', '', "Attributes in CelebA's list, such as Male,Smiling; each "
+         'combination is a class', 'data result labels'),
+    Flag('labels', '', 'CSV file of classes, with a row `name,label` for each image',
+         'data result labels'),
+    Flag('unconditional', False, 'Ignore labels of IDX files', 'data result labels'),
+    Flag('grayscale', False, 'Read images as grayscale', 'data result'),
+    Flag('partition', 'all', 'CelebA images to use, by list_eval_partition.txt',
+         'data result', choices=('all', *PARTITIONS)),
+    Flag('bbox', False, 'Crop CelebA images by list_bbox_celeba.txt', 'data result'),
+    Flag('background', '', 'Color under transparent pixels, such as white or #20a0ff; '
+         'default: alpha is dropped, so that they show what lies under them',
+         'data result'),
+    Flag('num_workers', min(4, usable_cores()), 'Processes that decode images ahead of '
+         'training; 0 decodes in the main process', least=0),
+    Flag('cache', False, 'Keep decoded images in a file, for later epochs and runs',
+         'data local'),
+)

@@ -29,6 +29,7 @@ from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches, images_per_call
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import FREE_SPACE, write_errors
+from dcgan.util.flags import Flag, Group
 from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
@@ -339,3 +340,13 @@ def class_table(rows: list[dict], class_names: list[str] | None) -> list[str]:
             line += '         -' if accuracy is None else f' {accuracy:>9.1%}'
         lines.append(line)
     return lines
+
+
+# fmt: off
+FLAGS = Group(
+    'Evaluation',
+    'how --evaluate measures samples, docs/evaluation.md',
+    Flag('evaluate_samples', 10000, 'Samples to evaluate', least=4),
+    Flag('features', '', 'Frozen graph or SavedModel that gives features to '
+         '--evaluate; default: Inception, if download.py has fetched it', 'path'),
+)

@@ -22,15 +22,13 @@ from pathlib import Path
 
 from dcgan.page.drawing import Drawer
 from dcgan.page.requests import FILES, FORMATS, Refused, parse
-from dcgan.runs.settings import MODEL_FLAGS
 from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.flags import Flag, Flags, Group
 
 FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
 SECONDS_TO_SEND = 30  # for a client to send a request
-# flags that select the run and the model
-OF_RUN = [*MODEL_FLAGS, 'out_dir', 'out_name', 'checkpoint_dir', 'noema']
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -256,9 +254,9 @@ def _whole(text):
     return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
-def run_arguments(config, flags) -> list[str]:
+def run_arguments(config, flags: Flags) -> list[str]:
     """Arguments with which main.py uses the run of config, as this process does."""
-    given = [name for name in OF_RUN if flags[name].present]
+    given = flags.given(*flags.names('model', 'run'))
     values = {name: getattr(config, name) for name in given}
     values['dataset'] = config.dataset
     if 'out_dir' in given:
@@ -316,3 +314,15 @@ def serve(dcgan, config, flags) -> None:
             print(' [*] The page has ended', flush=True)
         finally:
             drawer.is_drawing.acquire()  # until the end: the session closes
+
+
+# fmt: off
+FLAGS = Group(
+    'Page',
+    'where --page is served, docs/page.md',
+    Flag('page_host', '127.0.0.1', 'Address of --page; others than this let other '
+         'machines in'),
+    Flag('page_port', None,
+         f'Port of --page; default: the first free one from {FIRST_PORT}', type=int,
+         least=0, most=65535),
+)

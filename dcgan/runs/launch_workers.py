@@ -1,6 +1,7 @@
 """How a process joins the workers that train one model, and how they end together."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,25 +18,18 @@ from dcgan.compute.cluster import LocalWorkers, read_cluster, silenced
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
-from dcgan.runs.settings import (
-    MODEL_FLAGS,
-    TRAINING_FLAGS,
-    make_missing_data,
-    prepare_training,
-)
+from dcgan.runs.settings import Settled, make_missing_data, settle_training
 from dcgan.training.checkpoints import newest_checkpoint
 from dcgan.util.errors import UserError
+from dcgan.util.flags import Flags
 
-# flags that belong to a machine
-LOCAL_FLAGS = ('data_dir', 'cache', 'gif')
-SHARED_FLAGS = [n for n in MODEL_FLAGS + TRAINING_FLAGS if n not in LOCAL_FLAGS]
 ROOT = Path(__file__).parents[2]
 TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
 
 
 @contextlib.contextmanager
-def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, int]]:
-    """The Workers that train together, y_dim or None, and c_dim; settles config.
+def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled]]:
+    """The Workers that train together, and what they train; settles config.
 
     By TF_CONFIG or --workers; where neither names others, this process alone. `script`
     is main.py, which the workers run that are started here. A worker that is not the
@@ -47,70 +41,82 @@ def joined(config, flags, script: str) -> Iterator[tuple[Workers, int | None, in
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
         raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
+    is_chief = not (cluster and cluster.index)
+    settled = settle_training(config, flags) if is_chief else None
+    if config.workers > 1 and not flags.given('num_workers'):
+        config.num_workers = max(1, config.num_workers // config.workers)
+    statement = state(config, flags, settled)
+    arguments = local_arguments(config, flags)
+    advice = functools.partial(way_on, config, is_chief)
     local = LocalWorkers(config.workers) if config.workers > 1 else None
     workers = Workers(local.cluster if local else cluster, config.worker_timeout)
-    dims = None
     with contextlib.ExitStack() as stack:
-        if workers.is_chief:
-            dims = prepare_training(config, flags)
+        if is_chief:
             workers.split_batch(config.batch_size)
         if local:
-            if not flags['num_workers'].present:
-                config.num_workers = max(1, config.num_workers // workers.count)
             stack.push(lambda kind, error, traceback: local.close(kind is not None))
-            local.start(script, local_arguments(config, flags))
+            local.start(script, arguments)
         workers.connect(local.check if local else lambda: None)
-        if not workers.is_chief:
+        if not is_chief:
             stack.enter_context(silenced())
         if workers.count > 1:
-            dims = agree(workers, config, flags, dims)
+            workers.require_same(versions())
+            texts = workers.exchange(statement)
+            settled = agree(config, settled, workers.tasks, texts)
             if config.xla:
                 print(
                     ' [!] --xla is ignored: XLA cannot compile training with several '
                     'workers'
                 )
         try:
-            with workers.errors(lambda: way_on(workers, config)):
-                yield workers, *dims
+            with workers.errors(advice):
+                yield workers, settled
         except UnusableImages as error:
-            if workers.is_chief:
+            if is_chief:
                 raise
             raise UserError(str(error)) from error  # the chief writes their names
 
 
-def local_arguments(config, flags) -> list[str]:
+def local_arguments(config, flags: Flags) -> list[str]:
     """The arguments of main.py in a worker that is started here."""
     settled = {'data_dir', 'cache', 'num_workers', 'workers'}
-    names = [name for name in vars(config) if name not in settled]
-    given = [flags[name].serialize() for name in names if flags[name].present]
-    given += [f'--data_dir={config.data_dir}', f'--num_workers={config.num_workers}']
-    return [*given, *(['--cache'] if config.cache else [])]
+    given = flags.given(*(name for name in flags.table if name not in settled))
+    arguments = [flags[name].serialize() for name in given]
+    arguments += [f'--data_dir={config.data_dir}']
+    arguments += [f'--num_workers={config.num_workers}']
+    return [*arguments, *(['--cache'] if config.cache else [])]
 
 
-def agree(workers: Workers, config, flags, dims) -> tuple[int | None, int]:
-    """Compare code, versions and flags; settle config as the chief's. Returns dims.
+def state(config, flags: Flags, settled: Settled | None) -> str:
+    """What a worker tells the others: flags as settled, as given, and dimensions."""
+    names = flags.names('model', 'data', 'training', without='local')
+    values = {name: getattr(config, name) for name in names}
+    given = {name: flags[name].value for name in flags.given(*names)}
+    dims = settled and (settled.y_dim, settled.c_dim)
+    return json.dumps([values, given, dims])
 
-    dims  (y_dim or None, c_dim), of the chief
+
+def agree(config, settled: Settled | None, tasks: list, texts: list[str]) -> Settled:
+    """Compare flags of all tasks; settle the config of others as the chief's.
+
+    texts  what each of them states, the chief first
     """
-    workers.require_same(versions())
-    given = {name: flags[name].value for name in SHARED_FLAGS if flags[name].present}
-    settled = {name: getattr(config, name) for name in SHARED_FLAGS}
-    texts = workers.exchange(json.dumps([settled, given, dims]))
     told = [json.loads(text) for text in texts]
-    settled, chiefs, dims = told[0]
-    for task, (_, given, _) in zip(workers.tasks, told):
+    values, chiefs, dims = told[0]
+    for task, (_, given, _) in zip(tasks, told):
         for name, value in given.items():
-            expected = chiefs.get(name, settled[name])
+            expected = chiefs.get(name, values[name])
             if value != expected:
                 raise UserError(
                     f'{task}: has --{name} {value}, and the chief {expected}; give all '
                     'workers the same flags'
                 )
-    if not workers.is_chief:
-        for name, value in settled.items():
-            setattr(config, name, value)
-        make_missing_data(config)
-    return tuple(dims)
+    if settled:
+        return settled
+    for name, value in values.items():
+        setattr(config, name, value)
+    make_missing_data(config.data_dir, config.dataset)
+    return Settled(None, *dims)
 
 
 def versions() -> dict[str, str]:
@@ -129,9 +135,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def way_on(workers: Workers, config) -> str:
+def way_on(config, is_chief: bool) -> str:
     """How to go on after a worker was lost."""
-    if not workers.is_chief:
+    if not is_chief:
         return "start all workers again, with the --out_name of the chief's run"
     path = None
     with contextlib.suppress(UserError):

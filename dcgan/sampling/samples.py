@@ -15,6 +15,7 @@ from dcgan.data.image_grids import grid_size, save_image, save_images
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import utc_timestamp
+from dcgan.util.flags import Flag, Group
 from dcgan.util.npz import npz_file
 from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
@@ -243,3 +244,22 @@ def read_samples(
             f'{dcgan.y_dim - 1}; choose another --z_file'
         )
     return z.astype(np.float32), labels
+
+
+# fmt: off
+FLAGS = Group(
+    'Samples',
+    'how many, of which classes, docs/samples.md: --label, --npz, ...',
+    Flag('generate_test_images', 100, 'Samples to draw, as one image grid', 'samples',
+         least=1),
+    Flag('sheet_images', GRID_IMAGES, 'Samples on the image grid, at most; files have '
+         'all of them', least=1),
+    Flag('sheet_columns', None, 'Columns of the image grid of samples; default: a '
+         'square', type=int, least=1),
+    Flag('label', '', 'Classes of the samples, by number or name, such as 7 or 0,1,2; '
+         'default: all'),
+    Flag('separate_images', False, 'Also write a file for each sample', 'samples'),
+    Flag('npz', False, 'Also write samples, labels and z as arrays', 'samples'),
+    Flag('z_file', '', 'File that --npz wrote; draws its samples, or its z for '
+         '--arithmetic', 'path'),
+)

@@ -18,6 +18,7 @@ from dcgan.sampling.samples import (
 )
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
+from dcgan.util.flags import Flag, Group
 from dcgan.util.output import print_path
 from dcgan.util.z import gen_random
 
@@ -217,3 +218,15 @@ def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
             f'use indices 0 to {len(z) - 1}'
         )
     return z[numbers]
+
+
+# fmt: off
+FLAGS = Group(
+    'Visualization',
+    'images along z, docs/samples.md: --visualize_option, ...',
+    Flag('visualize_option', '1', 'Latent-space visualization by number or name, see '
+         'docs/samples.md',
+         choices=(*map(str, range(len(VISUALIZE_OPTIONS))), *VISUALIZE_OPTIONS)),
+    Flag('arithmetic', '0,1,2-3,4,5+6,7,8', 'Vectors of --visualize_option arithmetic: '
+         'sets of seeds or, with --z_file, of indices'),
+)

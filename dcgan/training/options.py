@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+from dcgan.training.learning_rates import SCHEDULES
+from dcgan.util.flags import Flag, Group
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -34,3 +37,48 @@ class Options:
         """The options that are built into the graph of an iteration."""
         of_d = self.d_dropout, self.label_smoothing, self.r1
         return self.d_steps, self.g_steps, *of_d
+
+
+def _option(name: str, help: str, **fields) -> Flag:
+    """The flag of a field of Options, which is recorded with a training."""
+    marks = 'training' if name.endswith('epochs') else 'training result'
+    return Flag(name, getattr(Options, name), help, marks, **fields)
+
+
+# fmt: off
+FLAGS = Group(
+    'Training',
+    'how networks are updated, docs/recipes.md: --ema, --r1, ...',
+    _option('learning_rate_d', 'Learning rate of D; default: --learning_rate',
+            type=float, least=0),
+    _option('learning_rate_g', 'Learning rate of G; default: --learning_rate',
+            type=float, least=0),
+    _option('lr_schedule', 'Course of the learning rates; step multiplies them by '
+            '--lr_decay_rate at each of --lr_decay_epochs, linear lowers them to zero '
+            'from that epoch to the last', choices=SCHEDULES),
+    _option('lr_decay_epochs',
+            'Epochs of --lr_schedule, such as 10,20,25; linear: one'),
+    _option('lr_decay_rate', 'Factor of --lr_schedule step', least=0),
+    _option('d_steps', 'Updates of D in an iteration', least=1),
+    _option('g_steps', 'Updates of G in an iteration', least=1),
+    _option('pretrain_d', 'Iterations that train D alone, before the first one',
+            least=0),
+    _option('d_dropout', 'Share of the units of D that an update leaves out, after '
+            'each hidden layer', least=0, most=0.99),
+    _option('label_smoothing', 'Label of real images in updates of D, such as 0.9; '
+            'generated ones have 0', least=0.5, most=1),
+    _option('r1', "Weight of a penalty on D's gradient at real images, such as 10; "
+            'keeps G varied', least=0),
+    Flag('ema', 0.0, "Rate of moving averages of G's weights, such as 0.999, from "
+         'which samples are drawn; 0: none, and the raw weights of a model that has '
+         'averages', 'model result', least=0, most=0.999999),
+    _option('flip', 'Mirror half of the images, others in each epoch'),
+    _option('sample_epochs', 'Epochs between two further image grids, at their ends',
+            type=int, least=1),
+    _option('ckpt_epochs', 'Epochs between two further checkpoints, at their ends',
+            type=int, least=1),
+    Flag('resume_step', None, 'Iteration of the checkpoint to use; default: the newest',
+         type=int, least=0),
+    Flag('profile', Options.profile, 'Iterations of which to write a trace to logs/, '
+         'such as 100,110'),
+)

@@ -1,0 +1,121 @@
+"""Read and write FLAGS.json of a run, and recall the flags that it has recorded."""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+from dcgan.util.errors import UserError
+from dcgan.util.files import write_json
+from dcgan.util.flags import Flags
+
+NAME = 'FLAGS.json'
+FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
+
+
+def read_flags(run_dir: str) -> dict[str, Any]:
+    """The recorded flags of a run folder; {} if there are none.
+
+    Raises UserError if the file cannot be read or does not hold flags.
+    """
+    path = os.path.join(run_dir, NAME)
+    try:
+        with open(path, encoding='utf-8') as file:
+            flags = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError):
+        flags = None
+    if not isinstance(flags, dict):
+        raise UserError(f'{path}: does not hold flags of a run; fix it or remove it')
+    return flags
+
+
+def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
+    """Record flags in a run folder: its folders as paths from there.
+
+    Only an absolute path to a folder elsewhere stays as it is.
+    """
+    out_dir, folders = flags['out_dir'], {}
+    for name in FOLDERS:
+        relative = os.path.relpath(flags[name], out_dir)
+        is_elsewhere = relative.startswith(os.pardir) and os.path.isabs(flags[name])
+        folders[name] = flags[name] if is_elsewhere else relative
+    write_json(os.path.join(run_dir, NAME), {**flags, **folders})
+
+
+def write_copy(folder: str, flags: dict[str, Any]) -> None:
+    """Record flags in a folder of checkpoints outside of its run, with full paths."""
+    paths = {name: os.path.abspath(flags[name]) for name in (*FOLDERS, 'data_dir')}
+    write_json(os.path.join(folder, NAME), {**flags, **paths})
+
+
+def recorded_folder(
+    recorded: dict[str, Any], run_dir: str, name: str, default: str
+) -> str:
+    """Where a folder of the run that lies at run_dir is.
+
+    `name` is the flag of that folder, such as checkpoint_dir. The recorded flags hold
+    its path and the path of the run folder, as of the time of the training. The way
+    from one to the other still holds when the run folder has been moved or renamed,
+    also to another system. `default` is the name of the folder where the flags lead to
+    none.
+    """
+    default = os.path.join(run_dir, default)
+    paths = recorded.get(name), recorded.get('out_dir')
+    if not all(isinstance(path, str) for path in paths):
+        return default
+    moved = _moved_folder(*paths, run_dir)
+    from_windows = _moved_folder(*(p.replace('\\', '/') for p in paths), run_dir)
+    candidates = [moved, from_windows, default]
+    return next(filter(os.path.isdir, candidates), from_windows)
+
+
+def _moved_folder(folder, out_dir, run_dir):
+    """Where a folder is, now that the run folder out_dir is at run_dir."""
+    if os.path.isabs(folder) != os.path.isabs(out_dir):
+        return os.path.join(run_dir, folder)
+    relative = os.path.relpath(folder, out_dir)
+    if os.path.isabs(folder) and relative.startswith(os.pardir):
+        return folder  # elsewhere, so it has not moved with the run
+    return os.path.join(run_dir, relative)
+
+
+def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
+    """Set recorded flags in config, except those that the command line has.
+
+    A height on the command line overrides the recorded width as well. Raises UserError
+    for a value that the flag cannot have.
+    """
+    free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
+    for name in recorded.keys() & free:
+        setattr(config, name, _parse(flags[name], recorded[name]))
+    config.input_width = config.input_width or config.input_height
+    config.output_width = config.output_width or config.output_height
+
+
+def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> bool:
+    """Whether these flags have the same values in config and in a record.
+
+    A flag that the record lacks has its default.
+    """
+    with contextlib.suppress(UserError):
+        values = [
+            _parse(flags[name], recorded.get(name, flags[name].default))
+            for name in names
+        ]
+        return values == [getattr(config, name) for name in names]
+    return False
+
+
+def _parse(flag, value):
+    if value is None and flag.default is None:
+        return None
+    if flag.name == 'data_dir' and not os.path.exists(str(value)):
+        value = str(value).replace('\\', '/')  # from Windows
+    try:
+        return flag.parser.parse(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'FLAGS.json of the run: {flag.name} {value!r}: {error}; fix it'
+        ) from error

@@ -1,0 +1,142 @@
+"""Define flags in one table: defaults, bounds and help, and what runs do with them."""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from absl import flags as absl_flags
+
+WIDTH = 80  # of the help, in characters
+
+
+MARKS = {
+    'model': 'defines the model: a run recalls it from FLAGS.json wherever it is used',
+    'data': 'is recalled where the data set is read, and when a training resumes',
+    'training': 'is recalled when a training resumes',
+    'result': 'makes a difference to what is learned',
+    'local': 'belongs to a machine, so that workers may differ in it',
+    'path': 'is a path, in which ~ and $VARS are expanded',
+    'run': 'says which run is meant',
+    'size': 'is the height or the width of images',
+    'labels': 'is a source of labels, of which a run has one',
+    'task': 'is something to do',
+    'export': 'is something to do: to write weights',
+    'samples': 'asks for samples',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A flag. Its type is the type of the default, unless `type` gives it.
+
+    help   what it sets, then, after a semicolon, details that --help leaves out
+    marks  some of MARKS, such as 'model result'; without model, data and training, a
+           run records the flag but never recalls it
+    """
+
+    name: str
+    default: Any
+    help: str
+    marks: str = ''
+    type: Callable | None = None
+    choices: Iterable[str] = ()
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def value_type(self) -> type:
+        """bool, int, float or str."""
+        return self.type or type(self.default)
+
+    def define(self, values: absl_flags.FlagValues) -> None:
+        """Define it for absl, in place of one of the same name."""
+        if self.name in values:
+            delattr(values, self.name)
+        args, more = (self.name, self.default), {'flag_values': values}
+        if self.choices:
+            absl_flags.DEFINE_enum(*args, [*self.choices], self.help, **more)
+        elif self.value_type is bool:
+            absl_flags.DEFINE_boolean(*args, self.help, **more)
+        elif self.value_type is str:
+            absl_flags.DEFINE_string(*args, self.help, **more)
+        else:
+            is_int = self.value_type is int
+            define = absl_flags.DEFINE_integer if is_int else absl_flags.DEFINE_float
+            define(*args, self.help, self.least, self.most, **more)
+
+
+class Group:
+    """Flags of one part of the project; `about` says what for."""
+
+    def __init__(self, title: str, about: str, *flags: Flag):
+        self.title, self.about, self.flags = title, about, flags
+
+
+class Flags:
+    """A table of flags, and what the command line gives: flags[name] is absl's Flag."""
+
+    def __init__(self, groups: list[Group]):
+        self.groups, self._values = groups, absl_flags.FLAGS
+        self.table = {flag.name: flag for group in groups for flag in group.flags}
+
+    def define(self) -> None:
+        """Define all flags anew; what an earlier command line gave is forgotten."""
+        for flag in self.table.values():
+            flag.define(self._values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.table
+
+    def __getitem__(self, name: str) -> absl_flags.Flag:
+        return self._values[name]
+
+    def given(self, *names: str) -> list[str]:
+        """Those of these flags that the command line has."""
+        return [name for name in names if self._values[name].present]
+
+    def names(self, *marks: str, without: str = '') -> list[str]:
+        """Names of the flags that have one of these marks, and not `without`."""
+        return [
+            flag.name
+            for flag in self.table.values()
+            if set(marks) & set(flag.marks.split())
+            and without not in flag.marks.split()
+        ]
+
+    def help(self, introduction: str) -> str:
+        """The flags of the first group, each in a line, and a line for each other."""
+        first, *others = self.groups
+        lines = [introduction.strip(), '', f'{first.title}:']
+        for flag in first.flags:
+            text = flag.help.partition('; ')[0]
+            if flag.default not in (None, '', False):
+                text += f' ({flag.default})'
+            lines.append(f'  --{flag.name:<20} {text}')
+        lines += ['', 'Other flags, which --helpfull describes:']
+        lines += [f'  {group.title:<13} {group.about}' for group in others]
+        return '\n'.join(lines)
+
+    def full_help(self, introduction: str) -> str:
+        """All flags with all about them, by groups. absl sorts them by their names."""
+        lines = [introduction.strip()]
+        for group in self.groups:
+            lines += ['', f'{group.title}: {group.about}', '']
+            for flag in group.flags:
+                lines += _described(flag)
+        return '\n'.join(lines)
+
+
+def _described(flag):
+    """Lines on a flag, its type or choices, its help and its default."""
+    kind = '|'.join(flag.choices) or flag.value_type.__name__
+    text = flag.help
+    head = f'  --{flag.name} <{kind}>'
+    if flag.value_type is bool:
+        head = f'  --[no]{flag.name}'
+    elif flag.default not in (None, ''):
+        text += f' (default: {flag.default})'
+    if len(head) > WIDTH:
+        head = f'  --{flag.name} <choice>'
+        text += f': {", ".join(flag.choices)}'
+    return [head, *(f'{"":6}{line}' for line in textwrap.wrap(text, WIDTH - 6))]
