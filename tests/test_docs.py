@@ -13,6 +13,7 @@ from conftest import (
     write_images,
 )
 from PIL import Image
+from test_layout import FLOORS
 
 import download
 import main
@@ -85,11 +86,18 @@ def test_code_of_the_exports_page_draws_images(mnist):
 
 
 @pytest.mark.smoke
-def test_pictures_can_be_read_and_are_small():
+def test_contributing_names_the_floors_of_the_folders():
+    assert f'\n    {FLOORS}\n' in (ROOT / 'docs' / 'contributing.md').read_text()
+
+
+@pytest.mark.smoke
+def test_pictures_can_be_read_and_are_small_and_shown():
+    text = ''.join(page.read_text() for page in PAGES)
     for path in (ROOT / 'assets').iterdir():
         with Image.open(path) as image:
             image.load()
         assert path.stat().st_size < 500_000
+        assert f'assets/{path.name})' in text, path
 
 
 @pytest.mark.smoke
@@ -102,10 +110,9 @@ def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
             elif isinstance(node, ast.JoinedStr):
                 parts = (getattr(part, 'value', '') for part in node.values)
                 texts.append('|'.join(p for p in parts if isinstance(p, str)))
-    table = (ROOT / 'README.md').read_text().split('## Troubleshooting')[1]
-    rows = [
-        line.split('|')[1] for line in table.split('## ')[0].splitlines()[4:] if line
-    ]
+    page = (ROOT / 'docs' / 'troubleshooting.md').read_text()
+    rows = [line.split('|')[1] for line in page.splitlines() if line.startswith('|')]
+    del rows[:2]  # the head of the table
     messages = [m for row in rows for m in re.findall('`([^`]+)`', row)]
     assert len(rows) == 10
     for part in (part.strip() for m in messages for part in m.split('...')):
