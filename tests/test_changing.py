@@ -244,6 +244,13 @@ def test_options_of_the_fused_iteration_are_errors_that_name_the_flag(
     assert not (workspace / 'out' / f'no_{flag}').exists()
 
 
+def test_smoothing_needs_a_loss_that_takes_a_label(workspace):
+    args = [*TRAIN, '--out_name', 'smooth', '--label_smoothing', 0.9]
+    result = run_in_process(*args, cwd=workspace, model=PAGE['LeastSquares'])
+    message = '--label_smoothing 0.9: LeastSquares.losses has no parameter real_label'
+    assert result.returncode == 1 and message in result.stderr
+
+
 def test_several_workers_need_the_fused_iteration(make_dcgan):
     dcgan = make_dcgan()
     dcgan.g_loss, dcgan.data = tf.identity(dcgan.g_loss), []

@@ -1,4 +1,4 @@
-"""Checkpoints as files: listed, checked, written, pruned.
+"""Write, list, check, read and prune checkpoints.
 
 A checkpoint is known by its path prefix, `folder/name-iteration`. Its files end in
 .index, .data-00000-of-00001 and .meta. The state file, `folder/checkpoint`, lists the
@@ -19,6 +19,7 @@ from dcgan.compute.kernels import strip_custom_gradients
 from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import (
     atomic_path,
+    file_signature,
     glob_files,
     sync_to_disk,
     temporary_path,
@@ -31,7 +32,7 @@ STEP = re.compile(r'-(\d+)$')
 ENDINGS = ('data-00000-of-00001', 'index')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
-UNREADABLE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 WRITE_ERRORS = (OSError, tf.errors.OpError)
 
 
@@ -123,24 +124,23 @@ class CheckpointFolders:
 def checkpoints(checkpoint_dir: str) -> list[str]:
     """Path prefixes of the checkpoints in a folder, newest first.
 
-    The state file gives the order. A checkpoint with a later iteration and a newer file
-    than the state file was completed by a process that was killed before it could
-    update the state file; it comes first. Others that the state file does not list come
-    last. Folder names in the state file are ignored, so that a run can be moved.
+    In the order of the state file. First comes what a process completed that was killed
+    before it could list it: a later iteration in a newer file. Others that are not
+    listed come last. Folder names in the state file are ignored: a run can be moved.
     """
     checkpoint_dir = os.path.normpath(checkpoint_dir)
     listed = _listed_checkpoints(checkpoint_dir)
-    indices = glob.glob(os.path.join(glob.escape(checkpoint_dir), '*-*.index'))
+    indices = glob_files(checkpoint_dir, '*-*.index')
     unlisted = {path.removesuffix('.index') for path in indices} - set(listed)
     unlisted = sorted(filter(STEP.search, unlisted), key=step_of, reverse=True)
     if not listed:
         return unlisted
-    state_time = modification_time(os.path.join(checkpoint_dir, 'checkpoint'))
+    state_time = file_signature(os.path.join(checkpoint_dir, 'checkpoint'))[1]
     newer = [
         path
         for path in unlisted
         if step_of(path) > step_of(listed[0])
-        and modification_time(f'{path}.index') >= state_time
+        and file_signature(f'{path}.index')[1] >= state_time
     ]
     return [*newer, *listed, *(path for path in unlisted if path not in newer)]
 
@@ -156,14 +156,6 @@ def _listed_checkpoints(checkpoint_dir):
     paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
     names = [os.path.basename(path) for path in reversed(paths) if path]
     return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
-
-
-def modification_time(path: str) -> float:
-    """When a file was last written; 0 if another process has just removed it."""
-    try:
-        return os.path.getmtime(path)
-    except FileNotFoundError:
-        return 0
 
 
 def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | None:
@@ -234,55 +226,51 @@ def _of_iteration(step, paths, checkpoint_dir):
 
 
 @contextlib.contextmanager
-def reader_of(path: str) -> Iterator:
-    """TensorFlow's reader of a checkpoint. It opens files when they are needed."""
-    with without_wildcards(path) as plain:
-        yield tf.train.load_checkpoint(plain)
+def reading(path: str) -> Iterator:
+    """Yield a function that reads by TensorFlow's reader; UserError if that fails."""
+    try:
+        with without_wildcards(path) as clean:
+            yield tf.train.load_checkpoint(clean)
+    except READ_ERRORS as error:
+        reason = short_reason(error)
+        raise UserError(f'{path}: this checkpoint cannot be read ({reason})') from error
 
 
 def check_complete(path: str) -> None:
     """Raise UserError if a checkpoint is not complete, by the checksums in it."""
-    try:
-        with reader_of(path) as reader:
-            for name in reader.get_variable_to_shape_map():
-                reader.get_tensor(name)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    with reading(path) as reader:
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+
+
+def training_state(path: str, *names: str) -> dict[str, np.ndarray] | None:
+    """What a checkpoint holds of a TrainingState, by names without `training/`.
+
+    None for the original's checkpoints, and for partly deleted ones.
+    """
+    with contextlib.suppress(UserError), reading(path) as reader:
+        return {name: reader.get_tensor(f'training/{name}') for name in names}
+    return None
 
 
 def has_training_state(path: str) -> bool:
     """True for checkpoints of this project's training, False for the original's."""
-    try:
-        return 'training/counter' in checkpoint_shapes(path)
-    except UserError:
-        return False
+    return training_state(path, 'counter') is not None
 
 
 def is_final(path: str) -> bool:
-    """True if training ended with this checkpoint, completed or interrupted.
-
-    False for the original's checkpoints and for partly deleted ones.
-    """
-    try:
-        with reader_of(path) as reader:
-            return bool(reader.get_tensor('training/ended'))
-    except UNREADABLE:
-        return False
+    """True if training ended with this checkpoint, completed or interrupted."""
+    state = training_state(path, 'ended')
+    return bool(state and state['ended'])
 
 
 def completed_epochs(path: str, train_size: float) -> int | None:
-    """How many epochs the training of a checkpoint has completed.
+    """How many epochs, of train_size images at most, the training has completed.
 
-    None for the original's checkpoints and for partly deleted ones. train_size is the
-    limit of images in an epoch.
+    None for checkpoints without a TrainingState.
     """
-    names = ('epoch', 'batch', 'order', 'sample_z')
-    try:
-        with reader_of(path) as reader:
-            stored = {name: reader.get_tensor(f'training/{name}') for name in names}
-    except UNREADABLE:
-        return None
-    return next_batch(stored, train_size)[0]
+    state = training_state(path, 'epoch', 'batch', 'order', 'sample_z')
+    return None if state is None else next_batch(state, train_size)[0]
 
 
 def next_batch(stored: dict[str, np.ndarray], train_size: float) -> tuple[int, int]:
@@ -339,11 +327,8 @@ def step_of(path: str) -> int:
 
 def checkpoint_shapes(path: str) -> dict[str, list[int]]:
     """{variable name: shape} of a checkpoint. Raises UserError if it is unreadable."""
-    try:
-        with reader_of(path) as reader:
-            return reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError) as error:
-        raise unreadable(path, error) from error
+    with reading(path) as reader:
+        return reader.get_variable_to_shape_map()
 
 
 def checkpoint_dims(path: str) -> tuple[int | None, int]:
@@ -406,19 +391,14 @@ def check_shapes(path: str, variables: list[tf.Variable]) -> None:
             )
 
 
-def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
+def restore(
+    sess: tf.Session, saver: tf.train.Saver, path: str, is_quiet: bool = False
+) -> None:
     """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
-    restore_quietly(sess, saver, path)
-    print(f' [*] Read {path}', flush=True)
-
-
-def restore_quietly(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
-    """`restore`, without printing the path."""
-    try:
-        with without_wildcards(path) as plain:
-            saver.restore(sess, plain)
-    except tf.errors.OpError as error:
-        raise unreadable(path, error) from error
+    with reading(path), without_wildcards(path) as clean:
+        saver.restore(sess, clean)
+    if not is_quiet:
+        print(f' [*] Read {path}', flush=True)
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:
@@ -426,11 +406,6 @@ def meta_graph(saver: tf.train.Saver) -> bytes:
     meta = saver.export_meta_graph()
     strip_custom_gradients(meta.graph_def)
     return meta.SerializeToString()
-
-
-def unreadable(path: str, error: Exception) -> UserError:
-    """The error for a checkpoint that TensorFlow could not read."""
-    return UserError(f'{path}: this checkpoint cannot be read ({short_reason(error)})')
 
 
 def restore_newest(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.training.checkpoints import checkpoint_shapes, restore_quietly
+from dcgan.training.checkpoints import checkpoint_shapes, restore
 
 PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
 
@@ -65,7 +65,7 @@ class Averages:
     def restore(self, sess: tf.Session, path: str) -> None:
         """Restore them from a checkpoint; from one without averages, start them."""
         if has_averages(path):
-            restore_quietly(sess, self.saver, path)
+            restore(sess, self.saver, path, is_quiet=True)
         else:
             sess.run(self.start)
 

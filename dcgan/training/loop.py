@@ -15,6 +15,7 @@ from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
+from dcgan.training import user_model
 from dcgan.training.augmentation import flip
 from dcgan.training.checkpoints import (
     check_shapes,
@@ -32,7 +33,6 @@ from dcgan.training.options import Options
 from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch, Feeder
 from dcgan.training.state import Position, TrainingState
-from dcgan.training.user_model import changes
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.files import remove_leftovers
 from dcgan.util.output import print_line
@@ -44,11 +44,9 @@ FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 
 
 class Training:
-    """What surrounds the loop of one call of DCGAN.train.
+    """What the loop of one call of `train` needs: data, state, files, checks.
 
-    It starts or resumes the run, yields batches, writes summaries, lines, sample grids
-    and checkpoints, and checks the results. As a context manager, it closes its files
-    and the data set. `dcgan` is a model.DCGAN, `config` what its train() takes.
+    As a context manager, it closes its files and the data set.
     """
 
     def __init__(self, dcgan, config, checkpoint: str | None):
@@ -62,8 +60,7 @@ class Training:
         self.folder.protected = []
         self.feeder = None  # made by batches()
         self.unsaved = None  # the Iteration that is completed but not saved
-        sample_shape = dcgan.sample_num, dcgan.z_dim
-        state.restart(gen_random(config.z_dist, sample_shape))
+        state.restart(gen_random(config.z_dist, (dcgan.sample_num, dcgan.z_dim)))
         if self.workers.is_chief:
             for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
                 remove_leftovers(path)
@@ -97,18 +94,19 @@ class Training:
 
     def _open_files(self, checkpoint):
         """Open what the run writes, after `checkpoint`."""
-        dcgan, config, counter = self.dcgan, self.config, self.state.counter
+        dcgan, counter = self.dcgan, self.state.counter
         logs = os.path.join(dcgan.out_dir, 'logs')
-        graph, with_images = self.sess.graph, config.G_img_sum
         steps = self.options.d_steps, self.options.g_steps
-        self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
+        with_images = self.config.G_img_sum
+        self.summaries = SummaryLog(logs, self.sess.graph, counter, with_images, steps)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
         self.recorder = Recorder(dcgan.out_dir, counter)
         self.profiler = Profiler(logs, *profiled(self.options.profile))
-        if counter == 0:
-            self._save_beginning()
+        if counter == 0:  # what D is shown, and what G draws before training
+            self._save_grid(self.sample_feed[dcgan.inputs], 'real.png')
+            self.save_samples()
 
     def _count_batches(self):
         """The number of batches in an epoch. Warns of settings known to fail."""
@@ -188,38 +186,37 @@ class Training:
             self.profiler.end(position.counter)
 
     def _draw(self):
-        """Yield (Batch, Position) of each iteration that is left.
-
-        Draws random numbers in the original's order.
-        """
-        size, epochs = self.dcgan.batch_size, self.config.epoch
-        counter, first = self.state.counter, self.state.batch
-        part = self.workers.slice
+        """Yield (Batch, Position) of each iteration that is left."""
+        epochs, counter = self.config.epoch, self.state.counter
+        first = self.state.batch
         for epoch in range(self.state.epoch, epochs):
             if first == 0:
                 self.data.shuffle()
-            data = self.data.batches(size, self.epoch_batches, first, part)
-            for batch, (images, labels) in enumerate(data, first + 1):
-                z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
-                z, counter = z.astype(np.float32), counter + 1
-                images, seed = self._vary(images)
-                ends_epoch = batch == self.epoch_batches
+            for number, (batch, z) in enumerate(self._draw_epoch(first), first + 1):
+                counter += 1
+                ends_epoch = number == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
-                position = Position(
-                    *(counter, epoch, batch, ends_epoch, is_last),
-                    *(self.data.order, np.random.get_state(), z),
+                yield (
+                    batch,
+                    Position(
+                        *(counter, epoch, number, ends_epoch, is_last),
+                        *(self.data.order, np.random.get_state(), z),
+                    ),
                 )
-                yield Batch(images, labels, z[part], seed), position
             first = 0
 
-    def _vary(self, images):
-        """(images, mirrored with --flip; a seed of dropout, int32 [2], or None)."""
-        if self.options.flip:
-            images = flip(images, self.dcgan.batch_size, self.workers.slice)
-        seed = None
-        if self.options.d_dropout:
-            seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
-        return images, seed
+    def _draw_epoch(self, first=0):
+        """Yield (this worker's Batch, z of all), with the original's random numbers."""
+        size, part = self.dcgan.batch_size, self.workers.slice
+        data = self.data.batches(size, self.epoch_batches, first, part)
+        for images, labels in data:
+            z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
+            z, seed = z.astype(np.float32), None
+            if self.options.flip:
+                images = flip(images, size, part)
+            if self.options.d_dropout:
+                seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
+            yield Batch(images, labels, z[part], seed), z
 
     def rates(self) -> list[float]:
         """The learning rates of D and of G in this iteration."""
@@ -234,23 +231,17 @@ class Training:
         total = 0 if self.first else self.options.pretrain_d
         if not total:
             return
-        size, part = self.dcgan.batch_size, self.workers.slice
         with progress_bar('D alone', total, ' iterations') as bar:
             while bar.n < total:
                 self.data.shuffle()
-                data = self.data.batches(size, self.epoch_batches, part=part)
-                for images, labels in itertools.islice(data, total - bar.n):
-                    z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
-                    images, seed = self._vary(images)
-                    batch = Batch(images, labels, z[part], seed)
-                    pretrain = self.iteration.pretrain
-                    loss, stop = pretrain(batch, self.rates(), bool(signals))
-                    bar.set_postfix(d_loss=f'{loss:.4f}')
+                for batch, _ in itertools.islice(self._draw_epoch(), total - bar.n):
+                    stop = bool(signals)
+                    d_loss, stop = self.iteration.pretrain(batch, self.rates(), stop)
+                    bar.set_postfix(d_loss=f'{d_loss:.4f}')
                     bar.update()
                     if self.stops(stop, signals):
-                        raise Interrupted(
-                            signals[0], 'interrupted before the first iteration'
-                        )
+                        text = 'interrupted before the first iteration'
+                        raise Interrupted(signals[0], text)
         self.state.random_state = np.random.get_state()
         self.state.order = self.data.order
 
@@ -274,7 +265,7 @@ class Training:
         print(f' [*] XLA has compiled it, in {end - start:.1f} s', flush=True)
 
     def print_losses(self, result) -> None:
-        """Print the original's line of an iteration; add it to metrics.csv."""
+        """Print the original's line of an iteration."""
         self.unsaved = result
         d_loss, _, _, g_loss = result.losses
         state, seconds = self.state, time.perf_counter() - self.started
@@ -284,19 +275,16 @@ class Training:
             f'd_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}'
         )
 
-    def check_finite(self, result, variables: list) -> None:
+    def check_finite(self, result) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
         if is_finite(result):
             return
-        names = not_finite(LOSSES, result.losses)
-        names = names or not_finite([v.op.name for v in variables], result.sums)
+        variables = [v.op.name for v in self.dcgan.variables]
+        names = not_finite(LOSSES, result.losses) or not_finite(variables, result.sums)
         raise self._not_finite(names)
 
     def stops(self, stop: float, signals: list[int]) -> bool:
-        """Whether a signal asks to end: of several workers, all in one iteration.
-
-        stop  of a Iteration of arrays
-        """
+        """Whether to end, by a signal or, of several workers, their common `stop`."""
         if self.workers.count == 1:
             return bool(signals)
         if stop and not signals:
@@ -304,7 +292,7 @@ class Training:
         return bool(stop)
 
     def log(self, result, z: np.ndarray) -> None:
-        """Log an iteration, a Iteration of arrays, as summaries and metrics."""
+        """Log an Iteration of arrays as summaries and metrics."""
         if not self.workers.is_chief:
             return
         self.summaries.add(result, z, self.state.counter, self.rates())
@@ -337,11 +325,6 @@ class Training:
     def _save_grid(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
         save_images(images, image_manifold_size(len(images)), path)
-
-    def _save_beginning(self):
-        """Write the grids of what D is shown, and of what G draws before training."""
-        self._save_grid(self.sample_feed[self.dcgan.inputs], 'real.png')
-        self.save_samples()
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
@@ -392,24 +375,19 @@ class Training:
         """Leave a grid of samples of the last iteration of all; print where it is."""
         state, config = self.state, self.config
         if state.counter == self.first:
-            print(
-                f' [*] All {config.epoch} epochs are done; a higher --epoch resumes '
-                'training'
-            )
-        if state.counter == self.first or not state.is_last:
-            return
-        if not self.is_time_for_samples():
-            self.save_samples()
-        print(
-            f' [*] Trained: see {config.sample_dir}/train_{state.counter:08d}.png',
-            flush=True,
-        )
+            done = f'All {config.epoch} epochs are done'
+            print(f' [*] {done}; a higher --epoch resumes training')
+        elif state.is_last:
+            if not self.is_time_for_samples():
+                self.save_samples()
+            grid = f'{config.sample_dir}/train_{state.counter:08d}.png'
+            print(f' [*] Trained: see {grid}', flush=True)
 
     def _not_finite(self, names):
         last_good = self.folder.last_good() if self.workers.is_chief else "the chief's"
-        advice = f'the last good checkpoint is {last_good}'
-        if last_good is None:
-            advice = 'no checkpoint was saved yet'
+        advice = 'no checkpoint was saved yet'
+        if last_good:
+            advice = f'the last good checkpoint is {last_good}'
         return UserError(
             f'iteration {self.state.counter}: not finite: {", ".join(names)}; training '
             f'stops; {advice}; try a lower --learning_rate'
@@ -439,7 +417,7 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
             with training.compiling():
                 result = training.iteration(training.rates(), bool(signals))
             training.print_losses(result)
-            training.check_finite(result, dcgan.variables)
+            training.check_finite(result)
             training.log(result, z)
             if training.is_time_for_samples():
                 training.save_samples()
@@ -461,16 +439,9 @@ def prepare(dcgan, config) -> tuple:
     settings['options'] = Options.of(config).in_graph()
     settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
     if dcgan.training is None:
-        changed = ', '.join(changes(dcgan))
-        if changed:
-            print(
-                f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by '
-                "several runs of the session, as the original's, which are slower"
-            )
-        if changed and dcgan.xla:
-            print(' [!] XLA is off: it compiles an unchanged iteration only')
-            dcgan.xla = False
-        iteration = (OriginalIteration if changed else FusedIteration)(dcgan, config)
+        is_changed = user_model.print_changes(dcgan)
+        build = OriginalIteration if is_changed else FusedIteration
+        iteration = build(dcgan, config)
         dcgan.training = TrainingState(dcgan.data), settings, iteration
     state, built, iteration = dcgan.training
     if built != settings:
@@ -482,7 +453,7 @@ def prepare(dcgan, config) -> tuple:
 
 
 def is_finite(result) -> bool:
-    """Whether the losses and the weights of a Iteration of arrays are finite."""
+    """Whether the losses and the weights of an Iteration of arrays are finite."""
     d_loss, *_, g_loss = result.losses  # a model of a user may lack the others
     return bool(np.isfinite([d_loss, g_loss]).all() and np.isfinite(result.sums).all())
 
@@ -495,15 +466,12 @@ def not_finite(names: list[str], values: np.ndarray) -> list[str]:
 def warn_of_settings(images: int, batch_size: int) -> None:
     """Warn of settings with which training is known to fail."""
     if images < FEW_IMAGES:
-        print(
-            f' [!] Only {images} images: D will memorize them and G will stop '
-            f'learning; use {FEW_IMAGES} or more'
-        )
+        effect = 'D will memorize them and G will stop learning'
+        print(f' [!] Only {images} images: {effect}; use {FEW_IMAGES} or more')
     if batch_size < SMALL_BATCH:
-        print(
-            f' [!] A batch of {batch_size} is small: the statistics of batch norm will '
-            f'be mostly noise; use {SMALL_BATCH} or more'
-        )
+        effect = 'the statistics of batch norm will be mostly noise'
+        batch = f'A batch of {batch_size} is small'
+        print(f' [!] {batch}: {effect}; use {SMALL_BATCH} or more')
 
 
 def check_training(dcgan, config) -> str | None:
@@ -516,7 +484,7 @@ def check_training(dcgan, config) -> str | None:
     options = Options.of(config)
     check_schedule(options, config.epoch)
     profiled(options.profile)
-    check_changes(dcgan, options)
+    user_model.check_options(dcgan, options)
     if config.epoch < 1:
         raise UserError(f'epoch {config.epoch} has to be positive')
     if dcgan.sample_num != dcgan.batch_size:
@@ -538,19 +506,3 @@ def check_training(dcgan, config) -> str | None:
     if path:
         check_shapes(path, dcgan.variables)
     return path
-
-
-def check_changes(dcgan, options: Options) -> None:
-    """Raise UserError for options that need the networks and losses of model.py."""
-    changed = ', '.join(changes(dcgan))
-    given = {
-        f'--r1 {options.r1:g}': options.r1,
-        f'--d_dropout {options.d_dropout:g}': options.d_dropout,
-        f'--label_smoothing {options.label_smoothing:g}': options.label_smoothing != 1,
-        f'--workers {dcgan.workers.count}': dcgan.workers.count > 1,
-    }
-    for flag in filter(given.get, given if changed else ()):
-        raise UserError(
-            f'{flag}: cannot be used with {type(dcgan).__name__}, which has changed '
-            f'{changed}; leave it out'
-        )

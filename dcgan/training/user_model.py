@@ -7,18 +7,19 @@ overriding build_model, or by networks with the original's signatures, which are
 """
 
 import inspect
+from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
 from dcgan.training.ema import PREFIX
+from dcgan.training.options import Options
 from dcgan.util.errors import UserError
 
 
 def original_style(dcgan) -> list[str]:
     """The names of the networks that are written with the original's signatures."""
     names = ('generator', 'discriminator', 'sampler')
-    signatures = {n: inspect.signature(getattr(type(dcgan), n)) for n in names}
-    return [name for name in names if 'how' not in signatures[name].parameters]
+    return [name for name in names if not takes(getattr(type(dcgan), name), 'how')]
 
 
 def changes(dcgan) -> list[str]:
@@ -35,6 +36,48 @@ def changes(dcgan) -> list[str]:
     if not changed and tf.gradients(dcgan.g_loss, dcgan.D_logits) != [None]:
         changed.append('g_loss')
     return changed
+
+
+def print_changes(dcgan) -> bool:
+    """Print what a user has changed, and turn XLA off; returns whether that is so."""
+    changed = ', '.join(changes(dcgan))
+    if changed:
+        print(
+            f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by '
+            "several runs of the session, as the original's, which are slower"
+        )
+    if changed and dcgan.xla:
+        print(' [!] XLA is off: it compiles an unchanged iteration only')
+        dcgan.xla = False
+    return bool(changed)
+
+
+def check_options(dcgan, options: Options) -> None:
+    """Raise UserError for options that need the networks and losses of model.py."""
+    changed = ', '.join(changes(dcgan))
+    smoothing = f'--label_smoothing {options.label_smoothing:g}'
+    given = {
+        f'--r1 {options.r1:g}': options.r1,
+        f'--d_dropout {options.d_dropout:g}': options.d_dropout,
+        smoothing: options.label_smoothing != 1,
+        f'--workers {dcgan.workers.count}': dcgan.workers.count > 1,
+    }
+    name = type(dcgan).__name__
+    for flag in filter(given.get, given if changed else ()):
+        raise UserError(
+            f'{flag}: cannot be used with {name}, which has changed {changed}; leave '
+            'it out'
+        )
+    if given[smoothing] and not takes(dcgan.losses, 'real_label'):
+        raise UserError(
+            f'{smoothing}: {name}.losses has no parameter real_label; add it, or leave '
+            'the flag out'
+        )
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Whether a function has a parameter of that name."""
+    return name in inspect.signature(function).parameters
 
 
 def check(dcgan) -> None:
