@@ -338,7 +338,7 @@ class DCGAN:
     def load(self, checkpoint_dir, step=None, path=None):
         """Restore a checkpoint under checkpoint_dir, of this project or the original.
 
-        The newest complete one or, if given, that of iteration `step`; or `path`, which
+        The newest complete one, or the one of iteration `step`; or `path`, which
         newest_checkpoint has found before.
         Returns (True, its step), or (False, 0) where there is none. Raises UserError
         where it cannot be read or is of another model.

@@ -1,15 +1,15 @@
 """Measure how fast DCGAN trains: python tests/bench.py, 8 to 12 minutes on 2 cores.
 
 Compares ways to make one iteration: as the original does (six runs of its session,
-plain layers, float32), and as this project does, in each precision of which the device
+TensorFlow's own layers, float32), and as this project does, in each precision of which the device
 is capable. On a GPU, each precision is measured without and with XLA; on a CPU, with
-XLA only if --xla is given. All are timed in one process, in turns. The first line names
+XLA only if --xla is given. All are timed in one process, alternately. The first line names
 the device. The table shows medians:
 
 ms, images/s          an iteration whose batch is already in the memory of the device.
                       Without XLA, TensorFlow chooses the algorithm of a convolution
                       once a process, for float32 and tf32 alike: the time of tf32 is
-                      that of main.py, which has a process of its own
+                      that of main.py, which runs in another process
 share of the          the time of this iteration, divided by that of the original's six
 original's time       runs
 GFLOP/s               of the convolutions and matrix multiplications of an iteration,
@@ -72,7 +72,7 @@ from bench_data import IMAGES, make_jpegs
 import model
 from dcgan.compute import devices
 from dcgan.compute.devices import gpu_details, has_tensor_units
-from dcgan.compute.kernels import plain_ops
+from dcgan.compute.kernels import tensorflow_ops
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import session_config
 from dcgan.data.idx import write_idx
@@ -308,7 +308,7 @@ def build_original(arguments, kind, sessions):
     config.gpu_options.allow_growth = True
     with tf.Graph().as_default():
         sess = open_session(config, sessions)
-        with plain_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
+        with tensorflow_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
             dcgan = model.DCGAN(sess, data_dir=None, **arguments)
         iteration = OriginalIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())

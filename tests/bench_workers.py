@@ -54,7 +54,7 @@ from dcgan.compute.cluster import (
     silenced,
     tf_config,
 )
-from dcgan.compute.kernels import plain_ops
+from dcgan.compute.kernels import tensorflow_ops
 from dcgan.compute.workers import Workers
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.prefetch import Batch
@@ -250,7 +250,7 @@ def project(size, batch, alone, args):
         tasks = [Task('worker', i, f'host{i}:2222') for i in range(count)]
         workers = Workers(Cluster(tasks, 0))
         # a GPU's layers are TensorFlow's own
-        layers = plain_ops() if args.project_ms else contextlib.nullcontext()
+        layers = tensorflow_ops() if args.project_ms else contextlib.nullcontext()
         with tf.Graph().as_default(), layers:
             _, iteration = build(None, workers, size, batch * count, args.precision)
             sizes = messages(tf.get_default_graph(), iteration)

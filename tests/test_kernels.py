@@ -10,8 +10,8 @@ from dcgan.compute.kernels import (
     append_labels,
     cast,
     dense,
-    plain_ops,
     shared_casts,
+    tensorflow_ops,
     tf_conv2d,
     tf_conv2d_transpose,
     tf_dense,
@@ -191,7 +191,7 @@ def test_filter_gradients_in_bfloat16_are_not_too_small(sess, size, channels):
     assert abs(found / expected - 1).max() < 0.01
 
 
-def test_plain_ops_block_uses_only_tensorflow_functions(sess):
+def test_tensorflow_ops_block_uses_only_tensorflow_functions(sess):
     def op_types():
         w, biases, strides = tf.zeros([5, 5, 3, 4]), tf.zeros([4]), [2, 2]
         x = kernels.conv2d(tf.ones([2, 8, 8, 3]), w, biases, strides)
@@ -199,7 +199,7 @@ def test_plain_ops_block_uses_only_tensorflow_functions(sess):
         dense(tf.reshape(x, [2, -1]), tf.zeros([192, 5]), tf.zeros([5]))
         return {op.type for op in tf.get_default_graph().get_operations()}
 
-    with plain_ops():
+    with tensorflow_ops():
         types = op_types()
     assert {'Conv2D', 'Conv2DBackpropInput', 'MatMul'} < types
     assert not types & {'IdentityN', 'GatherV2', 'DepthToSpace'}

@@ -18,7 +18,7 @@ from conftest import (
 )
 
 import main
-from dcgan.compute.kernels import plain_ops
+from dcgan.compute.kernels import tensorflow_ops
 from dcgan.record.profiler import profiled
 from dcgan.runs.recipes import FAITHFUL
 from dcgan.training.augmentation import flip
@@ -40,7 +40,7 @@ ALL += ['--sample_epochs', 2, '--ckpt_epochs', 1]
 def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp('workspace')
     write_images(workspace / 'data' / 'cats', count=24)
-    for name, args in ('plain', []), ('all', ALL):
+    for name, args in ('default', []), ('all', ALL):
         train(workspace, name, '--epoch', 3, *args)
     return workspace
 
@@ -128,7 +128,7 @@ def test_rates_reach_the_metrics_and_the_updates(workspace):
 
 def test_two_steps_of_g_are_the_default(workspace):
     train(workspace, 'two', '--epoch', 3, '--g_steps', 2, '--d_steps', 1)
-    assert same(weights(workspace, 'plain'), weights(workspace, 'two'))
+    assert same(weights(workspace, 'default'), weights(workspace, 'two'))
 
 
 def tags_of_first_iteration(workspace, run):
@@ -138,7 +138,7 @@ def tags_of_first_iteration(workspace, run):
     return ['d' if 'd_loss' in {v.tag for v in e.summary.value} else 'g' for e in first]
 
 
-@pytest.mark.parametrize('run, steps', [('plain', 'dgg'), ('all', 'ddggg')])
+@pytest.mark.parametrize('run, steps', [('default', 'dgg'), ('all', 'ddggg')])
 def test_each_step_leaves_its_summary(run, steps, workspace):
     assert ''.join(tags_of_first_iteration(workspace, run)) == steps
 
@@ -179,12 +179,12 @@ def test_pretraining_changes_only_d(sess, make_dcgan):
 def test_pretraining_is_not_counted(workspace):
     assert column(workspace, 'all', 'iteration') == list(range(1, 10))
     train(workspace, 'short', '--epoch', 1, '--pretrain_d', 20)
-    plain = column(workspace, 'plain', 'd_real')[0]
-    gap = column(workspace, 'plain', 'd_fake')[0]
+    real = column(workspace, 'default', 'd_real')[0]
+    expected = real - column(workspace, 'default', 'd_fake')[0]
     assert (
         column(workspace, 'short', 'd_real')[0]
         - column(workspace, 'short', 'd_fake')[0]
-        > plain - gap
+        > expected
     )
 
 
@@ -238,13 +238,13 @@ def test_the_penalty_is_half_the_squared_norm_of_the_gradient(sess):
 
 @pytest.mark.parametrize('y_dim, size', [(None, 28), (4, 28), (None, 16)])
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
+def test_the_gradient_of_the_penalty_is_that_of_tensorflow_ops(
     y_dim, size, precision, make_dcgan, monkeypatch
 ):
     monkeypatch.setattr('dcgan.compute.precision.has_bfloat16', lambda: True)
     images = np.random.RandomState(0).randint(0, 256, (6, size, size, 3), np.uint8)
     labels, weights, found = y_dim and np.arange(6) % y_dim, None, []
-    for context in nullcontext(), plain_ops():
+    for context in nullcontext(), tensorflow_ops():
         precision_now = 'float32' if weights else precision
         with tf.Graph().as_default(), tf.Session() as sess, context:
             tf.set_random_seed(1)
@@ -262,8 +262,8 @@ def test_the_gradient_of_the_penalty_is_that_of_plain_ops(
             found.append(sess.run([penalty, *gradients], feed))
     limit = 1e-4 if precision == 'float32' else 0.25
     assert len(found[0]) >= 5
-    for fast, plain in zip(*found):
-        assert np.abs(fast - plain).max() <= limit * np.abs(plain).max()
+    for fast, expected in zip(*found):
+        assert np.abs(fast - expected).max() <= limit * np.abs(expected).max()
 
 
 def test_d_minimizes_the_penalty_as_well(workspace):
@@ -352,7 +352,7 @@ def test_the_faithful_recipe_is_the_default(workspace):
     for name, value in FAITHFUL.items():
         assert main.TABLE.table[name].default == value
     train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
-    assert same(weights(workspace, 'plain'), weights(workspace, 'faithful'))
+    assert same(weights(workspace, 'default'), weights(workspace, 'faithful'))
 
 
 def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):

@@ -1,4 +1,4 @@
-"""Batch normalization by the statistics of the joint batch of all workers."""
+"""Normalize by the statistics of the joint batch of all workers."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def normalize(
     epsilon: float,
     passes: int = 1,
 ) -> tuple[tf.Tensor, Sequence[tf.Tensor], Sequence[tf.Tensor]]:
-    """Normalize x, [B, h, w, c]: each of so many passes, which are equal parts of it.
+    """Normalize x, [B, h, w, c]: each of `passes` equal parts of it.
 
     Returns (y, means, unbiased variances), of y a tensor, of the others one, [c], for
     each pass.
@@ -138,7 +138,7 @@ def _gradient(dy, x, gamma, mean, variance, epsilon):
 
 
 def _unbiased(points):
-    """The factor between the variance of so many points and the unbiased one."""
+    """The unbiased variance of n points, divided by the biased one."""
     return points / max(1, points - 1)
 
 

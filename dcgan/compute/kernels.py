@@ -40,7 +40,7 @@ _casts: dict = {}  # {reference to a variable: its cast, or None}, of shared_cas
 
 
 @contextlib.contextmanager
-def plain_ops() -> Iterator[None]:
+def tensorflow_ops() -> Iterator[None]:
     """Build the layers in this block from TensorFlow's own ops alone."""
     global _only_tensorflow_ops
     before, _only_tensorflow_ops = _only_tensorflow_ops, True

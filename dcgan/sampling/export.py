@@ -1,4 +1,4 @@
-"""A trained model for other programs: checkpoint, frozen graph and SavedModel."""
+"""Export a trained model: as a checkpoint, a frozen graph and a SavedModel."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.forward_pass import SAMPLING
-from dcgan.compute.kernels import plain_ops
+from dcgan.compute.kernels import tensorflow_ops
 from dcgan.training.checkpoints import WRITE_ERRORS, meta_graph
 from dcgan.training.user_model import original_style
 from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_errors
@@ -60,7 +60,7 @@ def sampled_weights(dcgan) -> dict[str, tf.Variable]:
 def save_weights(dcgan, folder: str, step: int) -> None:
     """Write a checkpoint `model.b{batch_size}-{step}`, which the original can read.
 
-    Its weights of G are those of the sampler. Raises UserError where the folder cannot
+    Its weights of G are the sampler's. Raises UserError where the folder cannot
     be written.
     """
     weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
@@ -80,7 +80,7 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
     It consists of TensorFlow's own ops, which any program can run and differentiate.
     """
     values = dcgan.sess.run(sampled_weights(dcgan))
-    with tf.Graph().as_default(), tf.Session() as sess, plain_ops():
+    with tf.Graph().as_default(), tf.Session() as sess, tensorflow_ops():
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
         if dcgan.y_dim:
             inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')

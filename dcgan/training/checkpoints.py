@@ -159,7 +159,7 @@ def _listed_checkpoints(checkpoint_dir):
 
 
 def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | None:
-    """Path prefix of the newest complete checkpoint, or of that of iteration `step`.
+    """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
     None where there is no checkpoint. Prints which ones are corrupt. Raises UserError
     if all of them are, or the one that was asked for, or if that one does not exist.

@@ -1,4 +1,4 @@
-"""Moving averages of G's weights, from which better images are drawn.
+"""Keep moving averages of G's weights, from which better images are drawn.
 
 Averaging the weights of G over the iterations evens out the cycles of adversarial
 training (Yazici et al., 2019, https://arxiv.org/abs/1806.04498).

@@ -1,4 +1,4 @@
-"""Build an iteration as one run of the session: what iteration.py describes.
+"""Build the iteration that iteration.py describes as one run of the session.
 
 Around it: shared casts of weights, one pass of D over two batches for several workers,
 XLA, and the momenta of merged passes.
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.batch_norm import merged_momenta
-from dcgan.compute.kernels import plain_ops, shared_casts
+from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.workers import Workers
 from dcgan.compute.xla import can_compile, xla_function
 from dcgan.training.inputs import Inputs, feed, to_inputs
@@ -67,7 +67,7 @@ class Networks:
             yield
 
     def generate(self, stands_for: int = 1) -> tf.Tensor:
-        """A pass of G: images. It moves the averages as so many equal passes would."""
+        """A pass of G: images. It moves the averages as `stands_for` passes would."""
         how = self.dcgan.how._replace(momentum=lambda m: m**stands_for)
         with self._after_updates():
             return self.dcgan.generator(
@@ -180,7 +180,7 @@ class FusedIteration:
         dcgan.xla = dcgan.xla and can_compile()
         build, layers = self._iterate, contextlib.nullcontext()
         if dcgan.xla:
-            build, layers = xla_function(build), plain_ops()
+            build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
             iteration = build(*self.batches.next, self.learning_rates)
             self.tensors = of_joint_batch(iteration, self.stop, dcgan.workers)
@@ -252,7 +252,7 @@ class FusedIteration:
 def of_joint_batch(
     iteration: Iteration, stop: tf.Tensor, workers: Workers
 ) -> Iteration:
-    """The Iteration of all workers, from that of this one, in one message.
+    """Combine the Iterations of all workers in one message.
 
     stop  scalar, of this worker
     """

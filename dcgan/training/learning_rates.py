@@ -6,7 +6,7 @@ SCHEDULES = ('constant', 'step', 'linear')
 
 
 def check_schedule(options, epochs: int) -> None:
-    """Raise UserError for a schedule that makes no sense with so many epochs."""
+    """Raise UserError for a schedule that does not fit the number of epochs."""
     schedule, decay = options.lr_schedule, decay_epochs(options)
     if schedule == 'constant' and options.lr_decay_epochs:
         raise UserError(

@@ -399,8 +399,8 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
 
     `config` has the original's flags as attributes, of which these are read:
     learning_rate, beta1, epoch (the total), train_size, z_dist, sample_freq, ckpt_freq,
-    G_img_sum, sample_dir, checkpoint_dir; resume_step, if it has one; and those of
-    options.py that it has. `checkpoint` is what check_training returned, if that was
+    G_img_sum, sample_dir, checkpoint_dir; resume_step, if it has one; and the
+    options of options.py that it has. `checkpoint` is what check_training returned, if that was
     called before. Prints a line for each iteration; writes image grids, checkpoints
     and, under out_dir/logs, summaries. Returns the number of the last iteration. Can be
     called again, with the same losses, beta1 and G_img_sum.
@@ -500,7 +500,7 @@ def check_training(dcgan, config) -> str | None:
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
     if not dcgan.workers.is_chief:
-        return None  # what it goes on from, the chief sends
+        return None  # the chief sends the weights
     resume_step = getattr(config, 'resume_step', None)
     path = newest_checkpoint(dcgan.checkpoint_dir, resume_step)
     if path:

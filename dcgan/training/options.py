@@ -53,7 +53,7 @@ FLAGS = Group(
             type=float, least=0),
     _option('learning_rate_g', 'Learning rate of G; default: --learning_rate',
             type=float, least=0),
-    _option('lr_schedule', 'Course of the learning rates; step multiplies them by '
+    _option('lr_schedule', 'Schedule of the learning rates; step multiplies them by '
             '--lr_decay_rate at each of --lr_decay_epochs, linear lowers them to zero '
             'from that epoch to the last', choices=SCHEDULES),
     _option('lr_decay_epochs',

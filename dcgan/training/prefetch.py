@@ -1,4 +1,4 @@
-"""Batches on their way to the device, ahead of the iterations that train on them."""
+"""Queue batches on the device ahead of the iterations that train on them."""
 
 import queue
 import threading
@@ -49,7 +49,7 @@ class BatchQueue:
         self._placeholders = [tf.placeholder(dtype, shape) for dtype, shape in kinds]
         dtypes = [dtype for dtype, _ in kinds]
         name = tf.get_default_graph().unique_name('batches')
-        # on one device, because each has queues of its own
+        # on one device, because each device has its queues
         with tf.device('/gpu:0' if has_gpu() else '/cpu:0'):
             self._put = tf.raw_ops.Stage(values=self._placeholders, shared_name=name)
             self._clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
@@ -81,7 +81,7 @@ class BatchQueue:
 
 
 class Feeder:
-    """Fills a BatchQueue in a thread of its own, BATCHES_AHEAD of the training.
+    """Fills a BatchQueue in a thread, BATCHES_AHEAD of the training.
 
     `source` yields (Batch of arrays, note). Iterating over a Feeder yields each note
     when its batch is in the queue. An error of `source` is raised after the notes of

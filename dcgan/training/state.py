@@ -1,4 +1,4 @@
-"""The state of a training run, which its checkpoints hold."""
+"""Keep the state of a training, and store it in checkpoints."""
 
 from typing import NamedTuple
 
@@ -56,9 +56,9 @@ class TrainingState:
                 )
         variables = tf.global_variables()
         self.saver = self.restorer = tf.train.Saver(variables, max_to_keep=None)
-        plain = [v for v in variables if not v.op.name.startswith(PREFIX)]
-        if plain != variables:
-            self.restorer = tf.train.Saver(plain, max_to_keep=None)
+        raw = [v for v in variables if not v.op.name.startswith(PREFIX)]
+        if raw != variables:
+            self.restorer = tf.train.Saver(raw, max_to_keep=None)
 
     def restart(self, sample_z: np.ndarray) -> None:
         """Begin before the first iteration, with this z for the sample grids."""
