@@ -120,7 +120,7 @@ class batch_norm:
         self.epsilon, self.momentum, self.name = epsilon, momentum, name
 
     def __call__(self, x, train=True, momentum=None):
-        """`momentum` replaces the layer's; a list of n: x holds the batches of n passes.
+        """`momentum` replaces the layer's; a list of n: x holds batches of n passes.
 
         The batches are equal parts of x, each with its statistics; they update the
         averages one after another.

@@ -1,10 +1,10 @@
 """Measure how fast DCGAN trains: python tests/bench.py, 8 to 12 minutes on 2 cores.
 
-Compares ways to make one iteration: as the original does (six runs of its session,
-TensorFlow's own layers, float32), and as this project does, in each precision of which the device
-is capable. On a GPU, each precision is measured without and with XLA; on a CPU, with
-XLA only if --xla is given. All are timed in one process, alternately. The first line names
-the device. The table shows medians:
+Compares ways to make one iteration: as the original does (six runs of its session, by
+TensorFlow's own ops, float32), and as this project does, in each precision of which the
+device is capable. On a GPU, each precision is measured without and with XLA; on a CPU,
+with XLA only if --xla is given. All are timed in one process, alternately. The first
+line names the device. The table shows medians:
 
 ms, images/s          an iteration whose batch is already in the memory of the device.
                       Without XLA, TensorFlow chooses the algorithm of a convolution

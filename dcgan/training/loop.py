@@ -397,13 +397,12 @@ class Training:
 def train(dcgan, config, checkpoint: str | None = None) -> int:
     """Train a model.DCGAN as the original does, from the newest checkpoint, if any.
 
-    `config` has the original's flags as attributes, of which these are read:
-    learning_rate, beta1, epoch (the total), train_size, z_dist, sample_freq, ckpt_freq,
-    G_img_sum, sample_dir, checkpoint_dir; resume_step, if it has one; and the
-    options of options.py that it has. `checkpoint` is what check_training returned, if that was
-    called before. Prints a line for each iteration; writes image grids, checkpoints
-    and, under out_dir/logs, summaries. Returns the number of the last iteration. Can be
-    called again, with the same losses, beta1 and G_img_sum.
+    Reads these attributes of `config`: learning_rate, beta1, epoch (the total),
+    train_size, z_dist, sample_freq, ckpt_freq, G_img_sum, sample_dir, checkpoint_dir
+    and, if it has them, resume_step and the options of options.py. `checkpoint` is what
+    check_training has returned. Prints a line for each iteration; writes image grids,
+    checkpoints and, under out_dir/logs, summaries. Returns the number of the last
+    iteration. Can be called again, with the same losses, beta1 and G_img_sum.
 
     Raises UserError where it cannot start, see check_training, cannot write, or meets a
     loss or weight that is not finite; Interrupted for a signal that asks to stop, after
