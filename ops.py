@@ -120,13 +120,10 @@ class batch_norm:
         self.epsilon, self.momentum, self.name = epsilon, momentum, name
 
     def __call__(self, x, train=True, momentum=None):
-        """`momentum` replaces the layer's; a list of n: x holds batches of n passes.
-
-        The batches are equal parts of x, each with its statistics; they update the
-        averages one after another.
-        """
+        """`momentum` replaces the layer's in this pass."""
         if x.shape.ndims not in (2, 4):
             raise ValueError(f'batch_norm takes [B, h, w, c] or [B, c], not {x.shape}')
+        momentum = self.momentum if momentum is None else momentum
         channels = [x.shape[-1]]
         zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
         with tf.variable_scope(self.name):
@@ -140,10 +137,8 @@ class batch_norm:
             )
             images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
             if train:
-                averages = mean, variance
-                images = self._normalize_by_batch(
-                    images, gamma, beta, averages, momentum
-                )
+                images, *batch = normalize(images, gamma, beta, self.epsilon)
+                images = self._update([mean, variance], batch, momentum, images)
             else:
                 images, _, _ = tf.nn.fused_batch_norm(
                     images,
@@ -156,22 +151,16 @@ class batch_norm:
                 )
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
 
-    def _normalize_by_batch(self, images, gamma, beta, averages, momentum):
-        momenta = self.momentum if momentum is None else momentum
-        momenta, updates = momenta if isinstance(momenta, list) else [momenta], []
-        images, means, variances = normalize(
-            images, gamma, beta, self.epsilon, len(momenta)
-        )
-        for momentum, mean, variance in zip(momenta, means, variances):
-            # Read the moving averages only now, after the statistics of this batch: if
-            # one session run makes two passes, the second has to update what the first
-            # has left. It is for the caller to order the passes of two calls, by
-            # control dependencies.
-            with tf.control_dependencies([mean, variance, *updates]):
-                updates = [
-                    moving.assign_sub((1 - momentum) * (moving - batch))
-                    for moving, batch in zip(averages, (mean, variance))
-                ]
+    def _update(self, averages, batch, momentum, images):
+        """Update the averages whenever the images are evaluated, which are returned."""
+        # Read the moving averages only now, after the statistics of this batch: if one
+        # session run makes two passes, the second has to update what the first has
+        # left. It is for the caller to order the passes, by control dependencies.
+        with tf.control_dependencies(batch):
+            updates = [
+                average.assign_sub((1 - momentum) * (average - value))
+                for average, value in zip(averages, batch)
+            ]
         with tf.control_dependencies(updates):
             return tf.identity(images)
 

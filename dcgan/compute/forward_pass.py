@@ -13,15 +13,14 @@ class Pass(NamedTuple):
     train     batch norm uses the statistics of the batch and updates the moving
               averages; otherwise it uses the averages
     dtype     type of the layers, float32 or bfloat16
-    momentum  function of a layer's momentum: which one this pass updates the averages
-              with, a number or, where it is the passes over several batches, a list
+    momentum  function of a layer's momentum: the one with which this pass updates
     dropout   function of each hidden activation of D; None: there is none
     probe     function that is called with each hidden activation of D
     """
 
     train: bool = True
     dtype: tf.DType = tf.float32
-    momentum: Callable[[float], Any] = lambda momentum: momentum
+    momentum: Callable[[float], float] = lambda momentum: momentum
     dropout: Callable[[tf.Tensor], tf.Tensor] | None = None
     probe: Callable[[tf.Tensor], Any] | None = None
 

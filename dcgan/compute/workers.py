@@ -34,8 +34,6 @@ LOST_ERRORS = (
 )
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
 SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
-# multiplying the factors of a gradient costs as much as sending them 4 times
-PRODUCT_COST = 4
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
 SECONDS_BETWEEN_CHECKS = 5  # whether the other workers are alive
 _current = None  # the Workers of the `joint` block that is being built
@@ -58,7 +56,6 @@ class Workers:
         self._last = None  # the last collective op of the block that is being built
         self.is_differentiable = False  # see `joint`
         self._batch = 0  # of one worker
-        self._factors: dict[str, list] = {}  # of gradients, by names of variables
 
     @property
     def is_chief(self) -> bool:
@@ -281,16 +278,9 @@ class Workers:
         """
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
-        self._factors.clear()
-        gradients = {
-            v.op.name: g for g, v in optimizer.compute_gradients(loss, variables)
-        }
-        whole = [name for name in gradients if name not in self._factors]
-        means = self._means([gradients[name] for name in whole], dtype)
-        gradients.update(zip(whole, means))
-        for name in sorted(gradients.keys() & self._factors.keys()):
-            gradients[name] = self._product(self._factors[name])
-        return optimizer.apply_gradients([(gradients[v.op.name], v) for v in variables])
+        gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
+        means = self._means(gradients, dtype)
+        return optimizer.apply_gradients(zip(means, variables))
 
     def _means(self, tensors, dtype):
         """The means over the workers of float32 tensors, small ones in one message."""
@@ -308,44 +298,6 @@ class Workers:
             for x, large in zip(sent, is_large)
         ]
         return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
-
-    def sends_factors(self, matrix: tf.Variable) -> bool:
-        """Whether workers send the factors of a dense layer's gradient instead of it.
-
-        The gradient of matrix [n, m] is x^T dy. If x and dy are much smaller, workers
-        send these, and each multiplies them for the joint batch (Xie et al., 2015,
-        https://arxiv.org/abs/1412.4147).
-        """
-        n, m = matrix.shape.as_list()
-        is_smaller = PRODUCT_COST * self.count * self._batch * (n + m) < n * m
-        # a gradient penalty adds terms that are no such products
-        return is_smaller and not self.is_differentiable
-
-    def keep_factors(
-        self, matrix: tf.Variable, x: tf.Tensor, dy: tf.Tensor
-    ) -> tf.Tensor:
-        """Keep the factors of a gradient, x [b, n] and dy [b, m], for `minimize`.
-
-        Returns a placeholder for the gradient, zeros, which `minimize` replaces.
-        """
-        self._factors.setdefault(matrix.op.name, []).append((x, dy))
-        return tf.zeros(matrix.shape, x.dtype)
-
-    def _product(self, factors):
-        """The gradient of the joint batch, [n, m], from the (x, dy) of each pass."""
-        sizes = [x.shape[1] for x in factors[0]]
-        count = tf.cast(self.count, factors[0][0].dtype)
-        rows = tf.concat([tf.concat([x / count, dy], 1) for x, dy in factors], 0)
-        number, dtype = rows.shape[0], rows.dtype
-        if dtype == tf.bfloat16:  # which CollectiveGather does not support
-            rows = tf.pad(rows, [[0, 0], [0, sum(sizes) % 2]])
-            rows = tf.bitcast(tf.reshape(rows, [number, -1, 2]), tf.int32)
-            rows = tf.bitcast(self._gather(rows), dtype)
-            rows = tf.reshape(rows, [self.count * number, -1])[:, : sum(sizes)]
-        else:
-            rows = self._gather(rows)
-        x, dy = tf.split(rows, sizes, 1)
-        return tf.cast(tf.matmul(x, dy, transpose_a=True), tf.float32)
 
     def _gather(self, x):
         shape = [x.shape[0] * self.count, *x.shape[1:]]

@@ -1,7 +1,6 @@
 """Build the iteration that iteration.py describes as one run of the session.
 
-Around it: shared casts of weights, one pass of D over two batches for several workers,
-XLA, and the momenta of merged passes.
+Around it: shared casts of weights, XLA, the momenta of merged passes, several workers.
 """
 
 import contextlib
@@ -78,25 +77,13 @@ class Networks:
         how = self.dcgan.how._replace(momentum=momentum, dropout=dropout)
         return self.dcgan.discriminator(images, self.inputs.y, reuse=True, how=how)
 
-    def both_passes(self, G, momenta=lambda m: (m, m), dropout=None, apart=False):
+    def both_passes(self, G, momenta=lambda m: (m, m), dropout=None):
         """D, logits of the real images and D_, logits_ of images G, in this order."""
-        if self.dcgan.workers.count > 1 and not apart:
-            return self._passes_in_one(G, momenta)
         D, logits = self._discriminate(
             self.inputs.images, lambda m: momenta(m)[0], dropout
         )
         with tf.control_dependencies([logits]):
             D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
-        return D, logits, D_, logits_
-
-    def _passes_in_one(self, G, momenta):
-        """`both_passes` as one, with half as many messages. Batch norm parts them."""
-        inputs = self.inputs
-        y = None if inputs.y is None else tf.concat([inputs.y, inputs.y], 0)
-        how = self.dcgan.how._replace(momentum=lambda m: [*momenta(m)])
-        images = tf.concat([inputs.images, G], 0)
-        both = self.dcgan.discriminator(images, y, reuse=True, how=how)
-        (D, D_), (logits, logits_) = (tf.split(x, 2) for x in both)
         return D, logits, D_, logits_
 
     def _minimize(self, optimizer, loss, variables):
@@ -110,9 +97,7 @@ class Networks:
         if options.label_smoothing != 1:
             label = {'real_label': options.label_smoothing}
         with self._after_updates():
-            D, logits, D_, logits_ = self.both_passes(
-                G, dropout=self.dropout, apart=bool(self.dropout or options.r1)
-            )
+            D, logits, D_, logits_ = self.both_passes(G, dropout=self.dropout)
             losses = self.dcgan.losses(logits, logits_, **label)
             objective = losses.d
             if options.r1:
