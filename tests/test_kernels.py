@@ -144,10 +144,10 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 
 def test_shared_casts_end_with_their_block(sess):
     w = tf.Variable(tf.zeros([2, 3]))
-    with shared_casts([w]):
+    with shared_casts({w.ref(): None}):
         first = cast(w, tf.bfloat16)
         assert cast(w, tf.bfloat16) is first
-        with shared_casts([]):
+        with shared_casts({}):
             assert cast(w, tf.bfloat16) is not first
         assert cast(w, tf.bfloat16) is first
         assert cast(w, tf.float32).dtype == tf.float32

@@ -33,9 +33,19 @@ def changes(dcgan) -> list[str]:
     changed += [] if built and dcgan.g_loss is built.g else ['g_loss']
     changed += [] if dcgan.after_d_step is None else ['after_d_step']
     # the fused iteration makes no pass over real images in G's steps
-    if not changed and tf.gradients(dcgan.g_loss, dcgan.D_logits) != [None]:
+    if not changed and _depends(dcgan.g_loss, dcgan.D_logits):
         changed.append('g_loss')
     return changed
+
+
+def _depends(tensor, other):
+    """Whether a tensor is computed from another one."""
+    waiting, seen = [tensor.op], set()
+    while waiting:
+        op = waiting.pop()
+        seen.add(op)
+        waiting += {source.op for source in op.inputs} - seen
+    return other.op in seen
 
 
 def print_changes(dcgan) -> bool:
