@@ -16,8 +16,8 @@ class Batch(NamedTuple):
     """What an iteration takes, in the types that are smallest to send to a device."""
 
     images: Any  # uint8 [B, h, w, c]
-    labels: Any  # int64 [B], or None for a model without classes
-    z: Any  # float32 [B, z_dim]
+    labels: Any = None  # int64 [B]; None for a model without classes
+    z: Any = None  # float32 [B, z_dim]
     seed: Any = None  # int32 [2], of dropout; None where there is none
 
 
@@ -29,51 +29,44 @@ class BatchQueue:
     """
 
     def __init__(
-        self,
-        image_shape: list[int],
-        has_labels: bool,
-        z_dim: int,
-        has_seed: bool = False,
+        self, image_shape: list[int], has_labels: bool, z_dim: int, has_seed=False
     ):
         """image_shape is [B, h, w, c]."""
-        size, label_shape, seed_shape = image_shape[0], None, None
+        size = image_shape[0]
+        kinds = {'images': (tf.uint8, image_shape), 'z': (tf.float32, [size, z_dim])}
         if has_labels:
-            label_shape = [size]
+            kinds['labels'] = tf.int64, [size]
         if has_seed:
-            seed_shape = [2]
-        shapes = Batch(image_shape, label_shape, [size, z_dim], seed_shape)
-        types = tf.uint8, tf.int64, tf.float32, tf.int32
-        kinds = [
-            (dtype, shape) for dtype, shape in zip(types, shapes) if shape is not None
-        ]
-        self._placeholders = [tf.placeholder(dtype, shape) for dtype, shape in kinds]
-        dtypes = [dtype for dtype, _ in kinds]
+            kinds['seed'] = tf.int32, [2]
+        self._placeholders = {n: tf.placeholder(*kind) for n, kind in kinds.items()}
+        values = list(self._placeholders.values())
+        dtypes = [value.dtype for value in values]
         name = tf.get_default_graph().unique_name('batches')
         # on one device, because each device has its queues
         with tf.device('/gpu:0' if has_gpu() else '/cpu:0'):
-            self._put = tf.raw_ops.Stage(values=self._placeholders, shared_name=name)
+            self._put = tf.raw_ops.Stage(values=values, shared_name=name)
             self._clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
             tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
-        for tensor, (_, shape) in zip(tensors, kinds):
-            tensor.set_shape(shape)
-        tensors = iter(tensors)
-        self.next = Batch(*(shape and next(tensors) for shape in shapes))
+        for tensor, value in zip(tensors, values):
+            tensor.set_shape(value.shape)
+        self.next = Batch(**dict(zip(kinds, tensors)))
+
+    def _of(self, batch):
+        """The fields of a Batch that the queue has, in its order."""
+        return [getattr(batch, name) for name in self._placeholders]
 
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""
-        pairs = zip(self.next, batch)
-        return {t: array for t, array in pairs if t is not None and array is not None}
+        return dict(zip(self._of(self.next), self._of(batch)))
 
     def take(self, sess: tf.Session) -> Batch:
         """Take the batch that is next out of the queue; returns its arrays."""
-        arrays = iter(sess.run([t for t in self.next if t is not None]))
-        return Batch(*(None if t is None else next(arrays) for t in self.next))
+        return Batch(**dict(zip(self._placeholders, sess.run(self._of(self.next)))))
 
     def putter(self, sess: tf.Session):
         """A function that puts a Batch of arrays into the queue."""
-        put = sess.make_callable(self._put, self._placeholders)
-        used = [i for i, tensor in enumerate(self.next) if tensor is not None]
-        return lambda batch: put(*(batch[i] for i in used))
+        put = sess.make_callable(self._put, list(self._placeholders.values()))
+        return lambda batch: put(*self._of(batch))
 
     def clear(self, sess: tf.Session) -> None:
         """Drop the batches that are in the queue."""
