@@ -20,6 +20,7 @@ import re
 import shutil
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterable
 
@@ -31,7 +32,6 @@ from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
     find_or_download,
-    is_complete_zip,
     md5_of_file,
     md5_of_stream,
     unpack,
@@ -74,16 +74,8 @@ CELEBA_IMAGE_COUNT = 202599
 LSUN_URL = 'http://dl.yf.io/lsun/scenes/'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = (
-    'bedroom',
-    'bridge',
-    'church_outdoor',
-    'classroom',
-    'conference_room',
-    'dining_room',
-    'kitchen',
-    'living_room',
-    'restaurant',
-    'tower',
+    *('bedroom', 'bridge', 'church_outdoor', 'classroom', 'conference_room'),
+    *('dining_room', 'kitchen', 'living_room', 'restaurant', 'tower'),
 )
 INCEPTION_MIRRORS = (
     'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
@@ -417,7 +409,7 @@ def fetch_lsun(
             name,
             [staging, data_dir],
             urls=[f'{mirror.rstrip("/")}/{name}'],
-            is_valid=is_complete_zip,
+            is_valid=zipfile.is_zipfile,
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)
