@@ -17,7 +17,6 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
 import tarfile
 import zipfile
@@ -33,12 +32,17 @@ from dcgan.data.resumable_download import (
     DRIVE,
     find_or_download,
     md5_of_file,
-    md5_of_stream,
     unpack,
 )
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import atomic_path, expand_path, require_writable, write_json
+from dcgan.util.files import (
+    expand_path,
+    remove,
+    require_writable,
+    write_bytes,
+    write_json,
+)
 from dcgan.util.progress import progress_bar
 
 MNIST_MIRRORS = (
@@ -170,32 +174,27 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
     bad_sets = []
     for name in names:
         try:
-            is_good = check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
+            check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
         except UserError as error:
             print(f' [!] {printable(error)}', flush=True)
-            is_good = False
-        if not is_good:
             bad_sets.append(name)
     if bad_sets:
         raise UserError(f'training would end on {", ".join(bad_sets)}, see above')
 
 
-def check_set(folder: str, pattern: str | None) -> bool:
+def check_set(folder: str, pattern: str | None) -> None:
     """Decode all images of a folder, and print which ones cannot be used.
 
     Without a pattern, images in class folders are found as well. More than ten unusable
     images are named in the file {folder}.unusable.txt or, if that cannot be written, in
-    the working folder. Returns whether training would accept the set. Raises UserError
-    for a folder that is no data set.
+    the working folder. Raises UserError if training would not accept the set.
     """
     require_folder(folder)
     sizes = idx_summary(folder)
     if sizes:
-        contents = open_dataset(
-            folder, None, sizes[:2], sizes[:2], False, True
-        ).contents
-        print(f' [*] {folder}: {contents}, all can be used', flush=True)
-        return True
+        data = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
+        print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
+        return
     is_flat = pattern or has_images(folder)
     data = open_dataset(
         *(folder, pattern, (8, 8), (8, 8), False, False),
@@ -204,17 +203,18 @@ def check_set(folder: str, pattern: str | None) -> bool:
     )
     data.find_unusable()
     path = f'{folder}.unusable.txt'
-    line, mark = f'all {len(data)} images can be used', '*'
-    if data.unusable:
-        mark = '!'
-        try:
-            line = data.name_unusable(path)
-        except UserError:  # the data folder cannot be written
-            line = data.name_unusable(os.path.basename(path))
-    elif os.access(path, os.W_OK):
-        os.remove(path)  # of an earlier check
-    print(f' [{mark}] {folder}: {line}', flush=True)
-    return len(data.unusable) <= data.tolerated
+    if not data.unusable:
+        if os.access(path, os.W_OK):
+            os.remove(path)  # of an earlier check
+        print(f' [*] {folder}: all {len(data)} images can be used', flush=True)
+        return
+    try:
+        line = data.name_unusable(path)
+    except UserError:  # the data folder cannot be written
+        line = data.name_unusable(os.path.basename(path))
+    if len(data.unusable) > data.tolerated:
+        raise UserError(f'{folder}: {line}')
+    print(f' [!] {folder}: {line}', flush=True)
 
 
 # Folders
@@ -239,11 +239,7 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
     already in `folder` are kept, unless the staging folder has a file of that name.
     """
     for name in intermediates:
-        path = os.path.join(staging, name)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        elif os.path.exists(path):
-            os.remove(path)
+        remove(os.path.join(staging, name))
     if os.path.isdir(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -273,7 +269,7 @@ def fetch_mnist(
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
         paths = [os.path.join(place, name) for place in (folder, staging)]
-        valid_paths = [p for p in paths if os.path.exists(p) and md5_of_file(p) == md5]
+        valid_paths = [path for path in paths if md5_of_file(path) == md5]
         if valid_paths:
             print(f'{valid_paths[0]}: already there')
             continue
@@ -281,27 +277,14 @@ def fetch_mnist(
             f'{name}.gz',
             [staging, data_dir, folder],
             urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
-            is_valid=lambda path, md5=md5: md5_of_unpacked(path) == md5,
+            is_valid=lambda path, md5=md5: md5_of_file(path, gzip.open) == md5,
             advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
         )
-        with (
-            gzip.open(archive) as source,
-            atomic_path(os.path.join(staging, name)) as temporary,
-            open(temporary, 'wb') as target,
-        ):
-            shutil.copyfileobj(source, target)
+        with gzip.open(archive) as source:
+            write_bytes(os.path.join(staging, name), source.read())
     if os.path.isdir(staging):
         publish_folder(staging, folder, *archives)
-
-
-def md5_of_unpacked(path: str) -> str | None:
-    """MD5 of the content of a .gz file; None if the file is corrupt or not a .gz."""
-    try:
-        with gzip.open(path) as file:
-            return md5_of_stream(file)
-    except (OSError, EOFError, zlib.error):
-        return None
 
 
 # CelebA
@@ -462,8 +445,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                 except UserError as error:
                     print(f' [!] Left out {name}: {error}', flush=True)
                     continue
-                with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-                    file.write(content)
+                write_bytes(path, content)
                 existing_count += 1
 
 
@@ -501,12 +483,8 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
         is_valid=lambda path: member_name(path, name) is not None,
         advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
-    with (
-        tarfile.open(archive) as tar,
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        shutil.copyfileobj(tar.extractfile(member_name(archive, name)), file)
+    with tarfile.open(archive) as tar:
+        write_bytes(path, tar.extractfile(member_name(archive, name)).read())
     if os.path.dirname(archive) == folder and not was_there:
         os.remove(archive)
     print(f'{path}: complete')

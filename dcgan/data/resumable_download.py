@@ -225,17 +225,18 @@ def file_size(path: str) -> int:
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def md5_of_file(path: str) -> str:
-    """MD5 of a file, as hexadecimal digits."""
-    with open(path, 'rb') as file:
-        return md5_of_stream(file)
+def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
+    """MD5 of the content of a file, as hexadecimal digits; None if it cannot be read.
 
-
-def md5_of_stream(file: BinaryIO) -> str:
-    """MD5 of the rest of an open binary file, as hexadecimal digits."""
+    open  opens it; gzip.open: the MD5 is of the unpacked content
+    """
     digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    try:
+        with open(path, 'rb') as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except (OSError, EOFError, zlib.error):
+        return None
     return digest.hexdigest()
 
 
