@@ -11,7 +11,6 @@ An interrupted download continues where it stopped when the command is run again
 """
 
 import argparse
-import glob
 import gzip
 import io
 import json
@@ -25,7 +24,7 @@ from collections.abc import Iterable
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
-from dcgan.data.find_images import class_folders, has_images, require_folder
+from dcgan.data.find_images import class_folders, glob_images, require_folder
 from dcgan.data.idx import idx_summary
 from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
@@ -38,6 +37,7 @@ from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
     expand_path,
+    glob_files,
     remove,
     require_writable,
     write_bytes,
@@ -97,14 +97,14 @@ def main(args: list[str] | None = None) -> None:
         check_sets(data_dir, args.datasets[1:], args.input_fname_pattern)
         return
     require_writable(data_dir, 'choose another --data_dir')
+    mirrors = [args.mirror] if args.mirror else []
     for name in args.datasets:
         if name == 'mnist':
-            fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
+            fetch_mnist(data_dir, mirrors or MNIST_MIRRORS)
         elif name == 'celebA':
             fetch_celeba(data_dir, args.mirror)
         elif name == 'inception':
-            mirrors = [args.mirror] if args.mirror else INCEPTION_MIRRORS
-            fetch_inception(data_dir, mirrors)
+            fetch_inception(data_dir, mirrors or INCEPTION_MIRRORS)
         elif name == 'lsun':
             fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
         else:
@@ -195,7 +195,7 @@ def check_set(folder: str, pattern: str | None) -> None:
         data = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
         print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
         return
-    is_flat = pattern or has_images(folder)
+    is_flat = pattern or glob_images(folder)
     data = open_dataset(
         *(folder, pattern, (8, 8), (8, 8), False, False),
         by_class=not is_flat and bool(class_folders(folder)),
@@ -221,22 +221,17 @@ def check_set(folder: str, pattern: str | None) -> None:
 
 
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
-    """Return a data set's folder, and the folder in which it is prepared.
-
-    Both are on the same disk, even if the data set's folder is a symbolic link, so that
-    `publish_folder` can rename one to the other.
-    """
+    """A data set's folder and the folder in which it is prepared, on the same disk."""
     folder = os.path.join(data_dir, name)
-    if os.path.islink(folder):
+    if os.path.islink(folder):  # to another disk, perhaps
         folder = os.path.realpath(folder)
     return folder, os.path.join(os.path.dirname(folder), f'.{name}.part')
 
 
 def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
-    """Move a complete staging folder into place as the data set's folder.
+    """Move a complete staging folder, without `intermediates`, to a data set's folder.
 
-    The files and folders named `intermediates` are deleted from it first. Other files
-    already in `folder` are kept, unless the staging folder has a file of that name.
+    Files already in `folder` are kept, unless the staging folder has one of that name.
     """
     for name in intermediates:
         remove(os.path.join(staging, name))
@@ -250,6 +245,11 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
         os.rmdir(folder)
     os.rename(staging, folder)
     print(f'{folder}: complete')
+
+
+def at_mirrors(mirrors: Iterable[str], name: str) -> list[str]:
+    """The URLs of a file on several servers."""
+    return [f'{mirror.rstrip("/")}/{name}' for mirror in mirrors]
 
 
 # MNIST
@@ -276,7 +276,7 @@ def fetch_mnist(
         archive = find_or_download(
             f'{name}.gz',
             [staging, data_dir, folder],
-            urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
+            urls=at_mirrors(mirrors, f'{name}.gz'),
             is_valid=lambda path, md5=md5: md5_of_file(path, gzip.open) == md5,
             advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
@@ -299,9 +299,9 @@ def fetch_celeba(
     """Download CelebA's aligned images and its lists to data_dir/celebA.
 
     The images appear there when all of them are unpacked. The files come from Google
-    Drive or, if given, from the URL `mirror`, under their names. `files` maps each name
-    to (ID on Google Drive, MD5), the archive of images first. Raises UserError if a
-    download fails, or the folder holds a number of images other than `image_count`.
+    Drive or from the URL `mirror`. `files` maps each name to (ID on Google Drive, MD5),
+    the archive of images first. Raises UserError if a download fails, or the folder
+    holds a number of images other than `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     archive, *lists = files
@@ -312,27 +312,27 @@ def fetch_celeba(
         return find_or_download(
             name,
             folders,
-            urls=[f'{mirror.rstrip("/")}/{name}' if mirror else drive_url],
+            urls=at_mirrors([mirror], name) if mirror else [drive_url],
             is_valid=lambda path: md5_of_file(path) == md5,
             advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
         )
 
-    existing_count = count_images(folder)
-    if existing_count == image_count:
+    count = count_images(folder)
+    if count == image_count:
         print(f'{folder}: the images are already there')
-    elif existing_count:
+    elif count:
         raise UserError(
-            f'{folder}: holds {existing_count:,} images, but CelebA has '
+            f'{folder}: holds {count:,} images, but CelebA has '
             f'{image_count:,}; move it away, or choose another --data_dir'
         )
     else:
         path = find_or_download_file(archive, [staging, data_dir, folder])
         unpack(path, staging, '.jpg')
-        unpacked_count = count_images(staging)
-        if unpacked_count != image_count:
+        count = count_images(staging)
+        if count != image_count:
             raise UserError(
-                f'{staging}: holds {unpacked_count:,} images after unpacking {path}, '
+                f'{staging}: holds {count:,} images after unpacking {path}, '
                 f'but CelebA has {image_count:,}; remove {staging} and run this again'
             )
         publish_folder(staging, folder, archive)
@@ -378,26 +378,26 @@ def fetch_lsun(
     os.makedirs(staging, exist_ok=True)
     record_path = os.path.join(staging, EXPORT_RECORD)
     record = read_export_record(staging)
-    if not record.items() >= source.items():
-        for path in glob.glob(os.path.join(glob.escape(staging), '*.jpg')):
+    if not record.items() >= source.items() or not count_images(staging):
+        for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
-    done = record.get('done', []) if count_images(staging) else []
+        record = {**source, 'done': []}
     intermediates = []
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
         intermediates += [name, database]
-        if part in done or (limit and count_images(staging) >= limit):
+        if part in record['done'] or (limit and count_images(staging) >= limit):
             continue
         archive = find_or_download(
             name,
             [staging, data_dir],
-            urls=[f'{mirror.rstrip("/")}/{name}'],
+            urls=at_mirrors([mirror], name),
             is_valid=zipfile.is_zipfile,
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)
         unpack(archive, path, 'data.mdb')
-        write_json(record_path, {**source, 'done': done})
+        write_json(record_path, record)
         try:
             with lmdb.open(path, readonly=True, lock=False) as environment:
                 export_images(environment, staging, limit)
@@ -405,16 +405,13 @@ def fetch_lsun(
             raise UserError(
                 f'{archive}: not an LSUN database ({error}); remove it and try again'
             ) from error
-        done = [*done, part]
-        write_json(record_path, {**source, 'done': done})
+        record['done'].append(part)
+        write_json(record_path, record)
     publish_folder(staging, folder, *intermediates)
 
 
 def read_export_record(folder: str) -> dict:
-    """Read which category, limit and parts a folder was exported from.
-
-    Returns {} if there is no readable record.
-    """
+    """The category, limit and finished parts of an export; {} without a record."""
     try:
         with open(os.path.join(folder, EXPORT_RECORD), encoding='utf-8') as file:
             return json.load(file)
@@ -423,17 +420,16 @@ def read_export_record(folder: str) -> dict:
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
-    """Write the images of an LMDB environment to folder/{key}.jpg.
+    """Write the images of an LMDB environment to folder/{key}.jpg, up to `limit`.
 
-    Stops when the folder has `limit` images (None: no limit). Images that exist are
-    kept. An image that cannot be decoded is reported and left out.
+    Images that exist are kept. One that cannot be decoded is reported and left out.
     """
-    existing_count = count_images(folder)
+    count = count_images(folder)
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
         with progress_bar(folder, min(entries, limit or entries), ' images') as bar:
             for key, content in transaction.cursor():
-                if limit and existing_count >= limit:
+                if limit and count >= limit:
                     break
                 bar.update()
                 name = re.sub(r'[^\w-]', '_', key.decode(errors='replace'))
@@ -446,14 +442,11 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                     print(f' [!] Left out {name}: {error}', flush=True)
                     continue
                 write_bytes(path, content)
-                existing_count += 1
+                count += 1
 
 
 def to_jpeg(content: bytes) -> bytes:
-    """Convert the content of an image file, LSUN's WebP, to JPEG of quality 95.
-
-    JPEG stays as it is. Raises UserError if it cannot be decoded.
-    """
+    """Convert an image file, LSUN's WebP, to JPEG. UserError if it is not readable."""
     if content.startswith(b'\xff\xd8'):
         return content
     jpeg = io.BytesIO()
@@ -479,7 +472,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [folder, data_dir],
-        urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}' for mirror in mirrors],
+        urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
         is_valid=lambda path: member_name(path, name) is not None,
         advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
@@ -491,10 +484,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
 
 
 def member_name(path: str, name: str) -> str | None:
-    """The path of the file `name` in a .tgz archive.
-
-    None if the archive has no such file, or cannot be read to its end.
-    """
+    """The path of the file `name` in a .tgz archive; None if it cannot be read."""
     try:
         with tarfile.open(path) as archive:
             names = archive.getnames()

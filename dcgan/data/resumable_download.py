@@ -51,10 +51,8 @@ def find_or_download(
     in order and the file is written to the first folder. It is called `name`.part until
     it is complete and valid, so that an interrupted download can be resumed.
 
-    is_valid  takes a path
-    advice    what the user can do; ends the message of the error
-
-    Raises UserError if the file in a folder is invalid or every URL fails.
+    Raises UserError, whose message ends in `advice`, if the file in a folder is invalid
+    or every URL fails.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
@@ -68,11 +66,10 @@ def find_or_download(
     for url in urls:
         try:
             download_verified(url, f'{path}.part', is_valid)
-        except UserError as error:
-            failures.append(str(error))
-        else:
             os.replace(f'{path}.part', path)
             return path
+        except UserError as error:
+            failures.append(str(error))
     with contextlib.suppress(OSError):
         os.rmdir(folders[0])  # fails, as it should, if the folder is not empty
     raise UserError(f'{"; ".join(failures)}; {advice}')
@@ -125,7 +122,10 @@ def download_with_retries(url: str, part: str) -> None:
         try:
             if url.startswith(DRIVE):
                 return download_from_drive(url, part)
-            return resume_download(url, part)
+            for chunk in receive(url, file_size(part)):
+                with open(part, 'ab') as file:  # no chunk: no file
+                    file.write(chunk)
+            return
         except TransientError as error:
             tries = 1 if bytes_so_far(part) > before else tries + 1
             reason = getattr(error.__cause__, 'reason', None)
@@ -140,16 +140,6 @@ def download_with_retries(url: str, part: str) -> None:
 def bytes_so_far(part: str) -> int:
     """Size of the file `part` plus gdown's temporary files for it, in bytes."""
     return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(part)}*'))
-
-
-def resume_download(url: str, part: str) -> None:
-    """Request the missing bytes of the file `part` once, and append them.
-
-    Raises what `receive` raises.
-    """
-    for chunk in receive(url, file_size(part)):
-        with open(part, 'ab') as file:  # only here: without a chunk, there is no file
-            file.write(chunk)
 
 
 def receive(url: str, start: int) -> Iterator[bytes]:
