@@ -11,34 +11,38 @@ An interrupted download continues where it stopped when the command is run again
 """
 
 import argparse
-import glob
 import gzip
 import io
 import json
 import os
 import re
-import shutil
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterable
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
-from dcgan.data.find_images import class_folders, has_images, require_folder
+from dcgan.data.find_images import class_folders, glob_images, require_folder
 from dcgan.data.idx import idx_summary
 from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
     find_or_download,
-    is_complete_zip,
     md5_of_file,
-    md5_of_stream,
     unpack,
 )
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import atomic_path, expand_path, require_writable, write_json
+from dcgan.util.files import (
+    expand_path,
+    glob_files,
+    remove,
+    require_writable,
+    write_bytes,
+    write_json,
+)
 from dcgan.util.progress import progress_bar
 
 MNIST_MIRRORS = (
@@ -74,16 +78,8 @@ CELEBA_IMAGE_COUNT = 202599
 LSUN_URL = 'http://dl.yf.io/lsun/scenes/'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = (
-    'bedroom',
-    'bridge',
-    'church_outdoor',
-    'classroom',
-    'conference_room',
-    'dining_room',
-    'kitchen',
-    'living_room',
-    'restaurant',
-    'tower',
+    *('bedroom', 'bridge', 'church_outdoor', 'classroom', 'conference_room'),
+    *('dining_room', 'kitchen', 'living_room', 'restaurant', 'tower'),
 )
 INCEPTION_MIRRORS = (
     'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
@@ -101,14 +97,14 @@ def main(args: list[str] | None = None) -> None:
         check_sets(data_dir, args.datasets[1:], args.input_fname_pattern)
         return
     require_writable(data_dir, 'choose another --data_dir')
+    mirrors = [args.mirror] if args.mirror else []
     for name in args.datasets:
         if name == 'mnist':
-            fetch_mnist(data_dir, [args.mirror] if args.mirror else MNIST_MIRRORS)
+            fetch_mnist(data_dir, mirrors or MNIST_MIRRORS)
         elif name == 'celebA':
             fetch_celeba(data_dir, args.mirror)
         elif name == 'inception':
-            mirrors = [args.mirror] if args.mirror else INCEPTION_MIRRORS
-            fetch_inception(data_dir, mirrors)
+            fetch_inception(data_dir, mirrors or INCEPTION_MIRRORS)
         elif name == 'lsun':
             fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
         else:
@@ -178,33 +174,28 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
     bad_sets = []
     for name in names:
         try:
-            is_good = check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
+            check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
         except UserError as error:
             print(f' [!] {printable(error)}', flush=True)
-            is_good = False
-        if not is_good:
             bad_sets.append(name)
     if bad_sets:
         raise UserError(f'training would end on {", ".join(bad_sets)}, see above')
 
 
-def check_set(folder: str, pattern: str | None) -> bool:
+def check_set(folder: str, pattern: str | None) -> None:
     """Decode all images of a folder, and print which ones cannot be used.
 
     Without a pattern, images in class folders are found as well. More than ten unusable
     images are named in the file {folder}.unusable.txt or, if that cannot be written, in
-    the working folder. Returns whether training would accept the set. Raises UserError
-    for a folder that is no data set.
+    the working folder. Raises UserError if training would not accept the set.
     """
     require_folder(folder)
     sizes = idx_summary(folder)
     if sizes:
-        contents = open_dataset(
-            folder, None, sizes[:2], sizes[:2], False, True
-        ).contents
-        print(f' [*] {folder}: {contents}, all can be used', flush=True)
-        return True
-    is_flat = pattern or has_images(folder)
+        data = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
+        print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
+        return
+    is_flat = pattern or glob_images(folder)
     data = open_dataset(
         *(folder, pattern, (8, 8), (8, 8), False, False),
         by_class=not is_flat and bool(class_folders(folder)),
@@ -212,46 +203,38 @@ def check_set(folder: str, pattern: str | None) -> bool:
     )
     data.find_unusable()
     path = f'{folder}.unusable.txt'
-    line, mark = f'all {len(data)} images can be used', '*'
-    if data.unusable:
-        mark = '!'
-        try:
-            line = data.name_unusable(path)
-        except UserError:  # the data folder cannot be written
-            line = data.name_unusable(os.path.basename(path))
-    elif os.access(path, os.W_OK):
-        os.remove(path)  # of an earlier check
-    print(f' [{mark}] {folder}: {line}', flush=True)
-    return len(data.unusable) <= data.tolerated
+    if not data.unusable:
+        if os.access(path, os.W_OK):
+            os.remove(path)  # of an earlier check
+        print(f' [*] {folder}: all {len(data)} images can be used', flush=True)
+        return
+    try:
+        line = data.name_unusable(path)
+    except UserError:  # the data folder cannot be written
+        line = data.name_unusable(os.path.basename(path))
+    if len(data.unusable) > data.tolerated:
+        raise UserError(f'{folder}: {line}')
+    print(f' [!] {folder}: {line}', flush=True)
 
 
 # Folders
 
 
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
-    """Return a data set's folder, and the folder in which it is prepared.
-
-    Both are on the same disk, even if the data set's folder is a symbolic link, so that
-    `publish_folder` can rename one to the other.
-    """
+    """A data set's folder and the folder in which it is prepared, on the same disk."""
     folder = os.path.join(data_dir, name)
-    if os.path.islink(folder):
+    if os.path.islink(folder):  # to another disk, perhaps
         folder = os.path.realpath(folder)
     return folder, os.path.join(os.path.dirname(folder), f'.{name}.part')
 
 
 def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
-    """Move a complete staging folder into place as the data set's folder.
+    """Move a complete staging folder, without `intermediates`, to a data set's folder.
 
-    The files and folders named `intermediates` are deleted from it first. Other files
-    already in `folder` are kept, unless the staging folder has a file of that name.
+    Files already in `folder` are kept, unless the staging folder has one of that name.
     """
     for name in intermediates:
-        path = os.path.join(staging, name)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        elif os.path.exists(path):
-            os.remove(path)
+        remove(os.path.join(staging, name))
     if os.path.isdir(folder):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -262,6 +245,11 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
         os.rmdir(folder)
     os.rename(staging, folder)
     print(f'{folder}: complete')
+
+
+def at_mirrors(mirrors: Iterable[str], name: str) -> list[str]:
+    """The URLs of a file on several servers."""
+    return [f'{mirror.rstrip("/")}/{name}' for mirror in mirrors]
 
 
 # MNIST
@@ -281,35 +269,22 @@ def fetch_mnist(
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
         paths = [os.path.join(place, name) for place in (folder, staging)]
-        valid_paths = [p for p in paths if os.path.exists(p) and md5_of_file(p) == md5]
+        valid_paths = [path for path in paths if md5_of_file(path) == md5]
         if valid_paths:
             print(f'{valid_paths[0]}: already there')
             continue
         archive = find_or_download(
             f'{name}.gz',
             [staging, data_dir, folder],
-            urls=[f'{mirror.rstrip("/")}/{name}.gz' for mirror in mirrors],
-            is_valid=lambda path, md5=md5: md5_of_unpacked(path) == md5,
+            urls=at_mirrors(mirrors, f'{name}.gz'),
+            is_valid=lambda path, md5=md5: md5_of_file(path, gzip.open) == md5,
             advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
         )
-        with (
-            gzip.open(archive) as source,
-            atomic_path(os.path.join(staging, name)) as temporary,
-            open(temporary, 'wb') as target,
-        ):
-            shutil.copyfileobj(source, target)
+        with gzip.open(archive) as source:
+            write_bytes(os.path.join(staging, name), source.read())
     if os.path.isdir(staging):
         publish_folder(staging, folder, *archives)
-
-
-def md5_of_unpacked(path: str) -> str | None:
-    """MD5 of the content of a .gz file; None if the file is corrupt or not a .gz."""
-    try:
-        with gzip.open(path) as file:
-            return md5_of_stream(file)
-    except (OSError, EOFError, zlib.error):
-        return None
 
 
 # CelebA
@@ -324,9 +299,9 @@ def fetch_celeba(
     """Download CelebA's aligned images and its lists to data_dir/celebA.
 
     The images appear there when all of them are unpacked. The files come from Google
-    Drive or, if given, from the URL `mirror`, under their names. `files` maps each name
-    to (ID on Google Drive, MD5), the archive of images first. Raises UserError if a
-    download fails, or the folder holds a number of images other than `image_count`.
+    Drive or from the URL `mirror`. `files` maps each name to (ID on Google Drive, MD5),
+    the archive of images first. Raises UserError if a download fails, or the folder
+    holds a number of images other than `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     archive, *lists = files
@@ -337,27 +312,27 @@ def fetch_celeba(
         return find_or_download(
             name,
             folders,
-            urls=[f'{mirror.rstrip("/")}/{name}' if mirror else drive_url],
+            urls=at_mirrors([mirror], name) if mirror else [drive_url],
             is_valid=lambda path: md5_of_file(path) == md5,
             advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
         )
 
-    existing_count = count_images(folder)
-    if existing_count == image_count:
+    count = count_images(folder)
+    if count == image_count:
         print(f'{folder}: the images are already there')
-    elif existing_count:
+    elif count:
         raise UserError(
-            f'{folder}: holds {existing_count:,} images, but CelebA has '
+            f'{folder}: holds {count:,} images, but CelebA has '
             f'{image_count:,}; move it away, or choose another --data_dir'
         )
     else:
         path = find_or_download_file(archive, [staging, data_dir, folder])
         unpack(path, staging, '.jpg')
-        unpacked_count = count_images(staging)
-        if unpacked_count != image_count:
+        count = count_images(staging)
+        if count != image_count:
             raise UserError(
-                f'{staging}: holds {unpacked_count:,} images after unpacking {path}, '
+                f'{staging}: holds {count:,} images after unpacking {path}, '
                 f'but CelebA has {image_count:,}; remove {staging} and run this again'
             )
         publish_folder(staging, folder, archive)
@@ -403,26 +378,26 @@ def fetch_lsun(
     os.makedirs(staging, exist_ok=True)
     record_path = os.path.join(staging, EXPORT_RECORD)
     record = read_export_record(staging)
-    if not record.items() >= source.items():
-        for path in glob.glob(os.path.join(glob.escape(staging), '*.jpg')):
+    if not record.items() >= source.items() or not count_images(staging):
+        for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
-    done = record.get('done', []) if count_images(staging) else []
+        record = {**source, 'done': []}
     intermediates = []
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
         intermediates += [name, database]
-        if part in done or (limit and count_images(staging) >= limit):
+        if part in record['done'] or (limit and count_images(staging) >= limit):
             continue
         archive = find_or_download(
             name,
             [staging, data_dir],
-            urls=[f'{mirror.rstrip("/")}/{name}'],
-            is_valid=is_complete_zip,
+            urls=at_mirrors([mirror], name),
+            is_valid=zipfile.is_zipfile,
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)
         unpack(archive, path, 'data.mdb')
-        write_json(record_path, {**source, 'done': done})
+        write_json(record_path, record)
         try:
             with lmdb.open(path, readonly=True, lock=False) as environment:
                 export_images(environment, staging, limit)
@@ -430,16 +405,13 @@ def fetch_lsun(
             raise UserError(
                 f'{archive}: not an LSUN database ({error}); remove it and try again'
             ) from error
-        done = [*done, part]
-        write_json(record_path, {**source, 'done': done})
+        record['done'].append(part)
+        write_json(record_path, record)
     publish_folder(staging, folder, *intermediates)
 
 
 def read_export_record(folder: str) -> dict:
-    """Read which category, limit and parts a folder was exported from.
-
-    Returns {} if there is no readable record.
-    """
+    """The category, limit and finished parts of an export; {} without a record."""
     try:
         with open(os.path.join(folder, EXPORT_RECORD), encoding='utf-8') as file:
             return json.load(file)
@@ -448,17 +420,16 @@ def read_export_record(folder: str) -> dict:
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
-    """Write the images of an LMDB environment to folder/{key}.jpg.
+    """Write the images of an LMDB environment to folder/{key}.jpg, up to `limit`.
 
-    Stops when the folder has `limit` images (None: no limit). Images that exist are
-    kept. An image that cannot be decoded is reported and left out.
+    Images that exist are kept. One that cannot be decoded is reported and left out.
     """
-    existing_count = count_images(folder)
+    count = count_images(folder)
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
         with progress_bar(folder, min(entries, limit or entries), ' images') as bar:
             for key, content in transaction.cursor():
-                if limit and existing_count >= limit:
+                if limit and count >= limit:
                     break
                 bar.update()
                 name = re.sub(r'[^\w-]', '_', key.decode(errors='replace'))
@@ -470,16 +441,12 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                 except UserError as error:
                     print(f' [!] Left out {name}: {error}', flush=True)
                     continue
-                with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-                    file.write(content)
-                existing_count += 1
+                write_bytes(path, content)
+                count += 1
 
 
 def to_jpeg(content: bytes) -> bytes:
-    """Convert the content of an image file, LSUN's WebP, to JPEG of quality 95.
-
-    JPEG stays as it is. Raises UserError if it cannot be decoded.
-    """
+    """Convert an image file, LSUN's WebP, to JPEG. UserError if it is not readable."""
     if content.startswith(b'\xff\xd8'):
         return content
     jpeg = io.BytesIO()
@@ -505,26 +472,19 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [folder, data_dir],
-        urls=[f'{mirror.rstrip("/")}/{INCEPTION_ARCHIVE}' for mirror in mirrors],
+        urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
         is_valid=lambda path: member_name(path, name) is not None,
         advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
-    with (
-        tarfile.open(archive) as tar,
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        shutil.copyfileobj(tar.extractfile(member_name(archive, name)), file)
+    with tarfile.open(archive) as tar:
+        write_bytes(path, tar.extractfile(member_name(archive, name)).read())
     if os.path.dirname(archive) == folder and not was_there:
         os.remove(archive)
     print(f'{path}: complete')
 
 
 def member_name(path: str, name: str) -> str | None:
-    """The path of the file `name` in a .tgz archive.
-
-    None if the archive has no such file, or cannot be read to its end.
-    """
+    """The path of the file `name` in a .tgz archive; None if it cannot be read."""
     try:
         with tarfile.open(path) as archive:
             names = archive.getnames()

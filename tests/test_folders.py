@@ -13,6 +13,7 @@ from PIL import Image
 
 import utils
 from dcgan.data.dataset import open_dataset
+from dcgan.data.image_folder import ImageSet
 from dcgan.util.errors import UserError
 
 SAMPLE_NAME = {'train': '000.png', 'val': '001.png', 'test': '002.png'}
@@ -565,7 +566,7 @@ def children():
 def test_decoding_processes_end_when_the_cache_is_built(tmp_path, monkeypatch):
     write_images(tmp_path)
     before, during = children(), []
-    monkeypatch.setattr(os, 'fsync', lambda _: during.append(children()))
+    monkeypatch.setattr(ImageSet, '_report_notes', lambda *_: during.append(children()))
     dataset = open_set(tmp_path, cache=True, num_workers=2)
     assert len(during[0] - before) == 2 and children() == before and len(dataset) == 10
 

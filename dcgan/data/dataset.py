@@ -8,7 +8,7 @@ import numpy as np
 
 from dcgan.data.celeba import PARTITIONS
 from dcgan.data.find_images import require_folder
-from dcgan.data.idx import ALL, IdxSet, idx_pairs
+from dcgan.data.idx import ALL, IdxSet, ImagesAndLabels, idx_pairs
 from dcgan.data.image_folder import ImageSet
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
@@ -24,23 +24,16 @@ CHUNK = 250  # images that `read_images` reads at once
 class Dataset(Protocol):
     """What IdxSet and ImageSet have in common. len() is the number of images.
 
-    c_dim        number of channels of its images
-    classes      number of classes; None: the images have no labels
-    class_names  names of the classes; None: they have only numbers
-    contents     a line that describes the data set to the user
-    fingerprint  a number by which a resumed run recognizes the same images
-    order        int32 [len()], indices of the images in the order of this epoch; may
-                 be set to an order that shuffle() has made before
-    reshuffles   whether shuffle() changes the order
+    ImagesAndLabels are images, uint8 [n, h, w, c_dim], and integer labels [n] or None.
     """
 
-    c_dim: int
-    classes: int | None
-    class_names: list[str] | None
-    contents: str
-    fingerprint: int
-    order: np.ndarray
-    reshuffles: bool
+    c_dim: int  # number of channels
+    classes: int | None  # their number; None: the images have no labels
+    class_names: list[str] | None  # None: classes have only numbers
+    contents: str  # a line that describes the data set to the user
+    fingerprint: int  # by which a resumed run recognizes the same images
+    order: np.ndarray  # int32 [len()], indices in the order of this epoch; can be set
+    reshuffles: bool  # whether shuffle() changes the order
 
     def __len__(self) -> int: ...
 
@@ -50,30 +43,22 @@ class Dataset(Protocol):
     def first_usable(self, count: int) -> np.ndarray:
         """Indices of the first `count` images of the epoch that can be decoded."""
 
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images, uint8 [count, h, w, c_dim], and integer labels [count] or None."""
+    def take(self, indices: np.ndarray) -> ImagesAndLabels:
+        """The images with these indices."""
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the batches `first` to `number` - 1 of the epoch, as `take` does.
+    ) -> Iterator[ImagesAndLabels]:
+        """Yield batches `first` to `number` - 1 of the epoch, each of `size` images.
 
-        size    images in a batch
-        number  batches in the epoch
-        first   index of the batch to start with
-        part    the part of each batch that is read and yielded
+        part  the part of each batch that is read and yielded
         """
 
-    def read(
-        self, chunks: Sequence[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def read(self, chunks: Sequence[np.ndarray]) -> Iterator[ImagesAndLabels]:
         """Yield what `take` returns for each of these arrays of indices."""
 
     def digest(self, by_time: bool = True) -> str:
-        """A digest of the images and labels.
-
-        by_time  files with another modification time give another digest
-        """
+        """A digest of images and labels; `by_time`: also of the files' times."""
 
     def close(self) -> None:
         """End the processes that decode images, if there are any."""
@@ -81,10 +66,10 @@ class Dataset(Protocol):
 
 def read_images(
     data: Dataset, indices: np.ndarray, name: str, delay: float = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+) -> Iterator[ImagesAndLabels]:
     """Yield images and labels of a data set in chunks, as its `read` does.
 
-    name, delay  see progress_bar
+    name, delay  see `progress_bar`
     """
     chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
     with progress_bar(name, len(indices), ' images', delay=delay) as bar:
@@ -105,14 +90,11 @@ def open_dataset(
 ) -> Dataset:
     """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
 
-    output_size        (height, width) of the images, in pixels
-    input_size         (height, width) of the center crop, in pixels, if `crop` is set
-    pattern, by_class  see ImageSet
-    dataset_options    further arguments of ImageSet: attributes, labels,
-                       partition, bbox, cache, num_workers and background
+    output_size  (height, width) of the images, in pixels
+    input_size   (height, width) of the center crop, in pixels, if `crop` is set
 
-    IDX files use only the output size. Raises UserError if the folder is missing or
-    holds no usable data.
+    IDX files use only the output size; `ImageSet` explains the other arguments. Raises
+    UserError if the folder is missing or holds no usable data.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)

@@ -18,8 +18,7 @@ import numpy as np
 from dcgan.data.images import ignore_pillow_warnings, load_image
 from dcgan.util.errors import UserError
 
-# The program of a decoding process. It searches the folder of the project for modules,
-# instead of the current folder, which `-c` puts there.
+# of a decoding process: it searches the project, not the current folder, for modules
 WORKER_PROGRAM = f"""
 import sys
 sys.path[0] = {str(Path(__file__).resolve().parents[2])!r}
@@ -29,16 +28,13 @@ serve_decoding()
 
 
 def image_shape(options: dict) -> tuple[int, int, int]:
-    """(height, width, channels) of the images that `load_image` makes with `options`.
-
-    options  keyword arguments of `load_image`
-    """
+    """(height, width, channels) of images by `load_image` with these options."""
     channels = 1 if options['grayscale'] else 3
     return options['resize_height'], options['resize_width'], channels
 
 
 class Decoded(NamedTuple):
-    """Images that have been decoded, as `decode_images` returns them."""
+    """Images that have been decoded."""
 
     images: np.ndarray  # uint8 [n, h, w, c]; 0 where an image cannot be used
     failures: dict[int, str]  # {position: reason} of images that cannot be used
@@ -48,11 +44,7 @@ class Decoded(NamedTuple):
 def decode_images(
     jobs: Sequence[tuple[str, Sequence[int] | None]], options: dict
 ) -> Decoded:
-    """Load images.
-
-    jobs     (path, box) pairs; `load_image` explains the box
-    options  keyword arguments of `load_image` for all of them
-    """
+    """Load the images of (path, box) pairs by `load_image` with these options."""
     images = np.empty((len(jobs), *image_shape(options)), np.uint8)
     failures, notes = {}, set()
     for position, (path, box) in enumerate(jobs):
@@ -70,72 +62,74 @@ class Decoders:
     A thread for each process waits for its results. The multiprocessing module is not
     used, because its processes would import the main script, and with it TensorFlow.
 
-    count    number of processes; they start when map() is called first
-    options  keyword arguments of `load_image`
+    The `count` processes start when map() is called first. `options` are keyword
+    arguments of `load_image`.
     """
 
     def __init__(self, count: int, options: dict):
         self.count, self.options = count, options
-        self.processes = []
+        self.processes, self.threads = [], futures.ThreadPoolExecutor(count or 1)
+        weakref.finalize(self, end_processes, self.processes)  # also without close()
 
     def map(self, batches: Iterable[Sequence]) -> Iterator[Decoded]:
         """Yield decode_images(jobs, options) for each batch of jobs, in order.
 
-        Starts the processes if they are not running. Reads ahead by at most two batches
-        for each process, counting those that are decoded but not yet yielded.
-
-        Raises UserError if a process dies, and OSError or MemoryError if decoding does.
+        Reads ahead by at most two batches for each process, counting those that are
+        decoded but not yet yielded. Raises UserError if a process dies, and OSError or
+        MemoryError if decoding does.
         """
         if not self.processes:
+            self.processes += [start_process() for _ in range(self.count)]
             self.idle = queue.SimpleQueue()
-            self.processes = [self._start() for _ in range(self.count)]
-            self.threads = futures.ThreadPoolExecutor(self.count)
-            # also runs if this object is garbage-collected without close()
-            self._end = weakref.finalize(
-                self, end_workers, self.processes, self.threads
-            )
+            for process in self.processes:
+                self.idle.put(process)
         pending = collections.deque()
         for jobs in batches:
             if len(pending) == 2 * self.count:
                 yield pending.popleft().result()
-            pending.append(self.threads.submit(decode_in_process, self.idle, jobs))
+            task = jobs, self.options
+            pending.append(self.threads.submit(decode_in_process, self.idle, task))
         while pending:
             yield pending.popleft().result()
 
     def close(self) -> None:
         """End the processes and wait for them. The next map() starts new ones."""
-        if self.processes:
-            self._end()
-            self.processes = []
-
-    def _start(self):
-        process = subprocess.Popen(
-            [sys.executable, '-c', WORKER_PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # so that Ctrl-C reaches only the main process
-        )
-        pickle.dump(self.options, process.stdin)
-        self.idle.put(process)
-        return process
+        end_processes(self.processes)
 
 
-def decode_in_process(idle, jobs):
-    """Decode a batch in one of the idle processes; returns it Decoded.
+def start_process():
+    return subprocess.Popen(
+        [sys.executable, '-c', WORKER_PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # so that Ctrl-C reaches only the main process
+    )
 
-    Raises the exception that the process raised, or UserError if the process died.
-    """
+
+def end_processes(processes):
+    while processes:
+        process = processes.pop()
+        process.kill()  # it holds nothing that could be lost
+        wait_for(process)
+
+
+def wait_for(process):
+    with contextlib.suppress(OSError):  # flushes, which fails: the process is dead
+        process.stdin.close()
+    return process.wait()
+
+
+def decode_in_process(idle, task):
+    """decode_images(*task) in one of the idle processes. UserError if it dies."""
     process = idle.get()
     try:
-        pickle.dump(jobs, process.stdin)
+        pickle.dump(task, process.stdin)
         process.stdin.flush()
         decoded = pickle.load(process.stdout)
     except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # flushes, which fails: the process has died
         raise UserError(
-            f'a decoding process ended with exit code {process.wait()}: see its output '
-            'above; if there is none, it probably ran out of memory: lower '
+            f'a decoding process ended with exit code {wait_for(process)}: see its '
+            'output above; if there is none, it probably ran out of memory: lower '
             '--num_workers'
         ) from error
     finally:
@@ -145,32 +139,18 @@ def decode_in_process(idle, jobs):
     return decoded
 
 
-def end_workers(processes, threads):
-    """Kill the processes, wait until they have ended, and close their pipes."""
-    for process in processes:
-        process.kill()  # it holds nothing that could be lost
-    # do not wait: the garbage collector may call this function in one of the threads
-    threads.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.wait()
-        process.stdout.close()
-        with contextlib.suppress(OSError):  # flushes, which fails: the process is dead
-            process.stdin.close()
-
-
 def serve_decoding() -> None:
-    """Run a decoding process: decode the batches from stdin until stdin is closed.
+    """Run a decoding process until stdin is closed.
 
-    Reads pickles: the options of `load_image`, then a list of jobs for each batch.
-    Writes the result of `decode_images`, or the exception, for each batch to stdout.
+    Reads the arguments of `decode_images` from stdin, as pickles. Writes each result,
+    or the exception, to stdout.
     """
     ignore_pillow_warnings()
     with contextlib.suppress(EOFError, BrokenPipeError):
-        options = pickle.load(sys.stdin.buffer)
         while True:
-            jobs = pickle.load(sys.stdin.buffer)
+            task = pickle.load(sys.stdin.buffer)
             try:
-                decoded = decode_images(jobs, options)
+                decoded = decode_images(*task)
             except (OSError, MemoryError) as error:
                 decoded = error
             pickle.dump(decoded, sys.stdout.buffer)

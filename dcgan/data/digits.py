@@ -1,7 +1,6 @@
 """Draw synthetic digits, a stand-in for MNIST."""
 
 import os
-import tempfile
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,7 +8,7 @@ from scipy import ndimage
 
 from dcgan.data.idx import idx_summary, write_idx
 from dcgan.util.errors import UserError
-from dcgan.util.files import require_writable
+from dcgan.util.files import atomic_path, require_writable
 from dcgan.util.progress import progress_bar
 
 
@@ -32,7 +31,6 @@ def make_digits(
             'another --data_dir'
         )
     require_writable(data_dir, 'choose another --data_dir')
-    os.makedirs(data_dir, exist_ok=True)
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
     images = np.empty((len(labels), 28, 28), np.uint8)
@@ -42,23 +40,12 @@ def make_digits(
             chunk = slice(start, start + 250)
             images[chunk] = draw_digits(glyphs, labels[chunk], rng)
             bar.update(len(labels[chunk]))
-
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix='.digits-') as temporary:
-        staging = os.path.join(temporary, 'digits')
-        for name, part in (
-            ('train', slice(counts[0])),
-            ('t10k', slice(counts[0], None)),
-        ):
+    with atomic_path(folder) as staging:  # so the data set is never there in part
+        parts = {'train': slice(counts[0]), 't10k': slice(counts[0], None)}
+        for name, part in parts.items():
             prefix = os.path.join(staging, name)
             write_idx(f'{prefix}-images-idx3-ubyte', images[part])
             write_idx(f'{prefix}-labels-idx1-ubyte', labels[part])
-        try:
-            os.rename(staging, folder)  # so the data set is never there in part
-        except OSError:
-            if not idx_summary(folder):
-                raise
-            print(f'{folder}: already there')  # another process finished first
-            return
     print(f'digits: written to {folder}')
 
 

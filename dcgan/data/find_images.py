@@ -16,11 +16,11 @@ CONVERSIONS = {  # advice on files that Pillow cannot read, by extension
     '.heif': 'convert them to JPEG, as by "magick mogrify -format jpg *.heif"',
     '.avif': 'install Pillow 11.3 or newer, which reads AVIF',
     '.svg': 'draw them as PNG, as by "magick mogrify -format png *.svg"',
-    '.npy': 'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")',
-    '.npz': 'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")',
-    '.zip': 'unpack them',
-    '.gz': 'unpack them',
-    '.tar': 'unpack them',
+    **dict.fromkeys(
+        ['.npy', '.npz'],
+        'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")',
+    ),
+    **dict.fromkeys(['.zip', '.gz', '.tar'], 'unpack them'),
 }
 # never images of a data set: hidden files and folders, and files of systems
 JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
@@ -36,16 +36,17 @@ def find_images(
 
     Prints which other images are not used. Raises UserError if no file matches.
     """
-    if not pattern:
-        folders = [os.path.join(folder, name) for name in classes or ()] or [folder]
-        files = [path for parent in folders for path in default_images(parent)]
+    folders = [folder]
+    if classes and '/' not in (pattern or ''):
+        folders = [os.path.join(folder, name) for name in classes]
+    if pattern:
+        found = [p for parent in folders for p in glob_files(parent, any_case(pattern))]
+        files = [path for path in found if not is_junk(folder, path)]
+        if len(files) < len(found):
+            count = len(found) - len(files)
+            print(f' [*] {folder}: {count} system files are left out', flush=True)
     else:
-        is_of_classes = classes and '/' not in pattern
-        folders = [os.path.join(folder, name) for name in classes or ()]
-        files = []
-        for parent in folders if is_of_classes else [folder]:
-            files += glob_files(parent, any_case(pattern))
-        files = without_junk(folder, files)
+        files = [path for parent in folders for path in default_images(parent)]
     if not files:
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
@@ -55,13 +56,15 @@ def find_images(
     return sorted(files)
 
 
+def glob_images(folder: str, pattern: str = '*') -> list[str]:
+    """The files with IMAGE_EXTENSIONS in a folder that match a glob."""
+    files = glob_files(folder, pattern)
+    return [path for path in files if path.lower().endswith(IMAGE_EXTENSIONS)]
+
+
 def report_nested(folder: str, files: Sequence[str]) -> None:
     """Print how many images the subfolders of a folder hold."""
-    nested = [
-        path
-        for path in glob_files(folder, '*/**')
-        if path.lower().endswith(IMAGE_EXTENSIONS) and not is_junk(folder, path)
-    ]
+    nested = [p for p in glob_images(folder, '*/**') if not is_junk(folder, p)]
     if nested:  # without files that are used through a link
         used = {os.path.realpath(path) for path in files}
         nested = [path for path in nested if os.path.realpath(path) not in used]
@@ -83,15 +86,6 @@ def any_case(pattern: str) -> str:
     return re.sub(r'(?<=\.)[a-zA-Z]+$', both_cases, pattern)
 
 
-def without_junk(folder: str, files: Sequence[str]) -> list[str]:
-    """The files without JUNK; prints how many are left out."""
-    kept = [path for path in files if not is_junk(folder, path)]
-    if len(kept) < len(files):
-        count = len(files) - len(kept)
-        print(f' [*] {folder}: {count} system files are left out', flush=True)
-    return kept
-
-
 def is_junk(folder: str, path: str) -> bool:
     """Whether the path of a file, within its folder, is JUNK."""
     return bool(JUNK.search(relative_path(path, folder).replace(os.sep, '/')))
@@ -102,22 +96,18 @@ def default_images(folder: str) -> list[str]:
 
     Prints which other images it uses or ignores.
     """
-    images = [
-        path
-        for path in glob_files(folder, '*')
-        if path.lower().endswith(IMAGE_EXTENSIONS)
-    ]
-    files = [path for path in images if path.lower().endswith('.jpg')] or images
-    others = count_extensions(p for p in images if not p.lower().endswith('.jpg'))
-    if others and files is images:
-        print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
-    elif others:
+    images = glob_images(folder)
+    jpegs = [path for path in images if path.lower().endswith('.jpg')]
+    others = count_extensions(set(images) - set(jpegs))
+    if jpegs and others:
         print(
             f' [!] {folder}: only *.jpg files are used, not {others}; for all files, '
             "set --input_fname_pattern '*'",
             flush=True,
         )
-    return files
+    elif others:
+        print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
+    return jpegs or images
 
 
 def count_extensions(paths: Iterable[str]) -> str:
@@ -129,32 +119,34 @@ def count_extensions(paths: Iterable[str]) -> str:
 
 def suggest_pattern(folder: str) -> str:
     """The end of an error message: the images in a folder, and a pattern for them."""
-    counts, others = collections.Counter(), collections.Counter()
-    known = Image.registered_extensions()
+    images, others = collections.Counter(), collections.Counter()
+    known, advice = Image.registered_extensions(), {}
     for path in glob_files(folder, '**'):
         if is_junk(folder, path):
             continue
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
-        kinds = counts if extension.lower() in known else others
         kind = f'*{extension}' if extension else 'files without an extension'
-        kinds[f'{nested}{kind}'] += 1
-    if not counts:
-        return ', and the folder holds no other images' + _conversions(others)
-    found = _list_counts(counts)
-    most = counts.most_common(1)[0][0]
-    classes = ' or, if the folders are classes, --conditional' if '/' in most else ''
-    return f"; the folder holds {found}: try --input_fname_pattern '{most}'{classes}"
-
-
-def _conversions(counts):
-    """Describe the files of a folder without images; advise how to convert them."""
-    if not counts:
-        return ''
-    extensions = {os.path.splitext(pattern)[1].lower() for pattern in counts}
-    advice = [text for end, text in CONVERSIONS.items() if end in extensions]
-    advice = '; '.join(advice) or 'convert them to PNG or JPEG'
-    return f', only {_list_counts(counts)}: {advice}'
+        if extension.lower() in known:
+            images[f'{nested}{kind}'] += 1
+        else:
+            others[f'{nested}{kind}'] += 1
+            advice[extension.lower()] = CONVERSIONS.get(extension.lower())
+    if images:
+        most = images.most_common(1)[0][0]
+        classes = (
+            ' or, if the folders are classes, --conditional' if '/' in most else ''
+        )
+        return (
+            f'; the folder holds {_list_counts(images)}: try --input_fname_pattern '
+            f"'{most}'{classes}"
+        )
+    if not others:
+        return ', and the folder holds no other images'
+    ways = '; '.join(filter(None, advice.values())) or 'convert them to PNG or JPEG'
+    return (
+        f', and the folder holds no other images, only {_list_counts(others)}: {ways}'
+    )
 
 
 def _list_counts(counts):
@@ -168,13 +160,6 @@ def require_folder(folder: str) -> None:
             f'{folder}: no such data folder; download.py makes mnist, celebA, lsun and '
             'digits; --data_dir sets the folder that holds them'
         )
-
-
-def has_images(folder: str) -> bool:
-    """Whether a folder has files of IMAGE_EXTENSIONS, not counting its subfolders."""
-    return any(
-        path.lower().endswith(IMAGE_EXTENSIONS) for path in glob_files(folder, '*')
-    )
 
 
 def class_folders(folder: str) -> list[str]:

@@ -1,6 +1,5 @@
 """Read and write IDX, the file format of MNIST, and serve data sets of IDX files."""
 
-import glob
 import gzip
 import math
 import os
@@ -14,9 +13,10 @@ from PIL import Image
 
 from dcgan.data.images import resize
 from dcgan.util.errors import UserError
-from dcgan.util.files import atomic_path, json_digest
+from dcgan.util.files import atomic_path, glob_files, json_digest
 
 ALL = slice(None)  # of a batch
+ImagesAndLabels = tuple[np.ndarray, np.ndarray | None]
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 # the part of a file name that says which split of its data set the file holds
 IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
@@ -25,13 +25,12 @@ IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 def read_idx(
     path: str, dims: Collection[int] = (1, 3, 4), header_only: bool = False
 ) -> np.ndarray | tuple[int, ...]:
-    """Read an IDX file of unsigned bytes, uncompressed or gzip-compressed (.gz).
+    """Read an IDX file, uncompressed or .gz, to a uint8 array of its shape.
 
     dims         the numbers of dimensions that are allowed
     header_only  return only the shape, without reading the data
 
-    Returns a uint8 array of the shape in the header. Raises UserError if the file is
-    unreadable, truncated, empty, of another format or of another number of dimensions.
+    Raises UserError if the file is unreadable, truncated, empty or of another format.
     """
     try:
         with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
@@ -73,14 +72,11 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
     the images or the labels are missing, or if the folder holds several data sets.
     """
     paths = {}  # prefix: {'images' or 'labels': path}
-    # 'x' precedes 'x.gz', and is preferred; files precede folders
-    for path in sorted(
-        glob.glob(os.path.join(glob.escape(folder), '*')),
-        key=lambda path: (os.path.isdir(path), path),
-    ):
+    # files precede those in folders, to which some programs unpack; 'x' precedes 'x.gz'
+    files = sorted(glob_files(folder, '*')) + sorted(glob_files(folder, '*-ubyte*/*'))
+    for path in files:
         match = IDX_FILE_NAME.fullmatch(os.path.basename(path))
-        path = file_inside(path) if match else None
-        if path:
+        if match:
             paths.setdefault(match[1], {}).setdefault(match[2], path)
     for pair in paths.values():
         for kind in {'images', 'labels'} - pair.keys():
@@ -100,23 +96,8 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def file_inside(path: str) -> str | None:
-    """`path`, or if it is a folder, as some programs unpack to, the IDX file in it.
-
-    None for a folder without an IDX file.
-    """
-    if not os.path.isdir(path):
-        return path
-    names = sorted(filter(IDX_FILE_NAME.fullmatch, os.listdir(path)))
-    files = [os.path.join(path, name) for name in names]
-    return next(filter(os.path.isfile, files), None)
-
-
 def idx_summary(folder: str) -> tuple[int, int, int] | None:
-    """(height, width, number of classes) of a folder of IDX files.
-
-    None if there is no such folder, or no IDX file in it.
-    """
+    """(height, width, number of classes) of a folder of IDX files; None: has none."""
     pairs = idx_pairs(folder) if os.path.isdir(folder) else {}
     if not pairs:
         return None
@@ -170,7 +151,7 @@ class IdxSet:
     def first_usable(self, count: int) -> np.ndarray:
         return self.order[:count].copy()
 
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, indices: np.ndarray) -> ImagesAndLabels:
         images = self.images[indices]
         if images.shape[1:3] != self.size:
             if self.c_dim == 1:
@@ -183,13 +164,11 @@ class IdxSet:
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[ImagesAndLabels]:
         ends = range((first + 1) * size, (number + 1) * size, size)
         return self.read([self.order[end - size : end][part] for end in ends])
 
-    def read(
-        self, chunks: Iterable[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def read(self, chunks: Iterable[np.ndarray]) -> Iterator[ImagesAndLabels]:
         return map(self.take, chunks)
 
     def digest(self, by_time: bool = True) -> str:
@@ -198,10 +177,7 @@ class IdxSet:
 
 
 def _read_pairs(pairs):
-    """Read (path of images, path of labels) pairs: two lists of arrays.
-
-    Raises UserError for pairs that do not fit each other.
-    """
+    """Read (path of images, path of labels) pairs: two lists of arrays."""
     images, labels = [], []
     for images_path, labels_path in pairs:
         images.append(read_idx(images_path, (3, 4)))

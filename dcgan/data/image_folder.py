@@ -14,7 +14,7 @@ import PIL
 from dcgan.data.celeba import in_partition, read_list
 from dcgan.data.decoding import Decoded, Decoders, decode_images, image_shape
 from dcgan.data.find_images import find_images
-from dcgan.data.idx import ALL
+from dcgan.data.idx import ALL, ImagesAndLabels
 from dcgan.data.images import parse_color
 from dcgan.data.labels import Classes
 from dcgan.util.errors import UserError, printable
@@ -39,11 +39,7 @@ class UnusableImages(UserError):
     """More than 1% of the images of a data set, an ImageSet, cannot be used."""
 
     def __init__(self, data: 'ImageSet'):
-        names = sorted(data.unusable)[:MAX_NAMED]
-        super().__init__(
-            f'{len(data.unusable)} of {len(data)} images cannot be used, which is more '
-            f'than 1%; fix or remove them, such as {printable(", ".join(names))}'
-        )
+        super().__init__(data.name_unusable())
         self.data = data
 
     def name_all(self, folder: str) -> UserError:
@@ -51,14 +47,11 @@ class UnusableImages(UserError):
 
         If there are more than ten, the file unusable.txt in `folder` names them.
         """
-        note = self.note and f'; {self.note}'
-        print_line(
-            ' [!] More than 1% of the images cannot be used'
-            f'{note}; looking through the rest'
-        )
+        start = ' [!] More than 1% of the images cannot be used'
+        parts = [start, self.note, 'looking through the rest']
+        print_line('; '.join(filter(None, parts)))
         self.data.find_unusable()
-        path = os.path.join(folder, 'unusable.txt')
-        error = UserError(self.data.name_unusable(path))
+        error = UserError(self.data.name_unusable(f'{folder}/unusable.txt'))
         error.note = self.note
         return error
 
@@ -78,11 +71,9 @@ class ImageSet:
     options      keyword arguments of `load_image` for all images
 
     The order is shuffled on construction and for each epoch, each time from the sorted
-    list of files, by NumPy's global random numbers.
-
-    An image that cannot be used is reported once, and replaced by the next usable one
-    of the epoch; in `read`, of the list of files. The choice does not depend on `cache`
-    and `num_workers`.
+    list of files, by NumPy's global random numbers. An image that cannot be used is
+    reported once, and replaced by the next usable one of the epoch; in `read`, of the
+    list of files. The choice does not depend on `cache` and `num_workers`.
 
     Raises UnusableImages if more than 1% of the images cannot be used, UserError if no
     file matches.
@@ -115,32 +106,28 @@ class ImageSet:
         self.classes = self.labels = self.class_names = None
         self.contents = f'{len(self)} images'
         if by_class:
-            self._set_classes(classes)
-        boxes = read_list('list_bbox_celeba.txt', folder, 4) if bbox else {}
-        default_box = () if bbox else None  # of images that are not in the list
-        self.boxes = [boxes.get(stem(path), default_box) for path in self.files]
+            labels = classes.of(self.files)
+            self.contents = classes.describe(labels)
+            self.class_names, self.classes = classes.names, len(classes.names)
+            self.labels = labels[labels >= 0]  # the others are left out
+            self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
+        self.boxes = [None] * len(self)
+        if bbox:
+            _, boxes = read_list('list_bbox_celeba.txt', folder, 4)
+            self.boxes = [boxes.get(stem(path), ()) for path in self.files]
         self.name, self.noted = os.path.basename(folder), set()
         self.unusable = {}  # path: reason
         self.decoders = Decoders(num_workers, options)
-        self.cache = None
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
         self.folder = folder
+        self.cache = None
         if cache:
             self.cache = self._open_cache()
-            self._report_notes(self.cache[2])
         self.order = np.arange(len(self), dtype=np.int32)
         paths = '\n'.join(relative_path(path, folder) for path in self.files)
         self.fingerprint = zlib.crc32(os.fsencode(paths))
         self.shuffle()
-
-    def _set_classes(self, classes):
-        """Label the images; leave out those that have no label."""
-        labels = classes.of(self.files)
-        self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
-        self.labels = labels[labels >= 0]
-        self.class_names, self.classes = classes.names, len(classes.names)
-        self.contents = classes.describe(labels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -157,12 +144,12 @@ class ImageSet:
         indices = self.order[:count]
         return self._replace(count, indices, self._decode(indices))[1]
 
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def take(self, indices: np.ndarray) -> ImagesAndLabels:
         return self._with_labels(*self._replace(0, indices, self._decode(indices)))
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    ) -> Iterator[ImagesAndLabels]:
         ends = range((first + 1) * size, (number + 1) * size, size)
         chunks = [self.order[end - size : end] for end in ends]
         ahead = self._decode_ahead([chunk[part] for chunk in chunks])
@@ -174,9 +161,7 @@ class ImageSet:
             else:
                 yield self._with_labels(*self._replace(end, indices[part], decoded))
 
-    def read(
-        self, chunks: Sequence[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def read(self, chunks: Sequence[np.ndarray]) -> Iterator[ImagesAndLabels]:
         files = np.arange(len(self))
         for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
             end = indices[min(decoded.failures, default=0)]
@@ -189,7 +174,7 @@ class ImageSet:
         """The images with these indices, Decoded."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
-        pixels, failed, _ = self.cache
+        pixels, failed = self.cache
         images, failures = pixels[indices], {}
         for position, index in enumerate(indices) if failed else ():
             if index in failed:  # try again: the file may be readable now
@@ -237,13 +222,12 @@ class ImageSet:
     def _report_unusable(self, index, reason):
         """Print why an image is left out. Raises UserError if there are too many."""
         path = self.files[index]
-        if path in self.unusable:
-            return
-        self.unusable[path] = reason
-        count = len(self.unusable)
-        print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
-        if count > self.tolerated:
-            raise UnusableImages(self)
+        if path not in self.unusable:
+            self.unusable[path] = reason
+            count = len(self.unusable)
+            print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
+            if count > self.tolerated:
+                raise UnusableImages(self)
 
     @property
     def tolerated(self) -> int:
@@ -252,31 +236,34 @@ class ImageSet:
 
     def find_unusable(self) -> None:
         """Decode all images, with a progress bar; `unusable` then has all reasons."""
-        with (
-            contextlib.closing(self.decoders),
-            contextlib.closing(self._decode_all('check')) as chunks,
-        ):
-            for indices, decoded in chunks:
-                for position, reason in decoded.failures.items():
-                    self.unusable[self.files[indices[position]]] = reason
+        for indices, decoded in self._decode_all('check'):
+            for position, reason in decoded.failures.items():
+                self.unusable[self.files[indices[position]]] = reason
 
     def _decode_all(self, name):
-        """Yield (indices, Decoded) of all images; `name` is for the progress bar."""
+        """Yield (indices, Decoded) of all images; then end the decoding processes."""
         chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / 64))
-        with progress_bar(name, len(self), ' images') as bar:
+        with (
+            contextlib.closing(self.decoders),
+            progress_bar(name, len(self), ' images') as bar,
+        ):
             for indices, decoded in zip(chunks, self._decode_ahead(chunks)):
                 self._report_notes(decoded.notes)
                 yield indices, decoded
                 bar.update(len(indices))
 
-    def name_unusable(self, path: str) -> str:
+    def name_unusable(self, path: str = '') -> str:
         """A line that names the unusable images; above ten, it names a list, `path`."""
         names = sorted(self.unusable)
-        line = f'{len(names)} of {len(self)} images cannot be used'
+        problem = 'cannot be used'
         if len(names) > self.tolerated:
-            line += ', which is more than 1%'
+            problem = 'cannot be used, which is more than 1%'
+        line = f'{len(names)} of {len(self)} images {problem}'
+        first = printable(', '.join(names[:MAX_NAMED]))
         if len(names) <= MAX_NAMED:
-            return f'{line}; fix or remove them: {printable(", ".join(names))}'
+            return f'{line}; fix or remove them: {first}'
+        if not path:
+            return f'{line}; fix or remove them, such as {first}'
         rows = []
         for name in names:
             reason = self.unusable[name].removeprefix(f'{name}: ')
@@ -286,15 +273,13 @@ class ImageSet:
 
     def digest(self, by_time: bool = True) -> str:
         labels = [] if self.labels is None else self.labels.tolist()
-        signatures = self._signatures()
-        if not by_time:
-            signatures = [signature[:-1] for signature in signatures]
-        return json_digest([self.settings, signatures, labels])
+        return json_digest([self.settings, self._signatures(by_time), labels])
 
-    def _signatures(self):
+    def _signatures(self, by_time=True):
         """[path, box, size, time] of each image file, to see whether it has changed."""
+        count = 2 if by_time else 1
         return [
-            [relative_path(path, self.folder), box, *file_signature(path)]
+            [relative_path(path, self.folder), box, *file_signature(path)[:count]]
             for path, box in zip(self.files, self.boxes)
         ]
 
@@ -302,7 +287,7 @@ class ImageSet:
         """Open the cache file, and build it first if there is none.
 
         Its name holds two digests: one of the settings, and one of the image files.
-        Returns what `read_cache` returns.
+        Returns the pixels of all images, and the indices of those that failed.
         """
         settings_digest = json_digest(self.settings)
         cache_dir = os.path.join(self.folder, CACHE_FOLDER)
@@ -310,21 +295,20 @@ class ImageSet:
         path = os.path.join(cache_dir, f'{settings_digest}-{files_digest}')
         shape = (len(self), *image_shape(self.options))
         try:
-            cache = read_cache(path, shape)
-            if not cache:
+            if not read_cache(path, shape):
                 os.makedirs(cache_dir, exist_ok=True)
                 reason = 'another process is building this cache'
                 with contextlib.ExitStack() as stack:
                     stack.callback(lock_folder(cache_dir, reason))
-                    cache = read_cache(path, shape)
-                    if not cache:
+                    if not read_cache(path, shape):
                         self._build_cache(path, settings_digest)
-                        cache = read_cache(path, shape)
+            pixels, failed, notes = read_cache(path, shape)
         except OSError as error:
             raise UserError(
                 f'{cache_dir}: cannot be used ({error.strerror}); leave out --cache'
             ) from error
-        return cache
+        self._report_notes(notes)
+        return pixels, failed
 
     def _build_cache(self, path, settings_digest):
         """Write the pixels of all images, then their failures and notes as JSON."""
@@ -334,7 +318,6 @@ class ImageSet:
                 os.remove(os.path.join(os.path.dirname(path), name))
         all_failed = []
         with (
-            contextlib.closing(self.decoders),  # all images are decoded after this
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
             contextlib.closing(self._decode_all('cache')) as chunks,
@@ -353,12 +336,10 @@ class ImageSet:
 def read_cache(
     path: str, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, set[int], set[str]] | None:
-    """Open a cache file.
+    """Open a cache file of images with this shape, [n, h, w, c].
 
-    shape  [n, h, w, c] of all images
-
-    Returns the pixels, a uint8 array that is mapped from the file, the indices of
-    images that failed, and notes on them; None if the file is missing or incomplete.
+    Returns the pixels, uint8, mapped from the file, the indices of images that failed,
+    and notes on the images; None if the file is missing or incomplete.
     """
     try:
         with open(path, 'rb') as file:

@@ -12,10 +12,7 @@ from dcgan.util.files import FREE_SPACE, atomic_path, write_errors
 
 
 def image_manifold_size(count: int) -> tuple[int, int]:
-    """(rows, columns) of the image grid of `count` training samples.
-
-    These are the square root of `count`, rounded down and rounded up.
-    """
+    """(rows, columns) of a grid of training samples: root of `count`, down and up."""
     root = math.sqrt(count)
     return math.floor(root), math.ceil(root)
 
@@ -55,8 +52,9 @@ def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
     Raises UserError if the file cannot be written.
     """
     images = np.asarray(images)
-    is_uint8 = images.dtype == np.uint8
-    imsave(images if is_uint8 else inverse_transform(images), size, path)
+    if images.dtype != np.uint8:
+        images = inverse_transform(images)
+    imsave(images, size, path)
 
 
 def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
@@ -65,10 +63,7 @@ def imsave(images: np.ndarray, size: Sequence[int], path: str) -> None:
 
 
 def grid_image(images: np.ndarray, size: Sequence[int]) -> Image.Image:
-    """The image grid of images [B, h, w, c] of any range, as `save_images` writes it.
-
-    size  (rows, columns) of the grid
-    """
+    """The image grid of images [B, h, w, c] of any range, as `imsave` writes it."""
     grid = merge(images, size)
     if grid.dtype == np.uint8:
         return stretch_contrast(Image.fromarray(grid))
@@ -101,13 +96,7 @@ def make_gif(
 
 
 def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> None:
-    """Write Pillow images as a GIF that repeats for ever.
-
-    milliseconds  how long each image is shown; times below 20 are raised to 20,
-                  because many viewers slow down shorter ones
-
-    Raises UserError if the file cannot be written.
-    """
+    """Write images as `write_gif` does. Raises UserError if the file cannot be."""
     with write_errors(path, advice=FREE_SPACE), atomic_path(path) as temporary:
         write_gif(images, temporary, milliseconds)
 
@@ -115,16 +104,14 @@ def save_gif(images: Iterable[Image.Image], path: str, milliseconds: float) -> N
 def write_gif(
     images: Iterable[Image.Image], file: str | BinaryIO, milliseconds: float
 ) -> None:
-    """Write a GIF as `save_gif` does, to a path or a file that is open."""
+    """Write Pillow images to a path or an open file, as a GIF that repeats for ever.
+
+    milliseconds  how long each image is shown; times below 20 are raised to 20,
+                  because many viewers slow down shorter ones
+    """
     images = iter(images)
-    next(images).save(
-        file,
-        'GIF',
-        save_all=True,
-        append_images=images,
-        duration=max(20, milliseconds),
-        loop=0,
-    )
+    options = {'duration': max(20, milliseconds), 'loop': 0}
+    next(images).save(file, 'GIF', save_all=True, append_images=images, **options)
 
 
 def grid_size(count: int, columns: int | None = None) -> tuple[int, int]:

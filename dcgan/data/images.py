@@ -25,9 +25,8 @@ def imread(path: str, grayscale: bool = False) -> np.ndarray:
 
     Color images are read as OpenCV does, which the original used: always with three
     channels (alpha dropped, palettes and grayscale expanded, 16 bits cut to 8), and
-    rotated as EXIF says. Grayscale is read as SciPy does, in Pillow's mode F.
-
-    Raises UserError for a file that is not a readable image.
+    rotated as EXIF says. Grayscale is read as SciPy does, in Pillow's mode F. Raises
+    UserError for a file that is not a readable image.
     """
     return np.asarray(open_image(path, grayscale), np.float64)
 
@@ -85,11 +84,9 @@ def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
     """Convert gray of 16 or 32 bits to 8 bits, by the range of its values.
 
     Integers keep the upper 8 of the 8, 10, 12, 14 or 16 bits that they need. Floats
-    from 0 to 1 are multiplied by 255; floats from 0 to 255 stay. Other values are
-    scaled so that the lowest becomes 0 and the highest 255.
-
-    Returns an image of mode L, of mode LA if there is a transparent value, or of mode F
-    with values in [0, 255]. Raises ValueError for values that are not finite.
+    from 0 to 1 are multiplied by 255; floats from 0 to 255 stay, in mode F. Other
+    values are scaled so that the lowest becomes 0 and the highest 255. The result has
+    mode LA if there is a transparent value. ValueError for values that are not finite.
     """
     values = np.asarray(image)
     if not np.isfinite(values).all():
@@ -111,14 +108,11 @@ def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
     bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
     if high and bits < 16:
         notes.add('gray images of 16 or 32 bits are read by the bits that each needs')
-    gray = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    gray = (values >> (bits - 8)).astype(np.uint8)
     transparent = image.info.get('transparency')
     if isinstance(transparent, int):
-        alpha = Image.fromarray(
-            np.where(values == transparent, 0, 255).astype(np.uint8)
-        )
-        gray = Image.merge('LA', (gray, alpha))
-    return gray
+        gray = np.dstack([gray, (values != transparent) * np.uint8(255)])
+    return Image.fromarray(gray)
 
 
 def on_background(
@@ -149,11 +143,10 @@ def parse_color(text: str) -> tuple[int, int, int]:
 
 
 def bytescale(x: np.ndarray) -> np.ndarray:
-    """Scale an array of any shape to uint8: its minimum becomes 0, its maximum 255.
+    """Scale an array to uint8: its minimum becomes 0, its maximum 255; constant: 0.
 
-    A constant array becomes 0. This is the `bytescale` of SciPy 1.1, which `imresize`
-    and `imsave` call: the original stretches the contrast of every crop before it
-    resizes the crop, and of every image grid before it saves the grid.
+    This is the `bytescale` of SciPy 1.1, by which the original stretches the contrast
+    of every crop before it is resized, and of every image grid before it is saved.
     """
     low, high = x.min(), x.max()
     scale = 255.0 / ((high - low) or 1)
@@ -162,10 +155,7 @@ def bytescale(x: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4096)
 def stretch_table(low, high):
-    """The result of `bytescale` for each byte of an image with this range: 256 bytes.
-
-    low, high  the minimum and the maximum of the image
-    """
+    """`bytescale` of each byte in an image with this range, as 256 bytes."""
     table = np.zeros(256, np.uint8)
     table[low : high + 1] = bytescale(np.arange(low, high + 1.0))
     return table.tobytes()
@@ -194,10 +184,7 @@ def center_slice(size: int, crop: int) -> slice:
 
 
 def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
-    """Crop the part of a Pillow image that lies in a box; None if no part does.
-
-    box  (x, y, width, height) in pixels; (x, y) is the upper left corner
-    """
+    """The part of an image in a box (x, y, width, height), pixels; None if empty."""
     x, y, width, height = box
     left, upper = max(x, 0), max(y, 0)
     right, lower = min(x + width, image.width), min(y + height, image.height)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dcgan.data.celeba import (
-    ATTRIBUTES,
+    ATTRIBUTE_LIST,
     HEADERS,
     attribute_names,
     read_attributes,
@@ -33,33 +33,32 @@ class Classes:
     """
 
     def __init__(self, folder: str, attributes: str = '', labels: str = ''):
-        self.folder, self.attributes, self.source = folder, attributes, 'folder'
-        self.label_of_name: dict[str, int] | None = None
+        self.folder, self.attributes = folder, attributes
+        self.list = None  # the path or the name of the list, if there is one
         if attributes:
-            self.source = f'row in {ATTRIBUTES}'
-            self.label_of_name = read_attributes(folder, split_attributes(attributes))
-            self.names = attribute_names(split_attributes(attributes))
+            self.list, chosen = ATTRIBUTE_LIST, split_attributes(attributes)
+            self.names = attribute_names(chosen)
+            self.label_of_name = read_attributes(folder, chosen)
         elif labels:
-            path = find_labels(labels, folder)
-            self.source = f'row in {path}'
-            label_of_name = read_labels(path)
-            self.names = sorted(set(label_of_name.values()), key=_numbers_first)
+            self.list = find_labels(labels, folder)
+            rows = read_labels(self.list)
+            self.names = sorted(set(rows.values()), key=_numbers_first)
             numbers = {name: number for number, name in enumerate(self.names)}
-            self.label_of_name = {n: numbers[x] for n, x in label_of_name.items()}
+            self.label_of_name = {n: numbers[x] for n, x in rows.items()}
         else:
             self.names = class_names(folder)
+            self.label_of_name = {name: i for i, name in enumerate(self.names)}
 
     def folders(self) -> list[str] | None:
         """Names of the subfolders with the images; None: the folder itself has them."""
-        if self.label_of_name is None:
+        if not self.list:
             return self.names
         folders = sorted({os.path.dirname(name) for name in self.label_of_name})
         for name in folders:
             if not os.path.isdir(os.path.join(self.folder, name)):
                 raise UserError(
-                    f'{self.source.removeprefix("row in ")}: has images in '
-                    f'{printable(name)}, which is no folder in {self.folder}; names '
-                    'have to begin there'
+                    f'{self.list}: has images in {printable(name)}, which is no folder '
+                    f'in {self.folder}; names have to begin there'
                 )
         return folders if any(folders) else None
 
@@ -69,55 +68,52 @@ class Classes:
         Prints how many are not. Raises UserError if a class is left without images
         (combinations of attributes may be), or an image is in no class folder.
         """
-        label_of = self._label_in_folder if self.label_of_name is None else self._listed
-        labels = np.array([label_of(path) for path in files], np.int64)
+        labels = np.array([self._label(path) for path in files], np.int64)
         unlisted = int((labels < 0).sum())
         if unlisted:
             print(
-                f' [!] {self.folder}: {unlisted} images are left out: they have no '
-                f'{self.source}',
+                f' [!] {self.folder}: {unlisted} images are left out: they have no row '
+                f'in {self.list}',
                 flush=True,
             )
-        counts = self.counts(labels)
-        if unlisted == len(labels) or not (self.attributes or counts.all()):
+        if unlisted == len(labels) or not (
+            self.attributes or self._counts(labels).all()
+        ):
+            advice = 'add images, or leave its rows out of the list'
+            if not self.list:
+                advice = (
+                    'remove it, or include subfolders with --input_fname_pattern '
+                    "'**/*.jpg'"
+                )
             raise UserError(
                 f'{self.folder}: a class has no images ({self.describe(labels)}); '
-                f'{self._advice()}'
+                f'{advice}'
             )
         return labels
 
-    def _advice(self):
-        if self.label_of_name is None:
-            return (
-                "remove it, or include subfolders with --input_fname_pattern '**/*.jpg'"
-            )
-        return 'add images, or leave its rows out of the list'
-
-    def counts(self, labels: np.ndarray) -> np.ndarray:
-        """How many images each class has."""
+    def _counts(self, labels):
         return np.bincount(labels[labels >= 0], minlength=len(self.names))
 
     def describe(self, labels: np.ndarray) -> str:
         """A line with the number of images, in all and of each class."""
-        counts = self.counts(labels)
+        counts = self._counts(labels)
         rows = ', '.join(f'{n} {name}' for n, name in zip(counts, self.names))
         return f'{counts.sum()} images: {printable(rows)}'
 
-    def _label_in_folder(self, path):
-        name = relative_path(path, self.folder).split(os.sep)[0]
-        if name not in self.names:
+    def _label(self, path):
+        relative = relative_path(path, self.folder).replace(os.sep, '/')
+        if self.list:
+            without_extension = os.path.splitext(relative)[0]
+            names = relative, without_extension, os.path.basename(path), stem(path)
+            found = (self.label_of_name[n] for n in names if n in self.label_of_name)
+            return next(found, -1)
+        name = relative.split('/')[0]
+        if name not in self.label_of_name:
             raise UserError(
                 f'{self.folder}: {name} is in no class folder; move it into one or '
                 'remove it'
             )
-        return self.names.index(name)
-
-    def _listed(self, path):
-        relative = relative_path(path, self.folder).replace(os.sep, '/')
-        without_extension = os.path.splitext(relative)[0]
-        names = relative, without_extension, os.path.basename(path), stem(path)
-        found = (self.label_of_name[n] for n in names if n in self.label_of_name)
-        return next(found, -1)
+        return self.label_of_name[name]
 
 
 def _numbers_first(label):

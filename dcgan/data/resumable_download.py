@@ -7,13 +7,13 @@ import os
 import re
 import socket
 import time
+import urllib.error
+import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
 from typing import BinaryIO
-
-from six.moves import urllib
-from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
 from dcgan.util.progress import progress_bar
@@ -23,6 +23,13 @@ MAX_TRIES = 5  # tries in a row that add no bytes, before a download fails
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 TIMEOUT = 30  # seconds to wait for a server to send anything
 HTML_PREFIX = 1 << 12  # bytes at the start of a file in which HTML is recognized
+HTML_REASONS = {  # what an HTML page in place of a file says: what that means
+    b'quota|too many users': "Google Drive's download quota for it is used up; try "
+    'again in a day',
+    b'virus': 'Google Drive asks to confirm large files',
+    b'sign in|log in': 'the server asks for a login',
+    b'': 'probably the error message of a dead link or a proxy',
+}
 BUSY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another try
 
 
@@ -33,7 +40,7 @@ class TransientError(Exception):
 def find_or_download(
     name: str,
     folders: Sequence[str],
-    urls: Iterable[str],
+    urls: Sequence[str],
     is_valid: Callable[[str], bool],
     advice: str,
 ) -> str:
@@ -44,10 +51,8 @@ def find_or_download(
     in order and the file is written to the first folder. It is called `name`.part until
     it is complete and valid, so that an interrupted download can be resumed.
 
-    is_valid  takes a path
-    advice    what the user can do; ends the message of the error
-
-    Raises UserError if the file in a folder is invalid or every URL fails.
+    Raises UserError, whose message ends in `advice`, if the file in a folder is invalid
+    or every URL fails.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
@@ -61,11 +66,10 @@ def find_or_download(
     for url in urls:
         try:
             download_verified(url, f'{path}.part', is_valid)
-        except UserError as error:
-            failures.append(str(error))
-        else:
             os.replace(f'{path}.part', path)
             return path
+        except UserError as error:
+            failures.append(str(error))
     with contextlib.suppress(OSError):
         os.rmdir(folders[0])  # fails, as it should, if the folder is not empty
     raise UserError(f'{"; ".join(failures)}; {advice}')
@@ -79,42 +83,31 @@ def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> N
     was_resumed = os.path.exists(part)
     download_with_retries(url, part)
     problem = describe_problem(part, is_valid)
-    if problem and was_resumed:  # the old part may belong to a different file
-        print(f'{part}: {problem}; removing it and downloading it again', flush=True)
-        os.remove(part)
-        download_with_retries(url, part)
-        problem = describe_problem(part, is_valid)
-    if problem:
-        os.remove(part)
+    if not problem:
+        return
+    os.remove(part)
+    if not was_resumed:
         raise UserError(f'{url}: {problem}; the download was removed')
+    # what was there before may belong to a different file
+    print(f'{part}: {problem}; removing it and downloading it again', flush=True)
+    download_verified(url, part, is_valid)
 
 
 def describe_problem(path: str, is_valid: Callable[[str], bool]) -> str | None:
     """Describe what is wrong with a file; None if it is valid and not HTML."""
     with open(path, 'rb') as file:
-        html_problem = describe_html(file.read(HTML_PREFIX))
-    if html_problem:
-        return html_problem
-    if not is_valid(path):
-        return f'corrupt or not the expected file ({os.path.getsize(path):,} bytes)'
-    return None
+        problem = describe_html(file.read(HTML_PREFIX))
+    if not problem and not is_valid(path):
+        problem = f'corrupt or not the expected file ({os.path.getsize(path):,} bytes)'
+    return problem
 
 
 def describe_html(prefix: bytes) -> str | None:
-    """Explain why a server sent HTML instead of a file; None if it is not HTML.
-
-    `prefix` is the start of what the server sent.
-    """
+    """Explain why a file that starts with `prefix` is HTML; None if it is not."""
     html = prefix.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
     if not html.startswith((b'<!doctype html', b'<html', b'<!--')):
         return None
-    reason = 'probably the error message of a dead link or a proxy'
-    if b'quota' in html or b'too many users' in html:
-        reason = "Google Drive's download quota for it is used up; try again in a day"
-    elif b'virus' in html:
-        reason = 'Google Drive asks to confirm large files'
-    elif b'sign in' in html or b'log in' in html:
-        reason = 'the server asks for a login'
+    reason = next(why for text, why in HTML_REASONS.items() if re.search(text, html))
     return f'an HTML page instead of the file ({reason})'
 
 
@@ -123,17 +116,21 @@ def download_with_retries(url: str, part: str) -> None:
 
     Raises UserError if the server refuses, or MAX_TRIES tries in a row add no bytes.
     """
-    download_once = download_from_drive if url.startswith(DRIVE) else resume_download
-    tries, most_bytes = 0, bytes_so_far(part)
+    tries = 0
     while True:
+        before = bytes_so_far(part)
         try:
-            return download_once(url, part)
+            if url.startswith(DRIVE):
+                return download_from_drive(url, part)
+            for chunk in receive(url, file_size(part)):
+                with open(part, 'ab') as file:  # no chunk: no file
+                    file.write(chunk)
+            return
         except TransientError as error:
-            tries = tries + 1 if bytes_so_far(part) <= most_bytes else 1
-            most_bytes = max(most_bytes, bytes_so_far(part))
-            cause = getattr(error.__cause__, 'reason', None)
-            host_is_unknown = not most_bytes and isinstance(cause, socket.gaierror)
-            if tries == MAX_TRIES or host_is_unknown:
+            tries = 1 if bytes_so_far(part) > before else tries + 1
+            reason = getattr(error.__cause__, 'reason', None)
+            host_is_unknown = isinstance(reason, socket.gaierror)
+            if tries == MAX_TRIES or (host_is_unknown and not before):
                 raise UserError(f'{url}: {error} (tries: {tries})') from error
             pause = PAUSE * 2 ** (tries - 1)
             print(f'{url}: {error}; trying again in {pause:.0f} s', flush=True)
@@ -145,87 +142,51 @@ def bytes_so_far(part: str) -> int:
     return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(part)}*'))
 
 
-def resume_download(url: str, part: str, from_start: bool = False) -> None:
-    """Request the missing bytes of the file `part` once, and append them.
+def receive(url: str, start: int) -> Iterator[bytes]:
+    """Yield the bytes of a URL from `start` on, in chunks, with a progress bar.
 
-    If the server cannot send just those, or with `from_start`, the whole file is
-    downloaded; it replaces `part` only if it is at least as long. Raises TransientError
-    if the connection breaks or the server is busy, UserError if it refuses.
+    Raises TransientError if the connection breaks or the server is busy, UserError if
+    the URL is invalid, the server refuses or it sends HTML.
     """
-    start = 0 if from_start else file_size(part)
-    response = open_url(url, start)
-    if response is None:
-        return
-    with response:
-        sent = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
-        continues = start and response.status == 206 and sent and int(sent[1]) == start
-        if response.status == 206 and not continues and not from_start:
-            # the server sent a different range than requested
-            return resume_download(url, part, from_start=True)
-        length = response.headers.get('Content-Length', '')
-        total = int(length) + (start if continues else 0) if length.isdigit() else None
-        chunk = call_network(response.read, HTML_PREFIX)
-        html_problem = not continues and describe_html(chunk)
-        if html_problem:
-            raise UserError(f'{url}: {html_problem}')
-        target = part if continues or not os.path.exists(part) else f'{part}.new'
-        try:
-            with (
-                open(target, 'ab' if continues else 'wb') as file,
-                progress_bar(
-                    os.path.basename(url), total, 'B', file_size(target)
-                ) as bar,
-            ):
-                while chunk:
-                    file.write(chunk)
-                    bar.update(len(chunk))
-                    chunk = call_network(response.read1, 1 << 16)
-        finally:
-            size = file_size(target)
-            if target != part and size < file_size(part):
-                os.remove(target)
-            elif target != part:  # keep the longer of the two
-                os.replace(target, part)
-    if total and size < total:
-        raise TransientError(f'connection lost after {size:,} of {total:,} bytes')
-
-
-def open_url(url: str, start: int):
-    """Open a URL and return the response; request only the bytes from `start` on.
-
-    A server may ignore `start` and send the whole file. Returns None if the file has no
-    bytes after `start`. Raises TransientError if the connection breaks or the server is
-    busy, UserError if the URL is invalid or the server refuses.
-    """
-    headers = {'User-Agent': 'DCGAN'}
-    if start:
-        headers['Range'] = f'bytes={start}-'
     try:
-        request = urllib.request.Request(url, headers=headers)
-        return call_network(urllib.request.urlopen, request, timeout=TIMEOUT)
+        request = urllib.request.Request(url, headers={'User-Agent': 'DCGAN'})
+        if start:
+            request.add_header('Range', f'bytes={start}-')
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            headers = response.headers
+            # a server may begin before `start`, or send the whole file
+            sent = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
+            position = int(sent[1]) if sent else 0
+            length = headers.get('Content-Length')
+            total = position + int(length) if length else None
+            chunk = response.read(HTML_PREFIX)
+            html_problem = describe_html(chunk)
+            if html_problem:
+                raise UserError(f'{url}: {html_problem}')
+            with progress_bar(os.path.basename(url), total, 'B', start) as bar:
+                while chunk:
+                    new = chunk[max(start - position, 0) :]
+                    position += len(chunk)
+                    bar.update(len(new))
+                    yield new
+                    chunk = response.read1(1 << 20)
+        if total and position < total:
+            raise TransientError(
+                f'connection lost after {position:,} of {total:,} bytes'
+            )
     except urllib.error.HTTPError as error:
         message = f'{error.code} {printable(error.reason)[:300]}'
-        if error.code == 416 and start:
-            return None
         if error.code in BUSY_STATUSES:
             raise TransientError(message) from error
-        raise UserError(f'{url}: {message}') from error
+        if error.code != 416 or not start:  # 416: there are no bytes after `start`
+            raise UserError(f'{url}: {message}') from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, 'reason', error)
+        raise TransientError(printable(reason)[:300]) from error
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f'{url}: {error}') from error
-
-
-def call_network(function, *args, **kwargs):
-    """Call a function; raise TransientError if the connection fails in it.
-
-    An HTTPError, which is the answer of a server, is raised unchanged.
-    """
-    try:
-        return function(*args, **kwargs)
-    except urllib.error.HTTPError:
-        raise
-    except (OSError, HTTPException) as error:
-        reason = printable(getattr(error, 'reason', error))[:300]
-        raise TransientError(reason) from error
 
 
 def download_from_drive(url: str, part: str) -> None:
@@ -236,25 +197,17 @@ def download_from_drive(url: str, part: str) -> None:
     """
     try:
         import gdown
+        from gdown.exceptions import FileURLRetrievalError
     except ImportError as error:
         raise UserError(
             f'{url}: Google Drive needs the gdown package: pip install gdown'
         ) from error
-    # gdown resumes a partial file only if there is exactly one: keep the largest
-    partial = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
-    for path in partial[:-1]:
-        os.remove(path)
     try:
-        path = gdown.download(url, f'{part}.drive', resume=True)
+        os.replace(gdown.download(url, f'{part}.drive', resume=True), part)
+    except FileURLRetrievalError as error:
+        raise UserError(f'{url}: {printable(error)[:300]}') from error
     except Exception as error:  # errors of gdown and of its dependencies
-        status = getattr(getattr(error, 'response', None), 'status_code', 500)
-        was_refused = type(error).__name__ == 'FileURLRetrievalError'
-        if was_refused or (status < 500 and status not in BUSY_STATUSES):
-            raise UserError(f'{url}: {printable(error)[:300]}') from error
         raise TransientError(printable(error)[:300]) from error
-    if path is None:
-        raise TransientError('gdown could not download it')
-    os.replace(path, part)
 
 
 def file_size(path: str) -> int:
@@ -262,17 +215,18 @@ def file_size(path: str) -> int:
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def md5_of_file(path: str) -> str:
-    """MD5 of a file, as hexadecimal digits."""
-    with open(path, 'rb') as file:
-        return md5_of_stream(file)
+def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
+    """MD5 of the content of a file, as hexadecimal digits; None if it cannot be read.
 
-
-def md5_of_stream(file: BinaryIO) -> str:
-    """MD5 of the rest of an open binary file, as hexadecimal digits."""
+    open  opens it; gzip.open: the MD5 is of the unpacked content
+    """
     digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    try:
+        with open(path, 'rb') as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except (OSError, EOFError, zlib.error):
+        return None
     return digest.hexdigest()
 
 
@@ -284,13 +238,11 @@ def unpack(archive: str, folder: str, suffix: str) -> None:
     a corrupt archive.
     """
     os.makedirs(folder, exist_ok=True)
+    title = f'unpacking {os.path.basename(archive)}'
     try:
         with zipfile.ZipFile(archive) as packed:
             members = [m for m in packed.infolist() if m.filename.endswith(suffix)]
-            total = sum(member.file_size for member in members)
-            with progress_bar(
-                f'unpacking {os.path.basename(archive)}', total, 'B'
-            ) as bar:
+            with progress_bar(title, sum(m.file_size for m in members), 'B') as bar:
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]
                     path = os.path.join(folder, name)
@@ -305,18 +257,3 @@ def unpack(archive: str, folder: str, suffix: str) -> None:
         raise UserError(
             f'{archive}: corrupt ({error}); remove it and run this again'
         ) from error
-
-
-def is_complete_zip(path: str) -> bool:
-    """Whether a file is a zip archive and the checksums of all its members match."""
-    try:
-        with zipfile.ZipFile(path) as packed:
-            total = sum(member.file_size for member in packed.infolist())
-            with progress_bar(f'checking {os.path.basename(path)}', total, 'B') as bar:
-                for member in packed.infolist():
-                    with packed.open(member) as source:
-                        while chunk := source.read(1 << 20):
-                            bar.update(len(chunk))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        return False
-    return True
