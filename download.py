@@ -18,7 +18,6 @@ import os
 import re
 import sys
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Iterable
 
@@ -30,6 +29,7 @@ from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
     find_or_download,
+    is_complete_zip,
     md5_of_file,
     unpack,
 )
@@ -392,7 +392,7 @@ def fetch_lsun(
             name,
             [staging, data_dir],
             urls=at_mirrors([mirror], name),
-            is_valid=zipfile.is_zipfile,
+            is_valid=is_complete_zip,
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         path = os.path.join(staging, database)

@@ -7,13 +7,13 @@ import os
 import re
 import socket
 import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from http.client import HTTPException
 from typing import BinaryIO
+
+from six.moves import urllib
+from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
 from dcgan.util.progress import progress_bar
@@ -202,11 +202,17 @@ def download_from_drive(url: str, part: str) -> None:
         raise UserError(
             f'{url}: Google Drive needs the gdown package: pip install gdown'
         ) from error
+    # gdown resumes a partial file only if there is exactly one: keep the largest
+    partial = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
+    for path in partial[:-1]:
+        os.remove(path)
     try:
         os.replace(gdown.download(url, f'{part}.drive', resume=True), part)
-    except FileURLRetrievalError as error:
-        raise UserError(f'{url}: {printable(error)[:300]}') from error
     except Exception as error:  # errors of gdown and of its dependencies
+        status = getattr(getattr(error, 'response', None), 'status_code', 500)
+        was_refused = isinstance(error, FileURLRetrievalError)
+        if was_refused or (status < 500 and status not in BUSY_STATUSES):
+            raise UserError(f'{url}: {printable(error)[:300]}') from error
         raise TransientError(printable(error)[:300]) from error
 
 
@@ -257,3 +263,18 @@ def unpack(archive: str, folder: str, suffix: str) -> None:
         raise UserError(
             f'{archive}: corrupt ({error}); remove it and run this again'
         ) from error
+
+
+def is_complete_zip(path: str) -> bool:
+    """Whether a file is a zip archive and the checksums of all its members match."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            total = sum(member.file_size for member in packed.infolist())
+            with progress_bar(f'checking {os.path.basename(path)}', total, 'B') as bar:
+                for member in packed.infolist():
+                    with packed.open(member) as source:
+                        while chunk := source.read(1 << 20):
+                            bar.update(len(chunk))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
+    return True
