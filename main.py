@@ -222,8 +222,9 @@ def run(argv=None, model=DCGAN):
     arguments = sys.argv if argv is None else argv
     asked = {argument.lstrip('-') for argument in arguments[1:] if argument[:1] == '-'}
     if asked & {'h', 'help', 'helpshort', 'helpfull'}:
-        describe = TABLE.full_help if 'helpfull' in asked else TABLE.help
-        print(describe(__doc__))
+        is_full = 'helpfull' in asked
+        describe = command_line.full_help if is_full else command_line.short_help
+        print(describe(__doc__, TABLE))
         sys.exit()
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}

@@ -1,14 +1,17 @@
-"""Read the command line of main.py, and print what it sets."""
+"""Read the command line of main.py, print what it sets, and print --help."""
 
 import os
 import shlex
+import textwrap
 import types
 
 from dcgan.runs.find_run import name_in
 from dcgan.runs.flags_json import FOLDERS, NAME
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path
-from dcgan.util.flags import Flags
+from dcgan.util.flags import Flag, Flags
+
+WIDTH = 80  # of --help, in characters
 
 
 def read_flags(argv: list[str], flags: Flags) -> types.SimpleNamespace:
@@ -46,3 +49,42 @@ def print_flags(config, flags: Flags) -> None:
     path = os.path.join(config.out_dir, NAME)
     if os.path.exists(path):
         print(f' [*] The run has recorded all flags, also defaults, in {path}')
+
+
+def short_help(introduction: str, flags: Flags) -> str:
+    """The flags of the first group, each in a line, and a line for each other group."""
+    first, *others = flags.groups
+    lines = [introduction.strip(), '', f'{first.title}:']
+    for flag in first.flags:
+        text = flag.help.partition('; ')[0]
+        if flag.default not in (None, '', False):
+            text += f' ({flag.default})'
+        lines.append(f'  --{flag.name:<20} {text}')
+    lines += ['', 'Other flags, which --helpfull describes:']
+    lines += [f'  {group.title:<13} {group.about}' for group in others]
+    return '\n'.join(lines)
+
+
+def full_help(introduction: str, flags: Flags) -> str:
+    """All flags by groups, with types, choices and defaults."""
+    lines = [introduction.strip()]
+    for group in flags.groups:
+        lines += ['', f'{group.title}: {group.about}', '']
+        for flag in group.flags:
+            lines += _described(flag)
+    return '\n'.join(lines)
+
+
+def _described(flag: Flag):
+    """Lines on a flag, its type or choices, its help and its default."""
+    kind = '|'.join(flag.choices) or flag.value_type.__name__
+    text = flag.help
+    head = f'  --{flag.name} <{kind}>'
+    if flag.value_type is bool:
+        head = f'  --[no]{flag.name}'
+    elif flag.default not in (None, ''):
+        text += f' (default: {flag.default})'
+    if len(head) > WIDTH:
+        head = f'  --{flag.name} <choice>'
+        text += f': {", ".join(flag.choices)}'
+    return [head, *(f'{"":6}{line}' for line in textwrap.wrap(text, WIDTH - 6))]

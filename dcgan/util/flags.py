@@ -1,14 +1,10 @@
 """Define flags in one table: defaults, bounds and help, and what runs do with them."""
 
 import dataclasses
-import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from absl import flags as absl_flags
-
-WIDTH = 80  # of the help, in characters
-
 
 MARKS = {
     'model': 'defines the model: a run recalls it from FLAGS.json wherever it is used',
@@ -103,40 +99,3 @@ class Flags:
             if set(marks) & set(flag.marks.split())
             and without not in flag.marks.split()
         ]
-
-    def help(self, introduction: str) -> str:
-        """The flags of the first group, each in a line, and a line for each other."""
-        first, *others = self.groups
-        lines = [introduction.strip(), '', f'{first.title}:']
-        for flag in first.flags:
-            text = flag.help.partition('; ')[0]
-            if flag.default not in (None, '', False):
-                text += f' ({flag.default})'
-            lines.append(f'  --{flag.name:<20} {text}')
-        lines += ['', 'Other flags, which --helpfull describes:']
-        lines += [f'  {group.title:<13} {group.about}' for group in others]
-        return '\n'.join(lines)
-
-    def full_help(self, introduction: str) -> str:
-        """All flags with all about them, by groups. absl sorts them by their names."""
-        lines = [introduction.strip()]
-        for group in self.groups:
-            lines += ['', f'{group.title}: {group.about}', '']
-            for flag in group.flags:
-                lines += _described(flag)
-        return '\n'.join(lines)
-
-
-def _described(flag):
-    """Lines on a flag, its type or choices, its help and its default."""
-    kind = '|'.join(flag.choices) or flag.value_type.__name__
-    text = flag.help
-    head = f'  --{flag.name} <{kind}>'
-    if flag.value_type is bool:
-        head = f'  --[no]{flag.name}'
-    elif flag.default not in (None, ''):
-        text += f' (default: {flag.default})'
-    if len(head) > WIDTH:
-        head = f'  --{flag.name} <choice>'
-        text += f': {", ".join(flag.choices)}'
-    return [head, *(f'{"":6}{line}' for line in textwrap.wrap(text, WIDTH - 6))]
