@@ -11,7 +11,6 @@ A run is a folder in --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
 import contextlib
-import functools
 import os
 import signal
 import sys
@@ -230,8 +229,8 @@ def run(argv=None, model=DCGAN):
     escape_output()
     ignore_pillow_warnings()
     try:
-        start = functools.partial(main, model=model)
-        tf.app.run(start, todays_arguments(arguments, TABLE))
+        todays = todays_arguments(arguments, TABLE)
+        tf.app.run(lambda argv: main(argv, model), todays)
     except (UserError, OSError, tf.app.flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()

@@ -30,11 +30,10 @@ def read_flags(run_dir: str) -> dict[str, Any]:
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
     """Record flags in a run folder: its folders as paths from there, if in it."""
-    out_dir, folders = flags['out_dir'], {}
-    for name in FOLDERS:
-        relative = os.path.relpath(flags[name], out_dir)
-        is_elsewhere = relative.startswith(os.pardir) and os.path.isabs(flags[name])
-        folders[name] = flags[name] if is_elsewhere else relative
+    folders = {name: os.path.relpath(flags[name], flags['out_dir']) for name in FOLDERS}
+    for name, relative in folders.items():
+        if relative.startswith(os.pardir) and os.path.isabs(flags[name]):
+            folders[name] = flags[name]
     write_json(os.path.join(run_dir, NAME), {**flags, **folders})
 
 
@@ -74,11 +73,15 @@ def _moved_folder(folder, out_dir, run_dir):
 
 
 def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
-    """Set recorded flags in config; a flag or a height on the command line goes first.
+    """Set recorded flags in config, except what the command line has.
 
-    Raises UserError for a value that the flag cannot have.
+    A height there overrides the recorded width as well, and a source of labels any
+    other. Raises UserError for a value that the flag cannot have.
     """
     free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
+    sources = flags.names('labels')
+    if flags.given(*sources):
+        free -= {*sources}
     for name in recorded.keys() & free:
         setattr(config, name, _parse(flags[name], recorded[name]))
     config.input_width = config.input_width or config.input_height
@@ -88,11 +91,9 @@ def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> bool:
     """Whether flags have the same values in config and in a record, by default its."""
     with contextlib.suppress(UserError):
-        return all(
-            _parse(flags[name], recorded.get(name, flags[name].default))
-            == getattr(config, name)
-            for name in names
-        )
+        given = [recorded.get(name, flags[name].default) for name in names]
+        values = [_parse(flags[name], value) for name, value in zip(names, given)]
+        return values == [getattr(config, name) for name in names]
     return False
 
 

@@ -19,7 +19,7 @@ from dcgan.compute.devices import has_gpu
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
 from dcgan.runs.settings import Settled, make_missing_data, settle_training
-from dcgan.training.checkpoints import newest_checkpoint
+from dcgan.training.checkpoints import usable_checkpoint
 from dcgan.util.errors import UserError
 from dcgan.util.flags import Flags
 
@@ -135,10 +135,8 @@ def way_on(config, is_chief: bool) -> str:
     """How to go on after a worker was lost."""
     if not is_chief:
         return "start all workers again, with the --out_name of the chief's run"
-    path = None
-    with contextlib.suppress(UserError):
-        path = newest_checkpoint(config.checkpoint_dir)
-    if path is None:
-        return 'start all workers again'
     name = shlex.quote(config.out_name)
-    return f'start all workers again, with --out_name {name}: it resumes {path}'
+    with contextlib.suppress(UserError):
+        path = usable_checkpoint(config.checkpoint_dir)
+        return f'start all workers again, with --out_name {name}: it resumes {path}'
+    return 'start all workers again'

@@ -44,7 +44,7 @@ def settle_training(config, flags: Flags) -> Settled:
     check_outputs(config.features, config.encode)
     chosen = chosen_folders(config, flags)
     run = meant_run(config, chosen)
-    recorded = without_labels(run.recorded if run else {}, flags)
+    recorded = run.recorded if run else {}
     if own := own_checkpoints(chosen):
         path = usable_checkpoint(own, config.resume_step)
         recorded = with_shapes(recorded, path, flags)
@@ -82,7 +82,7 @@ def settle_use(config, flags: Flags) -> Settled:
     y_dim, c_dim = (run.recorded.get(name) for name in ('y_dim', 'c_dim'))
     if not c_dim:
         y_dim, c_dim = checkpoint_dims(path)
-    recorded = with_shapes(without_labels(run.recorded, flags), path, flags)
+    recorded = with_shapes(run.recorded, path, flags)
     parts = ['model', 'data'] if needs_data(config) else ['model']
     recall(config, flags, recorded, flags.names(*parts))
     given_labels(config, flags)
@@ -145,14 +145,6 @@ def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
             flush=True,
         )
     return {**settings, **recorded}
-
-
-def without_labels(recorded: dict, flags: Flags) -> dict:
-    """Recorded flags without the source of labels, if the command line has one."""
-    names = flags.names('labels')
-    if flags.given(*names):
-        return {name: value for name, value in recorded.items() if name not in names}
-    return recorded
 
 
 def given_labels(config, flags: Flags) -> list[str]:
