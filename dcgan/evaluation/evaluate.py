@@ -86,7 +86,8 @@ class Evaluation:
             )
         self.labels = np.full(self.count, -1)  # of the samples
         if dcgan.y_dim:
-            self.labels = self.real_images.labels(self.count)
+            of_real = dcgan.data.labels[self.real_images.indices]
+            self.labels = np.resize(of_real, self.count).astype(np.int64)
             held_out = self.real_images.held_out, 'held-out images'
             self._held_out = self.real_images.read_all(*held_out)
 

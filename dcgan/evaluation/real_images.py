@@ -59,10 +59,6 @@ class RealImages:
         """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks."""
         return read_images(self.data, indices, name, delay=2)
 
-    def labels(self, count: int) -> np.ndarray:
-        """The labels of the images, repeated or cut to `count`."""
-        return np.resize(self.data.labels[self.indices], count).astype(np.int64)
-
     def classifier(self) -> Classifier:
         """The classifier of the data set, from the cache or newly trained."""
         classifier = Classifier(self.shape, self.data.classes)
