@@ -11,9 +11,7 @@ A run is a folder in --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
 import contextlib
-import functools
 import os
-import random
 import signal
 import sys
 import threading
@@ -52,6 +50,7 @@ from dcgan.sampling import visualize as visualization
 from dcgan.sampling.export import write_exports
 from dcgan.sampling.progress_gif import make_progress_gif
 from dcgan.training import options
+from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
 from dcgan.util.output import error_line, escape_output
@@ -132,39 +131,36 @@ def main(argv, model=DCGAN):
         raise UserError('--workers starts main.py, without your model; set TF_CONFIG')
     try:
         with tf.Graph().as_default():  # main() may run again in one interpreter
-            if config.train:
-                with joined(config, TABLE, __file__) as (workers, settled):
-                    use(config, model, workers, settled)
-            else:
+            if not config.train:
                 settled = settings.settle_use(config, TABLE)
                 use(config, model, several.Workers(), settled)
+                return
+            with joined(config, TABLE, __file__) as (workers, settled):
+                use(config, model, workers, settled)
     except UnusableImages as error:
         raise error.name_all(config.out_dir) from error
 
 
 def use(config, model, workers, settled):
     """Build the model, train or load it, and write what is asked."""
-    repeat_results(config.seed)
-    if config.seed is not None:
-        random.seed(config.seed)
-        np.random.seed(config.seed)
-    run = settled.run
+    arguments = settings.model_arguments(config, TABLE, settled, PARAMETERS)
+    seed, run = config.seed, settled.run
+    repeat_results(seed)
     with (
         contextlib.closing(run) if run else contextlib.nullcontext(),
         tf.Session(workers.target, config=workers.session_config()) as sess,
     ):
         if config.train and run:
             run.lock()
-        arguments = settings.model_arguments(config, TABLE, settled, PARAMETERS)
         dcgan = model(sess, **arguments, workers=workers)
         if config.train:
             checkpoint = prepare(dcgan, config, workers, run)
-        if config.seed is not None:  # IDX files have seeded NumPy with 547
-            np.random.seed(config.seed)
+        if seed is not None:  # IDX files have seeded NumPy with 547
+            np.random.seed(seed)
         command_line.print_flags(config, TABLE)
         show_all_variables()
         if config.train:
-            seed, none = config.seed, 'none (--seed N repeats a run)'
+            none = 'none (--seed N repeats a run)'
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
@@ -186,7 +182,8 @@ def prepare(dcgan, config, workers, run):
     checkpoint = dcgan.check(config)
     if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
         checkpoint = None  # the run gets a new folder
-    settings.note_dims(config, dcgan)
+    if original_style(dcgan):  # the run records what its checkpoints do not tell
+        config.y_dim, config.c_dim = dcgan.y_dim, dcgan.c_dim
     if run:
         run.start(config, dcgan.data.class_names or [])
         dcgan.out_dir, dcgan.checkpoint_dir = run.folder, run.checkpoint_dir
@@ -195,19 +192,20 @@ def prepare(dcgan, config, workers, run):
 
 
 def write_outputs(sess, dcgan, config, step):
-    """Write what the flags ask for; samples if that is nothing and none was trained."""
+    """Write what the flags ask for."""
+    todo = settings.tasks(config, TABLE)
     write_exports(dcgan, config, step)
-    if settings.visualizes(config, TABLE):
+    if 'visualize' in todo:
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
-    if config.evaluate:
-        evaluation.evaluate(sess, dcgan, config, step)
-    if config.encode:
-        encode(sess, dcgan, config.encode, config.train_size)
-    if config.gif:
+    if 'gif' in todo:
         make_progress_gif(config.sample_dir)
-    if settings.samples_wanted(config, TABLE):
+    if 'evaluate' in todo:
+        evaluation.evaluate(sess, dcgan, config, step)
+    if 'encode' in todo:
+        encode(sess, dcgan, config.encode, config.train_size)
+    if 'samples' in todo:
         samples.save_samples(sess, dcgan, config, config.sample_dir)
-    if config.page:
+    if 'page' in todo:
         server.serve(dcgan, config, TABLE)
 
 
@@ -232,8 +230,8 @@ def run(argv=None, model=DCGAN):
     escape_output()
     ignore_pillow_warnings()
     try:
-        start = functools.partial(main, model=model)
-        tf.app.run(start, todays_arguments(arguments, TABLE))
+        todays = todays_arguments(arguments, TABLE)
+        tf.app.run(lambda argv: main(argv, model), todays)
     except (UserError, OSError, tf.app.flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()

@@ -1,5 +1,8 @@
 """Configure TensorFlow sessions, and make ops deterministic."""
 
+import random
+
+import numpy as np
 import tensorflow
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework.config import (
@@ -24,12 +27,14 @@ def session_config() -> tf.ConfigProto:
 
 
 def repeat_results(seed: int | None) -> None:
-    """Seed TensorFlow, and let every op of this process be deterministic.
+    """Seed all random numbers, and let every op of this process be deterministic.
 
     Otherwise, some GPU kernels add up in a different order each time, which is faster.
     Seed None: undo an earlier call in this process.
     """
     if seed is not None:
+        random.seed(seed)
+        np.random.seed(seed)
         tf.set_random_seed(seed)
         tensorflow.config.experimental.enable_op_determinism()
     elif is_op_determinism_enabled():

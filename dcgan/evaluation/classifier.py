@@ -30,9 +30,9 @@ class Classifier:
     def __init__(self, shape: tuple[int, int, int], classes: int):
         """shape: (height, width, channels) of the images."""
         self.classes, self.accuracy = classes, 0.0
-        self._graph = tf.Graph()
-        self._sess = tf.Session(graph=self._graph)
-        with self._graph.as_default():
+        graph = tf.Graph()
+        self._sess = tf.Session(graph=graph)
+        with graph.as_default():
             tf.set_random_seed(0)
             self._images = tf.placeholder(tf.uint8, [None, *shape])
             self._labels = tf.placeholder(tf.int64, [None])
@@ -48,8 +48,7 @@ class Classifier:
         for number, filters in enumerate(FILTERS):
             w = self._weights(f'conv{number}', [5, 5, x.shape[3], filters])
             bias = tf.get_variable(f'bias{number}', [filters])
-            x = tf.nn.conv2d(x, w, [1, 2, 2, 1], 'SAME') + bias
-            x = tf.nn.leaky_relu(x)
+            x = tf.nn.leaky_relu(tf.nn.conv2d(x, w, 2, 'SAME') + bias)
             if min(x.shape[1:3]) <= ENOUGH:
                 break
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
@@ -86,20 +85,20 @@ class Classifier:
 
     def test(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Set `accuracy`, on held-out images, uint8 [n, h, w, c], and labels [n]."""
-        self.accuracy = float((self.classify(images)[1] == labels).mean())
-
-    def classify(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features [n, 128] and predicted labels [n] of images, uint8 [n, h, w, c]."""
-        results = [
-            self._sess.run([self._features, self._logits], {self._images: part})
-            for part in parts(images, 250)
-        ]
-        features, logits = map(np.concatenate, zip(*results))
-        return features, logits.argmax(axis=1)
+        predicted = self.predict(self.features(images))
+        self.accuracy = float((predicted == labels).mean())
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features, float32 [n, 128], of images, uint8 [n, h, w, c]."""
-        return self.classify(images)[0]
+        return self._run(self._features, self._images, images)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """The labels [n] that these features tell."""
+        return self._run(self._logits, self._features, features).argmax(axis=1)
+
+    def _run(self, output, placeholder, values):
+        feeds = ({placeholder: part} for part in parts(values, 250))
+        return np.concatenate([self._sess.run(output, feed) for feed in feeds])
 
     def save(self, path: str) -> None:
         """Write the weights and the accuracy to an .npz file."""
@@ -115,7 +114,3 @@ class Classifier:
         for name, value in values.items():
             self._variables[name].load(value, self._sess)
         return True
-
-    def close(self) -> None:
-        """Close the session."""
-        self._sess.close()

@@ -1,6 +1,7 @@
 """Encode images by the layers of the discriminator (paper, section 5)."""
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -16,37 +17,27 @@ from dcgan.util.output import print_path
 CELLS = 4  # rows and columns to which a layer is pooled
 
 
-class Encoder:
-    """The discriminator of a model.DCGAN as a function of images.
+def build_encoder(sess, dcgan) -> tuple[Callable, int]:
+    """The discriminator of a model.DCGAN as a function of images; number of features.
 
+    It takes images, uint8 [n, h, w, c], to features [n, d] and logits [n], float32.
     Batch norm uses its moving averages, so that the features of an image do not depend
     on other images. A conditional D gets no class: its labels are all zero.
-
-    size   number of features of an image
     """
-
-    def __init__(self, sess, dcgan):
-        self._sess, layers = sess, []
-        if 'discriminator' in original_style(dcgan):
-            raise UserError(
-                f'--encode: {type(dcgan).__name__} overrides discriminator, whose '
-                'layers are unknown; leave out --encode'
-            )
-        self._bytes = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
-        count = tf.shape(self._bytes)[:1]
-        inputs = to_inputs(dcgan, self._bytes, tf.zeros(count, tf.int64), None)
-        y = tf.zeros_like(inputs.y) if dcgan.y_dim else None
-        how = SAMPLING._replace(probe=layers.append)
-        _, self._logits = dcgan.discriminator(inputs.images, y, reuse=True, how=how)
-        self._features = tf.concat([pooled(layer) for layer in layers], 1)
-        self.size = int(self._features.shape[1])
-
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images, uint8 [n, h, w, c] -> features [n, size] and logits [n], float32."""
-        features, logits = self._sess.run(
-            [self._features, self._logits], {self._bytes: images}
+    if 'discriminator' in original_style(dcgan):
+        raise UserError(
+            f'--encode: {type(dcgan).__name__} overrides discriminator, whose layers '
+            'are unknown; leave out --encode'
         )
-        return features, logits[:, 0]
+    pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
+    labels = tf.zeros(tf.shape(pixels)[:1], tf.int64)
+    inputs = to_inputs(dcgan, pixels, labels, None)
+    y = tf.zeros_like(inputs.y) if dcgan.y_dim else None
+    how = SAMPLING._replace(probe=layers.append)
+    _, logits = dcgan.discriminator(inputs.images, y, reuse=True, how=how)
+    features = tf.concat([pooled(layer) for layer in layers], 1)
+    encoder = sess.make_callable([features, logits[:, 0]], [pixels])
+    return encoder, int(features.shape[1])
 
 
 def pooled(layer: tf.Tensor) -> tf.Tensor:
@@ -81,27 +72,23 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
 
     Raises UserError if the file cannot be written.
     """
-    data, encoder = dcgan.data, Encoder(sess, dcgan)
+    data, (encoder, size) = dcgan.data, build_encoder(sess, dcgan)
     indices = np.random.RandomState(0).permutation(len(data))
     indices = indices[: int(min(len(data), limit))]
-    all_labels, all_logits = [], []
-    with (
-        contextlib.closing(data),
-        npz_file(path) as add_array,
-    ):
-        shape = len(indices), encoder.size
-        with add_array('features', shape, np.float32) as write:
+    count, rows = len(indices), []
+    with contextlib.closing(data), npz_file(path) as add_array:
+        with add_array('features', (count, size), np.float32) as write:
             for images, labels in read_images(data, indices, 'features'):
                 features, logits = encoder(images)
                 write(features)
-                all_logits.append(logits)
-                has_labels = labels is not None
-                all_labels.append(labels if has_labels else np.full(len(images), -1))
-        for name, arrays, dtype in (
-            ('labels', all_labels, np.int64),
-            ('logits', all_logits, np.float32),
-            ('indices', [indices], np.int64),
+                labels = np.full(len(images), -1) if labels is None else labels
+                rows.append((labels, logits))
+        labels, logits = map(np.concatenate, zip(*rows))
+        for name, array, dtype in (
+            ('labels', labels, np.int64),
+            ('logits', logits, np.float32),
+            ('indices', indices, np.int64),
         ):
-            with add_array(name, (len(indices),), dtype) as write:
-                write(np.concatenate(arrays))
+            with add_array(name, (count,), dtype) as write:
+                write(array)
     print_path(path)

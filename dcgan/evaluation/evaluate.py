@@ -4,17 +4,15 @@ Samples are compared with the data set as the model was trained on it.
 """
 
 import contextlib
-import functools
 import json
 import os
-import re
 import time
 
 import numpy as np
 
 from dcgan.data.dataset import INCEPTION
 from dcgan.evaluation.fid import frechet_distance, gaussian
-from dcgan.evaluation.inception import GraphExtractor
+from dcgan.evaluation.inception import GraphExtractor, parts
 from dcgan.evaluation.kid import kernel_distance
 from dcgan.evaluation.nearest import (
     Nearest,
@@ -26,7 +24,7 @@ from dcgan.evaluation.nearest import (
 from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.run import class_names_in
-from dcgan.sampling.samples import draw_batches, images_per_call
+from dcgan.sampling.samples import draw_batches
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.flags import Flag, Group
@@ -50,134 +48,118 @@ TITLES = {
 
 
 class Evaluation:
-    """An evaluation of a model.DCGAN. `rows` are the lines of evaluations.jsonl."""
+    """An evaluation of a model.DCGAN.
+
+    rows            dicts, the lines of evaluations.jsonl
+    lines, classes  the lines of the table of metrics, and of the table of classes
+    """
 
     def __init__(self, sess, dcgan, config, step: int):
         self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
         self.started, self.rows = time.perf_counter(), []
-        self.seed = 0 if config.seed is None else config.seed
-        self.count = config.evaluate_samples
+        self.lines, self.classes = [], []
+        self.seed, self.count = config.seed or 0, config.evaluate_samples
         folder = os.path.join(config.data_dir, config.dataset)
-        names = class_names_in(config.out_dir) if dcgan.y_dim else []
+        path = config.features or os.path.join(config.data_dir, INCEPTION)
+        self.extractors = [GraphExtractor(path)] if os.path.exists(path) else []
+        names = class_names_in(dcgan.out_dir) if dcgan.y_dim else []
         if names and names != dcgan.data.class_names:
             raise UserError(
                 f'{folder}: its classes differ from the classes of the run: '
                 f'{printable(", ".join(names))}'
             )
-        graph = find_extractor(config)
-        if not graph and not dcgan.data.classes:
+        if not self.extractors and not dcgan.data.classes:
             raise UserError(
                 f'{config.dataset} has no labels, and there is no network for '
                 'features: run "download.py inception", or give --features FILE'
             )
-        self.real_images = RealImages(dcgan.data, folder, config.out_dir)
-        self.queries = min(QUERIES, self.real_images.most)
+        own_cache = os.path.join(dcgan.out_dir, 'evaluation')
+        self.real_images = RealImages(dcgan.data, folder, own_cache)
         self.classifier = None
         if dcgan.data.classes:
             self.classifier = self.real_images.classifier()
+            self.extractors.append(self.classifier)
             print(
                 f' [*] Classifier of {config.dataset}: {self.classifier.accuracy:.2%} '
                 'of held-out images recognized',
                 flush=True,
             )
-        self.extractors = [e for e in (graph, self.classifier) if e]
-        self.labels = None  # of the samples
+        self.labels = np.full(self.count, -1)  # of the samples
         if dcgan.y_dim:
-            self.labels = self.real_images.labels(self.count)
+            of_real = dcgan.data.labels[self.real_images.indices]
+            self.labels = np.resize(of_real, self.count).astype(np.int64)
+            held_out = self.real_images.held_out, 'held-out images'
+            self._held_out = self.real_images.read_all(*held_out)
 
     def run(self) -> None:
         """Draw samples, read the real images, and compute all metrics."""
-        images, features = self._draw()
-        pixels, real = self._read(images)
+        first = []  # batches of samples, uint8
+        features = self._features(self._samples(first), 'samples', self.extractors)
+        first = np.concatenate(first)[: self.real_images.most]
+        pixels, real = self._compare_pixels(first)
         for extractor, of_samples in zip(self.extractors, features):
             self._compare(extractor, real[extractor], of_samples)
         if self.classifier:
-            self._count_classes()
-        self._find_copies(images, pixels, real[self.extractors[0]], features[0])
+            self._count_classes(self.classifier.predict(features[-1]))
+        self._find_copies(first, pixels, real[self.extractors[0]], features[0])
 
-    def _draw(self):
-        """Draw samples; returns (the first ones, uint8; features by each extractor).
-
-        Sets `predicted`, their labels by the classifier, and adds the errors of a
-        nearest-neighbour classifier.
-        """
-        size, z_dist = images_per_call(self.dcgan), self.config.z_dist
-        test, first, self.predicted = self._neighbour_test(), [], []
-        features = [[] for _ in self.extractors]
+    def _samples(self, first):
+        """Yield samples, uint8, and labels, in batches; put QUERIES into `first`."""
         random_state = np.random.get_state()
         np.random.seed(self.seed)
-        with progress_bar('samples', self.count, ' images') as bar:
-            for start in range(0, self.count, size):
-                shape = min(size, self.count - start), self.dcgan.z_dim
-                z = gen_random(z_dist, shape).astype(np.float32)
-                labels = None
-                if self.dcgan.y_dim:
-                    labels = self.labels[start : start + len(z)]
-                (images,) = draw_batches(self.sess, self.dcgan, z, labels, True)
-                if start < self.queries:
-                    first.append(images)
-                for extractor, collected in zip(self.extractors, features):
-                    collected.append(self._features(extractor, images))
-                if test:
-                    test.add(images, labels)
-                bar.update(len(images))
+        z = gen_random(self.config.z_dist, (self.count, self.dcgan.z_dim))
         np.random.set_state(random_state)
-        if test:
-            test.record()
-            self._add_errors(test, 'samples')
-        first = np.concatenate(first)[: self.queries]
-        return first, list(map(np.concatenate, features))
+        z, start = z.astype(np.float32), 0
+        with progress_bar('samples', self.count, ' images') as bar:
+            for images in draw_batches(self.sess, self.dcgan, z, self.labels, True):
+                first.append(images[: max(0, QUERIES - start)])
+                yield images, self.labels[start : start + len(images)]
+                start += len(images)
+                bar.update(len(images))
 
-    def _features(self, extractor, images):
-        if extractor is not self.classifier:
-            return extractor.features(images)
-        features, predicted = self.classifier.classify(images)
-        self.predicted.extend(predicted)
-        return features
+    def _features(self, batches, kind, extractors, own=None):
+        """Features of images by each extractor; own: see Nearest.
 
-    def _neighbour_test(self, own=None):
-        """A NeighbourTest on the held-out images; None for a model without classes."""
-        if not self.dcgan.y_dim:
-            return None
-        return NeighbourTest(*self._held_out, own)
+        For a conditional model, adds the errors on held-out images of a
+        nearest-neighbour classifier that is fitted to these images.
+        """
+        test = NeighbourTest(*self._held_out, own) if self.dcgan.y_dim else None
+        features = [[] for _ in extractors]
+        for images, labels in batches:
+            for extractor, collected in zip(extractors, features):
+                collected.append(extractor.features(images))
+            if test:
+                test.add(images, labels)
+        for count, error in test.errors().items() if test else ():
+            title = f'nearest-neighbour error, of {count:,} {kind}'
+            self._add(f'nearest_neighbour_error_{count}_{kind}', error, title=title)
+        return [np.concatenate(collected) for collected in features]
 
-    @functools.cached_property
-    def _held_out(self):
-        return self.real_images.read_all(self.real_images.held_out, 'held-out images')
-
-    def _add_errors(self, test, kind):
-        for count, error in test.errors.items():
-            self._add(f'nearest_neighbour_error_{count}_{kind}', error)
-
-    def _read(self, samples):
+    def _compare_pixels(self, samples):
         """Read the real images; returns (Nearest in pixels, {extractor: statistics}).
 
         The queries of Nearest are the samples, followed by as many real images.
         """
         real_images = self.real_images
-        positions = {index: i for i, index in enumerate(real_images.indices)}
-        own = [positions.get(index, -1) for index in real_images.held_out]
-        test = self._neighbour_test(np.array(own))
-        statistics = {e: real_images.statistics(e) for e in self.extractors}
-        missing = {e: [] for e, found in statistics.items() if found is None}
-        count = min(len(samples), len(real_images))
-        chunks = real_images.read(real_images.indices[:count], 'first real images')
+        indices, count = real_images.indices, min(len(samples), len(real_images))
+        chunks = real_images.read(indices[:count], 'first real images')
         real = np.concatenate([images for images, _ in chunks])
         own = np.concatenate([np.full(len(samples), -1), np.arange(count)])
         queries = to_vectors(np.concatenate([samples, real]))
         pixels = Nearest(queries, min(BESIDE, len(real_images) - 1), own)
-        for images, labels in real_images.read(real_images.indices, 'real images'):
-            pixels.add(to_vectors(images))
-            for extractor, collected in missing.items():
-                collected.append(extractor.features(images))
-            if test:
-                test.add(images, labels)
-        if test:
-            test.record()
-            self._add_errors(test, 'real')
-        for extractor, collected in missing.items():
-            features = np.concatenate(collected)
-            statistics[extractor] = real_images.save_statistics(extractor, features)
+
+        def batches():
+            for images, labels in real_images.read(indices, 'real images'):
+                pixels.add(to_vectors(images))
+                yield images, labels
+
+        statistics = {e: real_images.statistics(e) for e in self.extractors}
+        missing = [e for e, found in statistics.items() if not found]
+        positions = {index: i for i, index in enumerate(indices)}
+        own = np.array([positions.get(index, -1) for index in real_images.held_out])
+        features = self._features(batches(), 'real', missing, own)
+        for extractor, of_real in zip(missing, features):
+            statistics[extractor] = real_images.save_statistics(extractor, of_real)
         return pixels, statistics
 
     def _compare(self, extractor, real, features):
@@ -189,57 +171,56 @@ class Evaluation:
         value, spread = kernel_distance(*compared, np.random.RandomState(0))
         self._add('kernel_distance', value, extractor, spread=spread)
         center = compared[0].mean(axis=0)  # rounding is least around it
-        shares = precision_recall(*(f - center for f in compared))
-        for name, share in zip(('precision', 'recall'), shares):
-            number = min(map(len, compared))
-            self._add(name, share, extractor, compared=number)
+        precision, recall = precision_recall(*(f - center for f in compared))
+        count = min(map(len, compared))
+        self._add('precision', precision, extractor, compared=count)
+        self._add('recall', recall, extractor, compared=count)
 
-    def _count_classes(self):
+    def _count_classes(self, predicted):
         """Add accuracy, coverage and entropy by the classifier."""
-        predicted, classes = np.array(self.predicted), self.dcgan.data.classes
-        if self.labels is not None:
-            is_right = predicted == self.labels
-            self._add('accuracy', float(is_right.mean()), self.classifier)
-            by_class = [
-                float(is_right[self.labels == n].mean())
-                if (self.labels == n).any()
-                else None
-                for n in range(classes)
-            ]
-            self._add('accuracy_by_class', by_class, self.classifier)
+        classes, by, shares = self.dcgan.data.classes, self.classifier, None
         counts = np.bincount(predicted, minlength=classes)
-        self._add('coverage', counts.tolist(), self.classifier)
-        self._add('entropy', entropy(counts), self.classifier)
+        if self.dcgan.y_dim:
+            is_right = predicted == self.labels
+            self._add('accuracy', float(is_right.mean()), by)
+            of_class = [is_right[self.labels == number] for number in range(classes)]
+            shares = [float(each.mean()) if len(each) else None for each in of_class]
+            self._add('accuracy_by_class', shares, by)
+        self.classes = class_table(self.dcgan.data.class_names, counts, shares)
+        self._add('coverage', counts.tolist(), by)
+        self._add('entropy', entropy(counts), by)
 
     def _find_copies(self, samples, pixels, real, features):
         """Write nearest.png; add the shares of samples closer than real images."""
-        center = real['mu'].astype(np.float32)
-        own = np.concatenate([np.full(len(samples), -1), np.arange(len(samples))])
-        own = own[: len(pixels.queries)]
-        both = [features[: len(samples)], real['features'][: len(samples)]]
-        nearest = Nearest(np.concatenate(both) - center, pixels.indices.shape[1], own)
-        for start in range(0, len(real['features']), 1000):
-            nearest.add(real['features'][start : start + 1000] - center)
-        for space, found in ('pixels', pixels), ('features', nearest):
+        count, center = len(samples), real['mu'].astype(np.float32)
+        queries = np.concatenate([features[:count], real['features'][:count]]) - center
+        nearest = Nearest(queries, pixels.indices.shape[1], pixels.own)
+        for part in parts(real['features'], 1000):
+            nearest.add(part - center)
+        for space, found, by in (
+            ('pixels', pixels, None),
+            ('features', nearest, self.extractors[0]),
+        ):
             first = found.distances[:, 0]
-            share = share_closer(first[: len(samples)], first[len(samples) :])
-            extractor = self.extractors[0] if space == 'features' else None
-            self._add(f'closer_in_{space}', share, extractor)
-        found = [n.indices[:SHOWN] for n in (pixels, nearest)]
-        indices = self.real_images.indices[np.hstack(found)]  # [SHOWN, 2 * BESIDE]
+            share = share_closer(first[:count], first[count:])
+            self._add(f'closer_in_{space}', share, by)
+        found = np.hstack([n.indices[:SHOWN] for n in (pixels, nearest)])
+        indices = self.real_images.indices[found]  # [SHOWN, 2 * BESIDE]
         images, _ = self.dcgan.data.take(indices.reshape(-1))
         images = images.reshape(*indices.shape, *images.shape[1:])
         path = os.path.join(self.config.sample_dir, 'nearest.png')
         save_nearest(samples[:SHOWN], images, path)
         print_path(path)
 
-    def _add(self, metric, value, extractor=None, **more):
+    def _add(self, metric, value, extractor=None, title='', **more):
+        """Add a metric to `rows` and, if it is a number, to `lines`."""
+        name = extractor and extractor.name
         self.rows.append(
             {
                 'measure': metric,
                 'value': value,
                 **more,
-                'extractor': extractor and extractor.name,
+                'extractor': name,
                 'sha256': extractor and extractor.digest,
                 'samples': self.count,
                 'real': len(self.real_images),
@@ -249,25 +230,21 @@ class Evaluation:
                 'seconds': round(time.perf_counter() - self.started, 1),
             }
         )
-
-    def close(self) -> None:
-        """Close the sessions of the extractors."""
-        for extractor in self.extractors:
-            extractor.close()
+        if isinstance(value, list):
+            return
+        title = title or TITLES.get(metric, metric)
+        if name == 'Inception' and metric in INCEPTION_TITLES:
+            title = INCEPTION_TITLES[metric]
+        elif name:
+            title += f' ({name})'
+        spread = f' +- {more["spread"]:.4g}' if 'spread' in more else ''
+        self.lines.append(f'  {title:<52} {value:.4g}{spread}')
 
 
 def entropy(counts: np.ndarray) -> float:
     """The entropy, in nats, of the distribution that has these counts."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0
-
-
-def find_extractor(config) -> GraphExtractor | None:
-    """The extractor of --features, or Inception where it has been downloaded."""
-    if config.features:
-        return GraphExtractor(config.features)
-    path = os.path.join(config.data_dir, INCEPTION)
-    return GraphExtractor(path) if os.path.exists(path) else None
 
 
 def evaluate(sess, dcgan, config, step: int) -> None:
@@ -278,66 +255,39 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     """
     with contextlib.closing(dcgan.data):
         evaluation = Evaluation(sess, dcgan, config, step)
-        with contextlib.closing(evaluation):
-            evaluation.run()
-    print('\n'.join(table(evaluation, dcgan.data.class_names)), flush=True)
-    path = os.path.join(config.out_dir, FILE_NAME)
-    lines = ''.join(f'{json.dumps(row)}\n' for row in evaluation.rows)
+        evaluation.run()
+    print(
+        f'Iteration {step}: {evaluation.count:,} samples (seed {evaluation.seed}), '
+        f'{len(evaluation.real_images):,} real images'
+    )
+    print('\n'.join([*evaluation.lines, *evaluation.classes]), flush=True)
+    if evaluation.count < BIASED:
+        print(
+            f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
+            'upwards: compare it only for equal numbers of samples',
+            flush=True,
+        )
+    path = os.path.join(dcgan.out_dir, FILE_NAME)
     with (
         write_errors(path, advice=FREE_SPACE),
         open(path, 'a', encoding='utf-8') as file,
     ):
-        file.write(lines)
+        file.writelines(f'{json.dumps(row)}\n' for row in evaluation.rows)
     print_path(path)
 
 
-def title_of(row: dict) -> str:
-    """The name of a metric in the table."""
-    metric, extractor = row['measure'], row['extractor']
-    if extractor == 'Inception' and metric in INCEPTION_TITLES:
-        return INCEPTION_TITLES[metric]
-    if match := re.fullmatch(r'nearest_neighbour_error_(\d+)_(\w+)', metric):
-        title = f'nearest-neighbour error, of {int(match[1]):,} {match[2]}'
-    else:
-        title = TITLES.get(metric, metric)
-    return f'{title} ({extractor})' if extractor else title
-
-
-def table(evaluation: Evaluation, class_names: list[str] | None) -> list[str]:
-    """The lines of the table of metrics."""
-    lines = [
-        f'Iteration {evaluation.step}: {evaluation.count:,} samples (seed '
-        f'{evaluation.seed}), {len(evaluation.real_images):,} real images',
-    ]
-    for row in evaluation.rows:
-        value = row['value']
-        if isinstance(value, list):
-            continue
-        spread = f' +- {row["spread"]:.4g}' if 'spread' in row else ''
-        lines.append(f'  {title_of(row):<52} {value:.4g}{spread}')
-    lines += class_table(evaluation.rows, class_names)
-    if evaluation.count < BIASED:
-        lines.append(
-            f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
-            'upwards: compare it only for equal numbers of samples'
-        )
-    return lines
-
-
-def class_table(rows: list[dict], class_names: list[str] | None) -> list[str]:
+def class_table(
+    names: list[str] | None, counts: np.ndarray, accuracies: list[float | None] | None
+) -> list[str]:
     """The lines of the table of classes: their samples and accuracy."""
-    by_name = {row['measure']: row['value'] for row in rows}
-    if 'coverage' not in by_name:
-        return []
-    counts, accuracies = by_name['coverage'], by_name.get('accuracy_by_class')
     heading = f'  {"class":<20} {"samples":>8}'
-    lines = [heading + (f' {"accuracy":>9}' if accuracies else '')]
+    lines = [f'{heading} {"accuracy":>9}' if accuracies else heading]
     for number, count in enumerate(counts):
-        name = class_names[number] if class_names else str(number)
+        name = names[number] if names else str(number)
         line = f'  {name[:20]:<20} {count:>8}'
         if accuracies:
-            accuracy = accuracies[number]
-            line += '         -' if accuracy is None else f' {accuracy:>9.1%}'
+            share = accuracies[number]
+            line += f' {"-" if share is None else format(share, ".1%"):>9}'
         lines.append(line)
     return lines
 

@@ -7,7 +7,6 @@ digest      the SHA-256 of its file or weights
 features    a function: images, uint8 [n, h, w, c] -> float32 [n, d]
 """
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -39,13 +38,13 @@ class GraphExtractor:
     """
 
     def __init__(self, path: str):
-        self.path, self._graph = path, tf.Graph()
+        self.path, self.digest = path, digest_of(path)
         self.name = os.path.basename(os.path.normpath(path))
-        self.digest = digest_of(path)
+        self._graph = tf.Graph()
         self._sess = tf.Session(graph=self._graph)
-        with self._graph.as_default():
-            load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
-            try:
+        load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
+        try:
+            with self._graph.as_default():
                 self._images, self._features = load()
                 if self._images.shape.ndims != 4:
                     raise ValueError('its input is not [any, h, w, channels]')
@@ -53,11 +52,11 @@ class GraphExtractor:
                 size = self._images.shape.as_list()[1:3]
                 if None not in size:
                     self._resized = tf.image.resize(self._unsized, size)
-            except LOAD_ERRORS as error:
-                raise UserError(
-                    f'{path}: neither a frozen graph nor a SavedModel that '
-                    f'TensorFlow can load ({short_reason(error)})'
-                ) from error
+        except LOAD_ERRORS as error:
+            raise UserError(
+                f'{path}: neither a frozen graph nor a SavedModel that TensorFlow can '
+                f'load ({short_reason(error)})'
+            ) from error
 
     def _load_frozen(self):
         graph_def = tf.GraphDef()
@@ -69,12 +68,9 @@ class GraphExtractor:
         if INCEPTION_INPUT in nodes and INCEPTION_OUTPUT in nodes:
             self.name = 'Inception'
             images = tf.placeholder(tf.float32, [None, None, None, 3])
-            (features,) = tf.import_graph_def(
-                graph_def,
-                {f'{INCEPTION_INPUT}:0': images},
-                [f'{INCEPTION_OUTPUT}:0'],
-                name='',
-            )
+            inputs = {f'{INCEPTION_INPUT}:0': images}
+            outputs = [f'{INCEPTION_OUTPUT}:0']
+            (features,) = tf.import_graph_def(graph_def, inputs, outputs, name='')
             return images, features
         tf.import_graph_def(graph_def, name='')
         inputs = [n.name for n in graph_def.node if n.op == 'Placeholder']
@@ -86,13 +82,9 @@ class GraphExtractor:
         with without_wildcards(self.path) as path:
             meta = tf.saved_model.load(self._sess, ['serve'], path)
         signature = meta.signature_def['serving_default']
-        return (
-            self._only(kind, [info.name for info in infos.values()])
-            for kind, infos in (
-                ('input', signature.inputs),
-                ('output', signature.outputs),
-            )
-        )
+        inputs = [tensor.name for tensor in signature.inputs.values()]
+        outputs = [tensor.name for tensor in signature.outputs.values()]
+        return self._only('input', inputs), self._only('output', outputs)
 
     def _only(self, kind, names):
         if len(names) != 1:
@@ -113,11 +105,9 @@ class GraphExtractor:
             images = images.mean(axis=3, keepdims=True)
         if height and width and images.shape[1:3] != (height, width):
             images = self._sess.run(self._resized, {self._unsized: images})
-        dtype = self._images.dtype.as_numpy_dtype
+        images = images.astype(self._images.dtype.as_numpy_dtype)
         try:
-            features = self._sess.run(
-                self._features, {self._images: images.astype(dtype)}
-            )
+            features = self._sess.run(self._features, {self._images: images})
             features = features.reshape(len(images), -1).astype(np.float32)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError(
@@ -127,29 +117,19 @@ class GraphExtractor:
             raise UserError(f'{self.path}: gives features that are not finite')
         return features
 
-    def close(self) -> None:
-        """Close the session."""
-        self._sess.close()
-
 
 def parts(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
-    """Split images into parts of `size`."""
+    """Split images, or other rows, into parts of `size`."""
     return (images[i : i + size] for i in range(0, len(images), size))
 
 
 def digest_of(path: str) -> str:
     """The SHA-256 of a file, or of all files in a folder in the order of names."""
-    digest = hashlib.sha256()
-    paths = [path]
+    paths, digest = [path], hashlib.sha256()
     if os.path.isdir(path):
-        found = (
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-        )
-        paths = sorted(found)
-    for file_path in paths:
-        with contextlib.suppress(FileNotFoundError), open(file_path, 'rb') as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        folders = os.walk(path)
+        paths = [os.path.join(folder, n) for folder, _, names in folders for n in names]
+    for file_path in sorted(paths):
+        with open(file_path, 'rb') as file:
+            digest.update(file.read())
     return digest.hexdigest()

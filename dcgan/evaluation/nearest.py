@@ -9,16 +9,13 @@ FITTED_TO = (1_000, 10_000, 100_000)  # numbers of images a classifier is fitted
 
 
 class NeighbourTest:
-    """The error of a nearest-neighbour classifier of pixels (paper, section 8.1).
-
-    errors   {number of images that the classifier was fitted to: share of errors}
-    """
+    """The error of a nearest-neighbour classifier of pixels (paper, section 8.1)."""
 
     def __init__(self, images, labels, own=None):
         """images, labels: to test on, uint8 [n, h, w, c] and [n]. own: see Nearest."""
         self._nearest, self._truth = Nearest(to_vectors(images), 1, own), labels
         self._labels = np.empty(0, np.int64)
-        self.errors: dict[int, float] = {}
+        self._errors: dict[int, float] = {}
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Fit the classifier to more images, uint8 [m, h, w, c], and labels [m]."""
@@ -28,12 +25,16 @@ class NeighbourTest:
         for part in np.split(images, cuts):
             self._nearest.add(to_vectors(part))
             if self._nearest.count in FITTED_TO:
-                self.record()
+                self.errors()
 
-    def record(self) -> None:
-        """Add the error of the classifier, as it is now, to `errors`."""
+    def errors(self) -> dict[int, float]:
+        """{number of images: share of errors when it was fitted to that many}.
+
+        The numbers are FITTED_TO, up to all images.
+        """
         predicted = self._labels[self._nearest.indices[:, 0]]
-        self.errors[self._nearest.count] = float((predicted != self._truth).mean())
+        self._errors[self._nearest.count] = float((predicted != self._truth).mean())
+        return self._errors
 
 
 def to_vectors(images: np.ndarray) -> np.ndarray:
@@ -48,9 +49,8 @@ def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
     """
     count, columns, height, width, channels = images.shape
     gap = max(2, width // 8)
-    grid = np.full(
-        (count * (height + 2), (columns + 1) * width + 2 * gap, channels), 255, np.uint8
-    )
+    size = count * (height + 2), (columns + 1) * width + 2 * gap
+    grid = np.full((*size, channels), 255, np.uint8)
     for row in range(count):
         top, left = row * (height + 2), 0
         for column, image in enumerate([samples[row], *images[row]]):
@@ -103,10 +103,9 @@ class Nearest:
         k = self.indices.shape[1]
         if k == 1:
             best = squared.argmin(axis=1)[:, None]
-        elif k < len(points):
-            best = np.argpartition(squared, k, axis=1)[:, :k]
         else:
-            best = np.arange(len(points))[None].repeat(len(squared), 0)
+            last = min(k, len(points)) - 1
+            best = np.argpartition(squared, last, axis=1)[:, :k]
         found = np.take_along_axis(squared, best, 1), best + self.count
         merged = [np.hstack(p) for p in zip((self._squared, self.indices), found)]
         order = np.argsort(merged[0], axis=1, kind='stable')[:, :k]

@@ -20,15 +20,11 @@ def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, fl
 
 def _share_in(manifold, points):
     """The share of points that lie in the manifold of other points."""
+    within, across = (squared_distances(a, manifold) for a in (manifold, points))
     # the nearest is the point itself
-    radii = np.concatenate(
-        [
-            np.partition(d, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
-            for d in squared_distances(manifold, manifold)
-        ]
-    )
-    inside = [(d <= radii).any(axis=1) for d in squared_distances(points, manifold)]
-    return float(np.concatenate(inside).mean())
+    parts = [np.partition(d, NEIGHBOURS, axis=1)[:, NEIGHBOURS] for d in within]
+    radii = np.concatenate(parts)
+    return float(np.concatenate([(d <= radii).any(axis=1) for d in across]).mean())
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:

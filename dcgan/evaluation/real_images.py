@@ -1,6 +1,5 @@
 """Read real images for evaluation, and cache their statistics and classifier."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 
@@ -11,13 +10,9 @@ from dcgan.data.image_folder import CACHE_FOLDER
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.fid import gaussian
 from dcgan.util.errors import UserError
-from dcgan.util.files import (
-    json_digest,
-    lock_folder,
-    remove_leftovers,
-    require_writable,
-)
+from dcgan.util.files import json_digest, remove_leftovers, require_writable
 from dcgan.util.npz import read_arrays, write_arrays
+from dcgan.util.output import print_path
 
 MAX_IMAGES = 50_000  # that samples are compared with, or a classifier is trained on
 MIN_IMAGES = 8
@@ -34,11 +29,8 @@ class RealImages:
     most       number of images that fit into memory as float32
     """
 
-    def __init__(self, data, folder: str, run_dir: str):
-        """folder: the data set's, in which statistics and classifier are cached.
-
-        If it cannot be written, they are cached in run_dir.
-        """
+    def __init__(self, data, folder: str, own_cache: str):
+        """folder: the data set's, which caches them, if writable; else `own_cache`."""
         self.data, count = data, len(data)
         self._digest = data.digest()  # it looks at all files, which takes time
         if count < MIN_IMAGES:
@@ -49,8 +41,7 @@ class RealImages:
         self.shape = data.take(data.order[:1])[0].shape[1:]
         order = np.random.RandomState(0).permutation(count)
         self.indices = order[:MAX_IMAGES]
-        values = int(np.prod(self.shape))
-        self.most = max(1, MAX_VALUES // values)
+        self.most = max(1, MAX_VALUES // int(np.prod(self.shape)))
         held_out = min(MAX_HELD_OUT, count // 7, self.most)
         self.held_out, train = order[count - held_out :], order[: count - held_out]
         self._train = train[: min(MAX_IMAGES, 4 * self.most)]
@@ -58,46 +49,26 @@ class RealImages:
         try:
             require_writable(self._folder, '')
         except UserError:
-            self._folder = os.path.join(run_dir, 'evaluation')
+            self._folder = own_cache
         remove_leftovers(self._folder)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(
-        self, indices: np.ndarray, name: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks.
-
-        name: the name of the progress bar.
-        """
+    def read(self, indices: np.ndarray, name: str) -> Iterator:
+        """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks."""
         return read_images(self.data, indices, name, delay=2)
-
-    def labels(self, count: int) -> np.ndarray:
-        """The labels of the images, repeated or cut to `count`."""
-        return np.resize(self.data.labels[self.indices], count).astype(np.int64)
 
     def classifier(self) -> Classifier:
         """The classifier of the data set, from the cache or newly trained."""
         classifier = Classifier(self.shape, self.data.classes)
         path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
-        if classifier.load(path):
-            return classifier
-        os.makedirs(self._folder, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # the file system has no locks
-                reason = 'another process is training this classifier'
-                stack.callback(lock_folder(self._folder, reason))
-            if not classifier.load(path):
-                self._train_classifier(classifier, path)
+        if not classifier.load(path):
+            classifier.train(*self.read_all(self._train, 'images of the classifier'))
+            classifier.test(*self.read_all(self.held_out, 'held-out images'))
+            classifier.save(path)
+            print_path(path)
         return classifier
-
-    def _train_classifier(self, classifier, path):
-        images, labels = self.read_all(self._train, 'images of the classifier')
-        classifier.train(images, labels)
-        classifier.test(*self.read_all(self.held_out, 'held-out images'))
-        classifier.save(path)
-        print(f' [*] {path}', flush=True)
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
         """[images, labels] with these indices; see `read`."""
@@ -108,18 +79,16 @@ class RealImages:
         return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Cache and return the statistics: features, their mean mu, covariance sigma.
+        """Cache and return features [n, d] of all images, their mean and covariance.
 
-        features  float32 [n, d], of all images
-
-        The file is an .npz with arrays of these names. The tools of TTUR (Heusel et
-        al., 2017) can read its mu and sigma.
+        They are in an .npz as features, mu and sigma, as the tools of TTUR (Heusel et
+        al., 2017) name them.
         """
         mu, sigma = gaussian(features)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)
         write_arrays(path, statistics)
-        print(f' [*] {path}', flush=True)
+        print_path(path)
         return statistics
 
     def _path(self, extractor):

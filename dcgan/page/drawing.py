@@ -34,7 +34,7 @@ class Drawer:
     def __init__(self, dcgan, config, command: list[str]):
         """command: arguments of main.py for the same run, which the page shows."""
         self.dcgan, self.config, self.command = dcgan, config, command
-        self.names = class_names_in(config.out_dir)
+        self.names = class_names_in(dcgan.out_dir)
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
         self._noting = threading.Lock()
         self._numbers: collections.OrderedDict[str, int] = collections.OrderedDict()

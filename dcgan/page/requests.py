@@ -86,7 +86,7 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
         z,
         whole('seed', 0, 0, 2**32 - 1),
         count,
-        cycle_classes(drawn, range(count)),
+        cycle_classes(drawn, count),
         whole('step', None, 0, 2**62),
         whole('columns', None, 1, MAX_SAMPLES),
         name,

@@ -14,10 +14,7 @@ FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
 
 
 def read_flags(run_dir: str) -> dict[str, Any]:
-    """The recorded flags of a run folder; {} if there are none.
-
-    Raises UserError if the file cannot be read or does not hold flags.
-    """
+    """The recorded flags of a run folder, or {}. UserError if FLAGS.json is corrupt."""
     path = os.path.join(run_dir, NAME)
     try:
         with open(path, encoding='utf-8') as file:
@@ -32,15 +29,11 @@ def read_flags(run_dir: str) -> dict[str, Any]:
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
-    """Record flags in a run folder: its folders as paths from there.
-
-    Only an absolute path to a folder elsewhere stays as it is.
-    """
-    out_dir, folders = flags['out_dir'], {}
-    for name in FOLDERS:
-        relative = os.path.relpath(flags[name], out_dir)
-        is_elsewhere = relative.startswith(os.pardir) and os.path.isabs(flags[name])
-        folders[name] = flags[name] if is_elsewhere else relative
+    """Record flags in a run folder: its folders as paths from there, if in it."""
+    folders = {name: os.path.relpath(flags[name], flags['out_dir']) for name in FOLDERS}
+    for name, relative in folders.items():
+        if relative.startswith(os.pardir) and os.path.isabs(flags[name]):
+            folders[name] = flags[name]
     write_json(os.path.join(run_dir, NAME), {**flags, **folders})
 
 
@@ -55,11 +48,9 @@ def recorded_folder(
 ) -> str:
     """Where a folder of the run that lies at run_dir is.
 
-    `name` is the flag of that folder, such as checkpoint_dir. The recorded flags hold
-    its path and the path of the run folder, as of the time of the training. The way
-    from one to the other still holds when the run folder has been moved or renamed,
-    also to another system. `default` is the name of the folder where the flags lead to
-    none.
+    `name` is the flag of that folder, such as checkpoint_dir. The recorded way to it
+    from the run folder still holds when that has been moved, also to another system.
+    `default` is the name of the folder where the flags lead to none.
     """
     default = os.path.join(run_dir, default)
     paths = recorded.get(name), recorded.get('out_dir')
@@ -82,12 +73,15 @@ def _moved_folder(folder, out_dir, run_dir):
 
 
 def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
-    """Set recorded flags in config, except those that the command line has.
+    """Set recorded flags in config, except what the command line has.
 
-    A height on the command line overrides the recorded width as well. Raises UserError
-    for a value that the flag cannot have.
+    A height there overrides the recorded width as well, and a source of labels any
+    other. Raises UserError for a value that the flag cannot have.
     """
     free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
+    sources = flags.names('labels')
+    if flags.given(*sources):
+        free -= {*sources}
     for name in recorded.keys() & free:
         setattr(config, name, _parse(flags[name], recorded[name]))
     config.input_width = config.input_width or config.input_height
@@ -95,15 +89,10 @@ def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 
 
 def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> bool:
-    """Whether these flags have the same values in config and in a record.
-
-    A flag that the record lacks has its default.
-    """
+    """Whether flags have the same values in config and in a record, by default its."""
     with contextlib.suppress(UserError):
-        values = [
-            _parse(flags[name], recorded.get(name, flags[name].default))
-            for name in names
-        ]
+        given = [recorded.get(name, flags[name].default) for name in names]
+        values = [_parse(flags[name], value) for name, value in zip(names, given)]
         return values == [getattr(config, name) for name in names]
     return False
 

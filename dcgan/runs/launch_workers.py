@@ -19,7 +19,7 @@ from dcgan.compute.devices import has_gpu
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
 from dcgan.runs.settings import Settled, make_missing_data, settle_training
-from dcgan.training.checkpoints import newest_checkpoint
+from dcgan.training.checkpoints import usable_checkpoint
 from dcgan.util.errors import UserError
 from dcgan.util.flags import Flags
 
@@ -31,12 +31,10 @@ TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
 def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled]]:
     """The Workers that train together, and what they train; settles config.
 
-    By TF_CONFIG or --workers; where neither names others, this process alone. `script`
-    is main.py, which the workers run that are started here. A worker that is not the
-    chief drops what the block prints, except errors.
-
-    Raises UserError, on all of them, where code, versions or flags differ; and where
-    the block loses a worker.
+    By TF_CONFIG or --workers; where neither names others, this process alone. Workers
+    that are started here run `script`, which is main.py. A worker that is not the chief
+    drops what the block prints. Raises UserError on all of them where code, versions or
+    flags differ, and where the block loses a worker.
     """
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
@@ -47,7 +45,6 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
         config.num_workers = max(1, config.num_workers // config.workers)
     statement = state(config, flags, settled)
     arguments = local_arguments(config, flags)
-    advice = functools.partial(way_on, config, is_chief)
     local = LocalWorkers(config.workers) if config.workers > 1 else None
     workers = Workers(local.cluster if local else cluster, config.worker_timeout)
     with contextlib.ExitStack() as stack:
@@ -61,15 +58,19 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
             stack.enter_context(silenced())
         if workers.count > 1:
             workers.require_same(versions())
-            texts = workers.exchange(statement)
-            settled = agree(config, settled, workers.tasks, texts)
+            values, dims = agree(workers.tasks, workers.exchange(statement))
+            if not is_chief:
+                vars(config).update(values)
+                folder = os.path.join(config.data_dir, config.dataset)
+                make_missing_data(folder)
+                settled = Settled(None, *dims)
             if config.xla:
                 print(
                     ' [!] --xla is ignored: XLA cannot compile training with several '
                     'workers'
                 )
         try:
-            with workers.errors(advice):
+            with workers.errors(functools.partial(way_on, config, is_chief)):
                 yield workers, settled
         except UnusableImages as error:
             if is_chief:
@@ -82,9 +83,9 @@ def local_arguments(config, flags: Flags) -> list[str]:
     settled = {'data_dir', 'cache', 'num_workers', 'workers'}
     given = flags.given(*(name for name in flags.table if name not in settled))
     arguments = [flags[name].serialize() for name in given]
-    arguments += [f'--data_dir={config.data_dir}']
-    arguments += [f'--num_workers={config.num_workers}']
-    return [*arguments, *(['--cache'] if config.cache else [])]
+    arguments += ['--cache'] if config.cache else []
+    data_dir, num_workers = config.data_dir, config.num_workers
+    return [*arguments, f'--data_dir={data_dir}', f'--num_workers={num_workers}']
 
 
 def state(config, flags: Flags, settled: Settled | None) -> str:
@@ -96,10 +97,10 @@ def state(config, flags: Flags, settled: Settled | None) -> str:
     return json.dumps([values, given, dims])
 
 
-def agree(config, settled: Settled | None, tasks: list, texts: list[str]) -> Settled:
-    """Compare flags of all tasks; settle the config of others as the chief's.
+def agree(tasks: list, texts: list[str]) -> tuple[dict, list]:
+    """The chief's flags and dimensions. Raises UserError for other flags of a task.
 
-    texts  what each of them states, the chief first
+    texts  what each of the tasks states, the chief first
     """
     told = [json.loads(text) for text in texts]
     values, chiefs, dims = told[0]
@@ -111,12 +112,7 @@ def agree(config, settled: Settled | None, tasks: list, texts: list[str]) -> Set
                     f'{task}: has --{name} {value}, and the chief {expected}; give all '
                     'workers the same flags'
                 )
-    if settled:
-        return settled
-    for name, value in values.items():
-        setattr(config, name, value)
-    make_missing_data(config.data_dir, config.dataset)
-    return Settled(None, *dims)
+    return values, dims
 
 
 def versions() -> dict[str, str]:
@@ -139,10 +135,8 @@ def way_on(config, is_chief: bool) -> str:
     """How to go on after a worker was lost."""
     if not is_chief:
         return "start all workers again, with the --out_name of the chief's run"
-    path = None
-    with contextlib.suppress(UserError):
-        path = newest_checkpoint(config.checkpoint_dir)
-    if path is None:
-        return 'start all workers again'
     name = shlex.quote(config.out_name)
-    return f'start all workers again, with --out_name {name}: it resumes {path}'
+    with contextlib.suppress(UserError):
+        path = usable_checkpoint(config.checkpoint_dir)
+        return f'start all workers again, with --out_name {name}: it resumes {path}'
+    return 'start all workers again'

@@ -1,6 +1,5 @@
 """Read flags that have other names today: those of older versions of the original."""
 
-import itertools
 import shlex
 
 from dcgan.util.errors import UserError, printable
@@ -27,25 +26,23 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     If there are any, prints the whole command in today's words. Raises UserError for a
     value that such a flag cannot have, and for `False` after one of today's switches.
     """
-    for switch, value in itertools.pairwise(arguments):
-        name = switch.lstrip('-')
-        is_flag = switch.startswith('-') and name in flags
-        is_switch = is_flag and flags.table[name].value_type is bool
-        if is_switch and value.lower() == 'false':
-            raise UserError(
-                f'{switch} {value}: a switch takes no value, give --no{name}'
-            )
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
         name, has_value, value = argument.lstrip('-').partition('=')
+        is_flag, follows = argument.startswith('-'), rest[0].lower() if rest else ''
+        is_today = is_flag and name in flags
+        if is_today and flags.table[name].value_type is bool and follows == 'false':
+            raise UserError(
+                f'{argument} {rest[0]}: a switch takes no value, give --no{name}'
+            )
         is_negated = name.startswith('no') and name[2:] in SWITCHES
         name = name[2:] if is_negated else name
-        if not argument.startswith('-') or name not in {*SWITCHES, *VALUES}:
+        if not is_flag or name not in {*SWITCHES, *VALUES}:
             todays.append(argument)
             continue
         is_switch = name in SWITCHES
-        if not has_value and rest and (not is_switch or rest[0].lower() in BOOLEANS):
+        if not has_value and rest and (not is_switch or follows in BOOLEANS):
             value = rest.pop(0)
         if is_switch:
             is_on = BOOLEANS.get(value.lower(), True) and not is_negated

@@ -7,14 +7,9 @@ from typing import Any
 
 from dcgan.data.labels import find_labels
 from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
-from dcgan.runs.lock import RunLock
+from dcgan.training.lock import lock_run
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import (
-    remove,
-    require_writable,
-    timestamp,
-    write_bytes,
-)
+from dcgan.util.files import remove, require_writable, timestamp, write_bytes
 
 CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each line
 
@@ -23,90 +18,71 @@ class Run:
     """A run. Its folder need not exist yet.
 
     folder    path of the run folder
-    recorded  its recorded flags, by default what FLAGS.json in it holds
+    recorded  its recorded flags, from FLAGS.json in it or in its checkpoints
     chosen    {flag of a folder in the run: path that the command line gives it}
-    is_new    whether the folder is to be made; `folder` or the next name that is free
+    is_new    whether the folder is to be made, by this or the next name that is free
     """
 
-    def __init__(
-        self,
-        folder: str,
-        recorded: dict[str, Any] | None = None,
-        chosen: dict[str, str] | None = None,
-        is_new: bool = False,
-    ):
-        self.chosen, self.is_new, self._name = chosen or {}, is_new, folder
+    def __init__(self, folder: str, chosen: dict[str, str], is_new: bool = False):
+        self.chosen, self.is_new, self._name = chosen, is_new, folder
         self.folder = _free_folder(folder) if is_new else folder
-        self._own = read_flags(self.folder)
-        self.recorded = self._own if recorded is None else recorded
-        self._lock = RunLock()
+        self.recorded: dict[str, Any] = read_flags(self.folder)
+        self._own, self._locks = self.recorded, {}  # {folder: function that unlocks it}
 
     @classmethod
-    def of_checkpoints(cls, folder: str, chosen: dict[str, str] | None = None) -> 'Run':
-        """The run to which a folder of checkpoints belongs.
+    def of_checkpoints(cls, folder: str, chosen: dict[str, str]) -> 'Run':
+        """The run whose FLAGS.json leads to this folder of checkpoints, or the folder.
 
-        It is the run whose FLAGS.json leads to this folder: the folder above, also
-        above the target of a link, or the one that left a copy of its FLAGS.json here.
-        Otherwise the folder itself is the run.
+        The run is the folder above, also above the target of a link, or the one that
+        left a copy of its FLAGS.json here.
         """
-        recorded = read_flags(folder)
+        own = cls(folder, chosen)
         above = [os.path.dirname(path) for path in (folder, os.path.realpath(folder))]
-        for path in (*above, recorded.get('out_dir')):
-            run = cls(path, None, chosen) if isinstance(path, str) else None
-            if run and run.recorded and same_folder(run.recorded_checkpoints(), folder):
-                run.recorded = recorded or run.recorded
+        for path in (*above, own.recorded.get('out_dir')):
+            run = cls(path, chosen) if isinstance(path, str) else own
+            if run.recorded and same_folder(run.recorded_checkpoints(), folder):
+                run.recorded = own.recorded or run.recorded
                 return run
-        return cls(folder, recorded, chosen)
+        return own
 
     def recorded_checkpoints(self, default: str = 'checkpoint') -> str:
         """Where FLAGS.json says that the checkpoints are."""
         return recorded_folder(self._own, self.folder, 'checkpoint_dir', default)
 
     @property
-    def dims(self) -> tuple[int | None, int] | None:
-        """(y_dim, c_dim), which are recorded of networks that a user has written."""
-        recorded = self.recorded
-        return (recorded['y_dim'], recorded['c_dim']) if 'c_dim' in recorded else None
-
-    @property
     def checkpoint_dir(self) -> str:
-        """The folder of the checkpoints."""
+        """Where its checkpoints are."""
         if 'checkpoint_dir' in self.chosen:
             return os.path.join(self.folder, self.chosen['checkpoint_dir'])
         return self.recorded_checkpoints()
 
     @property
     def sample_dir(self) -> str:
-        """The folder of images."""
+        """Where its image grids are."""
         if 'sample_dir' in self.chosen:
             return os.path.join(self.folder, self.chosen['sample_dir'])
         # FLAGS.json that was copied to checkpoints has the folders of another run
-        is_copy = 'checkpoint_dir' in self.chosen and self.is_in_checkpoints
+        folder = self.chosen.get('checkpoint_dir')
+        is_copy = folder and same_folder(self.checkpoint_dir, self.folder)
         own = {} if is_copy else self._own
         return recorded_folder(own, self.folder, 'sample_dir', 'samples')
 
     @property
-    def is_in_checkpoints(self) -> bool:
-        """Whether the folder of its checkpoints is the run folder."""
-        return same_folder(self.checkpoint_dir, self.folder)
-
-    @property
     def has_checkpoints_inside(self) -> bool:
         """Whether its checkpoints are in a folder inside of the run folder."""
-        is_in = is_inside(self.checkpoint_dir, self.folder)
-        return is_in and not self.is_in_checkpoints
+        is_same = same_folder(self.checkpoint_dir, self.folder)
+        return is_inside(self.checkpoint_dir, self.folder) and not is_same
 
     def is_of(self, data_dir: str, dataset: str) -> bool:
         """Whether it was trained on a data set, by its recorded flags; or unknown.
 
-        The data set is the same folder or, where that does not exist here, has the
-        same name.
+        The data set is the same folder or, if that is missing here, has the same name.
         """
-        folder = self.recorded.get('data_dir', data_dir)
+        folder = str(self.recorded.get('data_dir', data_dir))
         name = str(self.recorded.get('dataset', dataset))
-        wanted = _data_folder(data_dir, dataset)
+        wanted = os.path.join(data_dir, dataset)
         is_name = os.path.normpath(name) == os.path.normpath(dataset)
-        is_folder = _data_folder(str(folder), name) == wanted
+        is_folder = same_folder(os.path.join(folder, name), wanted)
         return is_folder or (is_name and not os.path.exists(wanted))
 
     def settle(self, config) -> None:
@@ -115,14 +91,14 @@ class Run:
         config.checkpoint_dir, config.sample_dir = self.checkpoint_dir, self.sample_dir
 
     def check(self, data_dir: str, dataset: str, is_named: bool) -> None:
-        """Raise UserError where it cannot be trained in its folders.
+        """Raise UserError where its folders cannot be written, or hold another run's.
 
-        They have to be writable, and checkpoints outside of the run folder have to be
-        its own. `is_named` says that --out_name has named it: then it may own them.
+        is_named  whether --out_name has named it: then it owns checkpoints elsewhere,
+                  though of another data set
         """
         folder = os.path.abspath(self.checkpoint_dir)
         if has_checkpoints(folder) and not self.has_checkpoints_inside:
-            owner = Run.of_checkpoints(folder)
+            owner = Run.of_checkpoints(folder, {})
             is_owner = same_folder(owner.folder, self.folder)
             is_other = owner.folder != folder and not is_owner
             is_foreign = is_other or not owner.is_of(data_dir, dataset)
@@ -143,16 +119,14 @@ class Run:
     def start(self, config, class_names: list[str]) -> None:
         """Make its folders, lock them, and record config and the names of classes.
 
-        A new run gets a new folder, even if another run starts in the same second. A
-        folder of checkpoints elsewhere gets a copy of FLAGS.json. Raises UserError
-        where the folders cannot be written, if another process is training the run, or
-        if its classes were others.
+        Raises UserError where the folders cannot be written, if another process is
+        training the run, or if its classes were others.
         """
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
         if before and before != class_names and has_checkpoints(self.checkpoint_dir):
-            both = before, class_names
-            learned, now = (printable(', '.join(n)) or 'numbers' for n in both)
+            learned = printable(', '.join(before))
+            now = printable(', '.join(class_names)) or 'numbers'
             raise UserError(
                 f'{self.folder}: has learned the classes {learned}, not {now}; choose '
                 'another --out_name'
@@ -172,6 +146,7 @@ class Run:
             ) from error
 
     def _make(self, config):
+        """Make the folder of a new run, and name it in config."""
         os.makedirs(os.path.dirname(self.folder), exist_ok=True)
         while self.is_new:
             try:
@@ -183,10 +158,11 @@ class Run:
         self.settle(config)
 
     def _record(self, config, class_names):
+        """Write FLAGS.json and classes.txt, also beside checkpoints elsewhere."""
         flags, folders = vars(config), [self.folder]
         write_flags(self.folder, flags)
         if not self.has_checkpoints_inside:
-            if labels := flags['labels']:
+            if labels := config.labels:
                 data_folder = os.path.join(config.data_dir, config.dataset)
                 labels = os.path.abspath(find_labels(labels, data_folder))
             write_copy(self.checkpoint_dir, {**flags, 'labels': labels})
@@ -197,14 +173,18 @@ class Run:
 
     def lock(self) -> None:
         """Lock its folder, and a folder of checkpoints elsewhere, if they exist."""
-        flag = '--checkpoint_dir' if self.is_in_checkpoints else '--out_name'
-        self._lock.add(self.folder, flag)
-        if not is_inside(self.checkpoint_dir, self.folder):
-            self._lock.add(self.checkpoint_dir, '--checkpoint_dir')
+        flags = {self.folder: '--out_name'}
+        if not self.has_checkpoints_inside:
+            flags[self.checkpoint_dir] = '--checkpoint_dir'
+        for folder, flag in flags.items():
+            path = os.path.realpath(folder)
+            if os.path.isdir(path) and path not in self._locks:
+                self._locks[path] = lock_run(folder, flag)
 
     def close(self) -> None:
-        """Release its lock."""
-        self._lock.close()
+        """Release its locks."""
+        while self._locks:
+            self._locks.popitem()[1]()
 
 
 def has_checkpoints(folder: str) -> bool:
@@ -222,24 +202,16 @@ def is_inside(folder, parent):
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(parent))
 
 
-def _data_folder(data_dir, dataset):
-    """The one path of a data set, however it is spelled and linked."""
-    return os.path.realpath(os.path.join(data_dir, dataset))
-
-
 def new_run(config, chosen: dict[str, str]) -> Run:
     """A run that has the name of the original: time, data and sizes."""
     # base names, so that the run is a single folder
-    data_name, dataset = (
-        os.path.basename(os.path.normpath(path))
-        for path in (config.data_dir, config.dataset)
-    )
+    data_dir, dataset = map(os.path.normpath, (config.data_dir, config.dataset))
     name = (
-        f'{timestamp()} - {data_name} - {dataset} - x{config.input_width}'
-        f'.z{config.z_dim}.{config.z_dist}'
+        f'{timestamp()} - {os.path.basename(data_dir)} - {os.path.basename(dataset)} - '
+        f'x{config.input_width}.z{config.z_dim}.{config.z_dist}'
         f'.y{config.output_width}.b{config.batch_size}'
     )
-    return Run(os.path.join(config.out_dir, name), {}, chosen, is_new=True)
+    return Run(os.path.join(config.out_dir, name), chosen, is_new=True)
 
 
 def _free_folder(path: str) -> str:

@@ -12,8 +12,7 @@ from dcgan.data.idx import idx_summary
 from dcgan.data.labels import Classes
 from dcgan.runs.find_run import (
     chosen_folders,
-    named_run,
-    newest_run,
+    meant_run,
     own_checkpoints,
     print_unfinished,
 )
@@ -26,44 +25,37 @@ from dcgan.training.checkpoints import (
     usable_checkpoint,
 )
 from dcgan.training.ema import has_averages
-from dcgan.training.user_model import original_style
 from dcgan.util.errors import UserError
 from dcgan.util.files import require_writable
 from dcgan.util.flags import Flags
 
 
 class Settled(NamedTuple):
-    """What a command line means, besides its settings.
+    """What a command line means, besides its settings."""
 
-    run         None in a worker that is not the chief
-    y_dim       number of classes that the model learns, or None
-    c_dim       number of channels of its images
-    checkpoint  path of the checkpoint to load; None when training
-    """
-
-    run: Run | None
-    y_dim: int | None
-    c_dim: int
-    checkpoint: str | None = None
+    run: Run | None  # None in a worker that is not the chief
+    y_dim: int | None  # number of classes that the model learns
+    c_dim: int  # number of channels of its images
+    checkpoint: str | None = None  # path of the checkpoint to load
 
 
 def settle_training(config, flags: Flags) -> Settled:
     """Settle the run, the data, the sizes and the recipe of a training, in config."""
+    check_outputs(config.features, config.encode)
     chosen = chosen_folders(config, flags)
-    run = named_run(config, chosen)
+    run = meant_run(config, chosen)
     recorded = run.recorded if run else {}
     if own := own_checkpoints(chosen):
         path = usable_checkpoint(own, config.resume_step)
         recorded = with_shapes(recorded, path, flags)
-    recorded = without_labels(recorded, flags)
     recall(config, flags, recorded, flags.names('model', 'data', 'training'))
-    folder = make_missing_data(config.data_dir, config.dataset)
+    folder = os.path.join(config.data_dir, config.dataset)
+    make_missing_data(folder)
     idx = idx_summary(folder)  # (height, width, classes), or None for images
     if idx:
         sizes = flags.names('size')
         recall(config, flags, {**dict(zip(sizes, 2 * idx[:2])), **recorded}, sizes)
     y_dim = count_classes(config, folder, idx, flags)
-    check_outputs(config.features, config.encode)
     apply_recipe(config, flags, y_dim, not idx)
     if not run:
         print_unfinished(config, flags)
@@ -71,8 +63,7 @@ def settle_training(config, flags: Flags) -> Settled:
     run.settle(config)
     run.check(config.data_dir, config.dataset, bool(flags.given('out_name')))
     ignored = chosen.get('checkpoint_dir', 'checkpoint')
-    is_ignored = run.is_new and not os.path.isabs(ignored)
-    if is_ignored and has_checkpoints(ignored):
+    if run.is_new and not os.path.isabs(ignored) and has_checkpoints(ignored):
         print(
             f' [!] The checkpoints in {ignored} are not used; to train from them, '
             f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}',
@@ -84,11 +75,14 @@ def settle_training(config, flags: Flags) -> Settled:
 def settle_use(config, flags: Flags) -> Settled:
     """Settle the trained run to use, and its recorded flags, in config."""
     chosen = chosen_folders(config, flags)
-    run = named_run(config, chosen) or newest_run(config, chosen)
+    run = meant_run(config, chosen)
     run.settle(config)
     path = usable_checkpoint(run.checkpoint_dir, config.resume_step)
-    y_dim, c_dim = run.dims or checkpoint_dims(path)
-    recorded = without_labels(with_shapes(run.recorded, path, flags), flags)
+    # recorded only of networks that a user has written
+    y_dim, c_dim = (run.recorded.get(name) for name in ('y_dim', 'c_dim'))
+    if not c_dim:
+        y_dim, c_dim = checkpoint_dims(path)
+    recorded = with_shapes(run.recorded, path, flags)
     parts = ['model', 'data'] if needs_data(config) else ['model']
     recall(config, flags, recorded, flags.names(*parts))
     given_labels(config, flags)
@@ -98,12 +92,13 @@ def settle_use(config, flags: Flags) -> Settled:
     rate = config.ema or BEST['ema']  # to draw by averages, it does not matter
     config.ema = rate if has_averages(path) and not is_raw else 0.0
     config.label = number_labels(config.label, class_names_in(run.folder))
-    if draws(config, flags):
+    todo = tasks(config, flags)
+    if todo & {'samples', 'visualize', 'gif', 'evaluate'}:
         require_writable(config.sample_dir, 'choose another --sample_dir')
     way_out = 'copy the run to another folder, and give that --out_dir'
-    if any(getattr(config, name) for name in flags.names('export')):
+    if todo & {*flags.names('export')}:
         require_writable(run.checkpoint_dir, way_out)
-    if config.evaluate:
+    if 'evaluate' in todo:
         require_writable(run.folder, way_out)
     return Settled(run, y_dim, c_dim, path)
 
@@ -118,26 +113,23 @@ def model_arguments(config, flags: Flags, settled: Settled, parameters: list) ->
     if is_default and not flags.given('input_fname_pattern'):
         arguments['input_fname_pattern'] = None
     is_labelled = config.conditional or config.attributes or config.labels
-    arguments['by_class'] = bool(settled.y_dim or is_labelled)
-    dims = {'y_dim': settled.y_dim, 'c_dim': settled.c_dim}
-    names = {'dataset_name': config.dataset, 'sample_num': config.batch_size}
-    return {**arguments, **dims, **names}
+    return {
+        **arguments,
+        'by_class': bool(settled.y_dim or is_labelled),
+        'y_dim': settled.y_dim,
+        'c_dim': settled.c_dim,
+        'dataset_name': config.dataset,
+        'sample_num': config.batch_size,
+    }
 
 
-def note_dims(config, dcgan) -> None:
-    """Let the run record what its checkpoints do not tell of a user's networks."""
-    if original_style(dcgan):
-        config.y_dim, config.c_dim = dcgan.y_dim, dcgan.c_dim
-
-
-def make_missing_data(data_dir: str, dataset: str) -> str:
-    """The folder of the data set; digits are drawn where there is none."""
-    folder = os.path.join(data_dir, dataset)
-    if dataset == 'digits' and not os.path.exists(folder):
+def make_missing_data(folder: str) -> None:
+    """Draw the data set `digits` where its folder is missing."""
+    data_dir, name = os.path.split(folder)
+    if name == 'digits' and not os.path.exists(folder):
         from dcgan.data.digits import make_digits  # SciPy takes time and memory
 
         make_digits(data_dir)
-    return folder
 
 
 def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
@@ -153,14 +145,6 @@ def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
             flush=True,
         )
     return {**settings, **recorded}
-
-
-def without_labels(recorded: dict, flags: Flags) -> dict:
-    """Recorded flags without the source of labels, if the command line has one."""
-    names = flags.names('labels')
-    if flags.given(*names):
-        return {name: value for name, value in recorded.items() if name not in names}
-    return recorded
 
 
 def given_labels(config, flags: Flags) -> list[str]:
@@ -197,23 +181,14 @@ def check_outputs(features: str, encode: str) -> None:
         require_writable(folder, 'choose another file for --encode')
 
 
-def draws(config, flags: Flags) -> bool:
-    """Whether images are to be written by a trained model."""
-    is_grid = samples_wanted(config, flags) or visualizes(config, flags)
-    return is_grid or config.gif or config.evaluate
-
-
-def visualizes(config, flags: Flags) -> bool:
-    """Whether --visualize_option is to be drawn."""
-    return config.visualize or bool(flags.given('visualize_option'))
-
-
-def samples_wanted(config, flags: Flags) -> bool:
-    """Whether samples are to be drawn: asked for, or nothing else is."""
-    tasks = flags.names('task', 'export')
-    is_asked = bool(flags.given(*flags.names('samples')))
-    has_task = visualizes(config, flags) or any(getattr(config, n) for n in tasks)
-    return is_asked or not has_task
+def tasks(config, flags: Flags) -> set[str]:
+    """What to do: the flags that ask for it, and `samples` if they or nothing does."""
+    names = {n for n in flags.names('task', 'export') if getattr(config, n)}
+    if flags.given('visualize_option'):
+        names.add('visualize')
+    if flags.given(*flags.names('samples')) or not names:
+        names.add('samples')
+    return names
 
 
 def needs_data(config) -> bool:

@@ -21,9 +21,8 @@ def freeze(dcgan, path: str) -> None:
     the file cannot be written.
     """
     with sampler_graph(dcgan) as (sess, _, images):
-        graph = tf.graph_util.convert_variables_to_constants(
-            sess, sess.graph_def, [images.op.name]
-        )
+        freeze_variables = tf.graph_util.convert_variables_to_constants
+        graph = freeze_variables(sess, sess.graph_def, [images.op.name])
     write_bytes(path, graph.SerializeToString())
 
 
@@ -41,12 +40,11 @@ def save_sampler(dcgan, folder: str) -> None:
         write_errors(folder, WRITE_ERRORS),
         atomic_path(folder) as temporary,
     ):
-        images = images if dcgan.y_dim else (images + 1) / 2
-        signature = tf.saved_model.predict_signature_def(inputs, {'images': images})
+        outputs = {'images': images if dcgan.y_dim else (images + 1) / 2}
+        signature = tf.saved_model.predict_signature_def(inputs, outputs)
+        signatures = {'serving_default': signature}
         builder = tf.saved_model.Builder(temporary)
-        builder.add_meta_graph_and_variables(
-            sess, ['serve'], {'serving_default': signature}
-        )
+        builder.add_meta_graph_and_variables(sess, ['serve'], signatures)
         builder.save()
 
 
@@ -65,12 +63,8 @@ def save_weights(dcgan, folder: str, step: int) -> None:
     """
     weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
     saver = tf.train.Saver(weights, max_to_keep=None)
-    dcgan.checkpoint_folder(folder).write(
-        dcgan.sess,
-        saver,
-        f'model.b{dcgan.batch_size}-{step}',
-        meta_graph(dcgan.saver),
-    )
+    name, checkpoints = f'model.b{dcgan.batch_size}', dcgan.checkpoint_folder(folder)
+    checkpoints.write(dcgan.sess, saver, f'{name}-{step}', meta_graph(dcgan.saver))
 
 
 @contextlib.contextmanager
@@ -107,17 +101,18 @@ def sampler_images(dcgan, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
 
 def write_exports(dcgan, config, step: int) -> None:
     """Write what --export, --freeze and --saved_model ask for; print where."""
-    folders = {
-        'export': f'export_b{config.batch_size}',
-        'freeze': f'frozen_b{config.batch_size}',
-        'saved_model': os.path.join('saved_model', str(step)),
-    }
-    for flag in filter(lambda flag: getattr(config, flag), folders):
-        folder = os.path.join(config.checkpoint_dir, folders[flag])
-        if flag == 'saved_model':
-            save_sampler(dcgan, folder)
+    for flag, name in (
+        ('export', f'export_b{config.batch_size}'),
+        ('freeze', f'frozen_b{config.batch_size}'),
+        ('saved_model', os.path.join('saved_model', str(step))),
+    ):
+        folder = os.path.join(config.checkpoint_dir, name)
+        if not getattr(config, flag):
+            continue
+        if flag == 'export':
+            save_weights(dcgan, folder, step)
         elif flag == 'freeze':
             dcgan.save(folder, step, ckpt=False, frozen=True)
         else:
-            save_weights(dcgan, folder, step)
+            save_sampler(dcgan, folder)
         print(f' [*] {folder}')

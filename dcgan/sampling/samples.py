@@ -42,12 +42,11 @@ def draw_batches(
 
     as_bytes  as uint8, with 0 to 255 for the sampler's full range
 
-    A batch has MAX_SAMPLES_PER_CALL images, or fewer if the images are large, but
-    always at least dcgan.batch_size. A sampler with a fixed batch draws that many, of
-    which those beyond the last z are dropped.
+    A sampler with a fixed batch draws that many, of which those beyond the last z are
+    dropped.
     """
-    count, images = images_per_call(dcgan), dcgan.sampler_bytes
-    images = images if as_bytes else dcgan.sampler
+    count = images_per_call(dcgan)
+    images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
     for start in range(0, len(z), count):
         drawn = np.arange(start, min(start + count, len(z)))
         rows = np.resize(drawn, count) if fixed_batch(dcgan) else drawn
@@ -64,25 +63,20 @@ def fixed_batch(dcgan) -> int | None:
 
 
 def images_per_call(dcgan) -> int:
-    """How many images are drawn at once, see `draw_batches`."""
-    if fixed_batch(dcgan):
-        return fixed_batch(dcgan)
+    """How many images `draw_batches` draws at once."""
     pixels_per_image = dcgan.output_height * dcgan.output_width
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
-    return max(dcgan.batch_size, affordable)
+    return fixed_batch(dcgan) or max(dcgan.batch_size, affordable)
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
-    """Parse the value of --label, such as 0,1,2, to an array of class numbers.
+    """The class numbers of --label, such as 0,1,2; empty: all; None without classes.
 
-    An empty text means every class. For a model without classes (`classes` is None),
-    the result is None. Raises UserError if the text names a class that does not exist.
+    Raises UserError if the text names a class that does not exist.
     """
+    if not classes and text:
+        raise UserError(f'--label {text}: this model has no classes; leave --label out')
     if not classes:
-        if text:
-            raise UserError(
-                f'--label {text}: this model has no classes; leave --label out'
-            )
         return None
     labels = text.replace(' ', '').strip(',').split(',') if text else range(classes)
     if not all(str(label) in map(str, range(classes)) for label in labels):
@@ -108,42 +102,35 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                              (integers [n], -1 if the model has no classes) and z
                              (float32 [n, z_dim])
 
-    The samples are not held in memory, so only the disk limits their number. The path
-    of everything written is printed. Raises UserError for an invalid label, or if a
-    file cannot be written.
+    Only z and labels of all samples are held in memory. The path of everything written
+    is printed. Raises UserError for an invalid label, or if a file cannot be written.
     """
-    count, draw_z, classes = _choose_samples(config, dcgan)
-    size = images_per_call(dcgan)
-    chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
+    z, labels = _choose_samples(dcgan, config)
+    batches = draw_batches(sess, dcgan, z, labels, as_bytes=True)
+    count, start, shown = len(z), 0, []
     on_grid = min(count, getattr(config, 'sheet_images', GRID_IMAGES))
-    grid = np.empty((on_grid, *dcgan.sampler.shape[1:]), np.uint8)
     path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
-    random_state = np.random.get_state()
-
     with (
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
         progress_bar('samples', count, ' images', delay=2) as bar,
     ):
-        with add_array('images', (count, *grid.shape[1:]), np.uint8) as write:
-            for chunk in chunks:
-                z, labels = draw_z(chunk), cycle_classes(classes, chunk)
-                (images,) = draw_batches(sess, dcgan, z, labels, as_bytes=True)
+        shape = count, *dcgan.sampler.shape[1:]
+        with add_array('images', shape, np.uint8) as write:
+            for images in batches:
                 write(images)
-                seen = images[: max(0, on_grid - chunk.start)]
-                grid[chunk.start : chunk.start + len(seen)] = seen
+                if start < on_grid:
+                    shown.append(images)
                 if config.separate_images:
-                    _save_each(images, labels, chunk, path)
+                    _save_each(images, labels, start, path)
+                start += len(images)
                 bar.update(len(images))
-        with add_array('labels', (count,), np.int64) as write:
-            for chunk in chunks:
-                write(cycle_classes(classes, chunk))
-        if config.npz:  # draw the same z again
-            np.random.set_state(random_state)
-            with add_array('z', (count, dcgan.z_dim), np.float32) as write:
-                for chunk in chunks:
-                    write(draw_z(chunk))
-    name = f'{os.path.basename(path)}.png'
-    save_test_grid(grid, name, sample_dir, getattr(config, 'sheet_columns', None))
+        with add_array('labels', labels.shape, np.int64) as write:
+            write(labels)
+        with add_array('z', z.shape, np.float32) as write:
+            write(z)
+    size = grid_size(on_grid, getattr(config, 'sheet_columns', None))
+    save_images(np.concatenate(shown)[:on_grid], size, f'{path}.png')
+    print_path(f'{path}.png')
     if on_grid < count:
         limits = f'the first {on_grid} of {count} samples; --sheet_images N shows N'
         print(f' [*] It shows {limits}', flush=True)
@@ -153,57 +140,43 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         print_path(f'{path}.npz')
 
 
-def _choose_samples(config, dcgan):
-    """(count, function of a range of indices that returns its z, classes or None)."""
+def _choose_samples(dcgan, config):
+    """z and labels of the samples that are asked for."""
     classes = parse_labels(config.label, dcgan.y_dim)
-    if getattr(config, 'z_file', ''):
-        z, classes = read_samples(config.z_file, dcgan, classes)
-        return len(z), lambda chunk: z[chunk.start : chunk.stop], classes
-
-    def draw_z(chunk):
-        return gen_random(config.z_dist, (len(chunk), dcgan.z_dim)).astype(np.float32)
-
-    return config.generate_test_images, draw_z, classes
-
-
-def cycle_classes(classes: np.ndarray | None, chunk: range) -> np.ndarray:
-    """Labels of the samples with indices `chunk`, cycling through classes.
-
-    Without classes (None), they are -1.
-    """
-    if classes is None:
-        return np.full(len(chunk), -1)
-    return classes[np.arange(chunk.start, chunk.stop) % len(classes)]
-
-
-def _save_each(images, labels, chunk, folder):
-    """Write images as {index}.png or, if they have labels, {index}_{label}.png."""
-    for i, image, label in zip(chunk, images, labels):
-        suffix = '' if label < 0 else f'_{label}'
-        pixels = np.squeeze(image, 2) if image.shape[2] == 1 else image
-        save_image(
-            Image.fromarray(pixels), os.path.join(folder, f'{i:05d}{suffix}.png')
+    path = getattr(config, 'z_file', '')
+    if not path:
+        labels = cycle_classes(classes, config.generate_test_images)
+        z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
+        return z.astype(np.float32), labels
+    z, labels = read_z_file(path, dcgan.z_dim)
+    if classes is None or labels.min() < 0:
+        return z, cycle_classes(classes, len(z))
+    if labels.max() >= dcgan.y_dim:
+        raise UserError(
+            f'{path}: has class {labels.max()}, but the classes of this model are 0 to '
+            f'{dcgan.y_dim - 1}; choose another --z_file'
         )
+    return z, labels
 
 
-def save_test_grid(
-    images: np.ndarray, name: str, sample_dir: str, columns: int | None = None
-) -> None:
-    """Write images [n, h, w, c] as a grid to sample_dir/name, and print its path.
+def cycle_classes(classes: np.ndarray | None, count: int) -> np.ndarray:
+    """Labels of `count` samples, cycling through classes; -1 without classes."""
+    return np.full(count, -1) if classes is None else np.resize(classes, count)
 
-    The grid has `columns` columns; by default it is the smallest square that holds all
-    images. The images are uint8 or floats; `save_images` stretches their contrast.
-    """
-    path = os.path.join(sample_dir, name)
-    save_images(images, grid_size(len(images), columns), path)
-    print_path(path)
+
+def _save_each(images, labels, start, folder):
+    """Write images as {index}.png or, if they have labels, {index}_{label}.png."""
+    for index, image in enumerate(images, start):
+        suffix = '' if labels[index] < 0 else f'_{labels[index]}'
+        pixels = image[..., 0] if image.shape[2] == 1 else image
+        path = os.path.join(folder, f'{index:05d}{suffix}.png')
+        save_image(Image.fromarray(pixels), path)
 
 
 def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read z [n, z_dim] and labels [n] from an .npz file of samples.
+    """Read z, float32 [n, z_dim], and labels [n] or -1 from an .npz file of samples.
 
-    Labels are -1 without classes. Raises UserError if it is no such file, or has
-    another z_dim.
+    Raises UserError if it is no such file, or has another z_dim.
     """
     try:
         with np.load(path) as file:
@@ -222,26 +195,6 @@ def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f'{path}: z has shape {z.shape}, but this model needs [n, {z_dim}]; choose '
             'another --z_file'
-        )
-    return z, labels
-
-
-def read_samples(
-    path: str, dcgan, classes: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """z, float32, and labels of a file of samples, for this model.
-
-    classes  to cycle through if the file has no labels; None: the model has no classes
-
-    Raises UserError as read_z_file does, and for classes that the model does not have.
-    """
-    z, labels = read_z_file(path, dcgan.z_dim)
-    if classes is None or labels.min() < 0:
-        labels = classes
-    elif labels.max() >= dcgan.y_dim:
-        raise UserError(
-            f'{path}: has class {labels.max()}, but the classes of this model are 0 to '
-            f'{dcgan.y_dim - 1}; choose another --z_file'
         )
     return z.astype(np.float32), labels
 

@@ -8,13 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.data.image_grids import inverse_transform, make_gif, merge
+from dcgan.data.image_grids import (
+    grid_size,
+    inverse_transform,
+    make_gif,
+    merge,
+    save_images,
+)
 from dcgan.sampling.samples import (
+    cycle_classes,
     draw,
     draw_batches,
     parse_labels,
     read_z_file,
-    save_test_grid,
 )
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
@@ -23,16 +29,8 @@ from dcgan.util.output import print_path
 from dcgan.util.z import gen_random
 
 # the position of a name is the number of the option; 0 to 4 are the original's
-VISUALIZE_OPTIONS: tuple[str, ...] = (
-    'random',
-    'sweep',
-    'gif_random',
-    'gif',
-    'gif_merged',
-    'interpolate',
-    'classes',
-    'arithmetic',
-)
+VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
+VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
 
 
 def visualize(
@@ -59,21 +57,24 @@ def visualize(
     animation. Options 5 to 7 need more settings, see their functions.
     The path of every file is printed. Raises UserError if the option is unknown.
     """
-    if str(option) in VISUALIZE_OPTIONS:
-        option = VISUALIZE_OPTIONS.index(option)
-    if str(option) not in map(str, range(len(VISUALIZE_OPTIONS))):
+    names = {str(number): name for number, name in enumerate(VISUALIZE_OPTIONS)}
+    name = names.get(str(option), option)
+    if name not in VISUALIZE_OPTIONS:
         raise UserError(
             f'visualize_option {option!r} is unknown; choose 0 to '
             f'{len(VISUALIZE_OPTIONS) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
         )
-    grid_options = {5: draw_interpolations, 6: draw_classes, 7: draw_arithmetic}
-    if int(option) in grid_options:
-        grid_options[int(option)](sess, dcgan, config, sample_dir)
+    if name == 'interpolate':
+        draw_interpolations(sess, dcgan, config, sample_dir)
+    elif name == 'classes':
+        draw_classes(sess, dcgan, config, sample_dir)
+    elif name == 'arithmetic':
+        draw_arithmetic(sess, dcgan, config, sample_dir)
     else:
-        draw_sweeps(sess, dcgan, config, int(option), sample_dir)
+        draw_sweeps(sess, dcgan, config, name, sample_dir)
 
 
-def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
+def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
     """Options 0 to 4 of `visualize`, as in the original."""
     batch_size, z_dim = config.batch_size, dcgan.z_dim
     classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
@@ -86,7 +87,12 @@ def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
 
     def write_grid(z, name):
         labels = np.random.choice(classes, batch_size)
-        save_test_grid(draw(sess, dcgan, z, labels), name, sample_dir)
+        save_grid(draw(sess, dcgan, z, labels), name, sample_dir)
+
+    def write_gif(frames, name, duration=2):
+        path = os.path.join(sample_dir, name)
+        make_gif(frames, path, duration, true_image=True)
+        print_path(path)
 
     def write_sweep_gif(z, dim):
         labels = np.full(batch_size, classes[dim % len(classes)])
@@ -95,25 +101,20 @@ def draw_sweeps(sess, dcgan, config, option: int, sample_dir: str) -> None:
         write_gif(frames, f'test_gif_{dim}.gif')
         return frames
 
-    def write_gif(frames, name, duration=2):
-        path = os.path.join(sample_dir, name)
-        make_gif(frames, path, duration, true_image=True)
-        print_path(path)
-
-    if option == 0:
+    if option == 'random':
         z = np.random.uniform(-0.5, 0.5, z_shape)
         write_grid(z, f'test_{utc_timestamp()}.png')
-    elif option == 1:
+    elif option == 'sweep':
         for dim in range(z_dim):
             z = np.random.uniform(-1, 1, z_shape)
             write_grid(sweep(z, dim), f'test_arange_{dim}.png')
-    elif option == 2:
+    elif option == 'gif_random':
         for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
             z = np.random.uniform(-0.2, 0.2, z_dim)
             write_sweep_gif(np.tile(z, (batch_size, 1)), dim)
     else:
         sweeps = [write_sweep_gif(np.zeros(z_shape), dim) for dim in range(z_dim)]
-        if option == 4:
+        if option == 'gif_merged':
             side = math.ceil(math.sqrt(z_dim))
             steps = np.stack(sweeps, axis=1)  # [batch_size, z_dim, h, w, c]
             grids = [merge(images, (side, side)) for images in steps]
@@ -134,10 +135,10 @@ def draw_interpolations(
     weights = np.linspace(0, 1, columns)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
     classes = parse_labels(config.label, dcgan.y_dim)
-    labels = None if classes is None else np.resize(classes, rows).repeat(columns)
+    labels = cycle_classes(classes, rows).repeat(columns)
     images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
     name = f'test_interpolate_{utc_timestamp()}.png'
-    save_test_grid(images, name, sample_dir, columns)
+    save_grid(images, name, sample_dir, columns)
 
 
 def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
@@ -155,22 +156,21 @@ def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
     z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
     images = draw(sess, dcgan, z, np.tile(classes, rows))
     name = f'test_classes_{utc_timestamp()}.png'
-    save_test_grid(images, name, sample_dir, len(classes))
+    save_grid(images, name, sample_dir, len(classes))
 
 
 def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -> None:
     """Draw a grid of vector arithmetic on z: A - B + C (paper, section 6.3.2).
 
     Writes test_arithmetic_{UTC time}.png. config.arithmetic has the form A-B+C, in
-    which A, B and C are lists of numbers such as 0,1,2. If config.z_file is given, an
-    .npz file that `save_samples` wrote, the numbers are indices of its z. Otherwise
-    they are seeds: a seed stands for the first sample that a run of main.py with this
-    --seed draws.
+    which A, B and C are lists of numbers such as 0,1,2: indices of the z in
+    config.z_file, which `save_samples` wrote, or else seeds. A seed stands for the
+    first sample that main.py draws with this --seed.
 
     The first three rows show the z of A, B and C and, at the end, the mean of each. The
     last row shows mean A - mean B + mean C and, as in the paper, eight z around it, to
-    which uniform noise in [-noise, noise) is added. If the model is conditional, all
-    images show the first class of config.label.
+    which uniform noise in [-noise, noise) is added. With a conditional model, all show
+    the first class of config.label.
     Raises UserError if config.arithmetic, the file or an index is invalid.
     """
     text = config.arithmetic.replace(' ', '')
@@ -182,27 +182,25 @@ def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -
             '0,1,2-3,4,5+6,7,8, with numbers below 2**32'
         )
     vectors = [read_vectors(config, dcgan.z_dim, numbers) for numbers in terms]
-    means = [z.mean(axis=0) for z in vectors]
-    result = means[0] - means[1] + means[2]
+    rows = [np.vstack([z, z.mean(axis=0)]) for z in vectors]
+    result = rows[0][-1] - rows[1][-1] + rows[2][-1]
     neighbours = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
-    rows = [np.vstack([z, mean]) for z, mean in zip(vectors, means)]
     rows.append(np.vstack([result, neighbours]))
     classes = parse_labels(config.label, dcgan.y_dim)
-    columns = max(len(row) for row in rows)
+    columns = max(map(len, rows))
     cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
     for row_of_cells, z in zip(cells, rows):
-        labels = None if classes is None else np.full(len(z), classes[0])
+        labels = cycle_classes(classes, 1).repeat(len(z))
         images = draw_batches(sess, dcgan, z, labels, as_bytes=True)
         row_of_cells[: len(z)] = np.concatenate(list(images))
     images = cells.reshape(-1, *cells.shape[2:])
     name = f'test_arithmetic_{utc_timestamp()}.png'
-    save_test_grid(images, name, sample_dir, columns)
+    save_grid(images, name, sample_dir, columns)
 
 
 def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
-    """Return the z [n, z_dim] that the numbers of --arithmetic stand for.
+    """The z [n, z_dim] of indices in config.z_file or, without that file, of seeds.
 
-    They are indices of z in config.z_file or, without that file, seeds.
     Raises UserError if the file or an index is invalid.
     """
     if not config.z_file:
@@ -218,6 +216,13 @@ def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
             f'use indices 0 to {len(z) - 1}'
         )
     return z[numbers]
+
+
+def save_grid(images, name, sample_dir, columns=None):
+    """Write images [n, h, w, c] as a grid, by default square, and print its path."""
+    path = os.path.join(sample_dir, name)
+    save_images(images, grid_size(len(images), columns), path)
+    print_path(path)
 
 
 # fmt: off

@@ -1,0 +1,51 @@
+"""Lock the folders of a run, so that one process at a time trains it."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+
+import filelock
+
+from dcgan.util.errors import UserError, printable
+from dcgan.util.files import lock_folder
+
+
+def lock_run(folder: str, flag: str) -> Callable[[], object]:
+    """Lock a folder of a run; returns the function that unlocks it.
+
+    `flag` chooses another folder. Raises UserError, which names the owner, if another
+    process has locked it. Where a file system has no locks, prints a warning.
+    """
+    owner_path = os.path.join(folder, 'lock.owner')
+    try:
+        unlock = lock_folder(folder)
+    except filelock.Timeout:
+        owner = 'another process'
+        with contextlib.suppress(OSError), open(owner_path) as file:
+            owner = printable(file.read()) or owner
+        raise UserError(
+            f'{folder}: {owner} is training this run; wait for it to end, stop it, '
+            f'or choose another {flag}'
+        ) from None
+    except OSError as error:
+        print(
+            f' [!] {folder}: cannot be locked ({error.strerror}); do not train '
+            'this run in two processes at once',
+            flush=True,
+        )
+        return lambda: None
+    with contextlib.suppress(OSError), open(owner_path, 'w') as file:
+        file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    return unlock
+
+
+def is_locked(folder: str) -> bool:
+    """Whether another process is training the run in a folder."""
+    try:
+        lock_folder(folder)()
+    except filelock.Timeout:
+        return True
+    except OSError:
+        pass
+    return False
