@@ -7,10 +7,10 @@ import shlex
 from dcgan.runs.flags_json import NAME, agrees
 from dcgan.runs.run import Run, has_checkpoints, is_inside, same_folder
 from dcgan.training.checkpoints import checkpoints, completed_epochs, no_checkpoint
-from dcgan.training.lock import is_locked
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, file_signature, glob_files
 from dcgan.util.flags import Flags
+from dcgan.util.lock import is_locked
 
 
 def name_in(out_dir: str, out_name: str) -> str:

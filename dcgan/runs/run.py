@@ -7,9 +7,9 @@ from typing import Any
 
 from dcgan.data.labels import find_labels
 from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
-from dcgan.training.lock import lock_run
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import remove, require_writable, timestamp, write_bytes
+from dcgan.util.lock import lock_run
 
 CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each line
 
