@@ -89,8 +89,8 @@ def held_stderr() -> Iterator[None]:
     """Hold back everything that the block, or native code in it, writes to stderr.
 
     TensorFlow 2.21 logs messages before it reads the log level. The program `tail`
-    takes them. If the block succeeds, it is killed. If the block raises an exception,
-    or native code aborts this process, `tail` prints them, because they give the reason.
+    takes them. If the block succeeds, it is killed. If the block raises an error, or
+    native code aborts this process, `tail` prints them, because they give the reason.
 
     Nothing is held back if stderr is closed, or where there is no `tail`.
     """
