@@ -24,14 +24,10 @@ class FailureWarnings:
         if is_new:
             remove(self.path)
 
-    def count(self, d_loss: float) -> bool:
-        """Take the loss of D in an iteration; returns whether D has won in it."""
-        self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
-        return self._won_for == WON_ITERATIONS
-
     def check_loss(self, iteration: int, d_loss: float) -> None:
         """Take the loss of D in an iteration; warn if D has won."""
-        if self.count(d_loss):
+        self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
+        if self._won_for == WON_ITERATIONS:
             self._warn(
                 iteration,
                 'D has won',
