@@ -4,7 +4,6 @@ page.html is the page. docs/page.md describes its requests, which other programs
 send, too.
 """
 
-import contextlib
 import hmac
 import http.server
 import ipaddress
@@ -28,7 +27,7 @@ from dcgan.util.flags import Flag, Flags, Group
 FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
-SECONDS_TO_SEND = 30  # for a client to send a request
+SECONDS_TO_SEND = 30  # in which a client has to send more of its request
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -36,19 +35,19 @@ POLICY = (
 )
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(socketserver.ThreadingTCPServer):
     """Serves the page and the images of a Drawer.
 
     Local clients have access by a local name; on another interface, every client needs
     the token.
     """
 
-    daemon_threads, request_queue_size = True, MAX_CONNECTIONS
+    allow_reuse_address = daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, drawer: Drawer, host: str, port: int):
         self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
         self.token = '' if self.is_local else secrets.token_urlsafe(16)
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ':' in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), Handler)
@@ -61,12 +60,7 @@ class Server(http.server.ThreadingHTTPServer):
             host = socket.gethostname()
         host = f'[{host}]' if ':' in host else host
         token = f'?token={self.token}' if self.token else ''
-        return f'http://{host}:{self.server_port}/{token}'
-
-    def server_bind(self):
-        """Bind, without a DNS query for the name of this machine."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.host, self.server_address[1]
+        return f'http://{host}:{self.server_address[1]}/{token}'
 
     def is_own_name(self, host: str) -> bool:
         """Whether `host` is allowed in the Host header of a request."""
@@ -75,17 +69,10 @@ class Server(http.server.ThreadingHTTPServer):
 
     def process_request(self, request, client_address):
         """Answer in a new thread, unless there are MAX_CONNECTIONS of them."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if threading.active_count() > MAX_CONNECTIONS:
             self.shutdown_request(request)
-
-    def process_request_thread(self, request, client_address):
-        """Answer in this thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+        else:
+            super().process_request(request, client_address)
 
     def handle_error(self, request, client_address):
         """Ignore clients that have disconnected."""
@@ -99,41 +86,18 @@ def _is_local(host):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+    """Answers the one request of a connection."""
 
-    protocol_version, server_version, sys_version = 'HTTP/1.1', 'DCGAN', ''
+    server_version, sys_version = 'DCGAN', ''
     timeout = SECONDS_TO_SEND
     wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
     server: Server
-
-    def handle_one_request(self):
-        """Answer a request, if it is complete in time."""
-        self.deadline = threading.Timer(SECONDS_TO_SEND, self._give_up)
-        self.deadline.daemon = True
-        self.deadline.start()
-        try:
-            super().handle_one_request()
-        finally:
-            self.deadline.cancel()
-
-    def _give_up(self):
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_expect_100(self):
-        """Answer `Expect: 100-continue`, for which a client waits with its body."""
-        is_expected = super().handle_expect_100()
-        self.wfile.flush()
-        return is_expected
 
     def send_error(self, code, message=None, explain=None):
         """Refuse what is no HTTP request."""
         self._send(int(code), *_error(message or 'this is no HTTP request'))
 
     def do_GET(self):
-        self.deadline.cancel()
-        if 'Content-Length' in self.headers:  # a body, which is not read
-            self.close_connection = True
         files = {f'/{name}': partial(self._file, name) for name in FILES}
         answers = {'/model': self._model, '/directions': self._directions}
         self._answer({'/': self._page, **answers, **files})
@@ -155,8 +119,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except (UserError, ValueError) as error:
             status, kind, content = 400, *_error(error)
         except (ConnectionError, TimeoutError):
-            self.close_connection = True  # the client has gone, or is too slow
-            return
+            return  # the client has gone, or is too slow
         except Exception as error:
             status, kind, content = 500, *_error(error)
         self._send(status, kind, content)
@@ -171,17 +134,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         is_link = path == '/'  # another site may link to the page
         if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
             raise Refused(403, 'another site cannot use this page')
-        lengths = self.headers.get_all('Content-Length', [])
-        if self.headers.get('Transfer-Encoding') or len(set(lengths)) > 1:
-            raise Refused(411, 'send a body with one Content-Length')
         given = self.headers.get('X-Token') or query.get('token', [''])[0]
         is_right = hmac.compare_digest(given.encode(), server.token.encode())
         if server.token and not is_right:
             raise Refused(403, 'the token is missing, or wrong')
 
     def _send(self, status, kind, content):
-        if status >= 400:  # the rest of the request is not read
-            self.close_connection = True
         nonce = secrets.token_urlsafe(16)
         if kind.startswith('text/html'):
             content = content.replace(b'{{nonce}}', nonce.encode())
@@ -195,8 +153,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             'Cross-Origin-Resource-Policy': 'same-origin',
             'Cache-Control': 'no-store',
         }
-        if self.close_connection:
-            headers['Connection'] = 'close'
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -232,7 +188,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(415, 'send Content-Type: application/json')
         drawer = self.server.drawer
         body = self.rfile.read(length)
-        self.deadline.cancel()
         request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
         return FORMATS[request.format], drawer.draw(request)
 
