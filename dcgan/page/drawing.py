@@ -41,6 +41,7 @@ class Drawer:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
         paths = checkpoints(config.checkpoint_dir)
+        paths = [path for path in paths if os.path.exists(f'{path}.index')]
         names = self.names or list(map(str, range(dcgan.y_dim or 0)))
         return {
             'dataset': config.dataset,

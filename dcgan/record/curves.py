@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import itertools
 import logging
 import math
 import os
@@ -38,20 +39,15 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
-    # Figure without pyplot: no window, no global state
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state
 
     figure = Figure(figsize=(10, 7), layout='constrained')
-    FigureCanvasAgg(figure)
     all_axes = figure.subplots(len(PANELS), 1, sharex=True)
     for axes, (title, names) in zip(all_axes, PANELS):
-        number = 0
-        for run, history in runs.items():
-            for name, label in names.items():
-                label = f'{run}: {label}' if run else label
-                _draw_curve(axes, history, name, label, f'C{number % 10}')
-                number += 1
+        curves = itertools.product(runs.items(), names.items())
+        for i, ((run, history), (name, label)) in enumerate(curves):
+            label = f'{run}: {label}' if run else label
+            _draw_curve(axes, history, name, label, f'C{i % 10}')
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')

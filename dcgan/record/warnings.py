@@ -44,9 +44,8 @@ class FailureWarnings:
 
         samples, images  of G and of the data, [B, h, w, c] in the same range
         """
-        spreads = [array.std(axis=0).mean() for array in (samples, images)]
-        is_equal = spreads[0] < ONE_PICTURE * spreads[1]
-        is_equal = is_equal and iteration > FIRST_ITERATIONS
+        drawn, real = (array.std(axis=0).mean() for array in (samples, images))
+        is_equal = drawn < ONE_PICTURE * real and iteration > FIRST_ITERATIONS
         self._equal_grids = self._equal_grids + 1 if is_equal else 0
         if self._equal_grids >= ONE_PICTURE_GRIDS:
             self._warn(
@@ -60,10 +59,7 @@ class FailureWarnings:
     def _warn(self, iteration, what, why):
         """Print a warning and keep it in the file, unless it is there already."""
         line = f'Iteration {iteration}: {what}: {why}'
-        with (
-            write_errors(self.path),
-            open(self.path, 'a+', encoding='utf-8') as file,
-        ):
+        with write_errors(self.path), open(self.path, 'a+') as file:
             file.seek(0)
             if f': {what}: ' in file.read():
                 return
