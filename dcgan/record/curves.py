@@ -84,11 +84,9 @@ def in_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def smooth(values: np.ndarray) -> np.ndarray:
     """A moving average over a fiftieth of the values, as many on each side."""
-    half = len(values) // (2 * SMOOTHED)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first, end = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return (sums[end] - sums[first]) / (end - first)
+    weights = np.ones(2 * (len(values) // (2 * SMOOTHED)) + 1)
+    counts = np.convolve(np.ones(len(values)), weights, 'same')
+    return np.convolve(values, weights, 'same') / counts
 
 
 def _highest(histories):
