@@ -140,8 +140,11 @@ def soak(
     for name, array in reference.items():
         assert array.tobytes() == resumed[name].tobytes(), name
     metrics = [
-        [row[:3] + row[4:] for row in read_rows(f'{folder}/out/{name}/metrics.csv')]
-        for name in ('never_stopped', 'killed')
+        [row[:3] + row[4:] for row in rows.tolist()]
+        for rows in (
+            read_rows(f'{folder}/out/{name}/metrics.csv')
+            for name in ('never_stopped', 'killed')
+        )
     ]
     assert metrics[0] == metrics[1] and len(metrics[0]) == len(expected)
 

@@ -129,7 +129,7 @@ def train(workspace, name, model, *args):
 
 
 def rows(workspace, name):
-    return np.array(list(read_rows(f'{workspace}/out/{name}/metrics.csv')))
+    return read_rows(f'{workspace}/out/{name}/metrics.csv')
 
 
 @pytest.mark.parametrize('name', PAGE)

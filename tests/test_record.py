@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from conftest import SMALL, run, run_code, run_in_process, write_images
 from PIL import Image
 
-from dcgan.record.curves import History, history_of_run, smooth
+from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, VALUES, MetricsFile, read_rows
 from dcgan.record.recorder import Recorder
 from dcgan.record.warnings import WON_ITERATIONS
@@ -95,8 +95,8 @@ def test_torn_rows_are_mended(tail, tmp_path):
     assert metrics.seconds == 2
     metrics.add((3, 1, 0), row_values(), 0.5)
     metrics.close()
-    rows = list(read_rows(str(tmp_path / 'metrics.csv')))
-    assert [row[:4] for row in rows] == [[1, 0, 0, 1], [2, 0, 1, 2], [3, 1, 0, 2.5]]
+    rows = read_rows(str(tmp_path / 'metrics.csv'))[:, :4]
+    assert rows.tolist() == [[1, 0, 0, 1], [2, 0, 1, 2], [3, 1, 0, 2.5]]
     assert (tmp_path / 'metrics.csv').read_text().startswith(','.join(COLUMNS) + '\n')
 
 
@@ -105,32 +105,25 @@ def test_a_new_run_drops_old_rows(tmp_path):
         metrics = MetricsFile(str(tmp_path), 0)
         metrics.add((1, 0, 0), row_values(), 1)
         metrics.close()
-    assert len(list(read_rows(str(tmp_path / 'metrics.csv')))) == 1
+    assert len(read_rows(str(tmp_path / 'metrics.csv'))) == 1
 
 
 # Curves
 
 
-def test_history_keeps_means_and_ranges_of_a_long_run_in_few_bins():
-    history, count = History(['a']), 5 * History.MAX_BINS
-    for i in range(count):
-        history.add(i + 1, i // 1000, [i % 10])
-    means, lows, highs = history.of('a')
-    assert History.MAX_BINS / 2 <= len(history) <= History.MAX_BINS
-    iterations = history.iterations()
+def test_long_runs_are_drawn_by_means_and_ranges_of_few_bins():
+    count = 5 * MAX_BINS - 3
+    means, lows, highs = in_bins(np.arange(count) % 10)
+    assert MAX_BINS / 2 <= len(means) <= MAX_BINS
+    assert means[:2].tolist() == [2, 7] and means[-1] == 5.5  # the last bin is short
+    assert lows[:2].tolist() == [0, 5] and highs[:2].tolist() == [4, 9]
+    iterations, _, _ = in_bins(np.arange(count))
     assert (np.diff(iterations) > 0).all() and iterations[-1] > count - 10
-    weights = np.diff(np.concatenate([[0.5], (iterations[1:] + iterations[:-1]) / 2]))
-    assert np.average(means[:-1], weights=weights) == pytest.approx(4.5, abs=0.05)
-    assert lows.min() == 0 and highs.max() == 9
-    assert history.epochs[:2] == [(1, 0), (1001, 1)]
 
 
-def test_short_histories_keep_every_iteration():
-    history = History(['a', 'b'])
-    for i in range(100):
-        history.add(i, 0, [i, -i])
-    assert history.of('b')[0].tolist() == [-i for i in range(100)]
-    assert history.iterations().tolist() == list(range(100))
+def test_short_runs_are_drawn_with_every_iteration():
+    values = np.arange(100.0)
+    assert all((array == values).all() for array in in_bins(values))
 
 
 def test_smoothing_keeps_constants_and_lines():
@@ -174,8 +167,8 @@ def test_several_runs_are_drawn_in_one_figure(workspace, tmp_path):
     history, of_events = (
         history_of_run(str(path)) for path in (workspace / 'out' / 'run', original)
     )
-    assert of_events.iterations().tolist() == history.iterations().tolist()
-    assert of_events.of('d_real')[0] == pytest.approx(history.of('d_real')[0], abs=1e-5)
+    assert (of_events['iteration'] == history['iteration']).all()
+    assert of_events['d_real'] == pytest.approx(history['d_real'], abs=1e-5)
 
 
 def test_event_files_of_several_starts_are_one_history(workspace, tmp_path):
@@ -185,9 +178,9 @@ def test_event_files_of_several_starts_are_one_history(workspace, tmp_path):
     (tmp_path / 'events.out.tfevents.1.host').write_bytes(content[:-9])  # torn
     shutil.copy(events, tmp_path / 'events.out.tfevents.2.host')
     history = history_of_run(str(tmp_path))
-    assert history.iterations().tolist() == list(range(1, 11))
+    assert history['iteration'].tolist() == list(range(1, 11))
     (tmp_path / 'events.out.tfevents.2.host').unlink()
-    assert 1 <= len(history_of_run(str(tmp_path))) <= 10
+    assert 1 <= len(history_of_run(str(tmp_path))['iteration']) <= 10
 
 
 @pytest.mark.parametrize('names, message', [('none', 'no such run'), ('.', 'has no')])

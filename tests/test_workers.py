@@ -215,7 +215,7 @@ def test_only_the_chief_writes_and_runs_go_on_with_any_number_of_workers(tmp_pat
                 assert status == 0, text
     assert not any((tmp_path / f'out{i}').exists() for i in (1, 2, 3))
     run_dir = tmp_path / 'out0' / 'run'
-    assert len(list(read_rows(run_dir / 'metrics.csv'))) == 36
+    assert len(read_rows(run_dir / 'metrics.csv')) == 36
     assert (run_dir / 'samples' / 'train_00000036.png').exists()
     names = {
         name.split('.')[1] for name in os.listdir(run_dir / 'checkpoint') if '.' in name

@@ -66,8 +66,8 @@ def train(workers, settings, path):
         arrays = dict(zip((v.op.name for v in variables), sess.run(variables)))
     arrays['random_key'] = np.random.get_state()[1]
     if workers.is_chief:
-        rows = list(read_rows(f'{folder}/metrics.csv'))
-        arrays['metrics'] = np.array([row[:3] + row[4:] for row in rows])
+        rows = read_rows(f'{folder}/metrics.csv')
+        arrays['metrics'] = np.delete(rows, 3, axis=1)  # without seconds
     np.savez(path, **arrays)
 
 

@@ -1,13 +1,11 @@
 """Draw the images that the page asks for, and describe the model to it."""
 
 import base64
-import collections
 import io
 import json
 import os
 import shlex
 import threading
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from dcgan.sampling.samples import draw_batches
 from dcgan.training.checkpoints import checkpoints, newest_checkpoint, step_of
 from dcgan.util.errors import UserError
 from dcgan.util.files import file_signature
-from dcgan.util.npz import arrays_in
 from dcgan.util.z import gen_random
 
 MAX_CLIENTS = 1000  # clients whose last request is remembered
@@ -36,16 +33,15 @@ class Drawer:
         self.dcgan, self.config, self.command = dcgan, config, command
         self.names = class_names_in(dcgan.out_dir)
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
-        self._noting = threading.Lock()
-        self._numbers: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._numbers: dict[str, int] = {}  # of the last request of each client
         # the choice of checkpoints that led to the loaded one; its step
         self._loaded: tuple[list | None, int] = None, 0
-        self._directions: list | None = None  # of the loaded checkpoint
 
     def about(self) -> dict[str, Any]:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
         paths = checkpoints(config.checkpoint_dir)
+        paths = [path for path in paths if os.path.exists(f'{path}.index')]
         names = self.names or list(map(str, range(dcgan.y_dim or 0)))
         return {
             'dataset': config.dataset,
@@ -80,19 +76,16 @@ class Drawer:
         """
         with self.is_drawing:
             step = self._load(step)
-            if self._directions is None:
-                weights = sampled_weights(self.dcgan).get('generator/g_h0_lin/Matrix')
-                if weights is None or weights.shape[0] < self.dcgan.z_dim:
-                    raise UserError('directions: this G has no first layer g_h0_lin')
-                rows = self.dcgan.sess.run(weights)[: self.dcgan.z_dim]
-                values, vectors = np.linalg.eigh(np.float64(rows @ rows.T))
-                vectors = vectors.T[::-1][:DIRECTIONS]
-                largest = np.abs(vectors).argmax(1)[:, None]
-                vectors *= np.sign(np.take_along_axis(vectors, largest, 1))
-                shares = values[::-1][:DIRECTIONS] / max(values.sum(), 1e-30)
-                self._directions = [vectors.tolist(), shares.tolist()]
-            vectors, shares = self._directions
-            return {'step': step, 'vectors': vectors, 'shares': shares}
+            weights = sampled_weights(self.dcgan).get('generator/g_h0_lin/Matrix')
+            if weights is None or weights.shape[0] < self.dcgan.z_dim:
+                raise UserError('directions: this G has no first layer g_h0_lin')
+            rows = self.dcgan.sess.run(weights)[: self.dcgan.z_dim]
+        values, vectors = np.linalg.eigh(np.float64(rows @ rows.T))
+        vectors = vectors.T[::-1][:DIRECTIONS]
+        largest = np.abs(vectors).argmax(1)[:, None]
+        vectors *= np.sign(np.take_along_axis(vectors, largest, 1))
+        shares = values[::-1][:DIRECTIONS] / max(values.sum(), 1e-30)
+        return {'step': step, 'vectors': vectors.tolist(), 'shares': shares.tolist()}
 
     def draw(self, request: Request) -> bytes:
         """Draw samples, in the format of the request.
@@ -100,7 +93,11 @@ class Drawer:
         Raises Refused if the client has sent a later request, and UserError if the
         checkpoint does not exist.
         """
-        self._note(request)
+        if request.client:
+            if len(self._numbers) > MAX_CLIENTS:
+                self._numbers.clear()
+            last = self._numbers.get(request.client, 0)
+            self._numbers[request.client] = max(last, request.number)
         with self.is_drawing:
             if request.number < self._numbers.get(request.client, 0):
                 raise Refused(409, 'out of date: a later request has replaced it')
@@ -115,16 +112,6 @@ class Drawer:
             images = np.concatenate(list(batches))
         return encode(request, step, z, images)
 
-    def _note(self, request):
-        """Remember the number of a client's last request."""
-        if not request.client:
-            return
-        with self._noting:
-            last = self._numbers.pop(request.client, 0)
-            self._numbers[request.client] = max(last, request.number)
-            while len(self._numbers) > MAX_CLIENTS:
-                self._numbers.popitem(last=False)
-
     def _load(self, step):
         """Load the checkpoint of a step, or the newest one; returns its step."""
         folder = self.config.checkpoint_dir
@@ -136,7 +123,7 @@ class Drawer:
         path = newest_checkpoint(folder, step)
         if path is None:
             raise UserError(f'{folder}: has no checkpoint any more')
-        self._loaded, self._directions = (None, 0), None
+        self._loaded = None, 0  # if loading fails
         _, step = self.dcgan.load(folder, step, path)
         self._loaded = choice, step
         return step
@@ -154,11 +141,7 @@ def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> by
         frames = (Image.fromarray(i[..., 0] if i.shape[2] == 1 else i) for i in images)
         write_gif(frames, file, request.milliseconds)
     elif request.format == 'npz':
-        arrays = {'images': images, 'labels': request.labels.astype(np.int64), 'z': z}
-        with zipfile.ZipFile(file, 'w') as archive:
-            for name, array in arrays.items():
-                with arrays_in(archive)(name, array.shape, array.dtype) as write:
-                    write(array)
+        np.savez(file, images=images, labels=request.labels.astype(np.int64), z=z)
     else:
         size = grid_size(len(images), request.columns)
         grid_image(images, size).save(file, 'PNG')

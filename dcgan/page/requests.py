@@ -17,6 +17,15 @@ FORMATS = {
 }
 FILES = {'curves.png': 'image/png', 'progress.gif': 'image/gif'}
 
+WHOLE = {  # the whole numbers of a request: {name: (default, least, most)}
+    'seed': (0, 0, 2**32 - 1),
+    'count': (1, 1, MAX_SAMPLES),
+    'step': (None, 0, 2**62),
+    'columns': (None, 1, MAX_SAMPLES),
+    'milliseconds': (100, 20, 10_000),
+    'number': (0, 0, 2**53),
+}
+
 
 class Refused(Exception):
     """A refused request. `status` is the HTTP status; the text is the reason."""
@@ -54,46 +63,21 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
         fields = None
     if not isinstance(fields, dict):
         _refuse('send an object in JSON, such as {"seed": 1, "count": 16}')
-    known = {'z', 'seed', 'count', 'labels', 'step', 'columns', 'format'}
-    known |= {'milliseconds', 'client', 'number'}
-    if unknown := sorted(fields.keys() - known):
-        _refuse(f'{unknown[0][:40]!r} is unknown; use {", ".join(sorted(known))}')
-
-    def whole(name, default, least, most):
-        value = fields.get(name)
-        if value is None:
-            return default
-        if type(value) is not int or not least <= value <= most:
-            _refuse(f'{name} has to be a whole number from {least} to {most}')
-        return value
-
+    if unknown := sorted(fields.keys() - {*Request._fields}):
+        names = ', '.join(sorted(Request._fields))
+        _refuse(f'{unknown[0][:40]!r} is unknown; use {names}')
+    values = {name: _whole(fields, name, *bounds) for name, bounds in WHOLE.items()}
     z = _parse_z(fields['z'], z_dim) if 'z' in fields else None
-    count = whole('count', 1, 1, MAX_SAMPLES) if z is None else len(z)
-    labels = fields.get('labels')
-    if labels is not None and not _is_list_of(labels, (int,), 1, MAX_SAMPLES):
-        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
-    if labels and not classes:
-        _refuse('labels: this model has no classes')
-    if labels and not all(0 <= label < classes for label in labels):
-        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
-    drawn = np.array(labels or range(classes)) if classes else None
-    name, client = fields.get('format', 'json'), fields.get('client', '')
-    if not isinstance(name, str) or name not in FORMATS:
+    if z is not None:
+        values['count'] = len(z)
+    labels = _parse_labels(fields.get('labels'), classes)
+    values['labels'] = cycle_classes(labels, values['count'])
+    kind, client = fields.get('format', 'json'), fields.get('client', '')
+    if not isinstance(kind, str) or kind not in FORMATS:
         _refuse(f'format has to be one of {", ".join(FORMATS)}')
     if not isinstance(client, str) or len(client) > 64:
         _refuse('client has to be a text of at most 64 characters')
-    return Request(
-        z,
-        whole('seed', 0, 0, 2**32 - 1),
-        count,
-        cycle_classes(drawn, count),
-        whole('step', None, 0, 2**62),
-        whole('columns', None, 1, MAX_SAMPLES),
-        name,
-        whole('milliseconds', 100, 20, 10_000),
-        client,
-        whole('number', 0, 0, 2**53),
-    )
+    return Request(z=z, format=kind, client=client, **values)
 
 
 def _refuse(reason):
@@ -103,6 +87,26 @@ def _refuse(reason):
 def _is_list_of(value, types, least, most):
     is_list = isinstance(value, list) and least <= len(value) <= most
     return is_list and all(type(v) in types for v in value)
+
+
+def _whole(fields, name, default, least, most):
+    value = fields.get(name)
+    if value is None:
+        return default
+    if type(value) is not int or not least <= value <= most:
+        _refuse(f'{name} has to be a whole number from {least} to {most}')
+    return value
+
+
+def _parse_labels(labels, classes):
+    """The classes to draw, all of them by default; None without classes."""
+    if labels is not None and not _is_list_of(labels, (int,), 1, MAX_SAMPLES):
+        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
+    if labels and not classes:
+        _refuse('labels: this model has no classes')
+    if labels and not all(0 <= label < classes for label in labels):
+        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
+    return np.array(labels or range(classes)) if classes else None
 
 
 def _parse_z(rows, z_dim):

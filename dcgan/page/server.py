@@ -4,7 +4,6 @@ page.html is the page. docs/page.md describes its requests, which other programs
 send, too.
 """
 
-import contextlib
 import hmac
 import http.server
 import ipaddress
@@ -17,75 +16,58 @@ import socketserver
 import threading
 import time
 import urllib.parse
-from functools import partial
 from pathlib import Path
 
 from dcgan.page.drawing import Drawer
 from dcgan.page.requests import FILES, FORMATS, Refused, parse
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
+from dcgan.util.output import print_line
 
 FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
-SECONDS_TO_SEND = 30  # for a client to send a request
+SECONDS_TO_SEND = 30  # in which a client has to send more of its request
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 
+NOT_FOUND = 404, 'not found; see docs/page.md'
 
-class Server(http.server.ThreadingHTTPServer):
+
+class Server(socketserver.ThreadingTCPServer):
     """Serves the page and the images of a Drawer.
 
     Local clients have access by a local name; on another interface, every client needs
     the token.
     """
 
-    daemon_threads, request_queue_size = True, MAX_CONNECTIONS
+    allow_reuse_address = daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, drawer: Drawer, host: str, port: int):
         self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
         self.token = '' if self.is_local else secrets.token_urlsafe(16)
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ':' in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), Handler)
 
-    @property
     def address(self) -> str:
         """The address of the page."""
-        host = self.host
-        if host in ('', '0.0.0.0', '::'):  # all interfaces
-            host = socket.gethostname()
+        is_any = self.host in ('', '0.0.0.0', '::')  # all interfaces
+        host = socket.gethostname() if is_any else self.host
         host = f'[{host}]' if ':' in host else host
         token = f'?token={self.token}' if self.token else ''
-        return f'http://{host}:{self.server_port}/{token}'
-
-    def server_bind(self):
-        """Bind, without a DNS query for the name of this machine."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.host, self.server_address[1]
-
-    def is_own_name(self, host: str) -> bool:
-        """Whether `host` is allowed in the Host header of a request."""
-        name = urllib.parse.urlsplit(f'//{host}').hostname or ''
-        return not self.is_local or _is_local(name)
+        return f'http://{host}:{self.server_address[1]}/{token}'
 
     def process_request(self, request, client_address):
         """Answer in a new thread, unless there are MAX_CONNECTIONS of them."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if threading.active_count() > MAX_CONNECTIONS:
             self.shutdown_request(request)
-
-    def process_request_thread(self, request, client_address):
-        """Answer in this thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+        else:
+            super().process_request(request, client_address)
 
     def handle_error(self, request, client_address):
         """Ignore clients that have disconnected."""
@@ -99,89 +81,89 @@ def _is_local(host):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+    """Answers the one request of a connection."""
 
-    protocol_version, server_version, sys_version = 'HTTP/1.1', 'DCGAN', ''
+    server_version, sys_version = 'DCGAN', ''
     timeout = SECONDS_TO_SEND
     wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
     server: Server
-
-    def handle_one_request(self):
-        """Answer a request, if it is complete in time."""
-        self.deadline = threading.Timer(SECONDS_TO_SEND, self._give_up)
-        self.deadline.daemon = True
-        self.deadline.start()
-        try:
-            super().handle_one_request()
-        finally:
-            self.deadline.cancel()
-
-    def _give_up(self):
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_expect_100(self):
-        """Answer `Expect: 100-continue`, for which a client waits with its body."""
-        is_expected = super().handle_expect_100()
-        self.wfile.flush()
-        return is_expected
 
     def send_error(self, code, message=None, explain=None):
         """Refuse what is no HTTP request."""
         self._send(int(code), *_error(message or 'this is no HTTP request'))
 
     def do_GET(self):
-        self.deadline.cancel()
-        if 'Content-Length' in self.headers:  # a body, which is not read
-            self.close_connection = True
-        files = {f'/{name}': partial(self._file, name) for name in FILES}
-        answers = {'/model': self._model, '/directions': self._directions}
-        self._answer({'/': self._page, **answers, **files})
+        self._answer(self._get)
 
     def do_POST(self):
-        self._answer({'/samples': self._samples})
+        self._answer(self._post)
 
-    def _answer(self, answers):
-        """Send the result of the function for this path; answers: {path: function}."""
+    def _answer(self, answer):
+        """Send what `answer`, a function of the path and the query, returns."""
         try:
             address = urllib.parse.urlsplit(self.path)
-            query = urllib.parse.parse_qs(address.query, max_num_fields=8)
+            query = dict(urllib.parse.parse_qsl(address.query, max_num_fields=8))
             self._check(address.path, query)
-            if address.path not in answers:
-                raise Refused(404, 'not found; see docs/page.md')
-            status, (kind, content) = 200, answers[address.path](query)
-        except Refused as error:
-            status, kind, content = error.status, *_error(error)
-        except (UserError, ValueError) as error:
-            status, kind, content = 400, *_error(error)
+            status, (kind, content) = 200, answer(address.path, query)
         except (ConnectionError, TimeoutError):
-            self.close_connection = True  # the client has gone, or is too slow
-            return
+            return  # the client has gone, or is too slow
         except Exception as error:
-            status, kind, content = 500, *_error(error)
+            is_request = isinstance(error, (UserError, ValueError))
+            status = getattr(error, 'status', 400 if is_request else 500)
+            kind, content = _error(error)
         self._send(status, kind, content)
+
+    def _get(self, path, query):
+        drawer, name = self.server.drawer, path.removeprefix('/')
+        if path == '/':
+            page = Path(__file__).with_name('page.html')
+            return 'text/html; charset=utf-8', page.read_bytes()
+        if path == '/model':
+            return _json(drawer.about())
+        if path == '/directions':
+            step = _whole(query.get('step', ''))
+            if 'step' in query and step is None:
+                raise Refused(400, 'step has to be a whole number')
+            return _json(drawer.directions(step))
+        if name not in FILES:
+            raise Refused(*NOT_FOUND)
+        try:
+            return FILES[name], Path(drawer.path_of(name)).read_bytes()
+        except FileNotFoundError as error:
+            raise Refused(404, f'this run has no {name}') from error
+
+    def _post(self, path, query):
+        if path != '/samples':
+            raise Refused(*NOT_FOUND)
+        length = _whole(self.headers.get('Content-Length', ''))
+        if length is None:
+            raise Refused(411, 'the header Content-Length is missing, or no number')
+        if length > MAX_BYTES:
+            raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
+        if self.headers.get_content_type() != 'application/json':
+            raise Refused(415, 'send Content-Type: application/json')
+        drawer = self.server.drawer
+        body = self.rfile.read(length)
+        request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
+        return FORMATS[request.format], drawer.draw(request)
 
     def _check(self, path, query):
         """Raise Refused if another site sends the request, or the token is missing."""
-        server, hosts = self.server, self.headers.get_all('Host', [])
-        if len(hosts) != 1 or not server.is_own_name(hosts[0]):
+        server, hosts = self.server, self.headers.get_all('Host', [''])
+        name = urllib.parse.urlsplit(f'//{hosts[0]}').hostname or ''
+        if len(hosts) != 1 or (server.is_local and not _is_local(name)):
             raise Refused(403, f'open the page by its address, {server.host}')
         own = f'http://{hosts[0]}'
         is_foreign = self.headers.get('Sec-Fetch-Site') == 'cross-site'
         is_link = path == '/'  # another site may link to the page
         if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
             raise Refused(403, 'another site cannot use this page')
-        lengths = self.headers.get_all('Content-Length', [])
-        if self.headers.get('Transfer-Encoding') or len(set(lengths)) > 1:
-            raise Refused(411, 'send a body with one Content-Length')
-        given = self.headers.get('X-Token') or query.get('token', [''])[0]
+        given = self.headers.get('X-Token') or query.get('token', '')
         is_right = hmac.compare_digest(given.encode(), server.token.encode())
         if server.token and not is_right:
             raise Refused(403, 'the token is missing, or wrong')
 
     def _send(self, status, kind, content):
-        if status >= 400:  # the rest of the request is not read
-            self.close_connection = True
         nonce = secrets.token_urlsafe(16)
         if kind.startswith('text/html'):
             content = content.replace(b'{{nonce}}', nonce.encode())
@@ -195,46 +177,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             'Cross-Origin-Resource-Policy': 'same-origin',
             'Cache-Control': 'no-store',
         }
-        if self.close_connection:
-            headers['Connection'] = 'close'
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-    def _page(self, query):
-        page = Path(__file__).with_name('page.html')
-        return 'text/html; charset=utf-8', page.read_bytes()
-
-    def _model(self, query):
-        return _json(self.server.drawer.about())
-
-    def _directions(self, query):
-        text = query.get('step', [''])[0]
-        step = _whole(text)
-        if text and step is None:
-            raise Refused(400, 'step has to be a whole number')
-        return _json(self.server.drawer.directions(step))
-
-    def _file(self, name, query):
-        try:
-            return FILES[name], Path(self.server.drawer.path_of(name)).read_bytes()
-        except FileNotFoundError as error:
-            raise Refused(404, f'this run has no {name}') from error
-
-    def _samples(self, query):
-        length = _whole(self.headers.get('Content-Length', ''))
-        if length is None:
-            raise Refused(411, 'the header Content-Length is missing, or no number')
-        if length > MAX_BYTES:
-            raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
-        if self.headers.get_content_type() != 'application/json':
-            raise Refused(415, 'send Content-Type: application/json')
-        drawer = self.server.drawer
-        body = self.rfile.read(length)
-        self.deadline.cancel()
-        request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
-        return FORMATS[request.format], drawer.draw(request)
 
     def log_message(self, format, *args):
         """Print nothing."""
@@ -296,22 +242,20 @@ def serve(dcgan, config, flags) -> None:
         start = time.perf_counter()
         drawer.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles the drawing
         if not server.is_local:
-            print(
+            print_line(
                 f' [!] {config.page_host}: other machines can open the page, if they '
-                'know the token in its address, which travels unencrypted',
-                flush=True,
+                'know the token in its address, which travels unencrypted'
             )
-        print(
-            f' [*] {server.address} (ready in {time.perf_counter() - start:.1f} s; '
-            'Ctrl-C ends it)',
-            flush=True,
+        seconds = time.perf_counter() - start
+        print_line(
+            f' [*] {server.address()} (ready in {seconds:.1f} s; Ctrl-C ends it)'
         )
         try:
             server.serve_forever()
         except Interrupted as interrupted:
             if interrupted.number != signal.SIGINT:
                 raise
-            print(' [*] The page has ended', flush=True)
+            print_line(' [*] The page has ended')
         finally:
             drawer.is_drawing.acquire()  # until the end: the session closes
 

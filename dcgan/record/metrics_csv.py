@@ -1,8 +1,11 @@
 """Write and read metrics.csv, in which each iteration of a training has a row."""
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+import numpy as np
 
 from dcgan.util.files import write_errors
 
@@ -41,11 +44,11 @@ class MetricsFile:
         """The bytes up to the row of `last_iteration`, without torn rows."""
         with open(self.path, 'rb') as file:
             size = len(file.readline())
-            for line in file:
-                row = parse_row(line)
-                if row is None or row[0] > last_iteration:
+            for line in itertools.takewhile(is_row, file):
+                iteration, _, _, seconds, *_ = line.split(b',')
+                if int(iteration) > last_iteration:
                     break
-                size, self.seconds = size + len(line), row[3]
+                size, self.seconds = size + len(line), float(seconds)
         return size
 
     def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
@@ -67,16 +70,15 @@ class MetricsFile:
         self._file.close()
 
 
-def parse_row(line: bytes) -> list[float] | None:
-    """The numbers of a row of metrics.csv; None for column names or a torn row."""
-    try:
-        row = [float(cell) for cell in line.split(b',')]
-    except ValueError:
-        return None
-    return row if len(row) == len(COLUMNS) and line.endswith(b'\n') else None
+def is_row(line: bytes) -> bool:
+    """Whether a line of metrics.csv is complete: a killed process may leave a part."""
+    return line.count(b',') == len(COLUMNS) - 1 and line.endswith(b'\n')
 
 
-def read_rows(path: str) -> Iterator[list[float]]:
-    """Yield the rows of metrics.csv, in the order of COLUMNS."""
+def read_rows(path: str) -> np.ndarray:
+    """The complete rows of metrics.csv: float64 [rows, columns], as in COLUMNS."""
     with open(path, 'rb') as file:
-        yield from filter(None, map(parse_row, file))
+        rows = [line for line in file if is_row(line)][1:]
+    if not rows:  # of which loadtxt warns
+        return np.empty((0, len(COLUMNS)))
+    return np.loadtxt(rows, delimiter=',', ndmin=2)

@@ -2,50 +2,78 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from dcgan.record.curves import DRAWN, CurveDrawer, History, drawn_values
-from dcgan.record.metrics_csv import FILE_NAME, VALUES, MetricsFile, read_rows
-from dcgan.record.warnings import FailureWarnings
+from dcgan.record.curves import draw_curves, read_history
+from dcgan.record.metrics_csv import VALUES, MetricsFile, read_rows
+from dcgan.record.warnings import WON_ITERATIONS, FailureWarnings
+from dcgan.util.errors import short_reason
+from dcgan.util.files import write_errors
 
 D_LOSS = VALUES.index('d_loss')
 
 
 class Recorder:
-    """Writes a run's metrics.csv, curves.png and warnings.txt."""
+    """Writes a run's metrics.csv, warnings.txt and, in a thread, curves.png.
 
-    def __init__(self, folder: str, last_iteration: int):
-        """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
+    If matplotlib cannot be imported, one line is printed and no curves are drawn.
+    """
+
+    def __init__(self, folder: str, last_iteration: int, warns_of_d: bool = True):
+        """Continue the files after `last_iteration`; drop later rows of metrics.csv.
+
+        warns_of_d  whether d_loss is the cross entropy, which tells that D has won
+        """
         self.metrics = MetricsFile(folder, last_iteration)
-        self.history = History(DRAWN)
-        self.drawer = CurveDrawer(os.path.join(folder, 'curves.png'))
         self.warnings = FailureWarnings(folder, is_new=not last_iteration)
-        for row in read_rows(os.path.join(folder, FILE_NAME)):
-            values = row[4:]
-            self.history.add(int(row[0]), int(row[1]), drawn_values(values))
-            self.warnings.count(values[D_LOSS])  # an earlier process has warned
+        self.warns_of_d = warns_of_d
+        for row in read_rows(self.metrics.path)[-WON_ITERATIONS:]:
+            self._check_loss(int(row[0]), row[4 + D_LOSS])
+        self.path = os.path.join(folder, 'curves.png')
+        self._thread = ThreadPoolExecutor(1)
+        self._drawing: Future | None = None
+        self._can_draw = True  # until it is closed, or matplotlib is missing
 
     def add(
         self, position: Sequence[int], values: Sequence[float], seconds: float
     ) -> None:
         """Add an iteration, see MetricsFile.add; warn if D has won."""
         self.metrics.add(position, values, seconds)
-        iteration, epoch, _ = position
-        self.history.add(iteration, epoch, drawn_values(values))
-        self.warnings.check_loss(iteration, values[D_LOSS])
+        self._check_loss(position[0], values[D_LOSS])
+
+    def _check_loss(self, iteration, d_loss):
+        if self.warns_of_d:
+            self.warnings.check_loss(iteration, d_loss)
 
     def add_grid(self, iteration: int, samples: np.ndarray, images: np.ndarray) -> None:
         """Draw the curves, with each grid of samples; warn if G draws one picture.
 
         samples, images  of G and of the data, [B, h, w, c] in the same range
         """
-        self.drawer.draw(self.history)
+        is_busy = self._drawing is not None and not self._drawing.done()
+        if self._can_draw and not is_busy:
+            self._drawing = self._thread.submit(self._draw)
         self.warnings.check_samples(iteration, samples, images)
 
     def close(self) -> None:
         """Draw the last curves. Raises UserError if they cannot be written."""
-        if len(self.history):
-            self.drawer.draw(self.history)
         self.metrics.close()
-        self.drawer.close()
+        self._thread.shutdown()
+        with write_errors(self.path, Exception):
+            self._draw()
+        self._can_draw = False
+
+    def _draw(self):
+        history = read_history(self.metrics.path)
+        if not len(history['iteration']) or not self._can_draw:
+            return
+        try:
+            draw_curves({'': history}, self.path)
+        except ImportError as error:
+            self._can_draw = False
+            print(
+                f' [!] No curves: cannot import matplotlib ({short_reason(error)})',
+                flush=True,
+            )

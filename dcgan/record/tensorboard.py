@@ -1,9 +1,9 @@
 """Write TensorBoard's summaries of a training run, in a thread beside the training."""
 
+import collections
 import contextlib
-import queue
-import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -23,8 +23,7 @@ DESCRIPTIONS = {  # shown by TensorBoard
 class SummaryLog:
     """Writes the summaries of a training run to a folder, in a thread.
 
-    Errors of the thread are raised by the next call: UserError if the folder cannot be
-    written.
+    Errors of the thread are raised by a later call, as UserError.
     """
 
     def __init__(
@@ -50,10 +49,8 @@ class SummaryLog:
             start = tf.SessionLog(status=tf.SessionLog.START)
             self.writer.add_session_log(start, last_step + 1)
         self._make_summaries = SummaryMaker(with_images, steps)
-        self._waiting = queue.Queue(MAX_WAITING)
-        self._error = None
-        self._thread = threading.Thread(target=self._write, daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: collections.deque[Future] = collections.deque()
 
     def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
         """Log an iteration.
@@ -62,68 +59,45 @@ class SummaryLog:
         z       the z that it has trained on
         rates   the learning rates of D and of G
         """
-        self._raise_error()
-        self._waiting.put((result, z, step, rates))
+        self._wait(MAX_WAITING)
+        written = self._thread.submit(self._write, result, z, step, rates)
+        self._waiting.append(written)
 
     def flush(self) -> None:
         """Wait until everything logged is in the file."""
-        self._waiting.join()
-        self._raise_error()
+        self._wait(0)
         with self._write_errors():
             self.writer.flush()
 
     def close(self, ignore_errors=False) -> None:
         """Close the file. ignore_errors: because another error is being raised."""
-        self._waiting.put(None)
-        self._thread.join()
-        self._make_summaries.close()
         with contextlib.suppress(Exception) if ignore_errors else self._write_errors():
-            self.writer.close()
-        if not ignore_errors:
-            self._raise_error()
+            try:
+                self._wait(0)
+            finally:
+                self._thread.shutdown()
+                self._make_summaries.close()
+                self.writer.close()
 
-    def _write(self):
-        """Write what is in the queue until None comes; after an error, drop it."""
-        is_first = True
-        for result, z, step, rates in iter(self._waiting.get, None):
-            if self._error is None:
-                try:
-                    summaries = self._make_summaries(result, z)
-                    summaries[0] += rate_summary(rates)
-                    if is_first:
-                        summaries = map(described, summaries)
-                    for summary in summaries:
-                        self.writer.add_summary(summary, step)
-                    is_first = False
-                except Exception as error:
-                    self._error = error
-            self._waiting.task_done()
-
-    def _raise_error(self):
-        if self._error is not None:
-            error, self._error = self._error, None
+    def _wait(self, most):
+        """Wait until at most `most` iterations are not written yet."""
+        waiting = self._waiting
+        while waiting and (len(waiting) > most or waiting[0].done()):
             with self._write_errors():
-                raise error
+                waiting.popleft().result()
+
+    def _write(self, result, z, step, rates):
+        first, *others = map(tf.Summary.FromString, self._make_summaries(result, z))
+        for network, rate in zip('dg', rates):
+            first.value.add(tag=f'learning_rate_{network}', simple_value=rate)
+        for summary in (first, *others):
+            for value in summary.value:
+                if value.tag in DESCRIPTIONS:  # written with the first of a tag only
+                    value.metadata.summary_description = DESCRIPTIONS[value.tag]
+            self.writer.add_summary(summary, step)
 
     def _write_errors(self):
         return write_errors(self.folder, Exception)  # the thread may raise any
-
-
-def rate_summary(rates: Sequence[float]) -> bytes:
-    """The serialized summary of the learning rates of D and of G."""
-    summary = tf.Summary()
-    for network, rate in zip('dg', rates):
-        summary.value.add(tag=f'learning_rate_{network}', simple_value=rate)
-    return summary.SerializeToString()
-
-
-def described(summary: bytes) -> tf.Summary:
-    """Parse a serialized summary and add the DESCRIPTIONS of its tags."""
-    summary = tf.Summary.FromString(summary)
-    for value in summary.value:
-        if value.tag in DESCRIPTIONS:
-            value.metadata.summary_description = DESCRIPTIONS[value.tag]
-    return summary
 
 
 class SummaryMaker:

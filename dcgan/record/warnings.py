@@ -24,14 +24,10 @@ class FailureWarnings:
         if is_new:
             remove(self.path)
 
-    def count(self, d_loss: float) -> bool:
-        """Take the loss of D in an iteration; returns whether D has won in it."""
-        self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
-        return self._won_for == WON_ITERATIONS
-
     def check_loss(self, iteration: int, d_loss: float) -> None:
         """Take the loss of D in an iteration; warn if D has won."""
-        if self.count(d_loss):
+        self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
+        if self._won_for == WON_ITERATIONS:
             self._warn(
                 iteration,
                 'D has won',
@@ -48,9 +44,8 @@ class FailureWarnings:
 
         samples, images  of G and of the data, [B, h, w, c] in the same range
         """
-        spreads = [array.std(axis=0).mean() for array in (samples, images)]
-        is_equal = spreads[0] < ONE_PICTURE * spreads[1]
-        is_equal = is_equal and iteration > FIRST_ITERATIONS
+        drawn, real = (array.std(axis=0).mean() for array in (samples, images))
+        is_equal = drawn < ONE_PICTURE * real and iteration > FIRST_ITERATIONS
         self._equal_grids = self._equal_grids + 1 if is_equal else 0
         if self._equal_grids >= ONE_PICTURE_GRIDS:
             self._warn(
@@ -64,10 +59,7 @@ class FailureWarnings:
     def _warn(self, iteration, what, why):
         """Print a warning and keep it in the file, unless it is there already."""
         line = f'Iteration {iteration}: {what}: {why}'
-        with (
-            write_errors(self.path),
-            open(self.path, 'a+', encoding='utf-8') as file,
-        ):
+        with write_errors(self.path), open(self.path, 'a+') as file:
             file.seek(0)
             if f': {what}: ' in file.read():
                 return

@@ -102,7 +102,8 @@ class Training:
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
-        self.recorder = Recorder(dcgan.out_dir, counter)
+        is_fused = isinstance(self.iteration, FusedIteration)
+        self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
         self.profiler = Profiler(logs, *profiled(self.options.profile))
         if counter == 0:  # what D is shown, and what G draws before training
             self._save_grid(self.sample_feed[dcgan.inputs], 'real.png')

@@ -1,5 +1,6 @@
 """Find, identify, lock and remove files, and write them atomically."""
 
+import collections
 import contextlib
 import ctypes
 import errno
@@ -48,29 +49,19 @@ def all_folders(roots: list[str]) -> Iterator[str]:
 
     Where links lead to a folder too, its shortest path is yielded.
     """
-    seen, level = set(), [path for path in roots if os.path.isdir(path)]
-    while level:
-        new = {}
-        for path in level:
-            new.setdefault(os.path.realpath(path), path)
-        new = {real: path for real, path in new.items() if real not in seen}
-        seen.update(new)
-        yield from new.values()
-        level = [
-            os.path.join(path, name)
-            for path in new.values()
-            for name in _visible_folders(path)
-        ]
-
-
-def _visible_folders(folder):
-    """Sorted names of the folders in a folder, links last."""
-    try:
-        with os.scandir(folder) as entries:
+    waiting, seen = collections.deque(roots), set()
+    while waiting:
+        path = waiting.popleft()
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        yield path
+        # it may be a file, or a folder that cannot be read
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
             folders = [e for e in entries if e.is_dir() and not e.name.startswith('.')]
-    except OSError:  # it cannot be read
-        return []
-    return [e.name for e in sorted(folders, key=lambda e: (e.is_symlink(), e.name))]
+            folders.sort(key=lambda entry: (entry.is_symlink(), entry.name))
+            waiting.extend(entry.path for entry in folders)
 
 
 def first_file(folders: Sequence[str], names: Sequence[str]) -> str | None:
@@ -188,22 +179,18 @@ def remove_leftovers(folder: str) -> None:
 
 def process_exists(pid: int) -> bool:
     """Whether a process with this id exists on this host; True if that is unknown."""
-    if os.name != 'posix':  # there, signal 0 would be sent
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # the process belongs to another user
-        pass
+    if os.name == 'posix':  # elsewhere, signal 0 would be sent
+        try:
+            os.kill(pid, 0)
+        except OSError as error:  # PermissionError: it belongs to another user
+            return not isinstance(error, ProcessLookupError)
     return True
 
 
 def swap_folders(new: str, old: str) -> None:
-    """Swap two folders: `new` takes the path of `old`, and `old` the path of `new`.
+    """Swap two folders, in one atomic step if the operating system offers one.
 
-    This is one atomic step if the operating system offers one. If not, it takes three
-    steps, and for an instant no folder is at the path of `old`.
+    If not, for an instant no folder is at the path of `old`.
     """
     # where the C library has no renameat2, or cannot be opened by None
     with contextlib.suppress(AttributeError, OSError, TypeError):
@@ -257,12 +244,8 @@ def require_writable(folder: str, advice: str) -> None:
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    try:
+    with write_errors(folder, advice=advice):
         os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
-    except OSError as error:
-        raise UserError(
-            f'{folder}: cannot be written ({error.strerror}); {advice}'
-        ) from error
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -309,20 +292,12 @@ def write_json(path: str, content: dict) -> None:
 
     JSON has no infinity and no NaN: such values become strings, for example "inf".
     """
-    content = {
-        key: str(value)
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for key, value in content.items()
-    }
+    content = dict(content)
+    for key, value in content.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            content[key] = str(value)
+    text = json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
         with open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(
-                content,
-                file,
-                indent=4,
-                sort_keys=True,
-                ensure_ascii=False,
-                allow_nan=False,
-            )
+            file.write(text)
         sync_to_disk(temporary)

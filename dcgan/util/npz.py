@@ -36,17 +36,6 @@ def npz_file(path: str | None) -> Iterator[Callable]:
         yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)
         return
 
-    with (
-        write_errors(path, advice=FREE_SPACE),
-        atomic_path(path) as temporary,
-        zipfile.ZipFile(temporary, 'w') as archive,
-    ):
-        yield arrays_in(archive)
-
-
-def arrays_in(archive: zipfile.ZipFile) -> Callable:
-    """The function `add_array` of npz_file, for an open archive."""
-
     @contextlib.contextmanager
     def add_array(name, shape, dtype):
         with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
@@ -55,4 +44,9 @@ def arrays_in(archive: zipfile.ZipFile) -> Callable:
             np.lib.format.write_array_header_1_0(member, header)
             yield lambda rows: member.write(np.ascontiguousarray(rows, dtype).data)
 
-    return add_array
+    with (
+        write_errors(path, advice=FREE_SPACE),
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, 'w') as archive,
+    ):
+        yield add_array

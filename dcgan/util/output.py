@@ -28,12 +28,8 @@ def abandon_output() -> None:
 
 def error_line(error: Exception) -> str:
     """The one line that is printed for an error."""
-    of_streams = errno.EPIPE, errno.ENOSPC, errno.EIO
-    if (
-        isinstance(error, OSError)
-        and error.filename is None
-        and error.errno in of_streams
-    ):
+    number, name = getattr(error, 'errno', None), getattr(error, 'filename', None)
+    if number in (errno.EPIPE, errno.ENOSPC, errno.EIO) and name is None:
         abandon_output()
         return f'standard output: cannot be written ({error.strerror})'
     is_native = hasattr(error, 'error_code')  # an error of TensorFlow

@@ -3,19 +3,18 @@
 import contextlib
 import glob
 import importlib.metadata
-import itertools
 import logging
 import os
 import re
-import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from dcgan.util.files import json_digest
 
-END_OF_SUCCESS = b'\0 imported'  # the parent writes this last if the import succeeds
-_is_held = False  # whether held_stderr holds back messages now
+_keepers = []  # the process that holds back stderr now, if any
 
 
 def import_tensorflow() -> None:
@@ -44,17 +43,14 @@ def import_tensorflow() -> None:
 def keep_compiled_programs() -> None:
     """Let XLA keep compiled programs in the user's cache folder, by TF_XLA_FLAGS.
 
-    TensorFlow reads these flags when it is imported, so call this before. Each version
-    of TensorFlow and each kind of processor and GPU has a separate folder, because XLA
-    would load the programs of another one.
+    TensorFlow reads these flags when it is imported, so call this before.
     """
     flags = os.environ.get('TF_XLA_FLAGS', '')
-    if 'persistent_cache_directory' in flags:
-        return
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = existing = os.path.join(base, 'dcgan', f'xla-{describe_machine()}')
-    if "'" in folder:
+    folder = os.path.join(base, 'dcgan', f'xla-{describe_machine()}')
+    if 'persistent_cache_directory' in flags or "'" in folder:
         return
+    existing = folder
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
     if os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK):
@@ -64,14 +60,17 @@ def keep_compiled_programs() -> None:
 
 
 def describe_machine() -> str:
-    """A digest of the version of TensorFlow, the processor and the NVIDIA GPUs."""
+    """A digest of the version of TensorFlow, the processor and the NVIDIA GPUs.
+
+    XLA would load the programs of another version, processor or GPU.
+    """
     lines = []
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         lines.append(importlib.metadata.version('tensorflow'))
     for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
-        with contextlib.suppress(OSError), open(path) as file:
-            kinds = (line for line in file if re.match('model name|flags|Model:', line))
-            lines += itertools.islice(kinds, 2)
+        with contextlib.suppress(OSError):
+            text = Path(path).read_text()
+            lines += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
     return json_digest(lines)
 
 
@@ -80,8 +79,8 @@ def exit_at_once(number: int, frame) -> None:
 
     Messages that `held_stderr` holds back are dropped.
     """
-    if _is_held:
-        os.write(2, END_OF_SUCCESS)
+    for keeper in _keepers:
+        keeper.kill()
     os._exit(128 + number)
 
 
@@ -89,45 +88,30 @@ def exit_at_once(number: int, frame) -> None:
 def held_stderr() -> Iterator[None]:
     """Hold back everything that the block, or native code in it, writes to stderr.
 
-    TensorFlow 2.21 logs messages before it reads the log level. If the block succeeds,
-    its messages are dropped. If it raises an exception, or if native code aborts the
-    process, the messages are shown, because they give the reason. A child process does
-    this: it reads the messages from a pipe and outlives an abort.
+    TensorFlow 2.21 logs messages before it reads the log level. The program `tail`
+    takes them. If the block succeeds, it is killed. If the block raises an error, or
+    native code aborts this process, `tail` prints them, because they give the reason.
 
-    Nothing is held back if stderr is closed, or if the process cannot fork safely.
+    Nothing is held back if stderr is closed, or where there is no `tail`.
     """
-    can_fork = hasattr(os, 'fork') and threading.active_count() == 1
     try:
         stderr = os.dup(2)
-    except OSError:  # it is closed
-        stderr = None
-    if stderr is None or not can_fork:
+        tail = ['tail', '-n', '1000']
+        keeper = subprocess.Popen(tail, stdin=subprocess.PIPE, stdout=stderr)
+    except OSError:
         yield
         return
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writer)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the child ends with its parent
-        messages = b''.join(iter(lambda: os.read(reader, 1 << 16), b''))
-        if not messages.endswith(END_OF_SUCCESS):
-            os.write(stderr, messages)
-        os._exit(0)
-    os.close(reader)
-    os.dup2(writer, 2)
-    os.close(writer)
-    global _is_held
-    _is_held = True
+    os.dup2(keeper.stdin.fileno(), 2)
+    keeper.stdin.close()
+    _keepers.append(keeper)
     try:
         yield
-        os.write(2, END_OF_SUCCESS)
+        keeper.kill()
     finally:
-        _is_held = False
-        os.dup2(stderr, 2)
+        _keepers.clear()
+        os.dup2(stderr, 2)  # ends the input of `tail`
         os.close(stderr)
-        with contextlib.suppress(ChildProcessError):  # a parent may ignore SIGCHLD
-            os.waitpid(child, 0)
+        keeper.wait()
 
 
 def report_thread_error(args) -> None:
