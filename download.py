@@ -166,9 +166,6 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     return args
 
 
-# Checks
-
-
 def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
     """Check data sets. Raises UserError at the end if training would refuse one."""
     bad_sets = []
@@ -183,11 +180,10 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
 
 
 def check_set(folder: str, pattern: str | None) -> None:
-    """Decode all images of a folder, and print which ones cannot be used.
+    """Decode all images of a folder, and print or list which ones cannot be used.
 
-    Without a pattern, images in class folders are found as well. More than ten unusable
-    images are named in the file {folder}.unusable.txt or, if that cannot be written, in
-    the working folder. Raises UserError if training would not accept the set.
+    Without a pattern, images in class folders are found as well. Raises UserError if
+    training would not accept the set.
     """
     require_folder(folder)
     sizes = idx_summary(folder)
@@ -217,9 +213,6 @@ def check_set(folder: str, pattern: str | None) -> None:
     print(f' [!] {folder}: {line}', flush=True)
 
 
-# Folders
-
-
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
     """A data set's folder and the folder in which it is prepared, on the same disk."""
     folder = os.path.join(data_dir, name)
@@ -229,10 +222,7 @@ def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
 
 
 def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
-    """Move a complete staging folder, without `intermediates`, to a data set's folder.
-
-    Files already in `folder` are kept, unless the staging folder has one of that name.
-    """
+    """Move a complete staging folder, without `intermediates`, to the data set's."""
     for name in intermediates:
         remove(os.path.join(staging, name))
     if os.path.isdir(folder):
@@ -252,18 +242,14 @@ def at_mirrors(mirrors: Iterable[str], name: str) -> list[str]:
     return [f'{mirror.rstrip("/")}/{name}' for mirror in mirrors]
 
 
-# MNIST
-
-
 def fetch_mnist(
     data_dir: str,
     mirrors: Iterable[str] = MNIST_MIRRORS,
     checksums: dict[str, str] = MNIST_MD5,
 ) -> None:
-    """Download MNIST and unpack it to data_dir/mnist, which appears when complete.
+    """Download MNIST to data_dir/mnist, which appears when complete.
 
-    Valid files that exist are kept. `mirrors` are URLs, tried in order; `checksums`
-    maps each unpacked file's name to its MD5. Raises UserError if a download fails.
+    Valid files that exist are kept. Raises UserError if a download fails.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
     archives = [f'{name}.gz' for name in checksums]
@@ -287,21 +273,15 @@ def fetch_mnist(
         publish_folder(staging, folder, *archives)
 
 
-# CelebA
-
-
 def fetch_celeba(
     data_dir: str,
     mirror: str | None = None,
     files: dict[str, tuple[str, str]] = CELEBA_FILES,
     image_count: int = CELEBA_IMAGE_COUNT,
 ) -> None:
-    """Download CelebA's aligned images and its lists to data_dir/celebA.
+    """Download CelebA to data_dir/celebA, from Google Drive or the URL `mirror`.
 
-    The images appear there when all of them are unpacked. The files come from Google
-    Drive or from the URL `mirror`. `files` maps each name to (ID on Google Drive, MD5),
-    the archive of images first. Raises UserError if a download fails, or the folder
-    holds a number of images other than `image_count`.
+    Raises UserError if that fails, or if the number of images is not `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     archive, *lists = files
@@ -346,9 +326,6 @@ def count_images(folder: str) -> int:
     return sum(name.endswith('.jpg') for name in names)
 
 
-# LSUN
-
-
 def fetch_lsun(
     data_dir: str,
     mirror: str = LSUN_URL,
@@ -358,8 +335,7 @@ def fetch_lsun(
     """Download a category of LSUN and export its images to data_dir/lsun.
 
     The training part comes first, then the validation part, at most `limit` images in
-    all; the folder appears when they are complete. `mirror` is the URL of the archives.
-    Raises UserError if a download fails, or the folder holds other images.
+    all. Raises UserError if a download fails, or the folder holds other images.
     """
     try:
         import lmdb
@@ -454,14 +430,10 @@ def to_jpeg(content: bytes) -> bytes:
     return jpeg.getvalue()
 
 
-# Inception
-
-
 def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
     """Download the graph of Inception, which FID uses, to data_dir/inception.
 
-    `mirrors` are URLs of folders that hold TensorFlow's archive of it. An archive or a
-    graph that exists is used. Raises UserError if the archive cannot be downloaded.
+    An archive or a graph that exists is used. Raises UserError if the download fails.
     """
     folder, name = os.path.split(os.path.join(data_dir, INCEPTION))
     path = os.path.join(folder, name)

@@ -1,7 +1,6 @@
 """Offer the original's helpers, under its names, and a few more.
 
-Images as arrays are [h, w, 3] or, in grayscale, [h, w]. Data sets read their images by
-dcgan.data.images.load_image, which gives the same pixels and is faster.
+Images as arrays are [h, w, 3] or, in grayscale, [h, w].
 """
 
 import math
@@ -77,11 +76,7 @@ def get_image(
 def transform(
     image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
 ):
-    """Crop the center of an image, or take all of it; resize it for the networks.
-
-    `image` is in [0, 255]. Returns float64 [resize_height, resize_width(, 3)] in
-    [-1, 1]. input_width None means a square crop.
-    """
+    """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1]."""
     if crop:
         image = center_crop(
             image, input_height, input_width, resize_height, resize_width
@@ -92,10 +87,7 @@ def transform(
 
 
 def center_crop(x, crop_h, crop_w=None, resize_h=64, resize_w=64):
-    """Crop the center of an array image and resize it: uint8 [resize_h, resize_w(, 3)].
-
-    crop_w None means a square. A crop larger than the image keeps the whole image.
-    """
+    """Crop the center of an image and resize it: uint8 [resize_h, resize_w(, 3)]."""
     h, w = x.shape[:2]
     rows, columns = center_slice(h, crop_h), center_slice(w, crop_w or crop_h)
     return imresize(x[rows, columns], resize_h, resize_w)

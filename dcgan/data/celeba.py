@@ -37,8 +37,7 @@ def attribute_names(attributes: list[str]) -> list[str]:
 def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
     """{name of an image, without extension: label}, from CelebA's list of attributes.
 
-    Bit i of a label is attribute i. Raises UserError if the list has no such attribute,
-    and as `read_list`.
+    Bit i of a label is attribute i. Raises UserError if the list has no such attribute.
     """
     header, rows = read_list(ATTRIBUTE_LIST, folder)
     for name in attributes:
@@ -56,11 +55,7 @@ def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
 
 
 def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
-    """The files that belong to a partition of CelebA, by its list.
-
-    Prints how many files are not in the list. Raises UserError if no file belongs to
-    the partition, and as `read_list`.
-    """
+    """The files in a partition of CelebA, by its list. UserError if there are none."""
     _, rows = read_list(PARTITION_LIST, folder, 1)
     unlisted = sum(stem(path) not in rows for path in files)
     if unlisted:
@@ -81,15 +76,10 @@ def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]
 def read_list(
     name: str, folder: str, width: int | None = None
 ) -> tuple[list[str], dict[str, tuple[int, ...]]]:
-    """Read one of CelebA's lists; its columns are separated by spaces or commas.
+    """Read one of CelebA's lists, .txt or .csv, from `folder` or its parent folder.
 
-    name    of the list, .txt or .csv, which is in the folder or in its parent folder
-    folder  the folder of the images
-    width   how many numbers each row holds; None: as many as the header names
-
-    Returns the names in the header, if there is one, and {name of an image, without
-    extension: its numbers}. Raises UserError if the list is missing, invalid or
-    truncated.
+    Each row has `width` numbers; None: as many as the header names. Returns these names
+    and {name of an image, without extension: numbers}. UserError for invalid lists.
     """
     names = [name, f'{stem(name)}.csv']
     path = first_file([folder, os.path.dirname(folder)], names)

@@ -22,10 +22,7 @@ CHUNK = 250  # images that `read_images` reads at once
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What IdxSet and ImageSet have in common. len() is the number of images.
-
-    ImagesAndLabels are images, uint8 [n, h, w, c_dim], and integer labels [n] or None.
-    """
+    """What IdxSet and ImageSet have in common. len() is the number of images."""
 
     c_dim: int  # number of channels
     classes: int | None  # their number; None: the images have no labels
@@ -43,16 +40,12 @@ class Dataset(Protocol):
     def first_usable(self, count: int) -> np.ndarray:
         """Indices of the first `count` images of the epoch that can be decoded."""
 
-    def take(self, indices: np.ndarray) -> ImagesAndLabels:
-        """The images with these indices."""
+    def take(self, indices: np.ndarray) -> ImagesAndLabels: ...
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[ImagesAndLabels]:
-        """Yield batches `first` to `number` - 1 of the epoch, each of `size` images.
-
-        part  the part of each batch that is read and yielded
-        """
+        """Yield a part of each batch, `first` to `number` - 1, of `size` images."""
 
     def read(self, chunks: Sequence[np.ndarray]) -> Iterator[ImagesAndLabels]:
         """Yield what `take` returns for each of these arrays of indices."""
@@ -67,10 +60,7 @@ class Dataset(Protocol):
 def read_images(
     data: Dataset, indices: np.ndarray, name: str, delay: float = 0
 ) -> Iterator[ImagesAndLabels]:
-    """Yield images and labels of a data set in chunks, as its `read` does.
-
-    name, delay  see `progress_bar`
-    """
+    """Yield images and labels in chunks, with a progress bar called `name`."""
     chunks = np.split(indices, range(CHUNK, len(indices), CHUNK))
     with progress_bar(name, len(indices), ' images', delay=delay) as bar:
         for images, labels in data.read(chunks):
@@ -90,11 +80,8 @@ def open_dataset(
 ) -> Dataset:
     """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
 
-    output_size  (height, width) of the images, in pixels
-    input_size   (height, width) of the center crop, in pixels, if `crop` is set
-
-    IDX files use only the output size; `ImageSet` explains the other arguments. Raises
-    UserError if the folder is missing or holds no usable data.
+    Sizes are (height, width) in pixels, `input_size` of the center crop; IDX files use
+    only `output_size`. Raises UserError if the folder has no usable data.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)

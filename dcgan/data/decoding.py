@@ -18,7 +18,8 @@ import numpy as np
 from dcgan.data.images import ignore_pillow_warnings, load_image
 from dcgan.util.errors import UserError
 
-# of a decoding process: it searches the project, not the current folder, for modules
+# It finds modules in the project, not the current folder. The multiprocessing module
+# is not used: its processes would import the main script, and with it TensorFlow.
 WORKER_PROGRAM = f"""
 import sys
 sys.path[0] = {str(Path(__file__).resolve().parents[2])!r}
@@ -57,14 +58,7 @@ def decode_images(
 
 
 class Decoders:
-    """Processes that decode images, until close() or until this process ends.
-
-    A thread for each process waits for its results. The multiprocessing module is not
-    used, because its processes would import the main script, and with it TensorFlow.
-
-    The `count` processes start when map() is called first. `options` are keyword
-    arguments of `load_image`.
-    """
+    """`count` processes that decode images, by `load_image` with these options."""
 
     def __init__(self, count: int, options: dict):
         self.count, self.options = count, options
@@ -72,11 +66,9 @@ class Decoders:
         weakref.finalize(self, end_processes, self.processes)  # also without close()
 
     def map(self, batches: Iterable[Sequence]) -> Iterator[Decoded]:
-        """Yield decode_images(jobs, options) for each batch of jobs, in order.
+        """Yield `decode_images` of each batch, in order, at most two per process ahead.
 
-        Reads ahead by at most two batches for each process, counting those that are
-        decoded but not yet yielded. Raises UserError if a process dies, and OSError or
-        MemoryError if decoding does.
+        Raises UserError if a process dies, OSError or MemoryError if decoding does.
         """
         if not self.processes:
             self.processes += [start_process() for _ in range(self.count)]
@@ -142,8 +134,7 @@ def decode_in_process(idle, task):
 def serve_decoding() -> None:
     """Run a decoding process until stdin is closed.
 
-    Reads the arguments of `decode_images` from stdin, as pickles. Writes each result,
-    or the exception, to stdout.
+    It reads arguments of `decode_images` as pickles, and writes results or exceptions.
     """
     ignore_pillow_warnings()
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -15,11 +15,10 @@ from dcgan.util.progress import progress_bar
 def make_digits(
     data_dir: str, counts: tuple[int, int] = (60000, 10000), seed: int = 0
 ) -> None:
-    """Draw labelled digits into data_dir/digits, in the file format of MNIST.
+    """Draw labelled digits, 28x28, white on black, as IDX files in data_dir/digits.
 
-    The images are 28x28, white on black, and labelled by their digit. `counts` are the
-    numbers of training and test images. The same seed gives the same files. Digits that
-    exist are kept. Raises UserError if the folder holds anything else.
+    `counts` are the numbers of training and test images. The same seed gives the same
+    files; existing digits are kept. UserError if the folder holds anything else.
     """
     folder = os.path.join(data_dir, 'digits')
     if idx_summary(folder):
@@ -50,14 +49,9 @@ def make_digits(
 
 
 def glyph_distances(digit: int) -> np.ndarray:
-    """Signed distance to the outline of a digit, float64 [160, 160], in canvas pixels.
-
-    The distance is positive inside the digit's strokes and negative outside. The canvas
-    has four times the resolution of the images: a digit of Pillow's built-in font is 80
-    canvas pixels high at size 112, which makes 20 image pixels, as in MNIST.
-    """
+    """Signed distance to a digit's outline, positive inside: float64 [160, 160]."""
     canvas = Image.new('L', (160, 160))
-    font = ImageFont.load_default(112)
+    font = ImageFont.load_default(112)  # 80 pixels high, 20 in images, as in MNIST
     ImageDraw.Draw(canvas).text((80, 80), str(digit), 255, font, anchor='mm')
     is_ink = np.asarray(canvas) > 127
     inside, outside = map(ndimage.distance_transform_edt, (is_ink, ~is_ink))
@@ -69,16 +63,13 @@ def draw_digits(
 ) -> np.ndarray:
     """Draw a different image of a digit for each label: [n] -> uint8 [n, 28, 28].
 
-    Each pixel looks up the signed distance to the glyph's outline at a position that is
-    randomly shifted, elastically warped (Simard et al., 2003), rotated, sheared and
-    scaled. This distance plus a random stroke width gives the pixel's intensity.
-
-    glyphs: the `glyph_distances` of the ten digits, [10, 160, 160].
+    Each pixel looks up its distance to the outline in `glyphs`, [10, 160, 160], at a
+    position that is randomly shifted, elastically warped (Simard et al., 2003),
+    rotated, sheared and scaled. With a random stroke width, this gives its intensity.
     """
     n = len(labels)
 
     def uniform(low, high):
-        """A random number for each image, [n, 1, 1]."""
         return rng.uniform(low, high, n)[:, None, None]
 
     y, x = np.mgrid[0:28, 0:28] - 13.5
@@ -96,6 +87,6 @@ def draw_digits(
     distances = ndimage.map_coordinates(
         glyphs, (glyph_indices, 4 * y + 79.5, 4 * x + 79.5), order=1, mode='nearest'
     )
-    # + 0.5: on the outline a pixel is half covered
+    # with a random stroke width; + 0.5: on the outline a pixel is half covered
     coverage = (distances / 4 * size + uniform(-0.45, 0.8)) * 1.1 + 0.5
     return (coverage.clip(0, 1) * uniform(170, 255) + 0.5).astype(np.uint8)

@@ -29,12 +29,10 @@ JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNOR
 def find_images(
     folder: str, pattern: str | None, classes: Iterable[str] | None = None
 ) -> list[str]:
-    """Find the image files of a data set; returns sorted paths.
+    """Sorted paths of the images in a folder or, given `classes`, in these subfolders.
 
-    pattern  a glob in the folder; None: the default_images of the folder
-    classes  names of class folders, to search instead of the folder itself
-
-    Prints which other images are not used. Raises UserError if no file matches.
+    They match the glob `pattern`; None: see `default_images`. Prints which others are
+    not used. Raises UserError if no file matches.
     """
     folders = [folder]
     if classes and '/' not in (pattern or ''):
@@ -92,10 +90,7 @@ def is_junk(folder: str, path: str) -> bool:
 
 
 def default_images(folder: str) -> list[str]:
-    """The *.jpg files of a folder or, if there are none, all with IMAGE_EXTENSIONS.
-
-    Prints which other images it uses or ignores.
-    """
+    """The *.jpg files of a folder or, if there are none, all with IMAGE_EXTENSIONS."""
     images = glob_images(folder)
     jpegs = [path for path in images if path.lower().endswith('.jpg')]
     others = count_extensions(set(images) - set(jpegs))

@@ -16,7 +16,7 @@ from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, glob_files, json_digest
 
 ALL = slice(None)  # of a batch
-ImagesAndLabels = tuple[np.ndarray, np.ndarray | None]
+ImagesAndLabels = tuple[np.ndarray, np.ndarray | None]  # uint8 [n, h, w, c], int [n]
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 # the part of a file name that says which split of its data set the file holds
 IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
@@ -25,12 +25,9 @@ IDX_SPLIT = re.compile('train|test|t10k|val(id(ation)?)?')
 def read_idx(
     path: str, dims: Collection[int] = (1, 3, 4), header_only: bool = False
 ) -> np.ndarray | tuple[int, ...]:
-    """Read an IDX file, uncompressed or .gz, to a uint8 array of its shape.
+    """Read an IDX file, perhaps .gz: a uint8 array or, if header_only, its shape.
 
-    dims         the numbers of dimensions that are allowed
-    header_only  return only the shape, without reading the data
-
-    Raises UserError if the file is unreadable, truncated, empty or of another format.
+    `dims` are the numbers of dimensions that are allowed. UserError for other files.
     """
     try:
         with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
@@ -65,11 +62,10 @@ def write_idx(path: str, array: np.ndarray) -> None:
 
 
 def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
-    """The IDX files in a folder: {prefix: (path of images, path of labels)}.
+    """{prefix of file names: (path of images, path of labels)}; training comes first.
 
-    The prefix is what the two file names start with, for example `train` and `t10k`,
-    or `all` if they have none. The training split comes first. Raises UserError if
-    the images or the labels are missing, or if the folder holds several data sets.
+    The prefix is for example `train`, or `all` if there is none. Raises UserError if a
+    file of a pair is missing, or if the folder holds several data sets.
     """
     paths = {}  # prefix: {'images' or 'labels': path}
     # files precede those in folders, to which some programs unpack; 'x' precedes 'x.gz'
@@ -108,16 +104,10 @@ def idx_summary(folder: str) -> tuple[int, int, int] | None:
 
 
 class IdxSet:
-    """A Dataset (see dataset.py) of all IDX files of a folder, in memory as uint8.
+    """A Dataset of all IDX files of a folder, resized, with labels that begin at 0.
 
-    Images are resized to height x width pixels. Labels are shifted so that the lowest
-    is 0; in EMNIST's letters it is 1.
-
-    The set is shuffled once, here, and not for each epoch, as in the original. This
-    seeds NumPy's global random numbers with 547, as the original's MNIST loader does,
-    so that all numbers drawn later depend on it.
-
-    Raises UserError for corrupt files and for files that do not belong together.
+    As in the original, it is shuffled only once, here, and this seeds NumPy's global
+    random numbers with 547. Raises UserError for files that do not belong together.
     """
 
     reshuffles = False
@@ -126,7 +116,7 @@ class IdxSet:
         pairs = idx_pairs(folder)
         images, labels = _read_pairs(pairs.values())
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
-        self.labels -= self.labels.min()
+        self.labels -= self.labels.min()  # it is 1 in EMNIST's letters
         for array in (self.images, self.labels):
             np.random.seed(547)
             np.random.shuffle(array)

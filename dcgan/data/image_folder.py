@@ -45,7 +45,7 @@ class UnusableImages(UserError):
     def name_all(self, folder: str) -> UserError:
         """Decode the whole set; returns the error that names all unusable images.
 
-        If there are more than ten, the file unusable.txt in `folder` names them.
+        More than ten are named in the file unusable.txt in `folder`.
         """
         start = ' [!] More than 1% of the images cannot be used'
         parts = [start, self.note, 'looking through the rest']
@@ -59,16 +59,8 @@ class UnusableImages(UserError):
 class ImageSet:
     """A Dataset (see dataset.py) of a folder, decoded when needed or ahead of time.
 
-    pattern      a glob in the folder; None: *.jpg or, if there is no such file,
-                 IMAGE_EXTENSIONS
-    by_class     label the images by class
-    attributes, labels: see Classes
-    partition    use one part of CelebA: train, val or test, by its list; or all
-    bbox         crop to the bounding boxes in CelebA's list
-    cache        keep the decoded images in a file in the folder, also for other runs
-    num_workers  processes that decode the next batches; 0: decode in this process
-    background   color under transparent pixels, such as white; '': drop alpha
-    options      keyword arguments of `load_image` for all images
+    See `find_images` for `pattern`, Classes for `attributes` and `labels`, FLAGS of
+    dataset.py for other arguments; `options` are keyword arguments of `load_image`.
 
     The order is shuffled on construction and for each epoch, each time from the sorted
     list of files, by NumPy's global random numbers. An image that cannot be used is
@@ -171,7 +163,6 @@ class ImageSet:
         return images, None if self.labels is None else self.labels[indices]
 
     def _decode(self, indices):
-        """The images with these indices, Decoded."""
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
@@ -193,12 +184,7 @@ class ImageSet:
         return [(self.files[i], self.boxes[i]) for i in indices]
 
     def _replace(self, end, indices, decoded, order=None):
-        """Replace failures by the usable images that follow position `end` in `order`.
-
-        order  indices of images; None: the order of the epoch
-
-        Returns (images, indices).
-        """
+        """Replace failures by usable images that follow position `end` of `order`."""
         images, indices = decoded.images, indices.copy()
         self._report_notes(decoded.notes)
         order = self.order if order is None else order
@@ -284,11 +270,7 @@ class ImageSet:
         ]
 
     def _open_cache(self):
-        """Open the cache file, and build it first if there is none.
-
-        Its name holds two digests: one of the settings, and one of the image files.
-        Returns the pixels of all images, and the indices of those that failed.
-        """
+        """The cache's pixels and failed indices; builds its file if there is none."""
         settings_digest = json_digest(self.settings)
         cache_dir = os.path.join(self.folder, CACHE_FOLDER)
         files_digest = json_digest(self._signatures())
@@ -336,10 +318,9 @@ class ImageSet:
 def read_cache(
     path: str, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, set[int], set[str]] | None:
-    """Open a cache file of images with this shape, [n, h, w, c].
+    """Open a cache file: the pixels, the indices of images that failed, and notes.
 
-    Returns the pixels, uint8, mapped from the file, the indices of images that failed,
-    and notes on the images; None if the file is missing or incomplete.
+    The pixels are uint8 of `shape`, [n, h, w, c]. None if the file is incomplete.
     """
     try:
         with open(path, 'rb') as file:

@@ -25,9 +25,7 @@ def inverse_transform(images: np.ndarray) -> np.ndarray:
 
 
 def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Arrange images [B, h, w, c] in a grid, row by row.
-
-    size  (rows, columns) of the grid; it gets more rows if the images need them
+    """Arrange images [B, h, w, c] in a grid of (rows, columns), or of more rows.
 
     Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
     where there is no image. It is uint8 if the images are, and otherwise float64.
@@ -44,12 +42,9 @@ def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def save_images(images: np.ndarray, size: Sequence[int], path: str) -> None:
-    """Write images [B, h, w, c], floats in [-1, 1] or uint8, as one image grid.
+    """Write images [B, h, w, c], in [-1, 1] or uint8, as a grid of (rows, columns).
 
-    size  (rows, columns) of the grid
-
-    The contrast of the whole grid is stretched to 0..255, as in the original.
-    Raises UserError if the file cannot be written.
+    Its contrast is stretched, as in the original. UserError if it cannot be written.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
@@ -82,13 +77,10 @@ def make_gif(
     duration: float = 2,
     true_image: bool = False,
 ) -> None:
-    """Write images, each [h, w], [h, w, 1] or [h, w, 3], as a GIF that repeats.
+    """Write images, [h, w], [h, w, 1] or [h, w, 3], as a GIF of `duration` seconds.
 
-    duration    seconds that all images take together; above 50 images a second they
-                take longer, because each image is shown for at least 20 ms
-    true_image  the images are in [0, 255], not in [-1, 1]
-
-    Raises UserError if the file cannot be written.
+    They are in [-1, 1] or, if `true_image`, in [0, 255]. Each is shown for at least
+    20 ms. Raises UserError if the file cannot be written.
     """
     frames = (image if true_image else (image + 1) / 2 * 255 for image in images)
     frames = (Image.fromarray(np.squeeze(f).astype(np.uint8)) for f in frames)
@@ -106,8 +98,7 @@ def write_gif(
 ) -> None:
     """Write Pillow images to a path or an open file, as a GIF that repeats for ever.
 
-    milliseconds  how long each image is shown; times below 20 are raised to 20,
-                  because many viewers slow down shorter ones
+    Times below 20 milliseconds are raised to 20: many viewers slow down shorter ones.
     """
     images = iter(images)
     options = {'duration': max(20, milliseconds), 'loop': 0}

@@ -23,10 +23,8 @@ TRANSPARENT = (
 def imread(path: str, grayscale: bool = False) -> np.ndarray:
     """Read an image file: float64 in [0, 255], [h, w, 3] or, in grayscale, [h, w].
 
-    Color images are read as OpenCV does, which the original used: always with three
-    channels (alpha dropped, palettes and grayscale expanded, 16 bits cut to 8), and
-    rotated as EXIF says. Grayscale is read as SciPy does, in Pillow's mode F. Raises
-    UserError for a file that is not a readable image.
+    As in the original, color is read as OpenCV does (no alpha, 16 bits cut to 8,
+    rotated as EXIF says) and grayscale as SciPy does. UserError if it is not readable.
     """
     return np.asarray(open_image(path, grayscale), np.float64)
 
@@ -44,12 +42,9 @@ def open_image(
 ) -> Image.Image:
     """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
 
-    background  color under transparent pixels, as (red, green, blue) in 0 to 255;
-                None: alpha is dropped, which shows the colors under it
-    notes       a set to which lines for the user are added, on unusual properties
-
-    Raises UserError for a file that is not a readable image, OSError if the disk fails
-    or the process has too many open files, and MemoryError.
+    `background` is the (red, green, blue) under transparent pixels; None drops alpha.
+    Lines for the user on unusual properties are added to `notes`. Raises UserError if
+    the file is not a readable image, OSError or MemoryError if the system fails.
     """
     notes = set() if notes is None else notes
     try:
@@ -83,10 +78,8 @@ def open_image(
 def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
     """Convert gray of 16 or 32 bits to 8 bits, by the range of its values.
 
-    Integers keep the upper 8 of the 8, 10, 12, 14 or 16 bits that they need. Floats
-    from 0 to 1 are multiplied by 255; floats from 0 to 255 stay, in mode F. Other
-    values are scaled so that the lowest becomes 0 and the highest 255. The result has
-    mode LA if there is a transparent value. ValueError for values that are not finite.
+    Integers keep the upper 8 of the bits that they need; floats from 0 to 255 stay, in
+    mode F; a transparent value makes mode LA. ValueError if a value is not finite.
     """
     values = np.asarray(image)
     if not np.isfinite(values).all():
@@ -143,11 +136,7 @@ def parse_color(text: str) -> tuple[int, int, int]:
 
 
 def bytescale(x: np.ndarray) -> np.ndarray:
-    """Scale an array to uint8: its minimum becomes 0, its maximum 255; constant: 0.
-
-    This is the `bytescale` of SciPy 1.1, by which the original stretches the contrast
-    of every crop before it is resized, and of every image grid before it is saved.
-    """
+    """Scale to uint8, 0 to 255, as SciPy 1.1 does in the original; a constant to 0."""
     low, high = x.min(), x.max()
     scale = 255.0 / ((high - low) or 1)
     return (((x - low) * scale).clip(0, 255) + 0.5).astype(np.uint8)
@@ -210,18 +199,12 @@ def load_image(
     background: tuple[int, int, int] | None = None,
     notes: set[str] | None = None,
 ) -> np.ndarray:
-    """Read an image, crop it, stretch its contrast and resize it.
+    """Read an image, crop it, stretch its contrast and resize it; sizes are in pixels.
 
-    input_height, input_width    size of the crop, in pixels; width None: a square
-    resize_height, resize_width  size of the result, in pixels
-    crop                         False: use the whole image
-    box                          (x, y, width, height) in pixels: crop to this box
-                                 instead of the center; (): the image has no box
-    background, notes            see `open_image`
-
-    Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`, without the 3.
-    Raises UserError for a file that is not a readable image, and for a missing box or
-    one outside the image.
+    It is cropped to `box`, (x, y, width, height), or to its center; () means that the
+    image has no box, an input_width of None means a square. Returns uint8
+    [resize_height, resize_width, 3] or, with `grayscale`, without the 3. Raises
+    UserError for an unreadable image, and for a box that is missing or outside it.
     """
     image = open_image(path, grayscale, background, notes)
     if box is not None:

@@ -21,15 +21,11 @@ LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 
 
 class Classes:
-    """The classes of the images in a folder, and their names.
+    """The classes of the images in a folder: its subfolders, unless others are given.
 
-    attributes  columns of CelebA's list, such as Male,Smiling: each combination is a
-                class, named after the attributes that it has, or none
-    labels      path of a CSV file with rows `name,label`, in the working folder, in the
-                folder of the images or above it: each label is a class
-
-    Without them, each subfolder is a class. Raises UserError for lists or folders that
-    do not give classes.
+    `attributes` are columns of CelebA's list, such as Male,Smiling: each combination is
+    a class. `labels` is the path of a CSV file with rows `name,label`: each label is a
+    class. Raises UserError for lists or folders that do not give classes.
     """
 
     def __init__(self, folder: str, attributes: str = '', labels: str = ''):
@@ -65,8 +61,7 @@ class Classes:
     def of(self, files: Sequence[str]) -> np.ndarray:
         """The labels of images, integers; -1 for images that are not in the list.
 
-        Prints how many are not. Raises UserError if a class is left without images
-        (combinations of attributes may be), or an image is in no class folder.
+        Raises UserError if a class is empty; combinations of attributes may be.
         """
         labels = np.array([self._label(path) for path in files], np.int64)
         unlisted = int((labels < 0).sum())
@@ -134,10 +129,7 @@ def find_labels(labels: str, folder: str) -> str:
 
 
 def read_labels(path: str) -> dict[str, str]:
-    """{name of an image: label} of a CSV file with rows `name,label`.
-
-    A first row of column names is left out. Raises UserError for other rows.
-    """
+    """{name of an image: label} of a CSV file. Raises UserError if it is invalid."""
     labels = {}
     try:
         with open(path, encoding='utf-8-sig', errors='surrogateescape') as file:

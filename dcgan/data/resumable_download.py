@@ -44,15 +44,11 @@ def find_or_download(
     is_valid: Callable[[str], bool],
     advice: str,
 ) -> str:
-    """Return the path of a valid file: an existing one, or else a new download.
+    """Return the path of a valid file `name` in one of the folders, or download it.
 
-    The folders are searched in order for a file `name`. An invalid one is an error, but
-    kept, because the user may have put it there. If there is none, the URLs are tried
-    in order and the file is written to the first folder. It is called `name`.part until
-    it is complete and valid, so that an interrupted download can be resumed.
-
-    Raises UserError, whose message ends in `advice`, if the file in a folder is invalid
-    or every URL fails.
+    The URLs are tried in order, to `name`.part in the first folder, so that a download
+    can be resumed. Raises UserError, whose message ends in `advice`, if all fail, or if
+    an existing file is invalid: it is kept, because the user may have put it there.
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
@@ -76,10 +72,7 @@ def find_or_download(
 
 
 def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> None:
-    """Download a URL to the file `part`, resuming it, and check the result.
-
-    An invalid result is removed. Raises UserError if the download fails or is invalid.
-    """
+    """Download a URL to `part`, resuming it. UserError if it fails or is invalid."""
     was_resumed = os.path.exists(part)
     download_with_retries(url, part)
     problem = describe_problem(part, is_valid)
@@ -145,8 +138,7 @@ def bytes_so_far(part: str) -> int:
 def receive(url: str, start: int) -> Iterator[bytes]:
     """Yield the bytes of a URL from `start` on, in chunks, with a progress bar.
 
-    Raises TransientError if the connection breaks or the server is busy, UserError if
-    the URL is invalid, the server refuses or it sends HTML.
+    Raises TransientError if another try may help, UserError if the server refuses.
     """
     try:
         request = urllib.request.Request(url, headers={'User-Agent': 'DCGAN'})
@@ -192,8 +184,7 @@ def receive(url: str, start: int) -> Iterator[bytes]:
 def download_from_drive(url: str, part: str) -> None:
     """Download a file from Google Drive to `part` with the gdown package; one try.
 
-    Raises TransientError if it is worth another try, UserError if it is refused or
-    gdown is not installed.
+    Raises TransientError if another try may help, UserError if not.
     """
     try:
         import gdown
@@ -222,10 +213,7 @@ def file_size(path: str) -> int:
 
 
 def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
-    """MD5 of the content of a file, as hexadecimal digits; None if it cannot be read.
-
-    open  opens it; gzip.open: the MD5 is of the unpacked content
-    """
+    """MD5 of a file as `open` reads it, in hexadecimal; None if it cannot be read."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with open(path, 'rb') as file:
@@ -239,9 +227,7 @@ def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
 def unpack(archive: str, folder: str, suffix: str) -> None:
     """Unpack the files of a zip archive whose names end in `suffix` into a folder.
 
-    Folders inside the archive are ignored, so that no file lands outside `folder`.
-    Files that exist with their full size are not unpacked again. Raises UserError for
-    a corrupt archive.
+    Files that exist with their full size are kept. UserError for a corrupt archive.
     """
     os.makedirs(folder, exist_ok=True)
     title = f'unpacking {os.path.basename(archive)}'
@@ -250,7 +236,7 @@ def unpack(archive: str, folder: str, suffix: str) -> None:
             members = [m for m in packed.infolist() if m.filename.endswith(suffix)]
             with progress_bar(title, sum(m.file_size for m in members), 'B') as bar:
                 for member in members:
-                    name = re.split(r'[/\\]', member.filename)[-1]
+                    name = re.split(r'[/\\]', member.filename)[-1]  # stays in folder
                     path = os.path.join(folder, name)
                     if file_size(path) == member.file_size:
                         bar.update(member.file_size)
