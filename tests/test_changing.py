@@ -212,7 +212,8 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
 
 
 def test_samples_of_a_fixed_batch_are_those_of_each_z(workspace):
-    args = ['--out_name', 'style', '--seed', 1, '--npz', '--generate_test_images']
+    train(workspace, 'fixed', OriginalStyle)
+    args = ['--out_name', 'fixed', '--seed', 1, '--npz', '--generate_test_images']
     found = []
     for count in (8, 11):
         result = run_in_process(*args, count, cwd=workspace, model=OriginalStyle)

@@ -56,6 +56,9 @@ def print_changes(dcgan) -> bool:
             f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by '
             "several runs of the session, as the original's, which are slower"
         )
+    networks = ', '.join(original_style(dcgan))
+    if networks and dcgan.how.dtype != tf.float32:
+        print(f' [!] --precision does not change {networks}: they compute in float32')
     if changed and dcgan.xla:
         print(' [!] XLA is off: it compiles an unchanged iteration only')
         dcgan.xla = False
