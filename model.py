@@ -113,10 +113,8 @@ class Losses(NamedTuple):
 
 def losses(D_logits, D_logits_, real_label=1.0):
     """The Losses of D's logits [B, 1]: of real images, and of generated ones.
-
     The label of real images is 1, or lower by label smoothing (paper, section 3, and
-    Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661).
-    """
+    Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661)."""
     d_real = cross_entropy(D_logits, real_label)
     d_fake = cross_entropy(D_logits_, 0)
     return Losses(d_real + d_fake, cross_entropy(D_logits_, 1), d_real, d_fake)
@@ -127,16 +125,15 @@ class DCGAN:
 
     Tensors, all float32, with B the batch and h, w, c the output size:
 
-    inputs, y, z       placeholders [B, h, w, c], [B, y_dim] one-hot, [any, z_dim]
-    sampler_y          [any, y_dim], the sampler's labels; defaults to y
-    G, sampler         images [B, h, w, c] in [-1, 1] or, conditional, [0, 1], by the
-                       same weights: batch statistics in G, moving averages in sampler
-                       (with `ema`, the sampler's weights are averages, too)
-    D, D_logits        [B, 1] of the inputs; D_, D_logits_ likewise of G
+    inputs, y, z    placeholders [B, h, w, c], [B, y_dim] one-hot, [any, z_dim]
+    sampler_y       [any, y_dim], the sampler's labels; by default y
+    G, sampler      images [B, h, w, c] in [-1, 1] or, conditional, [0, 1]: G by batch
+                    statistics, sampler by moving averages (with `ema`, of weights, too)
+    D, D_logits     [B, 1] of the inputs; D_, D_logits_ likewise of G
     d_loss_real, d_loss_fake, d_loss, g_loss    scalars
 
-    Evaluating G, D or D_ updates the moving averages of that network. The sampler
-    updates nothing. docs/changing.md shows how to change losses and networks.
+    Evaluating G, D or D_ updates the moving averages of that network; the sampler does
+    not. docs/changing.md shows how to change losses and networks.
     """
 
     losses = staticmethod(losses)
@@ -182,15 +179,13 @@ class DCGAN:
         labels images by their folders. c_dim 1 reads images in gray; IDX files bring
         their c_dim. input_fname_pattern None allows other image types than *.jpg.
         gf_dim and df_dim are the filters of the outer convolutions, gfc_dim and dfc_dim
-        the units of the dense layers. data_dir None opens no data set: such a model
-        samples, but does not train. precision, see compute/precision.py, applies to the
-        layers of G, D and D_ and to their gradients; weights, moving averages, losses,
-        optimizers and the sampler are float32. xla: whether XLA compiles an iteration;
-        None: where TensorFlow sees a GPU. ema: with a rate, such as 0.999, the sampler
-        draws by moving averages of G's weights. workers: the processes that train
-        together, on batch_size images in all, see compute/workers.py.
-        **dataset_options are further arguments of ImageSet, such as by_class.
-
+        the units of the dense layers. A model with data_dir None has no data set: it
+        only samples. precision, see compute/precision.py, is the type of the layers of
+        G, D and D_ and their gradients; weights, losses, optimizers and the sampler are
+        float32. xla: whether XLA compiles an iteration; None: where TensorFlow sees a
+        GPU. ema: with a rate, such as 0.999, the sampler draws by moving averages of
+        G's weights. workers: the processes that train together, on batch_size images in
+        all. **dataset_options are further arguments of ImageSet, such as by_class.
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
         """
@@ -229,10 +224,8 @@ class DCGAN:
 
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
-
-        In [-1, 1] or, conditional, in [0, 1]. `how` is a Pass of
-        compute/forward_pass.py; None: one that trains.
-        """
+        They are in [-1, 1] or, conditional, in [0, 1]. `how` is a Pass of
+        compute/forward_pass.py; None: one that trains."""
         how, size = how or self.how, (self.output_height, self.output_width, self.c_dim)
         norm = partial(how.norm, self)
         with self.scopes('generator', reuse):
@@ -305,27 +298,20 @@ class DCGAN:
 
     def train(self, config, checkpoint=None):
         """Train as the original does, from the newest checkpoint if there is one.
-
         `config` has the original's flags as attributes. Minimizes d_loss and g_loss as
-        they are now. Returns the number of the last iteration. See training/loop.py,
-        also for the errors that it raises.
-        """
+        they are now. Returns the number of the last iteration; see training/loop.py."""
         return loop.train(self, config, checkpoint)
 
     def check(self, config):
         """Raise UserError where train(config) could not start. Writes nothing.
-
-        Returns the path prefix of the checkpoint from which it would resume, or None.
-        """
+        Returns the path prefix of the checkpoint that it would resume, or None."""
         return loop.check_training(self, config)
 
     def save(self, checkpoint_dir, step, filename='model', ckpt=True, frozen=False):
         """Write `{filename}.b{batch_size}-{step}` under checkpoint_dir.
-
-        ckpt: as a checkpoint of the model's variables, which the original can read; the
-        newest max_to_keep of them stay. frozen: as `..._frz.pb`, see export.py.
-        Raises UserError where it cannot be written.
-        """
+        ckpt: as a checkpoint, which the original can read; the newest max_to_keep stay.
+        frozen: as `..._frz.pb`, see export.py. Raises UserError where it cannot be
+        written."""
         name = f'{filename}.b{self.batch_size}'
         if ckpt:
             meta = checkpoints.meta_graph(self.saver)
@@ -337,12 +323,9 @@ class DCGAN:
 
     def load(self, checkpoint_dir, step=None, path=None):
         """Restore a checkpoint under checkpoint_dir, of this project or the original.
-
-        The newest complete one, or the one of iteration `step`; or `path`, which
-        newest_checkpoint has found before.
-        Returns (True, its step), or (False, 0) where there is none. Raises UserError
-        where it cannot be read or is of another model.
-        """
+        It is the newest complete one, the one of iteration `step`, or `path`. Returns
+        (True, its step), or (False, 0) where there is none. Raises UserError where it
+        cannot be read or is of another model."""
         more = self.averages and self.averages.restore
         path = checkpoints.restore_newest(
             self.sess, self.saver, self.variables, checkpoint_dir, step, path, more

@@ -25,10 +25,8 @@ relu = tf.nn.relu
 
 def conv2d(input_, output_dim, k_h=5, k_w=5, d_h=2, d_w=2, stddev=0.02, name='conv2d'):
     """Convolution and biases: [B, h, w, c] -> [B, ceil(h / d_h), ceil(w / d_w), d].
-
-    d is output_dim; k_h and k_w are the size of the filters, d_h and d_w the strides.
-    Variables: `w` [k_h, k_w, c, d], `biases` [d].
-    """
+    Filters are k_h by k_w, strides d_h and d_w.
+    Variables: `w` [k_h, k_w, c, d], `biases` [d], with d the output_dim."""
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
@@ -52,13 +50,9 @@ def deconv2d(
     name='deconv2d',
     with_w=False,
 ):
-    """Transposed convolution and biases: [B, h, w, c] -> output_shape.
-
-    output_shape is [B, h', w', c'], with B an int or a tensor, ceil(h' / d_h) == h and
-    ceil(w' / d_w) == w. k_h and k_w are the size of the filters, d_h and d_w the
-    strides. with_w returns (images, w, biases).
-    Variables: `w` [k_h, k_w, c', c], `biases` [c'].
-    """
+    """Transposed convolution and biases: [B, h, w, c] -> output_shape, [B, h', w', c'].
+    B is an int or a tensor, ceil(h' / d_h) == h and ceil(w' / d_w) == w. with_w returns
+    (images, w, biases). Variables: `w` [k_h, k_w, c', c], `biases` [c']."""
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
@@ -73,12 +67,8 @@ def deconv2d(
 
 
 def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=False):
-    """Dense layer: [B, n] -> [B, output_size].
-
-    `scope` is the name of its variable scope, by default Linear. with_w returns
-    (output, Matrix, bias).
-    Variables: `Matrix` [n, output_size], `bias` [output_size].
-    """
+    """Dense layer: [B, n] -> [B, output_size]; with_w returns (output, Matrix, bias).
+    Variables: `Matrix` [n, output_size], `bias` [output_size]."""
     with tf.variable_scope(scope or 'Linear'):
         matrix = tf.get_variable(
             'Matrix',
@@ -98,10 +88,7 @@ def lrelu(x, leak=0.2, name='lrelu'):
 
 
 def conv_cond_concat(x, y):
-    """Append y, [B, 1, 1, d], to each pixel of x: [B, h, w, c] -> [B, h, w, c + d].
-
-    A y of [1, 1, 1, d] is appended to all images.
-    """
+    """Append y, [B or 1, 1, 1, d], to each pixel: [B, h, w, c] -> [B, h, w, c + d]."""
     return append_labels(x, y)
 
 
@@ -110,9 +97,8 @@ class batch_norm:
 
     x is [B, h, w, c] or [B, c]; `train` is True or False, not a tensor. With `train`,
     it uses the statistics of the batch and, whenever the result is evaluated, updates
-    the moving averages, which keep `momentum` of their values: the original's
-    `updates_collections=None`. The variance that goes into the average is the unbiased
-    one. Without `train`, it uses the moving averages.
+    the moving averages, which keep `momentum` of their values; of variances, they take
+    the unbiased one. Without `train`, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
@@ -153,9 +139,8 @@ class batch_norm:
 
     def _update(self, averages, batch, momentum, images):
         """Update the averages whenever the images are evaluated, which are returned."""
-        # Read the moving averages only now, after the statistics of this batch: if one
-        # session run makes two passes, the second has to update what the first has
-        # left. It is for the caller to order the passes, by control dependencies.
+        # Read the averages only after this batch: if one session run makes two passes,
+        # which the caller orders, the second has to update what the first has left.
         with tf.control_dependencies(batch):
             updates = [
                 average.assign_sub((1 - momentum) * (average - value))

@@ -1,4 +1,1 @@
-"""Measure samples against real images: FID, KID, precision, recall, accuracy.
-
-main.py calls it for --evaluate and --encode.
-"""
+"""Measure samples against real images: FID, KID, precision, recall, accuracy."""

@@ -18,12 +18,8 @@ RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until th
 
 
 class Classifier:
-    """A convolutional network that classifies images.
-
-    It is also an extractor, see inception.py: features are its last hidden layer.
-
-    accuracy   share of the held-out images that it recognizes
-    """
+    """A network that classifies images, and an extractor, see inception.py.
+    accuracy: the share of the held-out images that it recognizes."""
 
     name = 'classifier'
 

@@ -18,12 +18,9 @@ CELLS = 4  # rows and columns to which a layer is pooled
 
 
 def build_encoder(sess, dcgan) -> tuple[Callable, int]:
-    """The discriminator of a model.DCGAN as a function of images; number of features.
-
-    It takes images, uint8 [n, h, w, c], to features [n, d] and logits [n], float32.
-    Batch norm uses its moving averages, so that the features of an image do not depend
-    on other images. A conditional D gets no class: its labels are all zero.
-    """
+    """The discriminator of a model.DCGAN as a function, and the number d of features.
+    It takes images, uint8 [n, h, w, c], to features [n, d] and logits [n], float32, by
+    the moving averages of batch norm. A conditional D gets labels that are all zero."""
     if 'discriminator' in original_style(dcgan):
         raise UserError(
             f'--encode: {type(dcgan).__name__} overrides discriminator, whose layers '
@@ -41,10 +38,7 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
 
 
 def pooled(layer: tf.Tensor) -> tf.Tensor:
-    """Maxima of a layer [B, h, w, c] in 4x4 cells, flat; a layer [B, n] as it is.
-
-    Cells overlap if 4 does not divide h or w. An h or w below 4 is not pooled.
-    """
+    """Maxima of a layer [B, h, w, c] in 4x4 cells, flat; a layer [B, n] as it is."""
     if layer.shape.ndims == 2:
         return layer
     _, height, width, channels = layer.shape.as_list()
@@ -55,7 +49,7 @@ def pooled(layer: tf.Tensor) -> tf.Tensor:
 
 
 def cells(size: int) -> list[slice]:
-    """The slices of a height or width that make up CELLS cells, or `size` cells."""
+    """CELLS slices of a height or width, or `size` if it is less; they may overlap."""
     count = min(CELLS, size)
     return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
@@ -63,14 +57,10 @@ def cells(size: int) -> list[slice]:
 def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
     """Write D's features of a data set's images to an .npz file; print its path.
 
-    The images are all, or `limit` of them, in a fixed random order. Four arrays:
-
-    features  float32 [n, d], of the hidden layers of D, one after the other
-    labels    integers [n], -1 if the data set has none
-    logits    float32 [n], of D
-    indices   integers [n], of the images in the data set
-
-    Raises UserError if the file cannot be written.
+    The images are all, or `limit` of them, in a fixed random order. The arrays are
+    features (float32 [n, d], of the hidden layers of D, one after the other), labels
+    ([n], -1 if there are none), logits (float32 [n]) and indices ([n], of the images in
+    the data set). Raises UserError if the file cannot be written.
     """
     data, (encoder, size) = dcgan.data, build_encoder(sess, dcgan)
     indices = np.random.RandomState(0).permutation(len(data))

@@ -1,7 +1,5 @@
 """Evaluate a trained model: metrics of its samples, and their nearest real images.
-
-Samples are compared with the data set as the model was trained on it.
-"""
+Samples are compared with the data set as the model was trained on it."""
 
 import contextlib
 import json
@@ -48,11 +46,8 @@ TITLES = {
 
 
 class Evaluation:
-    """An evaluation of a model.DCGAN.
-
-    rows            dicts, the lines of evaluations.jsonl
-    lines, classes  the lines of the table of metrics, and of the table of classes
-    """
+    """An evaluation of a model.DCGAN; `rows` are the lines of evaluations.jsonl.
+    lines, classes: the lines of the table of metrics, and of the table of classes."""
 
     def __init__(self, sess, dcgan, config, step: int):
         self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
@@ -119,10 +114,7 @@ class Evaluation:
 
     def _features(self, batches, kind, extractors, own=None):
         """Features of images by each extractor; own: see Nearest.
-
-        For a conditional model, adds the errors on held-out images of a
-        nearest-neighbour classifier that is fitted to these images.
-        """
+        Adds the errors of a nearest-neighbour classifier, if there are classes."""
         test = NeighbourTest(*self._held_out, own) if self.dcgan.y_dim else None
         features = [[] for _ in extractors]
         for images, labels in batches:
@@ -137,9 +129,7 @@ class Evaluation:
 
     def _compare_pixels(self, samples):
         """Read the real images; returns (Nearest in pixels, {extractor: statistics}).
-
-        The queries of Nearest are the samples, followed by as many real images.
-        """
+        The queries of Nearest are the samples, followed by as many real images."""
         real_images = self.real_images
         indices, count = real_images.indices, min(len(samples), len(real_images))
         chunks = real_images.read(indices[:count], 'first real images')
@@ -248,11 +238,8 @@ def entropy(counts: np.ndarray) -> float:
 
 
 def evaluate(sess, dcgan, config, step: int) -> None:
-    """Compute all metrics of a trained model.DCGAN, and print a table of them.
-
-    Each metric is appended to evaluations.jsonl in the run folder, as a line. Raises
-    UserError if no network gives features, or files cannot be read or written.
-    """
+    """Print all metrics of a model.DCGAN; append them to evaluations.jsonl of its run.
+    Raises UserError if no network gives features, or for files that cannot be used."""
     with contextlib.closing(dcgan.data):
         evaluation = Evaluation(sess, dcgan, config, step)
         evaluation.run()

@@ -1,7 +1,4 @@
-"""Compute the Frechet Inception distance (FID) from features of images.
-
-Features are float32 [n, d], one row for each image.
-"""
+"""Compute the Frechet Inception distance (FID) from features, float32 [n, d]."""
 
 import numpy as np
 from scipy import linalg
@@ -16,12 +13,9 @@ def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frechet_distance(
     mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
 ) -> float:
-    """The Frechet distance of two Gaussians (FID; Heusel et al., 2017).
-
-    |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b)). The matrices
-    sqrt(cov_a) cov_b sqrt(cov_a), which is symmetric, and cov_a cov_b have the same
-    eigenvalues; the trace of the root is the sum of their roots.
-    """
+    """The Frechet distance of two Gaussians (FID; Heusel et al., 2017):
+    |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b)). The eigenvalues of
+    cov_a cov_b are also those of sqrt(cov_a) cov_b sqrt(cov_a), which is symmetric."""
     values, vectors = linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     product = root @ cov_b @ root

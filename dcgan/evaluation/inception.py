@@ -1,11 +1,6 @@
 """Run Inception, or another frozen graph or SavedModel, for features of images.
-
-Every extractor of features, here and in classifier.py, has
-
-name        its name in tables
-digest      the SHA-256 of its file or weights
-features    a function: images, uint8 [n, h, w, c] -> float32 [n, d]
-"""
+Every extractor, also the one in classifier.py, has `name`, for tables, `digest`, the
+SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n, d]."""
 
 import hashlib
 import os
@@ -28,12 +23,10 @@ LOAD_ERRORS += (ValueError, KeyError, RuntimeError)
 class GraphExtractor:
     """Features by a frozen graph, which is a file, or a SavedModel, which is a folder.
 
-    The graph of Inception, recognized by its nodes ExpandDims and pool_3, takes float32
-    images [any, h, w, 3] in [0, 255] and resizes them itself. Other graphs need one
-    placeholder, and SavedModels one input, for images [any, h, w, 1 or 3] of type uint8
-    or float, in [0, 255]; if h and w are fixed, images are resized (bilinear). The
-    features are the last node, or the one output of the SavedModel, flattened.
-
+    Inception, recognized by its nodes ExpandDims and pool_3, resizes float32 images
+    [any, h, w, 3] in [0, 255]. Other graphs need one placeholder or input for images
+    [any, h, w, 1 or 3], uint8 or float in [0, 255]; if h and w are fixed, images are
+    resized (bilinear). Features are the last node or the one output, flattened.
     Raises UserError for a file that is no such graph.
     """
 

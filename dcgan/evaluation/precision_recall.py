@@ -10,11 +10,8 @@ ROWS = 1000  # of a matrix of distances, in memory at once
 
 def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
     """Improved precision and recall of features, both [n, d].
-
-    Precision is the share of generated images that lie in the manifold of real ones:
-    nearer to one of them than its third-nearest real neighbour is. Recall is the share
-    of real images in the manifold of generated ones.
-    """
+    Precision is the share of generated images that are nearer to a real image than its
+    third-nearest real neighbour; recall is the same with the two sets exchanged."""
     return _share_in(real, generated), _share_in(generated, real)
 
 
@@ -28,10 +25,7 @@ def _share_in(manifold, points):
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the rows of the matrix of squared distances [len(a), len(b)], in parts.
-
-    a, b  float32 [n, d]; distances that rounding makes negative are zero
-    """
+    """Yield squared distances of a and b, [n, d]: ROWS rows of [len(a), len(b)]."""
     norms = np.einsum('ij,ij->i', b, b)
     for start in range(0, len(a), ROWS):
         rows = a[start : start + ROWS]

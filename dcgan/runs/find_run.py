@@ -14,10 +14,8 @@ from dcgan.util.lock import is_locked
 
 
 def name_in(out_dir: str, out_name: str) -> str:
-    """--out_name, which may be a path such as out/NAME/, as a path in out_dir.
-
-    Raises UserError if out_dir is a file.
-    """
+    """--out_name as a path in out_dir; it may be given as a path, such as out/NAME/.
+    Raises UserError if out_dir is a file."""
     if os.path.isfile(out_dir):
         raise UserError(f'{out_dir}: is a file; choose another --out_dir')
     name = os.path.normpath(out_name) if out_name else ''
@@ -30,12 +28,9 @@ def name_in(out_dir: str, out_name: str) -> str:
 
 def chosen_folders(config, flags: Flags) -> dict[str, str]:
     """{flag: path} of the folders in a run that the command line gives.
-
-    A --checkpoint_dir that means a run by itself is absolute: it holds checkpoints and
-    is absolute, or lies in the run of --out_name, or a model is used without
-    --out_name. Otherwise it is a name in the run. Raises UserError where it is the path
-    of a folder without checkpoints, and nothing else says which run is used.
-    """
+    A --checkpoint_dir that means a run by itself becomes absolute, others are names in
+    the run. Raises UserError for a path of a folder without checkpoints, where nothing
+    else says which run is used."""
     chosen = {
         name: expand_path(flags[name].value)
         for name in flags.given('checkpoint_dir', 'sample_dir')
@@ -59,10 +54,8 @@ def own_checkpoints(chosen: dict[str, str]) -> str:
 
 
 def meant_run(config, chosen: dict[str, str]) -> Run | None:
-    """The run of --out_name, or of a --checkpoint_dir that means one.
-
-    Otherwise the newest one; in training None, which stands for a new run.
-    """
+    """The run of --out_name, or of a --checkpoint_dir that means one; else the newest.
+    In training, None takes the place of the newest, and stands for a new run."""
     folder = own_checkpoints(chosen)
     owner = Run.of_checkpoints(folder, chosen) if folder else None
     if config.out_name:
@@ -84,9 +77,7 @@ def meant_run(config, chosen: dict[str, str]) -> Run | None:
 
 def newest_run(config, chosen: dict[str, str]) -> Run:
     """The run under --out_dir, on --dataset, that has the newest checkpoint.
-
-    Raises UserError, which names the data sets that have runs, if there is none.
-    """
+    Raises UserError if there is none."""
     runs = trained_runs(config.out_dir, chosen.get('checkpoint_dir', 'checkpoint'))
     names = [os.path.normpath(run.recorded['dataset']) for run in runs]
     found = [run for run in runs if run.is_of(config.data_dir, config.dataset)]
@@ -106,9 +97,7 @@ def newest_run(config, chosen: dict[str, str]) -> Run:
 
 def trained_runs(out_dir: str, checkpoint_dir: str = 'checkpoint') -> list[Run]:
     """The runs with checkpoints under out_dir, nested ones too, the newest last.
-
-    checkpoint_dir  name of the folder of checkpoints in a run that does not record it
-    """
+    checkpoint_dir names the folder of checkpoints in runs that do not record it."""
     found = []
     for run_dir, _, names in os.walk(out_dir):
         if NAME not in names:

@@ -30,12 +30,9 @@ TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
 @contextlib.contextmanager
 def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled]]:
     """The Workers that train together, and what they train; settles config.
-
-    By TF_CONFIG or --workers; where neither names others, this process alone. Workers
-    that are started here run `script`, which is main.py. A worker that is not the chief
-    drops what the block prints. Raises UserError on all of them where code, versions or
-    flags differ, and where the block loses a worker.
-    """
+    TF_CONFIG or --workers name them; otherwise, this process is alone. Workers that are
+    started here run `script`, which is main.py. Only the chief prints. Raises UserError
+    on all of them where code, versions or flags differ, or where a worker is lost."""
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
         raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
@@ -98,10 +95,8 @@ def state(config, flags: Flags, settled: Settled | None) -> str:
 
 
 def agree(tasks: list, texts: list[str]) -> tuple[dict, list]:
-    """The chief's flags and dimensions. Raises UserError for other flags of a task.
-
-    texts  what each of the tasks states, the chief first
-    """
+    """The chief's flags and dimensions, from what each task states, the chief first.
+    Raises UserError where a task was given other flags."""
     told = [json.loads(text) for text in texts]
     values, chiefs, dims = told[0]
     for task, (_, given, _) in zip(tasks, told):

@@ -11,12 +11,9 @@ from dcgan.util.output import print_path
 
 
 def make_progress_gif(sample_dir: str) -> None:
-    """Animate the training's image grids, sample_dir/train_*.png, as progress.gif.
-
-    The file is written to sample_dir and its path is printed. Grids of another size
-    than the last one are left out: they come from another batch size. Raises UserError
-    if there is no grid.
-    """
+    """Animate sample_dir/train_*.png as progress.gif there, and print its path.
+    Grids of another size than the last one come from another batch size and are left
+    out. Raises UserError if there is no grid."""
     paths = sorted(glob_files(sample_dir, 'train_*.png'))
     if not paths:
         raise UserError(

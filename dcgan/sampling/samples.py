@@ -1,8 +1,5 @@
 """Draw samples from a trained model, and write them to files.
-
-In every function here, `sess` is the TensorFlow session that holds the trained weights
-and `dcgan` is the model.DCGAN whose sampler draws the images.
-"""
+`sess` holds the trained weights, `dcgan` is the model.DCGAN whose sampler draws."""
 
 import os
 import zipfile
@@ -27,11 +24,8 @@ MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always al
 
 
 def draw(sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    """Draw one image for each z [n, z_dim].
-
-    A conditional model needs integer labels [n]; other models ignore them. The result
-    is float32 [n, h, w, c], in [0, 1] if the model is conditional, else in [-1, 1].
-    """
+    """Draw one image for each z [n, z_dim]: float32 [n, h, w, c] in [-1, 1].
+    A conditional model needs integer labels [n], and its images are in [0, 1]."""
     return np.concatenate(list(draw_batches(sess, dcgan, z, labels)))
 
 
@@ -39,12 +33,8 @@ def draw_batches(
     sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
 ) -> Iterator[np.ndarray]:
     """Yield the images of `draw` batch by batch, so that few of them are in memory.
-
-    as_bytes  as uint8, with 0 to 255 for the sampler's full range
-
-    A sampler with a fixed batch draws that many, of which those beyond the last z are
-    dropped.
-    """
+    as_bytes: as uint8, with 0 to 255 for the sampler's full range. A sampler with a
+    fixed batch draws that many, of which those beyond the last z are dropped."""
     count = images_per_call(dcgan)
     images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
     for start in range(0, len(z), count):
@@ -71,9 +61,7 @@ def images_per_call(dcgan) -> int:
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
     """The class numbers of --label, such as 0,1,2; empty: all; None without classes.
-
-    Raises UserError if the text names a class that does not exist.
-    """
+    Raises UserError for a class that does not exist."""
     if not classes and text:
         raise UserError(f'--label {text}: this model has no classes; leave --label out')
     if not classes:
@@ -90,20 +78,12 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     """Draw samples with z from the training distribution and write them to files.
 
     test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
-    or of the first config.sheet_images (1,024) of them, with config.sheet_columns
-    columns. A conditional model cycles through the classes of config.label, so that
-    each has the same number of samples. With config.z_file, an .npz file that this
-    function wrote, the samples have its z and classes. Two settings write more, under
-    the same name without .png:
-
-    config.separate_images   a folder with one image file for each sample
-    config.npz               an .npz file with three arrays: images (uint8 [n, h, w, c];
-                             0 to 255 is the full range of the sampler), labels
-                             (integers [n], -1 if the model has no classes) and z
-                             (float32 [n, z_dim])
-
-    Only z and labels of all samples are held in memory. The path of everything written
-    is printed. Raises UserError for an invalid label, or if a file cannot be written.
+    or of the first config.sheet_images (1,024) of them. A conditional model cycles
+    through the classes of config.label. With config.z_file, an .npz file that this
+    function wrote, the samples have its z and classes. config.separate_images adds a
+    folder of image files. config.npz adds an .npz file of images (uint8 [n, h, w, c]),
+    labels ([n], -1 without classes) and z (float32 [n, z_dim]). All paths are printed.
+    Raises UserError for an invalid label, or if a file cannot be written.
     """
     z, labels = _choose_samples(dcgan, config)
     batches = draw_batches(sess, dcgan, z, labels, as_bytes=True)
@@ -175,9 +155,7 @@ def _save_each(images, labels, start, folder):
 
 def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Read z, float32 [n, z_dim], and labels [n] or -1 from an .npz file of samples.
-
-    Raises UserError if it is no such file, or has another z_dim.
-    """
+    Raises UserError if it is no such file, or has another z_dim."""
     try:
         with np.load(path) as file:
             z = file['z']

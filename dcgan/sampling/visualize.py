@@ -36,26 +36,12 @@ VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
 def visualize(
     sess, dcgan, config, option: int | str = 1, sample_dir: str = 'samples'
 ) -> None:
-    """Show how the images depend on z, in files under sample_dir.
+    """Show how the images depend on z, in files under sample_dir; print their paths.
 
-    `option` is a number or a name:
-
-    0 random       test_{UTC time}.png    z uniform in [-0.5, 0.5)
-    1 sweep        test_arange_{dim}.png  z uniform in [-1, 1), dim swept from 0 to 1
-    2 gif_random   test_gif_{dim}.gif     one z in [-0.2, 0.2), random dimensions swept
-    3 gif          test_gif_{dim}.gif     z zero, dim swept
-    4 gif_merged   the files of 3, and test_gif_merged.gif: all the sweeps side by side,
-                   forward and then backward
-    5 interpolate  see draw_interpolations
-    6 classes      see draw_classes
-    7 arithmetic   see draw_arithmetic
-
-    Options 0 to 4 are the original's. If the model is conditional, the grids of 0 and 1
-    have random labels and each animation shows one class; these classes come from
-    config.label if `config` has it, else they are all the classes of the model.
-    config.batch_size is the number of images of such a grid, and of frames of such an
-    animation. Options 5 to 7 need more settings, see their functions.
-    The path of every file is printed. Raises UserError if the option is unknown.
+    `option` is a name in VISUALIZE_OPTIONS or its number; docs/samples.md describes
+    them. In options 0 to 4, config.batch_size is the number of images of a grid and of
+    frames of an animation, and `config` may lack `label`, which stands for all classes.
+    Raises UserError if the option is unknown.
     """
     names = {str(number): name for number, name in enumerate(VISUALIZE_OPTIONS)}
     name = names.get(str(option), option)
@@ -124,13 +110,9 @@ def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
 def draw_interpolations(
     sess, dcgan, config, sample_dir: str, rows: int = 8, columns: int = 10
 ) -> None:
-    """Draw a grid in which each row interpolates between two z (paper, figure 4).
-
-    Writes test_interpolate_{UTC time}.png. The two z of a row come from the training
-    distribution, config.z_dist, and the z between them lie on a straight line. If the
-    model is conditional, each row shows one class; the rows cycle through the classes
-    of config.label.
-    """
+    """Write test_interpolate_{UTC time}.png: each row goes from one z to another.
+    The z lie on a straight line (paper, figure 4). If the model is conditional, rows
+    cycle through the classes of config.label."""
     first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
     weights = np.linspace(0, 1, columns)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
@@ -142,11 +124,8 @@ def draw_interpolations(
 
 
 def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
-    """Draw a grid in which each row is one z and each column one class.
-
-    Writes test_classes_{UTC time}.png. The columns are the classes of config.label.
-    Raises UserError if the model has no classes.
-    """
+    """Write test_classes_{UTC time}.png: each row is one z, each column one class.
+    The classes are config.label's. Raises UserError if the model has no classes."""
     classes = parse_labels(config.label, dcgan.y_dim)
     if classes is None:
         raise UserError(
@@ -160,17 +139,13 @@ def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
 
 
 def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -> None:
-    """Draw a grid of vector arithmetic on z: A - B + C (paper, section 6.3.2).
+    """Write test_arithmetic_{UTC time}.png: A - B + C on z (paper, section 6.3.2).
 
-    Writes test_arithmetic_{UTC time}.png. config.arithmetic has the form A-B+C, in
-    which A, B and C are lists of numbers such as 0,1,2: indices of the z in
-    config.z_file, which `save_samples` wrote, or else seeds. A seed stands for the
-    first sample that main.py draws with this --seed.
-
-    The first three rows show the z of A, B and C and, at the end, the mean of each. The
-    last row shows mean A - mean B + mean C and, as in the paper, eight z around it, to
-    which uniform noise in [-noise, noise) is added. With a conditional model, all show
-    the first class of config.label.
+    config.arithmetic is A-B+C, lists of numbers such as 0,1,2: indices of the z in
+    config.z_file or, without it, seeds, which stand for the first sample that main.py
+    draws with this --seed. Three rows show the z of A, B and C, and their means. The
+    last row shows mean A - mean B + mean C, and eight z around it, by uniform noise in
+    [-noise, noise). All show the first class of config.label.
     Raises UserError if config.arithmetic, the file or an index is invalid.
     """
     text = config.arithmetic.replace(' ', '')
@@ -200,9 +175,7 @@ def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -
 
 def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
     """The z [n, z_dim] of indices in config.z_file or, without that file, of seeds.
-
-    Raises UserError if the file or an index is invalid.
-    """
+    Raises UserError if the file or an index is invalid."""
     if not config.z_file:
         vectors = []
         for seed in numbers:
