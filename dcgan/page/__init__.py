@@ -1,4 +1,1 @@
-"""Serve a web page on which to explore a model.
-
-server.py answers HTTP requests, requests.py checks them, drawing.py draws.
-"""
+"""Serve the page: server.py answers, requests.py checks requests, drawing.py draws."""

@@ -51,9 +51,7 @@ class Drawer:
             'height': dcgan.output_height,
             'width': dcgan.output_width,
             'classes': names[: dcgan.y_dim or 0],
-            'steps': sorted(
-                {step_of(p) for p in paths if os.path.exists(f'{p}.index')}
-            ),
+            'steps': sorted({step_of(path) for path in paths}),
             'step': config.resume_step,
             'files': [name for name in FILES if os.path.exists(self.path_of(name))],
             'command': f'python main.py {shlex.join(self.command)}',
@@ -68,11 +66,9 @@ class Drawer:
     def directions(self, step: int | None) -> dict[str, Any]:
         """The directions of z along which G's first layer varies most.
 
-        These are its principal components. If the dimensions of z are independent and
-        have one variance, they are the left singular vectors of the layer's weights.
-
-        Returns the step, unit `vectors` [DIRECTIONS, z_dim], and their `shares` of the
-        variance.
+        If the dimensions of z are independent and have one variance, they are the left
+        singular vectors of the layer's weights. Returns the step, unit `vectors`
+        [DIRECTIONS, z_dim], and their `shares` of the variance.
         """
         with self.is_drawing:
             step = self._load(step)
@@ -130,12 +126,7 @@ class Drawer:
 
 
 def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> bytes:
-    """Encode samples in the format of the request.
-
-    step    the step of the checkpoint that has drawn them
-    z       float32 [n, z_dim]
-    images  uint8 [n, h, w, c]
-    """
+    """Encode images, uint8 [n, h, w, c], drawn by checkpoint `step`, as requested."""
     file = io.BytesIO()
     if request.format == 'gif':
         frames = (Image.fromarray(i[..., 0] if i.shape[2] == 1 else i) for i in images)

@@ -51,10 +51,7 @@ class Request(NamedTuple):
 
 
 def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
-    """Parse and check the JSON of a request. Raises Refused if it is invalid.
-
-    z_dim, classes  the model's
-    """
+    """Parse the JSON of a request to a model. Raises Refused if it is invalid."""
     try:
         fields = json.loads(
             body, parse_constant=lambda name: _refuse(f'{name} is not a finite number')

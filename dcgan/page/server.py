@@ -1,8 +1,4 @@
-"""Serve the page, on which to explore what a model has learned.
-
-page.html is the page. docs/page.md describes its requests, which other programs may
-send, too.
-"""
+"""Serve the page, page.html, and answer its requests, which docs/page.md describes."""
 
 import hmac
 import http.server
@@ -38,11 +34,7 @@ NOT_FOUND = 404, 'not found; see docs/page.md'
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves the page and the images of a Drawer.
-
-    Local clients have access by a local name; on another interface, every client needs
-    the token.
-    """
+    """Serves the page. If other machines can open it, every client needs the token."""
 
     allow_reuse_address = daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
@@ -219,7 +211,7 @@ def run_arguments(config, flags: Flags) -> list[str]:
 
 
 def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
-    """A Server on a port, or on the first one that is free.
+    """A Server on a port or, for None, on the first free one.
 
     Raises UserError if it cannot listen there.
     """

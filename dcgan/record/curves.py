@@ -34,7 +34,7 @@ def read_history(path: str) -> History:
 
 
 def draw_curves(runs: dict[str, History], path: str) -> None:
-    """Draw the curves of runs, {name: history}, to a PNG file; one run has its epochs.
+    """Draw runs, {name: history}, to a PNG file; a single run has its epochs marked.
 
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
@@ -147,10 +147,7 @@ def _history_of_events(run_dir):
 
 
 def _read_events(path):
-    """{step: {tag: value}} of an event file, as far as it can be read.
-
-    Where an iteration has logged a value twice, in its two steps of G, the first one.
-    """
+    """{step: {tag: value}} of an event file; the first value if a step has two."""
     rows: dict[int, dict[str, float]] = {}
     # the last event of a process that was killed may be torn
     with contextlib.suppress(tf.errors.DataLossError):
@@ -165,9 +162,7 @@ def _read_events(path):
 
 
 def draw_runs(names: str, out_dir: str) -> None:
-    """Draw several runs in one figure, out_dir/curves.png, and print its path.
-
-    names  the value of --curves: paths of runs, or their names in out_dir
+    """Draw the runs of --curves, paths or names in out_dir, to out_dir/curves.png.
 
     Raises UserError if a run has no losses, or the file cannot be written.
     """

@@ -18,23 +18,17 @@ FILE_NAME = 'metrics.csv'
 
 
 class MetricsFile:
-    """The metrics.csv of a run, to which rows are added while it trains.
-
-    A row is in the file when `add` returns, so that a killed run loses none. Raises
-    UserError if the file cannot be read or written.
-
-    seconds  time that earlier processes have trained, from the last row that is kept
-    """
+    """The metrics.csv of a run. Raises UserError if it cannot be read or written."""
 
     def __init__(self, folder: str, last_iteration: int):
         """Drop rows after `last_iteration`, which a killed process has left."""
         self.path = os.path.join(folder, FILE_NAME)
-        self.seconds = 0.0
+        self.seconds = 0.0  # time that earlier processes have trained
         with write_errors(self.path):
             size = 0
             if last_iteration and os.path.exists(self.path):
                 size = self._kept_size(last_iteration)
-            # unbuffered: each row is written as a whole
+            # unbuffered: each row is written as a whole, and a killed run loses none
             self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115, see close
             self._file.truncate(size)
             if not size:
@@ -52,12 +46,7 @@ class MetricsFile:
         return size
 
     def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
-        """Add a row.
-
-        position  (iteration, epoch, batch)
-        values    in the order of VALUES
-        seconds   time that this process has trained
-        """
+        """Add a row: (iteration, epoch, batch), VALUES, and seconds of this process."""
         numbers = ','.join(f'{value:.8g}' for value in values)
         counts = ','.join(map(str, position))
         row = f'{counts},{self.seconds + seconds:.3f},{numbers}\n'.encode()
@@ -66,7 +55,6 @@ class MetricsFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -19,10 +19,9 @@ def profiled(text: str) -> tuple[int, int]:
 
 
 class Profiler:
-    """Writes a trace of the iterations `first` to `last` into a folder of logs."""
+    """Writes a trace of iterations `first` to `last` (0: none) to a folder of logs."""
 
     def __init__(self, folder: str, first: int = 0, last: int = 0):
-        """first, last: 0 for no trace."""
         self.folder, self.first, self.last = folder, first, last
         self._is_running = False
 

@@ -16,19 +16,13 @@ D_LOSS = VALUES.index('d_loss')
 
 
 class Recorder:
-    """Writes a run's metrics.csv, warnings.txt and, in a thread, curves.png.
-
-    If matplotlib cannot be imported, one line is printed and no curves are drawn.
-    """
+    """Writes a run's metrics.csv, warnings.txt and, in a thread, curves.png."""
 
     def __init__(self, folder: str, last_iteration: int, warns_of_d: bool = True):
-        """Continue the files after `last_iteration`; drop later rows of metrics.csv.
-
-        warns_of_d  whether d_loss is the cross entropy, which tells that D has won
-        """
+        """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
         self.metrics = MetricsFile(folder, last_iteration)
         self.warnings = FailureWarnings(folder, is_new=not last_iteration)
-        self.warns_of_d = warns_of_d
+        self.warns_of_d = warns_of_d  # whether d_loss is the cross entropy
         for row in read_rows(self.metrics.path)[-WON_ITERATIONS:]:
             self._check_loss(int(row[0]), row[4 + D_LOSS])
         self.path = os.path.join(folder, 'curves.png')
@@ -48,10 +42,7 @@ class Recorder:
             self.warnings.check_loss(iteration, d_loss)
 
     def add_grid(self, iteration: int, samples: np.ndarray, images: np.ndarray) -> None:
-        """Draw the curves, with each grid of samples; warn if G draws one picture.
-
-        samples, images  of G and of the data, [B, h, w, c] in the same range
-        """
+        """Draw the curves; warn if G draws one picture. Both arrays: [B, h, w, c]."""
         is_busy = self._drawing is not None and not self._drawing.done()
         if self._can_draw and not is_busy:
             self._drawing = self._thread.submit(self._draw)

@@ -31,18 +31,13 @@ class SummaryLog:
         folder: str,
         graph: tf.Graph,
         last_step: int,
-        with_images: bool = False,
-        steps: tuple[int, int] = (1, 2),
+        with_images: bool = False,  # of G
+        steps: tuple[int, int] = (1, 2),  # of D and of G in an iteration
     ):
-        """Void the events after `last_step`, which a killed process has left.
-
-        with_images  also log images of G
-        steps        numbers of steps of D and of G in an iteration
-        """
+        """Void the events after `last_step`, which a killed process has left."""
         self.folder = folder
         with self._write_errors():
-            # with a suffix, because names hold the time in seconds: a second call of
-            # train() would overwrite the file of the first
+            # names hold seconds: a second train() would overwrite the file of the first
             suffix = f'.{last_step}' if last_step else ''
             self.writer = tf.summary.FileWriter(folder, graph, filename_suffix=suffix)
         if last_step:
@@ -53,12 +48,7 @@ class SummaryLog:
         self._waiting: collections.deque[Future] = collections.deque()
 
     def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
-        """Log an iteration.
-
-        result  its Iteration of arrays
-        z       the z that it has trained on
-        rates   the learning rates of D and of G
-        """
+        """Log an Iteration of arrays, its z, and the learning rates of D and of G."""
         self._wait(MAX_WAITING)
         written = self._thread.submit(self._write, result, z, step, rates)
         self._waiting.append(written)
@@ -101,17 +91,12 @@ class SummaryLog:
 
 
 class SummaryMaker:
-    """Makes the serialized summaries of an iteration, one for each of its steps.
-
-    It has a separate graph and session, on the CPU, so that the graph of the iteration
-    has no op of the host. It uses raw ops, because tf.summary would make the tags
-    unique: `d_1` after `d`.
-    """
+    """Makes the serialized summaries of an iteration, one for each step of D and G."""
 
     def __init__(self, with_images: bool, steps: tuple[int, int] = (1, 2)):
-        """steps: numbers of steps of D and of G in an iteration."""
         d_steps, g_steps = steps
-        raw = tf.raw_ops
+        raw = tf.raw_ops  # tf.summary makes tags unique: `d_1` after `d`
+        # a separate graph, so that the graph of the iteration has no op of the host
         with tf.Graph().as_default(), tf.device('/cpu:0'):
             z, losses, probabilities = inputs = [
                 tf.placeholder(tf.float32, shape)

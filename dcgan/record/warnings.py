@@ -40,10 +40,7 @@ class FailureWarnings:
     def check_samples(
         self, iteration: int, samples: np.ndarray, images: np.ndarray
     ) -> None:
-        """Warn if G draws one picture.
-
-        samples, images  of G and of the data, [B, h, w, c] in the same range
-        """
+        """Warn if G draws one picture; both arrays: [B, h, w, c] in the same range."""
         drawn, real = (array.std(axis=0).mean() for array in (samples, images))
         is_equal = drawn < ONE_PICTURE * real and iteration > FIRST_ITERATIONS
         self._equal_grids = self._equal_grids + 1 if is_equal else 0

@@ -1,4 +1,1 @@
-"""Help all other folders: errors, files, signals, progress bars, z.
-
-These modules import no other folder.
-"""
+"""Help all other folders: errors, files, signals, z. Imports no other folder."""

@@ -2,24 +2,18 @@
 
 
 class UserError(ValueError):
-    """An error that the user can fix. Its text is one line that says how.
+    """An error that the user can fix. Its text is one line that says how."""
 
-    note  added to the text, for example what was saved before the error
-    """
-
-    note: str = ''
+    note: str = ''  # ends the text, for example what was saved before the error
 
     def __str__(self) -> str:
         return '; '.join(filter(None, [super().__str__(), self.note]))
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has asked the program to stop. The text tells what has been saved.
+    """A signal has asked the program to stop. The text tells what has been saved."""
 
-    number  the number of the signal, for example signal.SIGTERM
-    """
-
-    number: int
+    number: int  # of the signal, for example signal.SIGTERM
 
     def __init__(
         self, number: int, text: str = 'interrupted; everything saved before is kept'

@@ -28,10 +28,9 @@ FREE_SPACE = 'free space, or choose another folder'
 
 
 def glob_files(folder: str, pattern: str) -> list[str]:
-    """Paths of the files, but not the folders, in `folder` that match a glob pattern.
+    """Paths of the files, not folders, in `folder` that match a glob pattern.
 
-    The pattern may contain **, which also searches subfolders: each folder once,
-    whatever links lead to it.
+    Its ** also searches subfolders, each once, whatever links lead to it.
     """
     head, stars, tail = (f'/{pattern}/').partition('/**/')
     if not stars:
@@ -95,11 +94,10 @@ def json_digest(content: object) -> str:
 
 
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
-    """Lock a folder by its file `lock`; returns the function that unlocks it.
+    """Lock a folder, until the returned function is called or this process ends.
 
-    The system unlocks it when this process ends, even if it is killed. If another
-    process holds the lock, this prints `reason` and waits or, without a reason, raises
-    filelock.Timeout. Raises another OSError if the file system has no locks.
+    If another process has locked it, this prints `reason` and waits or, without a
+    reason, raises filelock.Timeout. Without locks, raises another OSError.
     """
     lock = filelock.FileLock(os.path.join(folder, 'lock'))
     try:
@@ -118,9 +116,7 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
 def atomic_path(path: str) -> Iterator[str]:
     """Yield a temporary path; move it over `path` when the block succeeds.
 
-    An existing file or folder at `path` stays complete until then, and is kept if the
-    block fails: no process ever sees a partly written one. The temporary file or
-    folder is always removed.
+    No process ever sees a partly written file or folder at `path`.
     """
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
     temporary = temporary_path(path)
@@ -138,8 +134,7 @@ def atomic_path(path: str) -> Iterator[str]:
 def without_wildcards(path: str) -> Iterator[str]:
     """Yield a path to the same file for code that takes *, ?, [ or \\ for a pattern.
 
-    If the folder of `path` has such a character, or is not in UTF-8, the yielded path
-    goes through a link to the folder.
+    It avoids a folder that has such a character, or is not in UTF-8, by a link to it.
     """
     folder, name = os.path.split(os.path.abspath(path))
     is_utf8 = not re.search('[\ud800-\udfff]', folder)
@@ -160,17 +155,14 @@ def temporary_path(path: str) -> str:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Remove the temporary files and folders that killed processes left in `folder`.
-
-    This process cannot see whether a process on another host still runs. So it also
-    removes everything temporary that is older than a day, whoever wrote it.
-    """
+    """Remove the temporary files and folders that killed processes left in `folder`."""
     for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
         name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
         owner = re.match(r'(\d+)@([^~]*)~', name)
         if not owner:
             continue
         with contextlib.suppress(FileNotFoundError):
+            # a process on another host cannot be seen: what is a day old is removed
             is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
             is_of_this_host = owner[2] == socket.gethostname()
             if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
@@ -188,10 +180,7 @@ def process_exists(pid: int) -> bool:
 
 
 def swap_folders(new: str, old: str) -> None:
-    """Swap two folders, in one atomic step if the operating system offers one.
-
-    If not, for an instant no folder is at the path of `old`.
-    """
+    """Swap two folders, atomically if the system can; else `old` is absent briefly."""
     # where the C library has no renameat2, or cannot be opened by None
     with contextlib.suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None, use_errno=True)
@@ -221,11 +210,7 @@ def write_errors(
     errors: type[Exception] | tuple[type[Exception], ...] = OSError,
     advice: str = 'everything saved before is kept',
 ) -> Iterator[None]:
-    """Re-raise `errors` from the code that writes `path` as a UserError with its name.
-
-    errors  exception classes to convert; UserErrors pass through unchanged
-    advice  ends the message
-    """
+    """Re-raise `errors` of code that writes `path` as UserError, ending in `advice`."""
     try:
         yield
     except UserError:
@@ -237,7 +222,7 @@ def write_errors(
 
 
 def require_writable(folder: str, advice: str) -> None:
-    """Raise UserError, which ends in `advice`, if no file can be put into a folder.
+    """Raise UserError, which ends in `advice`, if nothing can be written to a folder.
 
     The folder need not exist, and is not created.
     """
@@ -275,10 +260,7 @@ def expand_path(path: str) -> str:
 
 
 def timestamp(s: str = '%Y%m%d.%H%M%S', ts: float | None = None) -> str:
-    """Local time in the format `s`, for the name of a run: 20250131.235959.
-
-    ts  seconds since 1970; None: now
-    """
+    """Local time in the format `s`: now, or at `ts` in seconds since 1970."""
     return time.strftime(s, time.localtime(ts))
 
 
@@ -288,10 +270,7 @@ def utc_timestamp() -> str:
 
 
 def write_json(path: str, content: dict) -> None:
-    """Write a dict atomically as JSON with sorted keys, indented by 4.
-
-    JSON has no infinity and no NaN: such values become strings, for example "inf".
-    """
+    """Write a dict atomically as JSON with sorted keys; inf and NaN become strings."""
     content = dict(content)
     for key, value in content.items():
         if isinstance(value, float) and not math.isfinite(value):

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+# a run records all flags, but recalls only those marked model, data or training
 MARKS = {
     'model': 'defines the model: a run recalls it from FLAGS.json wherever it is used',
     'data': 'is recalled where the data set is read, and when a training resumes',
@@ -24,17 +25,12 @@ MARKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """A flag. Its type is the type of the default, unless `type` gives it.
-
-    help   what it sets, then, after a semicolon, details that --help leaves out
-    marks  some of MARKS, such as 'model result'; without model, data and training, a
-           run records the flag but never recalls it
-    """
+    """A flag. Its type is the type of the default, unless `type` gives it."""
 
     name: str
     default: Any
-    help: str
-    marks: str = ''
+    help: str  # --help leaves out what follows a semicolon
+    marks: str = ''  # some of MARKS, such as 'model result'
     type: Callable | None = None
     choices: Iterable[str] = ()
     least: float | None = None

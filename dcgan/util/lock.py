@@ -12,10 +12,10 @@ from dcgan.util.files import lock_folder
 
 
 def lock_run(folder: str, flag: str) -> Callable[[], object]:
-    """Lock a folder of a run; returns the function that unlocks it.
+    """Lock a folder of a run, chosen by `flag`; returns the function that unlocks it.
 
-    `flag` chooses another folder. Raises UserError, which names the owner, if another
-    process has locked it. Where a file system has no locks, prints a warning.
+    Raises UserError, which names the owner, if another process has locked it. Where a
+    file system has no locks, prints a warning.
     """
     owner_path = os.path.join(folder, 'lock.owner')
     try:

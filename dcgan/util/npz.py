@@ -26,11 +26,10 @@ def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
 
 @contextlib.contextmanager
 def npz_file(path: str | None) -> Iterator[Callable]:
-    """Write an .npz file atomically, row by row, without whole arrays in memory.
+    """Write an .npz file atomically, row by row. Raises UserError if that fails.
 
-    Yields a function `add_array`. In a block `with add_array(name, shape, dtype) as
-    write`, write(rows) appends the next rows of that array. If `path` is None, nothing
-    is written. Raises UserError if the file cannot be written.
+    Yields `add_array`. In a block `with add_array(name, shape, dtype) as write`,
+    write(rows) appends rows to that array. If `path` is None, nothing is written.
     """
     if path is None:
         yield lambda name, shape, dtype: contextlib.nullcontext(lambda rows: None)

@@ -6,13 +6,7 @@ from tqdm import tqdm
 def progress_bar(
     name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
 ) -> tqdm:
-    """A tqdm progress bar with rate and remaining time, for a `with` statement.
-
-    total  number of units in all; None: unknown
-    unit   name of the unit, printed after each number
-    done   number of units that were finished earlier
-    delay  seconds before the bar appears
-    """
+    """A tqdm progress bar that starts at `done` units and waits `delay` seconds."""
     return tqdm(
         desc=name,
         total=total,

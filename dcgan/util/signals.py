@@ -10,15 +10,12 @@ from dcgan.util.errors import Interrupted
 
 
 def stop_signals() -> list[int]:
-    """The signals that ask a run to save and end: Ctrl-C, SIGTERM, a closed terminal.
-
-    Leaves out SIGHUP if the process ignores it, as under nohup, or the system has none,
-    and signals whose handler was set by C code, because Python could not restore it.
-    """
+    """The signals that ask a run to save and end: Ctrl-C, SIGTERM and SIGHUP."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, 'SIGHUP', None)
-    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:  # as under nohup
         numbers.append(hangup)
+    # None: C code has set the handler, which Python could not restore
     return [number for number in numbers if signal.getsignal(number) is not None]
 
 
@@ -31,8 +28,8 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def deferred_signals() -> Iterator[list[int]]:
     """Collect stop signals in a list instead of handling them; yield that list.
 
-    A second signal is handled at once. In any thread but the main thread, which alone
-    can set signal handlers, the list stays empty.
+    A second signal is handled at once. Outside the main thread, which alone can set
+    signal handlers, the list stays empty.
     """
     caught = []
     if threading.current_thread() is not threading.main_thread():

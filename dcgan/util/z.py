@@ -14,11 +14,9 @@ Z_DISTRIBUTIONS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def gen_random(mode: str, size: int | tuple[int, ...]) -> np.ndarray:
-    """Draw z from the distribution `mode`, using NumPy's global random state.
+    """Draw float64 z of shape `size` by NumPy's global random state.
 
-    normal01 is N(0, 1), uniform_signed is uniform in [-1, 1), and uniform_unsigned is
-    uniform in [0, 1). The result is float64 of shape `size`.
-    Raises UserError for other modes. From the original.
+    From the original. Raises UserError if `mode` is not one of Z_DISTRIBUTIONS.
     """
     if mode not in Z_DISTRIBUTIONS:
         raise UserError(
