@@ -34,8 +34,7 @@ from tensorflow.python.framework.config import (
 import main
 from dcgan.compute.devices import has_gpu, has_tensor_units, print_device
 from dcgan.compute.precision import has_bfloat16
-from dcgan.compute.session import repeat_results
-from dcgan.compute.xla import xla_function
+from dcgan.compute.session import repeat_results, xla_function
 from dcgan.data.digits import make_digits
 from dcgan.data.idx import idx_summary, read_idx
 from dcgan.runs.find_run import newest_run

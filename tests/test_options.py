@@ -21,8 +21,8 @@ import main
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.record.profiler import profiled
 from dcgan.runs.recipes import FAITHFUL
-from dcgan.training.augmentation import flip
 from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch

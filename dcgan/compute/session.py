@@ -1,11 +1,16 @@
-"""Configure TensorFlow sessions, and make ops deterministic."""
+"""Configure TensorFlow sessions, make ops deterministic, and compile by XLA."""
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework.config import (
     disable_op_determinism,
     is_op_determinism_enabled,
 )
+
+from dcgan.util.errors import short_reason
 
 
 def session_config() -> tf.ConfigProto:
@@ -26,11 +31,42 @@ def session_config() -> tf.ConfigProto:
 def repeat_results(seed: int | None) -> None:
     """Seed TensorFlow, and let every op of this process be deterministic.
 
-    Otherwise, some GPU kernels add up in a different order each time, which is faster.
-    Seed None: undo an earlier call in this process.
+    On GPUs, this is slower. Seed None: undo an earlier call in this process.
     """
     if seed is not None:
         tf.set_random_seed(seed)
         tensorflow.config.experimental.enable_op_determinism()
     elif is_op_determinism_enabled():
         disable_op_determinism()
+
+
+def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
+    """Whether XLA can compile a function of a matrix; if not, prints what to install.
+
+    Without ptxas or libdevice of CUDA, it cannot compile anything for a GPU.
+    """
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        x = tf.placeholder(tf.float32, [8, 8])
+        y = xla_function(function)(x)
+        try:
+            sess.run(y, {x: np.ones(x.shape)})
+        except tf.errors.OpError as error:
+            print(
+                f' [!] XLA cannot compile here ({short_reason(error)}); training goes '
+                "on without it; pip install 'tensorflow[and-cuda]' brings ptxas and "
+                'libdevice, which it needs for a GPU'
+            )
+            return False
+    return True
+
+
+def xla_function(function: Callable) -> Callable:
+    """A function of tensors that XLA compiles as one program."""
+
+    def compiled(*args):
+        return function(*args)
+
+    if is_op_determinism_enabled():
+        # not the program in XLA's cache that was compiled before repeat_results
+        compiled.__name__ = 'repeatable'
+    return tf.function(compiled, jit_compile=True, autograph=False)

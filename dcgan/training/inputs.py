@@ -1,4 +1,4 @@
-"""Turn bytes, class numbers and z into what the networks see."""
+"""Turn bytes, class numbers and z into what the networks see; mirror images."""
 
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ class Inputs(NamedTuple):
 
 
 def byte_values(y_dim: int | None) -> np.ndarray:
-    """What the networks see of each byte, float32 [256].
+    """What the networks see of each byte, float32 [256], in G's range.
 
-    In [0, 1], to match the sigmoid of a conditional G, or in [-1, 1], to match the
-    tanh.
+    That is [0, 1] for the sigmoid of a conditional G, else [-1, 1] for the tanh.
     """
     offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
     return (np.arange(256, dtype=np.float32) - offset) / scale
@@ -42,3 +41,12 @@ def feed(dcgan, images: np.ndarray, labels: np.ndarray | None, z: np.ndarray) ->
     if dcgan.y_dim:
         fed[dcgan.y] = one_hot(labels, dcgan.y_dim)
     return fed
+
+
+def flip(images: np.ndarray, batch: int, part: slice) -> np.ndarray:
+    """Images [b, h, w, c], about half of them mirrored, by NumPy's global random state.
+
+    The images are `part` of a batch of `batch` images. Numbers are drawn for all.
+    """
+    is_flipped = (np.random.random_sample(batch) < 0.5)[part]
+    return np.where(is_flipped[:, None, None, None], images[:, :, ::-1], images)
