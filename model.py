@@ -197,7 +197,7 @@ class DCGAN:
         self.gfc_dim, self.dfc_dim = gfc_dim, dfc_dim
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir, self.data, self.ema = out_dir, None, ema
-        self.checkpoint_folder = checkpoints.CheckpointFolders(max_to_keep)
+        self.checkpoint_folder = checkpoints.checkpoint_folders(max_to_keep)
         self.how = Pass(dtype=use_precision(precision))  # of passes that train
         self.xla = has_gpu() if xla is None else xla
         user_model.check(self)
@@ -326,8 +326,5 @@ class DCGAN:
         It is the newest complete one, the one of iteration `step`, or `path`. Returns
         (True, its step), or (False, 0) where there is none. Raises UserError where it
         cannot be read or is of another model."""
-        more = self.averages and self.averages.restore
-        path = checkpoints.restore_newest(
-            self.sess, self.saver, self.variables, checkpoint_dir, step, path, more
-        )
+        path = checkpoints.restore_newest(self, checkpoint_dir, step, path)
         return (False, 0) if path is None else (True, checkpoints.step_of(path))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dcgan.training.prefetch import BATCHES_AHEAD, Batch, BatchQueue, Feeder
+from dcgan.training.prefetch import BATCHES_AHEAD, Batch, BatchQueue, fed_ahead
 
 pytestmark = pytest.mark.smoke
 
@@ -17,7 +17,7 @@ def batch(number):
 
 def test_batches_come_in_order_each_with_its_note(sess):
     batches = BatchQueue([2, 1, 1, 1], False, 3)
-    feeder = Feeder(sess, batches, ((batch(i), f'note {i}') for i in range(9)))
+    feeder = fed_ahead(sess, batches, ((batch(i), f'note {i}') for i in range(9)))
     for number, note in enumerate(feeder):
         images = sess.run(batches.next.images)
         assert note == f'note {number}' and (images == number).all()
@@ -28,27 +28,30 @@ def test_batches_come_in_order_each_with_its_note(sess):
 def test_labels_are_sent_as_numbers(sess):
     batches = BatchQueue([2, 1, 1, 1], True, 3)
     labels = np.array([0, 300])
-    feeder = Feeder(sess, batches, iter([(batch(1)._replace(labels=labels), 'note')]))
+    feeder = fed_ahead(
+        sess, batches, iter([(batch(1)._replace(labels=labels), 'note')])
+    )
     assert next(feeder) == 'note'
     assert sess.run(batches.next.labels).tolist() == [0, 300]
     feeder.close()
 
 
 def test_only_a_few_batches_are_drawn_ahead(sess):
-    drawn, is_blocked = [], threading.Event()
+    drawn, has_drawn_more = [], threading.Event()
 
     def source():
         for i in range(9):
             drawn.append(i)
-            if len(drawn) > BATCHES_AHEAD:
-                is_blocked.set()
+            if len(drawn) > BATCHES_AHEAD + 1:
+                has_drawn_more.set()
             yield batch(i), i
 
     batches = BatchQueue([2, 1, 1, 1], False, 3)
-    feeder = Feeder(sess, batches, source())
-    assert not is_blocked.wait(0.3) and len(drawn) == BATCHES_AHEAD
+    feeder = fed_ahead(sess, batches, source())
     assert next(feeder) == 0
-    assert is_blocked.wait(9)
+    assert not has_drawn_more.wait(0.3) and len(drawn) == BATCHES_AHEAD + 1
+    assert next(feeder) == 1
+    assert has_drawn_more.wait(9)
     feeder.close()
     assert len(drawn) <= BATCHES_AHEAD + 2
 
@@ -58,20 +61,18 @@ def test_error_of_the_source_is_raised_after_the_batches_before_it(sess):
         yield batch(0), 0
         raise ValueError('no more')
 
-    feeder = Feeder(sess, BatchQueue([2, 1, 1, 1], False, 3), source())
+    feeder = fed_ahead(sess, BatchQueue([2, 1, 1, 1], False, 3), source())
     assert next(feeder) == 0
-    for _ in range(2):
-        with pytest.raises(ValueError, match='no more'):
-            next(feeder)
-    feeder.close()
+    with pytest.raises(ValueError, match='no more'):
+        next(feeder)
 
 
 def test_batches_of_a_feeder_that_was_closed_early_are_dropped(sess):
     batches = BatchQueue([2, 1, 1, 1], False, 3)
-    feeder = Feeder(sess, batches, ((batch(i), i) for i in range(9)))
+    feeder = fed_ahead(sess, batches, ((batch(i), i) for i in range(9)))
     assert next(feeder) == 0
     feeder.close()
-    feeder = Feeder(sess, batches, ((batch(i), i) for i in range(50, 59)))
+    feeder = fed_ahead(sess, batches, ((batch(i), i) for i in range(50, 59)))
     assert next(feeder) == 50
     assert (sess.run(batches.next.images) == 50).all()
     feeder.close()

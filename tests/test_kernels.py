@@ -12,9 +12,6 @@ from dcgan.compute.kernels import (
     dense,
     shared_casts,
     tensorflow_ops,
-    tf_conv2d,
-    tf_conv2d_transpose,
-    tf_dense,
 )
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
@@ -61,6 +58,16 @@ def compare(sess, fast, exact, x_shape, w_shape, biases_shape, dtype, *args):
         assert a.shape == b.shape and abs(a - b).max() <= tolerance * abs(b).max()
 
 
+def own(layer):
+    """A layer by TensorFlow's own ops."""
+
+    def by_tensorflow(*args):
+        with tensorflow_ops():
+            return layer(*args)
+
+    return by_tensorflow
+
+
 def smaller(size, stride):
     """The height or width of a convolution's result: ceil(size / stride)."""
     return -(-size // stride)
@@ -72,7 +79,7 @@ def test_conv2d_and_its_gradients_equal_tensorflow(
 ):
     shapes = [5, height, width, c], [kernel, kernel, c, d], [d]
     strides = [stride, stride]
-    compare(sess, kernels.conv2d, tf_conv2d, *shapes, dtype, strides)
+    compare(sess, kernels.conv2d, own(kernels.conv2d), *shapes, dtype, strides)
 
 
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
@@ -82,14 +89,14 @@ def test_conv2d_transpose_and_its_gradients_equal_tensorflow(
     x_shape = [5, smaller(height, stride), smaller(width, stride), d]
     shapes = x_shape, [kernel, kernel, c, d], [c]
     args = [5, height, width, c], [stride, stride]
-    fast, own = kernels.conv2d_transpose, tf_conv2d_transpose
-    compare(sess, fast, own, *shapes, dtype, *args)
+    fast = kernels.conv2d_transpose
+    compare(sess, fast, own(fast), *shapes, dtype, *args)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
 def test_dense_and_its_gradients_equal_tensorflow(sess, dtype):
     shapes = [5, 11], [11, 7], [7]
-    compare(sess, dense, tf_dense, *shapes, dtype)
+    compare(sess, dense, own(dense), *shapes, dtype)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.float64])
@@ -106,10 +113,10 @@ def test_height_and_width_can_be_unknown_until_the_graph_runs(sess, dtype):
         return kernels.conv2d_transpose(without_size(x), w, biases, shape, strides)
 
     shapes, strides = ([5, 8, 8, 3], [5, 5, 3, 4], [4]), [2, 2]
-    compare(sess, conv2d, tf_conv2d, *shapes, dtype, strides)
+    compare(sess, conv2d, own(kernels.conv2d), *shapes, dtype, strides)
     shapes, args = ([5, 8, 8, 3], [5, 5, 3, 3], [3]), ([5, 16, 16, 3], strides)
-    own = tf_conv2d_transpose
-    compare(sess, conv2d_transpose, own, *shapes, dtype, *args)
+    exact = own(kernels.conv2d_transpose)
+    compare(sess, conv2d_transpose, exact, *shapes, dtype, *args)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
@@ -130,8 +137,9 @@ def test_labels_that_are_taken_apart_give_the_same_result(
     def joined(x, w, biases):
         x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
         if is_transposed:
-            return tf_conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
-        return tf_conv2d(x, w, biases, [2, 2])
+            transposed = own(kernels.conv2d_transpose)
+            return transposed(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return own(kernels.conv2d)(x, w, biases, [2, 2])
 
     if is_transposed:
         shapes = [5, 4, 4, 6], [5, 5, 2, 6 + labels], [2]

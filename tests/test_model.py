@@ -478,7 +478,7 @@ def test_summaries_are_on_the_disk_together_with_their_checkpoint(
     class WatchedTraining(Training):
         def save(self, stop):
             is_last = super().save(stop)
-            if self.state.counter == 2:
+            if self.state.at.counter == 2:
                 (events,) = glob.glob(f'{dcgan.out_dir}/logs/*')
                 steps.extend(e.step for e in tf.train.summary_iterator(events))
             return is_last
@@ -738,7 +738,7 @@ def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
 
         class StoppedTraining(Training):
             def save(self, stop, last=interrupted_after):
-                return super().save(stop or self.state.counter == last)
+                return super().save(stop or self.state.at.counter == last)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, 'Training', StoppedTraining)

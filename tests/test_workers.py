@@ -26,7 +26,6 @@ from conftest import (
 
 from dcgan.compute.cluster import (
     answers,
-    free_ports,
     local_tasks,
     read_cluster,
     tf_config,
@@ -381,4 +380,4 @@ def test_parts_of_batches_with_broken_images_make_up_the_whole(tmp_path):
 
 
 def test_nothing_answers_at_a_port_where_no_server_is():
-    assert not answers(f'127.0.0.1:{free_ports(1)[0]}')
+    assert not answers(local_tasks(1)[0].address)

@@ -24,9 +24,7 @@ from dcgan.util.errors import UserError
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
 # the first bytes of an HTTP/2 connection, and an empty frame of settings: a gRPC server
 # answers with its settings
-HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + bytes(
-    [0, 0, 0, 4, 0, 0, 0, 0, 0]
-)
+HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0'
 NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
 SECONDS_TO_END = 20  # for local processes to end by themselves, after training
 
@@ -43,21 +41,21 @@ class Task(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """All tasks, the chief first, and the index of this process among them."""
+    """The processes that train together."""
 
-    tasks: list[Task]
-    index: int
+    tasks: list[Task]  # the chief first
+    index: int  # of this process
 
 
 def read_cluster(text: str) -> Cluster | None:
     """Parse a TF_CONFIG; returns None if it names fewer than two processes.
 
-    Raises UserError for an invalid TF_CONFIG, and for jobs other than chief and worker.
+    Raises UserError where it is invalid, or has jobs other than chief and worker.
     """
     try:
         settings = json.loads(text or '{}')
         cluster = settings.get('cluster') or {}
-        addresses = {job: list(cluster[job]) for job in cluster}
+        jobs = {job: list(map(str, cluster[job])) for job in cluster}
         task = settings.get('task') or {}
         own = task.get('type'), int(task.get('index', 0))
     except (ValueError, TypeError, AttributeError) as error:
@@ -65,16 +63,16 @@ def read_cluster(text: str) -> Cluster | None:
             'TF_CONFIG: give {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
             f'"task": {{"type": "worker", "index": 0}}}} ({error})'
         ) from error
-    others = {*addresses, own[0] or WORKER} - {*CHIEFS, WORKER}
+    others = {*jobs, own[0] or WORKER} - {*CHIEFS, WORKER}
     if others:
         raise UserError(
             f'TF_CONFIG: has the job {min(others)}; only chief and worker can train, '
             'synchronously: leave out others'
         )
     tasks = [
-        Task(job, number, str(address))
+        Task(job, number, address)
         for job in (*CHIEFS, WORKER)
-        for number, address in enumerate(addresses.get(job, []))
+        for number, address in enumerate(jobs.get(job, []))
     ]
     if len(tasks) < 2:
         return None
@@ -92,57 +90,59 @@ def read_cluster(text: str) -> Cluster | None:
 
 def tf_config(tasks: list[Task], index: int) -> str:
     """The TF_CONFIG of a task."""
-    cluster: dict[str, list[str]] = {}
-    for task in tasks:
-        cluster.setdefault(task.job, []).append(task.address)
     own = {'type': tasks[index].job, 'index': tasks[index].number}
-    return json.dumps({'cluster': cluster, 'task': own})
+    return json.dumps({'cluster': addresses(tasks), 'task': own})
+
+
+def addresses(tasks: list[Task]) -> dict[str, list[str]]:
+    """The addresses of each job."""
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        found.setdefault(task.job, []).append(task.address)
+    return found
 
 
 class LocalWorkers:
-    """Processes on this machine that train together with this one, which is the chief.
+    """Processes that train together on this machine; this one is the chief.
 
-    cluster  the Cluster of these processes and this one
+    cluster  the Cluster of all of them
     """
 
     def __init__(self, count: int):
-        """Plan `count` processes, including this one; if there are GPUs, one for each.
+        """Plan `count` processes in all, each on a GPU if there are any.
 
         Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process. Raises
         UserError if there are too few GPUs.
         """
-        gpus = visible_gpus()
+        self._gpus = gpus = visible_gpus()
         if 0 < len(gpus) < count:
             raise UserError(
                 f'--workers {count}: each needs a GPU, and there are {len(gpus)}; give '
                 'fewer, or hide them, by CUDA_VISIBLE_DEVICES=-1'
             )
-        self._gpus = gpus
         if gpus:
             os.environ['CUDA_VISIBLE_DEVICES'] = gpus[0]
         else:
-            threads = str(max(1, usable_cores() // count))
-            os.environ.setdefault('TF_NUM_INTRAOP_THREADS', threads)
+            threads = max(1, usable_cores() // count)
+            os.environ.setdefault('TF_NUM_INTRAOP_THREADS', str(threads))
         self.cluster = Cluster(local_tasks(count), 0)
         self.processes: list[subprocess.Popen] = []
 
     def start(self, script: str, arguments: list[str]) -> None:
         """Start the other processes: each runs a script with these arguments."""
-        command = [sys.executable, script, *arguments]
         for index in range(1, len(self.cluster.tasks)):
-            environment = dict(os.environ)
-            environment['TF_CONFIG'] = tf_config(self.cluster.tasks, index)
-            environment['TQDM_DISABLE'] = '1'  # the bar of the chief is enough
+            config = tf_config(self.cluster.tasks, index)
+            # without progress bars: the chief's are enough
+            environment = {**os.environ, 'TF_CONFIG': config, 'TQDM_DISABLE': '1'}
             if self._gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
-            self.processes.append(
-                subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
+            process = subprocess.Popen(
+                [sys.executable, script, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
+            self.processes.append(process)
 
     def check(self) -> None:
         """Raise UserError if another process has ended."""
@@ -156,9 +156,7 @@ class LocalWorkers:
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0, end - time.monotonic()))
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.wait()
 
 
@@ -173,17 +171,13 @@ def visible_gpus() -> list[str]:
 
 def local_tasks(count: int) -> list[Task]:
     """`count` workers on this machine, at ports that are free now."""
-    ports = enumerate(free_ports(count))
-    return [Task(WORKER, i, f'127.0.0.1:{port}') for i, port in ports]
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` ports of this machine that are free now."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(('127.0.0.1', 0))
-        return [one.getsockname()[1] for one in sockets]
+        tasks = []
+        for number in range(count):
+            one = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
+            address = f'127.0.0.1:{one.getsockname()[1]}'
+            tasks.append(Task(WORKER, number, address))
+    return tasks
 
 
 def answers(address: str, seconds: float = 2.0) -> bool:
@@ -200,40 +194,37 @@ def answers(address: str, seconds: float = 2.0) -> bool:
 
 def silent(tasks: list[Task]) -> list[Task]:
     """The tasks that do not answer."""
-    if not tasks:
-        return []
-    with ThreadPoolExecutor(len(tasks)) as threads:
-        answering = threads.map(answers, [task.address for task in tasks])
-        return [task for task, answer in zip(tasks, answering) if not answer]
+    with ThreadPoolExecutor(len(tasks) or 1) as threads:
+        answering = list(threads.map(answers, [task.address for task in tasks]))
+    return [task for task, answer in zip(tasks, answering) if not answer]
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
     """Wait until all tasks answer, and print which ones are missing.
 
-    check  called several times a second; may raise an error
-
-    Raises UserError after `seconds`.
+    `check` is called several times a second. Raises what it raises, and UserError after
+    `seconds`.
     """
-    end, is_told = time.monotonic() + seconds, False
-    while waiting := silent(tasks):
-        names = ', '.join(map(str, waiting))
+    end = time.monotonic() + seconds
+    if waiting := silent(tasks):
+        print(f' [*] Waiting for {", ".join(map(str, waiting))}', flush=True)
+    while waiting:
         if time.monotonic() > end:
+            names = ', '.join(map(str, waiting))
             raise UserError(
                 f'{names}: no answer within {seconds:g} s; start all workers, with the '
                 'same addresses, within --worker_timeout seconds'
             )
-        if not is_told:
-            print(f' [*] Waiting for {names}', flush=True)
-            is_told = True
         check()
         time.sleep(0.2)
+        waiting = silent(tasks)
 
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Drop what this block prints: the chief prints the same."""
     with (
-        open(os.devnull, 'w', encoding='utf-8', errors='replace') as devnull,
+        open(os.devnull, 'w', errors='replace') as devnull,
         contextlib.redirect_stdout(devnull),
     ):
         yield

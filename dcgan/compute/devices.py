@@ -29,8 +29,7 @@ def has_tensor_units() -> bool:
 def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:
     """Print which device trains; warn of a GPU that TensorFlow does not see.
 
-    precision  one of PRECISIONS
-    nvidia     a glob of the device files that an NVIDIA driver makes
+    `nvidia` is a glob of the device files that an NVIDIA driver makes.
     """
     cores = usable_cores()
     name = f'CPU, {cores} core{"s" if cores > 1 else ""}'

@@ -45,11 +45,8 @@ class Pass(NamedTuple):
 SAMPLING = Pass(train=False)
 
 
-class Scopes:
-    """The variable scopes of the networks of a model."""
-
-    def __init__(self):
-        self._scopes: dict[str, tf.VariableScope] = {}
+class Scopes(dict):
+    """{name: variable scope} of the networks of a model; called to open one."""
 
     @contextlib.contextmanager
     def __call__(self, name: str, reuse: bool) -> Iterator[None]:
@@ -58,9 +55,9 @@ class Scopes:
         It is re-entered as an object: by its name, TensorFlow would count the names of
         ops anew. Where the surrounding scope replaces variables, so does this one.
         """
-        scope = self._scopes[name] if reuse else name
+        scope = self[name] if reuse else name
         getter = tf.get_variable_scope().custom_getter
         options = {'reuse': reuse, 'use_resource': True, 'custom_getter': getter}
         with tf.variable_scope(scope, **options) as scope:
-            self._scopes.setdefault(name, scope)
+            self.setdefault(name, scope)
             yield

@@ -53,10 +53,9 @@ def tensorflow_ops() -> Iterator[None]:
 def shared_casts(casts: dict) -> Iterator[None]:
     """Let all layers that are built in blocks with these casts share them.
 
-    casts  {reference to a variable: its cast, or None before the first layer}
-
-    The variables must keep their values between these layers. In bfloat16, this saves 4
-    of the 6 casts of D's weights in an iteration.
+    `casts` is {reference to a variable: its cast, or None before the first layer}. The
+    variables must keep their values between these layers. In bfloat16, this saves 4 of
+    the 6 casts of D's weights in an iteration.
     """
     global _casts
     before, _casts = _casts, casts
@@ -83,14 +82,25 @@ def conv2d(
     h' is ceil(h / strides[0]), w' likewise.
     """
     if not _is_fast(w, strides):
-        return tf_conv2d(x, w, biases, strides)
-    if parts := _separate_labels(x):
-        x, y = parts
-        w, w_labels = _split(w, x, y, axis=2)
-        of_labels = _fast_conv2d(_label_planes(x, y), w_labels, None, strides[0])
-        images = _fast_conv2d(x, w, None, strides[0])
-        return images + _spread(y, of_labels, biases)
-    return _fast_conv2d(x, w, biases, strides[0])
+        w, biases = cast(w, x.dtype), cast(biases, x.dtype)
+        return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
+    stride = strides[0]
+
+    def layer(x, w, biases, batch):
+        sizes = [None, *x.shape.as_list()[1:]]
+
+        def input_gradient(x, w, dy):
+            shape = [tf.shape(x)[i] if n is None else n for i, n in enumerate(sizes)]
+            return _conv2d_transpose(dy, w, shape, stride)
+
+        return _with_gradients(
+            lambda x, w: _conv2d(x, w, stride),
+            input_gradient,
+            lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
+            *(x, w, biases),
+        )
+
+    return _with_labels(layer, x, w, biases, axis=2)
 
 
 def conv2d_transpose(
@@ -104,22 +114,27 @@ def conv2d_transpose(
     # as TensorFlow 1 has them in the shape of a tensor
     output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
     if not _is_fast(w, strides):
-        return tf_conv2d_transpose(x, w, biases, output_shape, strides)
+        w, biases = cast(w, x.dtype), cast(biases, x.dtype)
+        y = tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME')
+        return tf.nn.bias_add(y, biases)
     stride = strides[0]
-    if parts := _separate_labels(x):
-        x, y = parts
-        w, w_labels = _split(w, x, y, axis=3)
-        planes, shape = _label_planes(x, y), [y.shape[-1], *output_shape[1:]]
-        of_labels = _fast_conv2d_transpose(planes, w_labels, None, shape, stride)
-        images = _fast_conv2d_transpose(x, w, None, output_shape, stride)
-        return images + _spread(y, of_labels, biases)
-    return _fast_conv2d_transpose(x, w, biases, output_shape, stride)
+
+    def layer(x, w, biases, batch):
+        shape = [batch or output_shape[0], *output_shape[1:]]
+        return _with_gradients(
+            lambda x, w: _conv2d_transpose(x, w, shape, stride),
+            lambda x, w, dy: _conv2d(dy, w, stride),
+            lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
+            *(x, w, biases),
+        )
+
+    return _with_labels(layer, x, w, biases, axis=3)
 
 
 def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Matrix multiplication, plus bias: [B, n] -> [B, m]."""
     if _only_tensorflow_ops or has_gpu():
-        return tf_dense(x, w, bias)
+        return tf.matmul(x, cast(w, x.dtype)) + cast(bias, x.dtype)
     return _with_gradients(
         tf.matmul,
         # dy w^T would read all of w across its rows: 3.8 ms on MNIST, this is 1.7 ms
@@ -129,35 +144,15 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     )
 
 
-def tf_conv2d(x, w, biases, strides) -> tf.Tensor:
-    """conv2d by TensorFlow's own ops."""
-    w, biases = cast(w, x.dtype), cast(biases, x.dtype)
-    return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
+def strip_custom_gradients(graph: tf.GraphDef) -> None:
+    """Remove the layers' custom gradients, which only this process knows, in place.
 
-
-def tf_conv2d_transpose(x, w, biases, output_shape, strides) -> tf.Tensor:
-    """conv2d_transpose by TensorFlow's own ops."""
-    w, biases = cast(w, x.dtype), cast(biases, x.dtype)
-    y = tf.nn.conv2d_transpose(x, w, output_shape, strides, 'SAME')
-    return tf.nn.bias_add(y, biases)
-
-
-def tf_dense(x, w, bias) -> tf.Tensor:
-    """dense by TensorFlow's own ops."""
-    return tf.matmul(x, cast(w, x.dtype)) + cast(bias, x.dtype)
-
-
-def strip_custom_gradients(graph: tf.GraphDef) -> tf.GraphDef:
-    """Remove the custom gradients of layers from a GraphDef, in place, and return it.
-
-    Only this process knows the names of these gradients. Without them, any process can
-    differentiate the graph by TensorFlow's own gradients.
+    Any process can then differentiate the graph by TensorFlow's own gradients.
     """
     functions = [function.node_def for function in graph.library.function]
     for node in itertools.chain(graph.node, *functions):
         if node.op == 'IdentityN':
             node.attr.pop('_gradient_op_type', None)
-    return graph
 
 
 def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -175,17 +170,25 @@ def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return appended
 
 
-def _separate_labels(x):
-    """(x, y) if x is a result of append_labels that is to be taken apart, or None.
+def _with_labels(layer, x, w, biases, axis):
+    """layer(x, w, biases, None), with x and appended labels taken apart.
 
-    It is not with many labels, because their planes would cost more than they save. It
-    is not if the layer makes its variables, because TensorFlow's seeds of random
-    initial weights depend on the number of ops in the graph, which must not change.
+    They are not with many labels, whose planes would cost more than they save, and not
+    if the layer makes its variables: TensorFlow's seeds of random initial weights
+    depend on the number of ops in the graph, which must not change.
+
+    layer   function of x, w, biases or None, and the size of the batch, if it is known
+    axis    of w: the channels of x
     """
-    if not tf.get_variable_scope().reuse or not hasattr(x, 'x_and_y'):
-        return None
-    is_known = None not in x.shape.as_list()[1:3]
-    return x.x_and_y if is_known and x.x_and_y[1].shape[-1] <= MAX_LABELS else None
+    is_apart = tf.get_variable_scope().reuse and hasattr(x, 'x_and_y')
+    is_apart = is_apart and None not in x.shape.as_list()[1:3]
+    if not is_apart or x.x_and_y[1].shape[-1] > MAX_LABELS:
+        return layer(x, w, biases, None)
+    x, y = x.x_and_y
+    channels, labels = x.shape[-1], y.shape[-1]
+    w, w_labels = tf.split(cast(w, x.dtype), [channels, labels], axis)
+    of_labels = layer(_label_planes(x, y), w_labels, None, labels)
+    return layer(x, w, None, None) + _spread(y, of_labels, biases)
 
 
 def _label_planes(x, y):
@@ -193,11 +196,6 @@ def _label_planes(x, y):
     count, (_, height, width, _) = y.shape[-1], x.shape
     eye = tf.reshape(tf.eye(count, dtype=x.dtype), [count, 1, 1, count])
     return tf.tile(eye, [1, height, width, 1])
-
-
-def _split(w, x, y, axis):
-    """Split filters into the part for x and the part for labels y, in x's type."""
-    return tf.split(cast(w, x.dtype), [x.shape[-1], y.shape[-1]], axis)
 
 
 def _spread(y, of_labels, biases):
@@ -231,15 +229,6 @@ def _sum_pixels(dy):
     return tf.reduce_sum(dy, list(range(dy.shape.ndims - 1)))
 
 
-def shape_list(x: tf.Tensor) -> list:
-    """The shape of x as a list of ints or, for sizes that are not known, tensors.
-
-    The batch size is always a tensor.
-    """
-    static = [None, *x.shape.as_list()[1:]]
-    return [tf.shape(x)[i] if n is None else n for i, n in enumerate(static)]
-
-
 def _is_fast(w, strides):
     """Whether the faster kernels apply to these filters and strides."""
     k_h, k_w = w.shape.as_list()[:2]
@@ -247,31 +236,8 @@ def _is_fast(w, strides):
     return is_square and not _only_tensorflow_ops and not has_gpu()
 
 
-def _fast_conv2d(x, w, biases, stride):
-    """conv2d by the faster kernels, with their gradients; biases may be None."""
-    return _with_gradients(
-        lambda x, w: _conv2d(x, w, stride),
-        lambda x, w, dy: _conv2d_transpose(dy, w, shape_list(x), stride),
-        lambda x, w, dy: _filter_gradient(x, dy, w.shape, stride),
-        *(x, w, biases),
-    )
-
-
-def _fast_conv2d_transpose(x, w, biases, output_shape, stride):
-    """conv2d_transpose by the faster kernels; biases may be None."""
-    return _with_gradients(
-        lambda x, w: _conv2d_transpose(x, w, output_shape, stride),
-        lambda x, w, dy: _conv2d(dy, w, stride),
-        lambda x, w, dy: _filter_gradient(dy, x, w.shape, stride),
-        *(x, w, biases),
-    )
-
-
 def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
-    """forward(x, weights), plus biases unless they are None, with these gradients.
-
-    input_gradient, weight_gradient  functions of (x, weights, dy)
-    """
+    """forward(x, weights), plus biases or None, with gradients (x, weights, dy)."""
 
     @tf.custom_gradient
     def layer(x, weights, *biases):
@@ -391,11 +357,7 @@ def _output_size(x, stride):
 
 
 def _patches(x, kernel, stride):
-    """_row_bands with the pixels of x in place of their indices.
-
-    [(rows, kernel_rows, patches)]: patches are matrices,
-    [B * rows * w', kernel_rows * kernel * c].
-    """
+    """_row_bands of x, with patches [B * rows * w', kernel_rows * kernel * c]."""
     _, h, w, c = x.shape.as_list()
     pixels = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
     bands = []
@@ -409,13 +371,10 @@ def _patches(x, kernel, stride):
 def _row_bands(h, w, kernel, stride):
     """The matrix multiplications that make up a SAME convolution.
 
-    [(rows, kernel_rows, windows)], one for each group of the filters' rows that overlap
-    the image in the same output rows:
-
-    rows          slice of the output's rows
-    kernel_rows   slice of the filters' rows
-    windows       [rows, w', kernel_rows, kernel], the index of the pixel under each
-                  weight, counted row by row from 0; h * w for padding
+    (rows, kernel_rows, windows), one for each group of the filters' rows that overlap
+    the image in the same output rows: two slices, of the output's and of the filters'
+    rows, and an array [rows, w', kernel_rows, kernel], the index of the pixel under
+    each weight, counted row by row from 0; h * w for padding.
 
     This leaves out filter rows that meet only padding: 4% of an iteration. Columns are
     not left out, because slicing them would copy the filters.

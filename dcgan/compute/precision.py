@@ -41,23 +41,19 @@ def use_precision(precision: str) -> tf.DType:
 def has_bfloat16() -> bool:
     """Whether bfloat16 is fast here. On a CPU: in less than 80% of the float32 time.
 
-    A CPU is measured, in a third of a second, by matrix multiplications: processors
-    with units for bfloat16 take about half the time, others emulate it, and some builds
-    of TensorFlow have only a slow loop. The types alternate, and the median counts, so
-    that the result is right on busy cores as well.
+    A CPU is measured, in a third of a second: processors with units for bfloat16 take
+    about half the time, others emulate it, and some builds of TensorFlow have only a
+    slow loop. The types alternate, and the median counts, because cores may be busy.
     """
     if has_gpu():
         return has_tensor_units()
     with tf.Graph().as_default(), tf.Session() as sess:
-        multiplications = []
+        runs = []
         for dtype in (tf.bfloat16, tf.float32):
             x = tf.placeholder(dtype, [1536, 1536])
             run = sess.make_callable(tf.matmul(x, x).op, [x])
-            ones = np.ones(x.shape, dtype.as_numpy_dtype)
-            multiplications.append(functools.partial(run, ones))
-        turns = [
-            [timeit.timeit(run, number=1) for run in multiplications] for _ in range(8)
-        ]
+            runs.append(functools.partial(run, np.ones(x.shape, dtype.as_numpy_dtype)))
+        turns = [[timeit.timeit(run, number=1) for run in runs] for _ in range(8)]
     bfloat16, float32 = np.median(turns, axis=0)
     return bool(bfloat16 < 0.8 * float32)
 

@@ -29,8 +29,7 @@ def session_config() -> tf.ConfigProto:
 def repeat_results(seed: int | None) -> None:
     """Seed all random numbers, and let every op of this process be deterministic.
 
-    Otherwise, some GPU kernels add up in a different order each time, which is faster.
-    Seed None: undo an earlier call in this process.
+    On GPUs, this is slower. Seed None: undo an earlier call in this process.
     """
     if seed is not None:
         random.seed(seed)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.cluster import Cluster, silent, wait_for
+from dcgan.compute.cluster import Cluster, addresses, silent, wait_for
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.session import session_config
 from dcgan.util.errors import UserError, short_reason
@@ -68,23 +68,17 @@ class Workers:
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
         """Start TensorFlow's server, and wait for the servers of the other workers.
 
-        check  called while this waits; may raise an error
-
-        Raises UserError if the server cannot start, or another does not answer in time.
+        `check` is called meanwhile. Raises what it raises, and UserError if the server
+        cannot start, or another does not answer in time.
         """
         if self.count == 1:
             return
-        jobs: dict[str, list[str]] = {}
-        for task in self.tasks:
-            jobs.setdefault(task.job, []).append(task.address)
         job, number, address = self.tasks[self.index]
+        # no timeout: sessions without a timeout would take the server's
+        config = self.session_config(timeout=0)
+        spec, where = tf.train.ClusterSpec(addresses(self.tasks)), (job, number)
         try:
-            # no timeout: sessions without a timeout would take the server's
-            config = self.session_config()
-            config.operation_timeout_in_ms = 0
-            self._server = tf.train.Server(
-                tf.train.ClusterSpec(jobs), job, number, config=config, start=False
-            )
+            self._server = tf.train.Server(spec, *where, config=config, start=False)
             self.target = self._server.target
             if self.is_chief:
                 self._begin_sequence()
@@ -109,10 +103,8 @@ class Workers:
         If a worker asks while the chief begins the sequence, TensorFlow may begin it
         twice, and the two wait for each other forever.
         """
-        with (
-            tf.Graph().as_default(),
-            tf.Session(self.target, config=self.session_config()) as sess,
-        ):
+        config = self.session_config()
+        with tf.Graph().as_default(), tf.Session(self.target, config=config) as sess:
             sess.run(tf.constant(0), options=self.run_options)
 
     @property
@@ -123,8 +115,8 @@ class Workers:
         experimental = tf.RunOptions.Experimental(collective_graph_key=STEPS)
         return tf.RunOptions(experimental=experimental)
 
-    def session_config(self) -> tf.ConfigProto:
-        """Options of sessions on this worker."""
+    def session_config(self, timeout: float | None = None) -> tf.ConfigProto:
+        """Options of sessions on this worker. timeout, in s, of each run; 0: none."""
         config = session_config()
         if self.count > 1:
             job, number, _ = self.tasks[self.index]
@@ -133,9 +125,10 @@ class Workers:
             config.experimental.collective_group_leader = (
                 f'/job:{chief.job}/replica:0/task:{chief.number}'
             )
-            # A timeout of each run. A timeout of a collective op would start a thread
-            # that sleeps for that time, each time the op runs.
-            config.operation_timeout_in_ms = round(1000 * self.timeout)
+            # A timeout of a collective op would start a thread that sleeps for that
+            # time, each time the op runs.
+            timeout = self.timeout if timeout is None else timeout
+            config.operation_timeout_in_ms = round(1000 * timeout)
         return config
 
     # Before training
@@ -152,32 +145,31 @@ class Workers:
 
     def _gathered(self, array):
         """The arrays [1, n] of all workers, as [count, n]."""
-        results = []
-        config = self.session_config()
-        config.operation_timeout_in_ms = 0
+        config, result = self.session_config(timeout=0), []
         with tf.Graph().as_default(), tf.device('/cpu:0'):
             gather = self._gather(tf.constant(array))
             sess = tf.Session(self.target, config=config)
 
-            def run():
-                try:
-                    results.append(sess.run(gather, options=self.run_options))
-                except tf.errors.OpError as error:
-                    results.append(error)
+        def run():
+            try:
+                result.append(sess.run(gather, options=self.run_options))
+            except tf.errors.OpError as error:
+                result.append(error)
 
-            thread = threading.Thread(target=run, daemon=True)
-            thread.start()
-            silent_for = 0.0
-            while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
-                self._check()
-                is_silent = bool(silent(self.others))
-                silent_for = is_silent * (silent_for + SECONDS_BETWEEN_CHECKS)
-                if silent_for >= self.timeout:
-                    raise self.lost()
-            sess.close()
-        if isinstance(results[0], Exception):
-            raise self.lost(results[0]) from results[0]
-        return results[0]
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        silent_for = 0
+        while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
+            self._check()
+            silent_for += SECONDS_BETWEEN_CHECKS
+            if not silent(self.others):
+                silent_for = 0
+            if silent_for >= self.timeout:
+                raise self.lost()
+        sess.close()
+        if isinstance(result[0], Exception):
+            raise self.lost(result[0]) from result[0]
+        return result[0]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""
@@ -191,24 +183,20 @@ class Workers:
                     )
 
     def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
-        """An op that sets variables to the chief's values."""
+        """An op that sets variables to the chief's values, of several workers."""
         moves = []
         with tf.device('/cpu:0'):
-            for variable in variables if self.count > 1 else ():
-                options = {
-                    'group_size': self.count,
-                    'group_key': 2,
-                    'instance_key': next(self._keys),
-                }
+            for variable in variables:
                 value = variable.read_value()
+                options = {'group_size': self.count, 'group_key': 2}
+                options['instance_key'] = next(self._keys)
                 if self.is_chief:
                     send = tf.raw_ops.CollectiveBcastSendV2
                     moves.append(send(input=value, **options).op)
-                    continue
-                value = tf.raw_ops.CollectiveBcastRecvV2(
-                    T=value.dtype, shape=tf.shape(value), **options
-                )
-                moves.append(tf.assign(variable, value, validate_shape=False))
+                else:
+                    options |= {'T': value.dtype, 'shape': tf.shape(value)}
+                    value = tf.raw_ops.CollectiveBcastRecvV2(**options)
+                    moves.append(tf.assign(variable, value, validate_shape=False))
         return tf.group(*moves)
 
     # In an iteration
@@ -238,9 +226,8 @@ class Workers:
     def joint(self, differentiable: bool = False) -> Iterator[None]:
         """Let the layers that are built in this block compute on the joint batch.
 
-        Use their gradients in `minimize` alone, which completes them.
-
-        differentiable  whether the gradients can be differentiated again
+        Use their gradients in `minimize` alone, which completes them. With
+        `differentiable`, they can be differentiated again.
         """
         global _current
         before, _current = _current, self if self.count > 1 else None
@@ -274,43 +261,26 @@ class Workers:
     ) -> tf.Operation:
         """A step of an optimizer on the loss of the joint batch.
 
-        dtype  type in which gradients are sent between workers
+        Workers send each other the gradients in `dtype`.
         """
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
         gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
-        means = self._means(gradients, dtype)
-        return optimizer.apply_gradients(zip(means, variables))
-
-    def _means(self, tensors, dtype):
-        """The means over the workers of float32 tensors, small ones in one message."""
-        sent = [tf.cast(x, dtype) for x in tensors]
-        is_large = [x.shape.num_elements() >= LARGE for x in sent]
-        small = [x for x, large in zip(sent, is_large) if not large]
+        sent = [tf.cast(x, dtype) for x in gradients]
+        # small ones in one message
+        small = [x for x in sent if x.shape.num_elements() < LARGE]
+        flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in small], 0))
+        parts = iter(tf.split(flat, [x.shape.num_elements() for x in small]))
         means = []
-        if small:
-            flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in small], 0))
-            parts = tf.split(flat, [x.shape.num_elements() for x in small])
-            means = [tf.reshape(part, x.shape) for part, x in zip(parts, small)]
-        means = iter(means)
-        means = [
-            self._reduce(x) if large else next(means)
-            for x, large in zip(sent, is_large)
-        ]
-        return [tf.cast(mean, x.dtype) for mean, x in zip(means, tensors)]
+        for x in sent:
+            is_small = x.shape.num_elements() < LARGE
+            mean = tf.reshape(next(parts), x.shape) if is_small else self._reduce(x)
+            means.append(tf.cast(mean, tf.float32))
+        return optimizer.apply_gradients(zip(means, variables))
 
     def _gather(self, x):
         shape = [x.shape[0] * self.count, *x.shape[1:]]
-        with self._placed(x) as options:
-            return self._remember(
-                tf.raw_ops.CollectiveGather(
-                    input=x,
-                    shape=shape,
-                    group_size=self.count,
-                    instance_key=next(self._keys),
-                    **options,
-                )
-            )
+        return self._collective(tf.raw_ops.CollectiveGather, x, shape=shape)
 
     def _reduce(self, x):
         """The mean of x over the workers."""
@@ -319,41 +289,32 @@ class Workers:
             # CollectiveGather does not support bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
-        with self._placed(x) as options:
-            mean = tf.raw_ops.CollectiveReduceV2(
-                input=x,
-                merge_op='Add',
-                final_op='Div',
-                group_size=self.count,
-                instance_key=next(self._keys),
-                ordering_token=[],
-                max_subdivs_per_device=8,  # pieces that are sent at once
-                **options,
-            )
+        mean = self._collective(
+            tf.raw_ops.CollectiveReduceV2,
+            x,
+            merge_op='Add',
+            final_op='Div',
+            ordering_token=[],
+            max_subdivs_per_device=8,  # pieces that are sent at once
+        )
         mean.set_shape(x.shape)
-        return self._remember(mean)
+        return mean
 
-    @contextlib.contextmanager
-    def _placed(self, x):
-        """Place a collective op on x on its device; yields the op's options.
+    def _collective(self, op, x, **options):
+        """A collective op on x, on its device.
 
         On GPUs, it runs after the op before, because NCCL needs the same order of ops
         on all workers.
         """
+        options |= {'group_size': self.count, 'instance_key': next(self._keys)}
         if self._device == '/cpu:0' or x.dtype.is_integer:
             with tf.device('/cpu:0'):
-                yield {'group_key': 2, 'communication_hint': 'auto'}
-            return
-        with (
-            tf.device(self._device),
-            tf.control_dependencies([] if self._last is None else [self._last]),
-        ):
-            yield {'group_key': 1, 'communication_hint': 'nccl'}
-
-    def _remember(self, x):
-        if x.device.lower().startswith('/device:gpu'):
-            self._last = x.op
-        return x
+                return op(input=x, group_key=2, communication_hint='auto', **options)
+        before = [] if self._last is None else [self._last]
+        with tf.device(self._device), tf.control_dependencies(before):
+            result = op(input=x, group_key=1, communication_hint='nccl', **options)
+        self._last = result.op
+        return result
 
     # Lost workers
 
@@ -374,10 +335,8 @@ class Workers:
         if names := ', '.join(map(str, silent(self.others))):
             return UserError(f'no answer from {names}; {advice}')
         reason = short_reason(error) if error else 'no reason is known'
-        return UserError(
-            f'a worker failed, or took longer than --worker_timeout ({reason}); '
-            f'{advice}'
-        )
+        problem = 'a worker failed, or took longer than --worker_timeout'
+        return UserError(f'{problem} ({reason}); {advice}')
 
 
 def current() -> Workers | None:
@@ -388,7 +347,7 @@ def current() -> Workers | None:
 def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Uniform random numbers in [0, 1) of a shape [b, ...], for this worker's slice.
 
-    seed  int32 [2], the same on all workers, which draw parts of one joint batch
+    The seed, int32 [2], is the same on all workers.
     """
     draw = tf.random.stateless_uniform
     if _current is None:

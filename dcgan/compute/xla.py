@@ -11,10 +11,9 @@ from dcgan.util.errors import short_reason
 
 
 def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
-    """Whether XLA can compile here; if not, prints why and what to install.
+    """Whether XLA can compile a function of a matrix; if not, prints what to install.
 
-    Tries it with a small function of a matrix. Without ptxas or libdevice, which belong
-    to CUDA, XLA cannot compile anything for a GPU.
+    Without ptxas or libdevice of CUDA, it cannot compile anything for a GPU.
     """
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         x = tf.placeholder(tf.float32, [8, 8])
@@ -32,15 +31,12 @@ def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
 
 
 def xla_function(function: Callable) -> Callable:
-    """A function of tensors that XLA compiles as one program.
-
-    The function's name tells whether ops are deterministic, so that XLA does not load a
-    program from its cache that was compiled before repeat_results.
-    """
+    """A function of tensors that XLA compiles as one program."""
 
     def compiled(*args):
         return function(*args)
 
     if is_op_determinism_enabled():
+        # not the program in XLA's cache that was compiled before repeat_results
         compiled.__name__ = 'repeatable'
     return tf.function(compiled, jit_compile=True, autograph=False)

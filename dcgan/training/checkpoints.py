@@ -6,6 +6,7 @@ checkpoints of a folder.
 """
 
 import contextlib
+import functools
 import glob
 import math
 import os
@@ -29,8 +30,8 @@ from dcgan.util.files import (
 )
 
 STEP = re.compile(r'-(\d+)$')
-ENDINGS = ('data-00000-of-00001', 'index')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
+ENDINGS = ('data-00000-of-00001', 'index')
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
 READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 WRITE_ERRORS = (OSError, tf.errors.OpError)
@@ -45,7 +46,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: str, max_to_keep: int):
         """max_to_keep 0 keeps all."""
-        self.folder, self.max_to_keep = os.path.normpath(folder), max_to_keep
+        self.folder, self.max_to_keep = folder, max_to_keep
         self.managed: list[str] = []
         self.protected: list[str] = []
 
@@ -59,8 +60,9 @@ class CheckpointFolder:
         others = [path for path in checkpoints(self.folder) if path != checkpoint]
         newest_first = [checkpoint, *others]
         write_state(self.folder, newest_first[::-1])
-        self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
-        finals = [path for path in newest_first if is_final(path)]
+        states = {path: training_state(path, 'ended') for path in newest_first}
+        self.managed = [path for path in reversed(newest_first) if states[path]]
+        finals = [p for p in newest_first if states[p] and states[p]['ended']]
         self.protected = [checkpoint, *finals[:1]]
 
     def write(
@@ -79,7 +81,7 @@ class CheckpointFolder:
         with write_errors(path, WRITE_ERRORS):
             os.makedirs(self.folder, exist_ok=True)
             self._write_files(sess, saver, path)
-            write_meta(path, meta)
+            write_bytes(f'{path}.meta', meta)
             self.managed = [*(other for other in self.managed if other != path), path]
             self._prune(self.max_to_keep and self.max_to_keep + extra)
 
@@ -110,15 +112,10 @@ class CheckpointFolder:
         return next(reversed([*self.protected[:1], *self.managed]), None)
 
 
-class CheckpointFolders:
-    """Returns the CheckpointFolder of a path, which remembers what was saved there."""
-
-    def __init__(self, max_to_keep: int):
-        self._max_to_keep, self._folders = max_to_keep, {}
-
-    def __call__(self, path: str) -> CheckpointFolder:
-        folder = CheckpointFolder(path, self._max_to_keep)
-        return self._folders.setdefault(folder.folder, folder)
+def checkpoint_folders(max_to_keep: int) -> Callable[[str], CheckpointFolder]:
+    """A function of a path: its CheckpointFolder, which remembers what was saved."""
+    folder = functools.cache(lambda path: CheckpointFolder(path, max_to_keep))
+    return lambda path: folder(os.path.normpath(path))
 
 
 def checkpoints(checkpoint_dir: str) -> list[str]:
@@ -147,10 +144,9 @@ def checkpoints(checkpoint_dir: str) -> list[str]:
 
 def _listed_checkpoints(checkpoint_dir):
     """The checkpoints that the state file lists, newest first."""
-    try:
+    state = None
+    with contextlib.suppress(ValueError):  # the state file is corrupt
         state = tf.train.get_checkpoint_state(checkpoint_dir)
-    except ValueError:  # the state file is corrupt
-        state = None
     if state is None:
         return []
     paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
@@ -158,30 +154,37 @@ def _listed_checkpoints(checkpoint_dir):
     return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
 
 
-def newest_checkpoint(checkpoint_dir: str, step: int | None = None) -> str | None:
+def newest_checkpoint(
+    checkpoint_dir: str, step: int | None = None, tries: int = TRIES
+) -> str | None:
     """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
     None where there is no checkpoint. Prints which ones are corrupt. Raises UserError
     if all of them are, or the one that was asked for, or if that one does not exist.
     """
-    for _ in range(TRIES):
-        paths = checkpoints(checkpoint_dir)
-        if step is not None:
-            paths = _of_iteration(step, paths, checkpoint_dir)
-        with_index = [path for path in paths if os.path.exists(f'{path}.index')]
-        failures = []
-        for path in paths:
-            try:
-                step_of(path)
-                check_complete(path)
-            except UserError as error:
-                failures.append(error)
-                continue
-            for error in failures:
-                print(f' [!] {error}; using {os.path.basename(path)}', flush=True)
-            return path
-        if all(os.path.exists(f'{path}.index') for path in with_index):
-            break  # otherwise a run that is training has replaced them: look again
+    paths, failures = checkpoints(checkpoint_dir), []
+    if step is not None:
+        steps = sorted(map(step_of, paths))
+        if step not in steps:
+            raise UserError(
+                f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
+                f'--resume_step takes one of {steps}'
+            )
+        paths = [path for path in paths if step_of(path) == step]
+    with_index = [path for path in paths if os.path.exists(f'{path}.index')]
+    for path in paths:
+        try:
+            step_of(path)
+            check_complete(path)
+        except UserError as error:
+            failures.append(error)
+            continue
+        for error in failures:
+            print(f' [!] {error}; using {os.path.basename(path)}', flush=True)
+        return path
+    is_replaced = not all(os.path.exists(f'{path}.index') for path in with_index)
+    if is_replaced and tries > 1:  # by a run that is training: look again
+        return newest_checkpoint(checkpoint_dir, step, tries - 1)
     if failures:
         raise failures[0]
     return None
@@ -197,32 +200,21 @@ def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
 
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
-    indices = glob_files(checkpoint_dir, '*.index')
-    if indices:
-        names = ', '.join(sorted(map(os.path.basename, indices)))
-        return UserError(
-            f'{checkpoint_dir}: has {names}, but the name of a checkpoint has to end '
-            'in -ITERATION, such as DCGAN.model-1000.index; rename all of its files'
-        )
+    names = sorted(map(os.path.basename, glob_files(checkpoint_dir, '*.index')))
     inner = os.path.join(checkpoint_dir, 'checkpoint')
-    if glob_files(inner, '*.index'):
-        return UserError(
-            f'{checkpoint_dir}: no checkpoint found; there are some in {inner}'
+    if names:
+        problem = (
+            f'has {", ".join(names)}, but the name of a checkpoint has to end in '
+            '-ITERATION, such as DCGAN.model-1000.index; rename all of its files'
         )
-    return UserError(
-        f'{checkpoint_dir}: no checkpoint found; add --train to train this run, or '
-        'choose another with --out_name'
-    )
-
-
-def _of_iteration(step, paths, checkpoint_dir):
-    steps = [step_of(path) for path in paths]
-    if step not in steps:
-        raise UserError(
-            f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
-            f'--resume_step takes one of {sorted(steps)}'
+    elif glob_files(inner, '*.index'):
+        problem = f'no checkpoint found; there are some in {inner}'
+    else:
+        problem = (
+            'no checkpoint found; add --train to train this run, or choose another '
+            'with --out_name'
         )
-    return [path for path in paths if step_of(path) == step]
+    return UserError(f'{checkpoint_dir}: {problem}')
 
 
 @contextlib.contextmanager
@@ -244,10 +236,7 @@ def check_complete(path: str) -> None:
 
 
 def training_state(path: str, *names: str) -> dict[str, np.ndarray] | None:
-    """What a checkpoint holds of a TrainingState, by names without `training/`.
-
-    None for the original's checkpoints, and for partly deleted ones.
-    """
+    """Variables of a TrainingState in a checkpoint; None for the original's."""
     with contextlib.suppress(UserError), reading(path) as reader:
         return {name: reader.get_tensor(f'training/{name}') for name in names}
     return None
@@ -258,49 +247,30 @@ def has_training_state(path: str) -> bool:
     return training_state(path, 'counter') is not None
 
 
-def is_final(path: str) -> bool:
-    """True if training ended with this checkpoint, completed or interrupted."""
-    state = training_state(path, 'ended')
-    return bool(state and state['ended'])
-
-
 def completed_epochs(path: str, train_size: float) -> int | None:
-    """How many epochs, of train_size images at most, the training has completed.
-
-    None for checkpoints without a TrainingState.
-    """
+    """How many epochs, of train_size images at most, a training of ours completed."""
     state = training_state(path, 'epoch', 'batch', 'order', 'sample_z')
     return None if state is None else next_batch(state, train_size)[0]
 
 
 def next_batch(stored: dict[str, np.ndarray], train_size: float) -> tuple[int, int]:
-    """(epoch, batch in it) with which a training resumes whose state is stored.
-
-    Older versions stored the end of an epoch, not the beginning of the next one.
-    """
+    """(epoch, batch in it) with which a training resumes whose state is stored."""
     epoch, batch = int(stored['epoch']), int(stored['batch'])
     images = min(stored['order'].size, train_size)
+    # older versions stored the end of an epoch, not the beginning of the next one
     if batch >= images // max(1, len(stored['sample_z'])):
         return epoch + 1, 0
     return epoch, batch
 
 
-def write_meta(path: str, meta: bytes) -> None:
-    """Write the graph, a serialized MetaGraphDef, beside a checkpoint."""
-    write_bytes(f'{path}.meta', meta)
-
-
 def write_state(checkpoint_dir: str, paths: list[str]) -> None:
     """List the checkpoints, oldest first, in the state file, as the Saver does.
 
-    When this returns, the disk holds the file and the names in the folder: a power cut
-    cannot undo it after older checkpoints are deleted.
+    The disk then holds the file and the names in the folder: a power cut cannot undo it
+    after older checkpoints are deleted.
     """
-    state = tf.train.generate_checkpoint_state_proto(
-        checkpoint_dir,
-        paths[-1],
-        [*paths],  # a copy, because it changes its argument
-    )
+    proto = tf.train.generate_checkpoint_state_proto
+    state = proto(checkpoint_dir, paths[-1], [*paths])  # a copy: it changes the list
     path = os.path.join(checkpoint_dir, 'checkpoint')
     with write_errors(path), atomic_path(path) as temporary:
         with open(temporary, 'w', encoding='utf-8') as file:
@@ -331,34 +301,37 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
         return reader.get_variable_to_shape_map()
 
 
+@contextlib.contextmanager
+def _shapes_of_dcgan(path):
+    """Yield checkpoint_shapes; UserError where it lacks what the block looks up."""
+    try:
+        yield checkpoint_shapes(path)
+    except KeyError as missing:
+        raise UserError(
+            f'{path}: not a checkpoint of a DCGAN, it has no {missing}'
+        ) from missing
+
+
 def checkpoint_dims(path: str) -> tuple[int | None, int]:
     """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
-    shapes = checkpoint_shapes(path)
-    try:
+    with _shapes_of_dcgan(path) as shapes:
         if 'generator/g_h4/biases' in shapes:
             return None, shapes['generator/g_h4/biases'][0]
         c_dim = shapes['generator/g_h3/biases'][0]
         return shapes['discriminator/d_h0_conv/biases'][0] - c_dim, c_dim
-    except KeyError as error:
-        raise not_a_dcgan(path, error) from error
-
-
-def not_a_dcgan(path: str, missing: KeyError) -> UserError:
-    """The error for a checkpoint that lacks a variable."""
-    return UserError(f'{path}: not a checkpoint of a DCGAN, it has no {missing}')
 
 
 def model_settings(path: str) -> dict[str, int]:
-    """The flags of the model in a checkpoint that the shapes of its variables tell.
+    """The flags of a model that the shapes of its variables in a checkpoint tell.
 
-    Height and width are told only of square images: as the largest that have these
-    shapes. Raises UserError for a checkpoint that is not of a DCGAN.
+    Height and width are told only of square images: as the largest with these shapes.
+    Raises UserError for a checkpoint that is not of a DCGAN.
     """
     y_dim, _ = checkpoint_dims(path)
-    shapes, y, cells = checkpoint_shapes(path), y_dim or 0, 4 if y_dim else 16
-    inputs, units = shapes['generator/g_h0_lin/Matrix']
-    settings = {'z_dim': inputs - y}
-    try:
+    y, cells = y_dim or 0, 4 if y_dim else 16
+    with _shapes_of_dcgan(path) as shapes:
+        inputs, units = shapes['generator/g_h0_lin/Matrix']
+        settings = {'z_dim': inputs - y}
         if y_dim:
             settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
             settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
@@ -369,8 +342,6 @@ def model_settings(path: str) -> dict[str, int]:
             settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
             settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
             units //= 8 * settings['gf_dim']
-    except KeyError as error:
-        raise not_a_dcgan(path, error) from error
     side = math.isqrt(units)
     if side**2 == units:
         settings['output_height'] = settings['output_width'] = cells * side
@@ -378,7 +349,7 @@ def model_settings(path: str) -> dict[str, int]:
 
 
 def check_shapes(path: str, variables: list[tf.Variable]) -> None:
-    """Raise UserError if a checkpoint does not hold these variables in their shapes."""
+    """Raise UserError if a checkpoint lacks these variables, in their shapes."""
     stored = checkpoint_shapes(path)
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
@@ -409,33 +380,24 @@ def meta_graph(saver: tf.train.Saver) -> bytes:
 
 
 def restore_newest(
-    sess: tf.Session,
-    saver: tf.train.Saver,
-    variables: list[tf.Variable],
-    checkpoint_dir: str,
-    step: int | None = None,
-    path: str | None = None,
-    then: Callable[[tf.Session, str], None] | None = None,
+    dcgan, checkpoint_dir, step=None, path=None, tries: int = TRIES
 ) -> str | None:
-    """Restore a checkpoint by a saver of these variables; returns its path prefix.
+    """Restore `path`, or what newest_checkpoint finds; returns its path prefix, if any.
 
-    `path`, or what newest_checkpoint finds; None, which is printed, where there is
-    none. `then`, a function of session and path, restores more of it. Raises UserError
-    where it cannot be read or is of another model.
+    Raises UserError where it cannot be read or is of another model.
     """
-    for _ in range(TRIES):
-        path = path or newest_checkpoint(checkpoint_dir, step)
-        if path is None:
-            print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
-            return None
-        try:
-            check_shapes(path, variables)
-            restore(sess, saver, path)
-            if then:
-                then(sess, path)
-            return path
-        except UserError as error:
-            if os.path.exists(f'{path}.index'):
-                raise
-            failure, path = error, None  # a run that is training has replaced it
-    raise failure
+    path = path or newest_checkpoint(checkpoint_dir, step)
+    if path is None:
+        print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
+        return None
+    try:
+        check_shapes(path, dcgan.variables)
+        restore(dcgan.sess, dcgan.saver, path)
+        if dcgan.averages:
+            dcgan.averages.restore(dcgan.sess, path)
+        return path
+    except UserError:
+        if os.path.exists(f'{path}.index') or tries == 1:
+            raise
+        # a run that is training has replaced it
+        return restore_newest(dcgan, checkpoint_dir, step, tries=tries - 1)

@@ -21,7 +21,6 @@ class Averages:
     the rate, but at first less, (1 + n) / (10 + n) after n moves, so that the initial
     weights are soon forgotten. `ema/moves` counts the moves.
 
-    variables   the averages, and `ema/moves`
     of          {name of a variable: its average}
     start       an op that sets the averages to the variables' values
     """
@@ -29,14 +28,13 @@ class Averages:
     def __init__(self, variables: list[tf.Variable], rate: float):
         """rate: in (0, 1), such as 0.999."""
         self.rate = rate
-        self._pairs = [  # (average, variable)
-            (self._variable(v.op.name, v.dtype.base_dtype, v.shape), v)
+        self.of = {
+            v.op.name: self._variable(v.op.name, v.dtype.base_dtype, v.shape)
             for v in variables
-        ]
-        self.of = {v.op.name: average for average, v in self._pairs}
+        }
+        self._pairs = list(zip(self.of.values(), variables))  # (average, variable)
         self._moves = self._variable('moves', tf.int64, [])
-        self.variables = [*self.of.values(), self._moves]
-        self.saver = tf.train.Saver(self.variables, max_to_keep=None)
+        self.saver = tf.train.Saver([*self.of.values(), self._moves], max_to_keep=None)
         with tf.control_dependencies([self._moves.assign(0)]):
             self.start = tf.group(*(a.assign(v) for a, v in self._pairs))
 
@@ -62,9 +60,9 @@ class Averages:
         kept = tf.minimum(self.rate, (1.0 + moves) / (10.0 + moves))
         return tf.group(*(a.assign_sub((1.0 - kept) * (a - v)) for a, v in self._pairs))
 
-    def restore(self, sess: tf.Session, path: str) -> None:
-        """Restore them from a checkpoint; from one without averages, start them."""
-        if has_averages(path):
+    def restore(self, sess: tf.Session, path: str | None) -> None:
+        """Restore them from a checkpoint; where it has none, start them."""
+        if path and has_averages(path):
             restore(sess, self.saver, path, is_quiet=True)
         else:
             sess.run(self.start)

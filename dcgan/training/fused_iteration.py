@@ -13,44 +13,25 @@ from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.workers import Workers
 from dcgan.compute.xla import can_compile, xla_function
+from dcgan.training.dropout import Dropout
 from dcgan.training.inputs import Inputs, feed, to_inputs
 from dcgan.training.iteration import Iteration, iterate
-from dcgan.training.learning_rates import learning_rates
+from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
-from dcgan.training.regularization import Dropout, gradient_penalty
-
-
-class Optimizers:
-    """The Adam optimizers of D and of G; `rates`, two tensors, are set before use."""
-
-    def __init__(self, beta1: float):
-        self.rates = [None, None]
-        self.d, self.g = (
-            tf.train.AdamOptimizer(lambda i=i: self.rates[i], beta1=beta1)
-            for i in range(2)
-        )
+from dcgan.training.r1 import gradient_penalty
 
 
 class Networks:
-    """The networks of a model on a batch, and the updates that are built.
+    """The networks of a model on a batch. What is built waits for the last update."""
 
-    What is built waits for the last update.
-    """
-
-    def __init__(
-        self,
-        dcgan,
-        options: Options,
-        optimizers: Optimizers,
-        inputs: Inputs,
-        seed: tf.Tensor | None = None,
-    ):
-        """seed: of dropout, int32 [2]."""
-        self.dcgan, self.options, self.optimizers = dcgan, options, optimizers
+    def __init__(self, iteration, inputs: Inputs, seed: tf.Tensor | None = None):
+        """The networks of a FusedIteration. seed: of dropout, int32 [2]."""
+        self.dcgan, self.options = iteration.dcgan, iteration.options
+        self.d_optimizer, self.g_optimizer = iteration.optimizers
         self.inputs, self.dropout = inputs, None
-        if options.d_dropout:
-            self.dropout = Dropout(options.d_dropout, seed)
+        if self.options.d_dropout:
+            self.dropout = Dropout(self.options.d_dropout, seed)
         self.updates, self.real_logits = [], None
         self._forget_casts()
         # what an Iteration has of each step
@@ -69,9 +50,8 @@ class Networks:
         """A pass of G: images. It moves the averages as `stands_for` passes would."""
         how = self.dcgan.how._replace(momentum=lambda m: m**stands_for)
         with self._after_updates():
-            return self.dcgan.generator(
-                self.inputs.z, self.inputs.y, reuse=True, how=how
-            )
+            z, y = self.inputs.z, self.inputs.y
+            return self.dcgan.generator(z, y, reuse=True, how=how)
 
     def _discriminate(self, images, momentum=lambda m: m, dropout=None):
         how = self.dcgan.how._replace(momentum=momentum, dropout=dropout)
@@ -102,7 +82,7 @@ class Networks:
             objective = losses.d
             if options.r1:
                 objective += gradient_penalty(logits, self.inputs.images, options.r1)
-            self._minimize(self.optimizers.d, objective, self.dcgan.d_vars)
+            self._minimize(self.d_optimizer, objective, self.dcgan.d_vars)
         self._forget_casts()
         self.real_logits, self.means = logits, [D, D_]
         self.step_losses.append([losses.d_real, losses.d])
@@ -115,7 +95,7 @@ class Networks:
             D_, logits_ = self._discriminate(G, dropout=self.dropout)
             # G's loss depends on logits_ alone, see user_model.py
             losses = self.dcgan.losses(self.real_logits, logits_)
-            self._minimize(self.optimizers.g, losses.g, self.dcgan.g_vars)
+            self._minimize(self.g_optimizer, losses.g, self.dcgan.g_vars)
         self.step_losses.append([losses.d_fake, losses.g])
         self.probabilities.append(D_)
         self.drawn.append(G[:3])
@@ -143,43 +123,36 @@ class Networks:
 class FusedIteration:
     """An iteration of a model as one run of its session.
 
-    batches          the BatchQueue that it takes its batch from
-    learning_rates   placeholder [2], of D and of G
-    stop             placeholder, not 0 where this worker was asked to stop
-    tensors          its Iteration; with dcgan.xla, of one program that XLA compiles
+    batches   the BatchQueue that it takes its batch from
+    tensors   its Iteration; with dcgan.xla, of one program that XLA compiles
     """
 
     def __init__(self, dcgan, config):
         """Reads learning_rate, beta1 and G_img_sum of config, and its Options."""
         self.dcgan, self.options = dcgan, Options.of(config)
-        rates = learning_rates(self.options, config.learning_rate)
-        self.learning_rates = tf.placeholder_with_default(
-            np.float32(rates), [2], 'learning_rates'
-        )
+        self.learning_rates, *self.optimizers = adam_optimizers(self.options, config)
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
         _, *size = dcgan.inputs.shape.as_list()
         shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
         has_seed = self.options.d_dropout > 0
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
-        self._optimizers, self._with_images = Optimizers(config.beta1), config.G_img_sum
+        self._with_images = config.G_img_sum
         dcgan.xla = dcgan.xla and can_compile()
         build, layers = self._iterate, contextlib.nullcontext()
         if dcgan.xla:
             build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
-            iteration = build(*self.batches.next, self.learning_rates)
-            self.tensors = of_joint_batch(iteration, self.stop, dcgan.workers)
+            iteration = build(*self.batches.next)._replace(stop=self.stop)
+            self.tensors = of_joint_batch(iteration, dcgan.workers)
 
     def _joint(self):
         return self.dcgan.workers.joint(differentiable=self.options.r1 > 0)
 
-    def _networks(self, images, labels, z, seed, rates):
-        self._optimizers.rates = tf.unstack(rates)
-        inputs = to_inputs(self.dcgan, images, labels, z)
-        return Networks(self.dcgan, self.options, self._optimizers, inputs, seed)
+    def _networks(self, images, labels, z, seed):
+        return Networks(self, to_inputs(self.dcgan, images, labels, z), seed)
 
-    def _iterate(self, images, labels, z, seed, rates):
-        nets = self._networks(images, labels, z, seed, rates)
+    def _iterate(self, *batch):
+        nets = self._networks(*batch)
         iteration = iterate(nets, self.options.d_steps, self.options.g_steps)
         return iteration if self._with_images else iteration._replace(images=[])
 
@@ -196,7 +169,7 @@ class FusedIteration:
     def _pretraining(self):
         """D's step alone: [2], d_loss and `stop`. It changes nothing of G."""
         with self._joint():
-            nets = self._networks(*self.batches.next, self.learning_rates)
+            nets = self._networks(*self.batches.next)
             d_loss = nets.update_d(nets.generate(stands_for=0))
             with tf.control_dependencies(nets.updates):
                 return self.dcgan.workers.mean(tf.stack([d_loss, self.stop]))
@@ -212,36 +185,27 @@ class FusedIteration:
     def _sample_losses(self):
         """[2]: d_loss and g_loss of one pass of G, which moves its averages once."""
         dcgan = self.dcgan
+        # as the original, on the graph of build_model
+        nets, G = Networks(self, Inputs(dcgan.inputs, dcgan.y, dcgan.z)), dcgan.G
         with dcgan.workers.joint():
             if dcgan.workers.count > 1:
-                nets = self._networks(*self.batches.next, self.learning_rates)
+                nets = self._networks(*self.batches.next)
                 G = nets.generate()
-            else:  # as the original, on the graph of build_model
-                inputs = Inputs(dcgan.inputs, dcgan.y, dcgan.z)
-                nets = Networks(dcgan, Options(), self._optimizers, inputs)
-                G = dcgan.G
             _, logits, _, logits_ = nets.both_passes(G)
             losses = dcgan.losses(logits, logits_)
             return dcgan.workers.mean(tf.stack([losses.d, losses.g]))
 
     def sample_losses(self, batch: Batch) -> np.ndarray:
         """d_loss and g_loss on a batch of arrays."""
-        workers, sess = self.dcgan.workers, self.dcgan.sess
-        if workers.count > 1:
+        fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
+        if self.dcgan.workers.count > 1:
             fed = self.batches.feed(batch)
-        else:
-            fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
-        return sess.run(self._sample_losses, fed, workers.run_options)
+        options = self.dcgan.workers.run_options
+        return self.dcgan.sess.run(self._sample_losses, fed, options)
 
 
-def of_joint_batch(
-    iteration: Iteration, stop: tf.Tensor, workers: Workers
-) -> Iteration:
-    """Combine the Iterations of all workers in one message.
-
-    stop  scalar, of this worker
-    """
-    iteration = iteration._replace(stop=stop)
+def of_joint_batch(iteration: Iteration, workers: Workers) -> Iteration:
+    """Combine the Iterations of all workers in one message; all LOSSES in `losses`."""
     if workers.count > 1:
         iteration = _gathered(iteration, workers)
     d_real, d_fake, g = tf.unstack(iteration.losses)
@@ -250,21 +214,15 @@ def of_joint_batch(
 
 
 def _gathered(iteration, workers):
-    means = [*iteration[:2], iteration.means, iteration.stop]
-    parts = [*means, iteration.probabilities]
+    names = ('losses', 'step_losses', 'means', 'stop', 'probabilities')
+    parts = [getattr(iteration, name) for name in names]
     sizes = [part.shape.num_elements() for part in parts]
     rows = workers.gather(tf.concat([tf.reshape(part, [1, -1]) for part in parts], 1))
     *rows, probabilities = tf.split(rows, sizes, 1)
-    losses, step_losses, means, stop = (
-        tf.reshape(tf.reduce_mean(row, 0), part.shape) for row, part in zip(rows, means)
-    )
+    means = [
+        tf.reshape(tf.reduce_mean(row, 0), part.shape) for row, part in zip(rows, parts)
+    ]
     steps = iteration.probabilities.shape[0]
     probabilities = tf.reshape(probabilities, [workers.count, steps, -1, 1])
     probabilities = tf.concat(tf.unstack(probabilities), 1)
-    return iteration._replace(
-        losses=losses,
-        step_losses=step_losses,
-        probabilities=probabilities,
-        means=means,
-        stop=stop,
-    )
+    return iteration._replace(**dict(zip(names, [*means, probabilities])))

@@ -1,4 +1,4 @@
-"""Turn bytes, class numbers and z into what the networks see."""
+"""Turn bytes, class numbers and z into what the networks see; mirror images."""
 
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ class Inputs(NamedTuple):
 
 
 def byte_values(y_dim: int | None) -> np.ndarray:
-    """What the networks see of each byte, float32 [256].
+    """What the networks see of each byte, float32 [256], in G's range.
 
-    In [0, 1], to match the sigmoid of a conditional G, or in [-1, 1], to match the
-    tanh.
+    That is [0, 1] for the sigmoid of a conditional G, else [-1, 1] for the tanh.
     """
     offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
     return (np.arange(256, dtype=np.float32) - offset) / scale

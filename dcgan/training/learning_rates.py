@@ -1,5 +1,8 @@
 """Learning rates of D and of G in each epoch: constant, in steps, or linear."""
 
+import numpy as np
+import tensorflow.compat.v1 as tf
+
 from dcgan.util.errors import UserError
 
 SCHEDULES = ('constant', 'step', 'linear')
@@ -8,25 +11,18 @@ SCHEDULES = ('constant', 'step', 'linear')
 def check_schedule(options, epochs: int) -> None:
     """Raise UserError for a schedule that does not fit the number of epochs."""
     schedule, decay = options.lr_schedule, decay_epochs(options)
-    if schedule == 'constant' and options.lr_decay_epochs:
-        raise UserError(
-            f'--lr_decay_epochs {options.lr_decay_epochs}: a constant rate does not '
-            'decay; give --lr_schedule step or linear'
-        )
-    if schedule == 'step' and not decay:
-        raise UserError(
-            '--lr_schedule step: give the epochs, as in --lr_decay_epochs 10,20'
-        )
-    if schedule == 'linear' and len(decay) != 1:
-        raise UserError(
-            '--lr_schedule linear: give the epoch from which the rates fall, as in '
-            '--lr_decay_epochs 100'
-        )
-    if decay != sorted(set(decay)) or (decay and decay[-1] >= epochs):
-        raise UserError(
-            f'--lr_decay_epochs {options.lr_decay_epochs}: give rising numbers below '
-            f'--epoch, {epochs}'
-        )
+    problem = ''
+    if schedule == 'constant' and decay:
+        problem = 'a constant rate does not decay; give --lr_schedule step or linear'
+    elif schedule == 'step' and not decay:
+        problem = 'give the epochs, as in --lr_decay_epochs 10,20'
+    elif schedule == 'linear' and len(decay) != 1:
+        problem = 'give the epoch from which the rates fall, as in 100'
+    elif decay != sorted(set(decay)) or (decay and decay[-1] >= epochs):
+        problem = f'give rising numbers below --epoch, {epochs}'
+    if problem:
+        given = f"{schedule}, --lr_decay_epochs '{options.lr_decay_epochs}'"
+        raise UserError(f'--lr_schedule {given}: {problem}')
 
 
 def decay_epochs(options) -> list[int]:
@@ -56,3 +52,15 @@ def learning_rates(
         factor = 1 - (epoch - decay[0]) / (epochs - decay[0])
     rates = options.learning_rate_d, options.learning_rate_g
     return [(learning_rate if r is None else r) * factor for r in rates]
+
+
+def adam_optimizers(options, config) -> tuple:
+    """(learning rates of D and G, a placeholder [2], and their Adam optimizers).
+
+    Reads learning_rate and beta1 of config.
+    """
+    rates = np.float32(learning_rates(options, config.learning_rate))
+    rates = tf.placeholder_with_default(rates, [2], 'learning_rates')
+    d_rate, g_rate = tf.unstack(rates)
+    adam = tf.train.AdamOptimizer
+    return rates, adam(d_rate, beta1=config.beta1), adam(g_rate, beta1=config.beta1)

@@ -24,17 +24,15 @@ from dcgan.training.checkpoints import (
     newest_checkpoint,
     restore,
     step_of,
-    write_meta,
 )
 from dcgan.training.fused_iteration import FusedIteration
-from dcgan.training.iteration import LOSSES
 from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.original_iteration import OriginalIteration
-from dcgan.training.prefetch import Batch, Feeder
+from dcgan.training.prefetch import Batch, fed_ahead
 from dcgan.training.state import Position, TrainingState
 from dcgan.util.errors import Interrupted, UserError, short_reason
-from dcgan.util.files import remove_leftovers
+from dcgan.util.files import remove_leftovers, write_bytes
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 from dcgan.util.signals import deferred_signals
@@ -44,10 +42,7 @@ FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 
 
 class Training:
-    """What the loop of one call of `train` needs: data, state, files, checks.
-
-    As a context manager, it closes its files and the data set.
-    """
+    """What one call of `train` needs; at the end of its block, it closes its files."""
 
     def __init__(self, dcgan, config, checkpoint: str | None):
         """Initialize the weights, or restore them and the state from `checkpoint`."""
@@ -65,8 +60,9 @@ class Training:
             for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
                 remove_leftovers(path)
         self._start(checkpoint)
-        self._take_over_from_chief()
-        self.first = state.counter
+        if self.workers.count > 1:
+            self._take_over_from_chief()
+        self.first = state.at.counter
         self._feed_samples(*self.data.take(state.sample_files))
         self.profiler = Profiler('')  # of no iteration
         if self.workers.is_chief:
@@ -77,8 +73,6 @@ class Training:
 
     def _take_over_from_chief(self):
         """Let all workers begin with the weights and the state of the chief."""
-        if self.workers.count == 1:
-            return
         self.state.write(self.sess)
         share = self.workers.share(tf.global_variables())
         self.sess.run(share, options=self.workers.run_options)
@@ -86,15 +80,13 @@ class Training:
             self.state.read(self.sess, self.config.train_size)
 
     def _feed_samples(self, images, labels):
-        """Set the feeds for sample grids, and for their losses."""
         z, part = self.state.sample_z, self.workers.slice
         self.sample_feed = self.dcgan.feed(images, labels, z)
         labels = None if labels is None else labels[part]
         self.sample_batch = Batch(images[part], labels, z[part])
 
     def _open_files(self, checkpoint):
-        """Open what the run writes, after `checkpoint`."""
-        dcgan, counter = self.dcgan, self.state.counter
+        dcgan, counter = self.dcgan, self.state.at.counter
         logs = os.path.join(dcgan.out_dir, 'logs')
         steps = self.options.d_steps, self.options.g_steps
         with_images = self.config.G_img_sum
@@ -112,9 +104,17 @@ class Training:
     def _count_batches(self):
         """The number of batches in an epoch. Warns of settings known to fail."""
         images, limit = len(self.data), self.config.train_size
+        batch_size = self.dcgan.batch_size
         epochs = self.config.epoch if self.data.reshuffles else 1
-        warn_of_settings(int(min(images, limit * epochs)), self.dcgan.batch_size)
-        return int(min(images, limit)) // self.dcgan.batch_size
+        in_all = int(min(images, limit * epochs))
+        if in_all < FEW_IMAGES:
+            effect = 'D will memorize them and G will stop learning'
+            print(f' [!] Only {in_all} images: {effect}; use {FEW_IMAGES} or more')
+        if batch_size < SMALL_BATCH:
+            effect = 'the statistics of batch norm will be mostly noise'
+            batch = f'A batch of {batch_size} is small'
+            print(f' [!] {batch}: {effect}; use {SMALL_BATCH} or more')
+        return int(min(images, limit)) // batch_size
 
     def _start(self, checkpoint):
         is_ours = checkpoint is not None and has_training_state(checkpoint)
@@ -123,24 +123,21 @@ class Training:
         if self.workers.is_chief:
             self.meta = meta_graph(self.state.saver)
         if checkpoint is None:
-            if self.dcgan.averages:
-                self.sess.run(self.dcgan.averages.start)
             print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}', flush=True)
-            return
-        if is_ours:
+        elif is_ours:
             restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             restore(self.sess, self.dcgan.saver, checkpoint)
-            self.state.counter = step_of(checkpoint) - 1
+            self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
             print(
                 ' [*] It holds only weights: epochs and Adam start from the beginning',
                 flush=True,
             )
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
-        if not os.path.exists(f'{checkpoint}.meta'):  # often left out of copies
-            write_meta(checkpoint, self.meta)
+        if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
+            write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
 
     def __enter__(self):
         return self
@@ -162,48 +159,38 @@ class Training:
             error.note = note
 
     def _save_completed(self):
-        """Save what was completed before an error ends training; returns a note of it.
-
-        Not where it is not finite, and not where the disk is the reason.
-        """
-        if self.unsaved is None or not is_finite(self.unsaved):
+        """Save what was completed before an error, if finite; returns a note of it."""
+        result = self.unsaved
+        if result is None or not_finite(self.dcgan, result.losses, result.sums):
             return ''
         with contextlib.suppress(UserError):
             self.save(stop=True)
         is_saved = self.unsaved is None
-        return f'saved up to iteration {self.state.counter}' if is_saved else ''
+        return f'saved up to iteration {self.state.at.counter}' if is_saved else ''
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Yield z of each iteration that is left, when its batch is in the queue.
-
-        Keeps the state.
-        """
-        self.feeder = Feeder(self.sess, self.iteration.batches, self._draw())
+    def batches(self) -> Iterator[Position]:
+        """Yield each iteration that is left, when its batch is in the queue."""
+        self.feeder = fed_ahead(self.sess, self.iteration.batches, self._draw())
         for position in self.feeder:
-            self.unsaved = None  # until this one is completed
-            self.state.advance(position)
+            self.unsaved, self.state.at = None, position
             self.profiler.begin(position.counter)
-            yield position.z
+            yield position
             self.profiler.end(position.counter)
 
     def _draw(self):
         """Yield (Batch, Position) of each iteration that is left."""
-        epochs, counter = self.config.epoch, self.state.counter
-        first = self.state.batch
-        for epoch in range(self.state.epoch, epochs):
+        epochs, at = self.config.epoch, self.state.at
+        counter, first = at.counter, at.batch
+        for epoch in range(at.epoch, epochs):
             if first == 0:
                 self.data.shuffle()
             for number, (batch, z) in enumerate(self._draw_epoch(first), first + 1):
                 counter += 1
                 ends_epoch = number == self.epoch_batches
                 is_last = ends_epoch and epoch + 1 == epochs
-                yield (
-                    batch,
-                    Position(
-                        *(counter, epoch, number, ends_epoch, is_last),
-                        *(self.data.order, np.random.get_state(), z),
-                    ),
-                )
+                drawn = self.data.order, np.random.get_state(), z
+                at = Position(counter, epoch, number, ends_epoch, is_last, *drawn)
+                yield batch, at
             first = 0
 
     def _draw_epoch(self, first=0):
@@ -221,14 +208,11 @@ class Training:
 
     def rates(self) -> list[float]:
         """The learning rates of D and of G in this iteration."""
-        config, epoch = self.config, self.state.epoch
+        config, epoch = self.config, self.state.at.epoch
         return learning_rates(self.options, config.learning_rate, epoch, config.epoch)
 
     def pretrain(self, signals: list[int]) -> None:
-        """Train D alone, before the first iteration of a new run.
-
-        Raises Interrupted where one of `signals` came.
-        """
+        """Train D alone, before a new run. Raises Interrupted for one of `signals`."""
         total = 0 if self.first else self.options.pretrain_d
         if not total:
             return
@@ -243,8 +227,8 @@ class Training:
                     if self.stops(stop, signals):
                         text = 'interrupted before the first iteration'
                         raise Interrupted(signals[0], text)
-        self.state.random_state = np.random.get_state()
-        self.state.order = self.data.order
+        drawn = {'order': self.data.order, 'random_state': np.random.get_state()}
+        self.state.at = self.state.at._replace(**drawn)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -262,27 +246,30 @@ class Training:
                 '--noxla trains without XLA'
             ) from error
         end = time.perf_counter()
-        self.pace_from = self.state.counter, end
+        self.pace_from = self.state.at.counter, end
         print(f' [*] XLA has compiled it, in {end - start:.1f} s', flush=True)
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
         self.unsaved = result
         d_loss, _, _, g_loss = result.losses
-        state, seconds = self.state, time.perf_counter() - self.started
+        at, seconds = self.state.at, time.perf_counter() - self.started
         print_line(
-            f'[{state.counter:8d} Epoch:[{state.epoch:2d}/{self.config.epoch:2d}] '
-            f'[{state.batch - 1:4d}/{self.epoch_batches:4d}] time: {seconds:4.4f}, '
+            f'[{at.counter:8d} Epoch:[{at.epoch:2d}/{self.config.epoch:2d}] '
+            f'[{at.batch - 1:4d}/{self.epoch_batches:4d}] time: {seconds:4.4f}, '
             f'd_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}'
         )
 
-    def check_finite(self, result) -> None:
+    def check_finite(self, losses, sums=()) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
-        if is_finite(result):
-            return
-        variables = [v.op.name for v in self.dcgan.variables]
-        names = not_finite(LOSSES, result.losses) or not_finite(variables, result.sums)
-        raise self._not_finite(names)
+        if names := not_finite(self.dcgan, losses, sums):
+            last = self.folder.last_good() if self.workers.is_chief else "the chief's"
+            advice = f'the last good checkpoint is {last}'
+            raise UserError(
+                f'iteration {self.state.at.counter}: not finite: {", ".join(names)}; '
+                f'training stops; {advice if last else "no checkpoint was saved yet"}; '
+                'try a lower --learning_rate'
+            )
 
     def stops(self, stop: float, signals: list[int]) -> bool:
         """Whether to end, by a signal or, of several workers, their common `stop`."""
@@ -292,24 +279,21 @@ class Training:
             signals.append(signal.SIGTERM)
         return bool(stop)
 
-    def log(self, result, z: np.ndarray) -> None:
+    def log(self, result) -> None:
         """Log an Iteration of arrays as summaries and metrics."""
         if not self.workers.is_chief:
             return
-        self.summaries.add(result, z, self.state.counter, self.rates())
-        position = self.state.counter, self.state.epoch, self.state.batch - 1
+        at = self.state.at
+        self.summaries.add(result, at.z, at.counter, self.rates())
+        position = at.counter, at.epoch, at.batch - 1
         values = *result.losses, *result.means, *self.rates()
         self.recorder.add(position, values, time.perf_counter() - self.started)
 
-    def is_time_for_samples(self) -> bool:
-        """Whether a grid of samples is due."""
-        return self._is_due(self.config.sample_freq, 'sample_epochs')
-
-    def _is_due(self, freq, epochs_name):
-        """Each `freq` iterations, and at the end of each N-th epoch, if N is set."""
-        state, every = self.state, getattr(self.options, epochs_name)
-        ends = every and state.ends_epoch and (state.epoch + 1) % every == 0
-        return bool(ends) or state.counter % freq == 0
+    def is_due(self, kind: str) -> bool:
+        """Whether a grid (`sample`) or a checkpoint (`ckpt`) is due."""
+        at, every = self.state.at, getattr(self.options, f'{kind}_epochs')
+        ends = bool(every) and at.ends_epoch and (at.epoch + 1) % every == 0
+        return ends or at.counter % getattr(self.config, f'{kind}_freq') == 0
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
@@ -318,10 +302,11 @@ class Training:
         # The sampler runs alone: a loss in the same run would update the moving
         # averages while the sampler reads them.
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
-        self._save_grid(samples, f'train_{self.state.counter:08d}.png')
-        if self.state.counter:
+        counter = self.state.at.counter
+        self._save_grid(samples, f'train_{counter:08d}.png')
+        if counter:
             images = self.sample_feed[self.dcgan.inputs]
-            self.recorder.add_grid(self.state.counter, samples, images)
+            self.recorder.add_grid(counter, samples, images)
 
     def _save_grid(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
@@ -331,18 +316,16 @@ class Training:
         """Print the original's line of losses on the sample batch."""
         d_loss, g_loss = self.iteration.sample_losses(self.sample_batch)
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
-        names = not_finite(['d_loss', 'g_loss'], [d_loss, g_loss])
-        if names:
-            raise self._not_finite(names)
+        self.check_finite([d_loss, g_loss])
 
     def print_pace(self, result) -> None:
         """Print iterations a second, the time that is left, and the means of D."""
         first, started = self.pace_from
-        state, seconds = self.state, time.perf_counter() - started
-        done = state.counter - first
+        at, seconds = self.state.at, time.perf_counter() - started
+        done = at.counter - first
         if not done:  # the only iteration has been compiled, too
             return
-        remaining = (self.config.epoch - state.epoch) * self.epoch_batches - state.batch
+        remaining = (self.config.epoch - at.epoch) * self.epoch_batches - at.batch
         left = timedelta(seconds=round(remaining * seconds / done))
         d_real, d_fake = result.means[:2]
         print_line(
@@ -351,48 +334,34 @@ class Training:
         )
 
     def save(self, stop: bool) -> bool:
-        """Save if a checkpoint is due or training ends. Returns whether it ends.
-
-        It ends after the last iteration, or where it is to `stop`.
-        """
-        state = self.state
-        state.finishing = state.is_last or stop
-        is_due = self._is_due(self.config.ckpt_freq, 'ckpt_epochs')
-        if state.finishing:
+        """Save if that is due or training ends; returns whether it ends."""
+        state, is_due = self.state, self.is_due('ckpt')
+        ends = state.at.is_last or stop
+        if ends:
             self.folder.protected = []
         if not self.workers.is_chief:
             self.unsaved = None
-        elif is_due or state.finishing:
-            state.write(self.sess)
-            name = f'model.b{self.dcgan.batch_size}-{state.counter}'
+        elif is_due or ends:
+            state.write(self.sess, ends)
+            name = f'model.b{self.dcgan.batch_size}-{state.at.counter}'
             # a final checkpoint off the schedule is one more than max_to_keep
             extra = int(not is_due)
             self.folder.write(self.sess, state.saver, name, self.meta, extra)
             self.unsaved = None
             self.summaries.flush()
-        return state.finishing
+        return ends
 
     def finish(self) -> None:
         """Leave a grid of samples of the last iteration of all; print where it is."""
-        state, config = self.state, self.config
-        if state.counter == self.first:
+        at, config = self.state.at, self.config
+        if at.counter == self.first:
             done = f'All {config.epoch} epochs are done'
             print(f' [*] {done}; a higher --epoch resumes training')
-        elif state.is_last:
-            if not self.is_time_for_samples():
+        elif at.is_last:
+            if not self.is_due('sample'):
                 self.save_samples()
-            grid = f'{config.sample_dir}/train_{state.counter:08d}.png'
+            grid = f'{config.sample_dir}/train_{at.counter:08d}.png'
             print(f' [*] Trained: see {grid}', flush=True)
-
-    def _not_finite(self, names):
-        last_good = self.folder.last_good() if self.workers.is_chief else "the chief's"
-        advice = 'no checkpoint was saved yet'
-        if last_good:
-            advice = f'the last good checkpoint is {last_good}'
-        return UserError(
-            f'iteration {self.state.counter}: not finite: {", ".join(names)}; training '
-            f'stops; {advice}; try a lower --learning_rate'
-        )
 
 
 def train(dcgan, config, checkpoint: str | None = None) -> int:
@@ -401,32 +370,30 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
     Reads these attributes of `config`: learning_rate, beta1, epoch (the total),
     train_size, z_dist, sample_freq, ckpt_freq, G_img_sum, sample_dir, checkpoint_dir
     and, if it has them, resume_step and the options of options.py. `checkpoint` is what
-    check_training has returned. Prints a line for each iteration; writes image grids,
-    checkpoints and, under out_dir/logs, summaries. Returns the number of the last
-    iteration. Can be called again, with the same losses, beta1 and G_img_sum.
+    check_training has returned. Returns the number of the last iteration. Can be called
+    again, with the same losses, beta1 and G_img_sum.
 
-    Raises UserError where it cannot start, see check_training, cannot write, or meets a
-    loss or weight that is not finite; Interrupted for a signal that asks to stop, after
-    the iteration is completed and saved.
+    Raises UserError where it cannot start or write, or meets a loss or weight that is
+    not finite; Interrupted for a signal, when the iteration is completed and saved.
     """
     # without one, look again: another process may have trained this run meanwhile
     training = Training(dcgan, config, checkpoint or check_training(dcgan, config))
     with deferred_signals() as signals, training:
         training.pretrain(signals)
-        for z in training.batches():
+        for _ in training.batches():
             with training.compiling():
                 result = training.iteration(training.rates(), bool(signals))
             training.print_losses(result)
-            training.check_finite(result)
-            training.log(result, z)
-            if training.is_time_for_samples():
+            training.check_finite(result.losses, result.sums)
+            training.log(result)
+            if training.is_due('sample'):
                 training.save_samples()
                 training.print_sample_losses()
                 training.print_pace(result)
             if training.save(stop=training.stops(result.stop, signals)):
                 break
     training.finish()
-    counter = training.state.counter
+    counter = training.state.at.counter
     if signals:
         is_saved = 'saved up to' if dcgan.workers.is_chief else 'after'
         raise Interrupted(signals[0], f'interrupted; {is_saved} iteration {counter}')
@@ -452,26 +419,13 @@ def prepare(dcgan, config) -> tuple:
     return state, iteration
 
 
-def is_finite(result) -> bool:
-    """Whether the losses and the weights of an Iteration of arrays are finite."""
-    d_loss, *_, g_loss = result.losses  # a model of a user may lack the others
-    return bool(np.isfinite([d_loss, g_loss]).all() and np.isfinite(result.sums).all())
-
-
-def not_finite(names: list[str], values: np.ndarray) -> list[str]:
-    """The names of the values that are NaN or infinite."""
-    return [names[i] for i in np.flatnonzero(~np.isfinite(values))]
-
-
-def warn_of_settings(images: int, batch_size: int) -> None:
-    """Warn of settings with which training is known to fail."""
-    if images < FEW_IMAGES:
-        effect = 'D will memorize them and G will stop learning'
-        print(f' [!] Only {images} images: {effect}; use {FEW_IMAGES} or more')
-    if batch_size < SMALL_BATCH:
-        effect = 'the statistics of batch norm will be mostly noise'
-        batch = f'A batch of {batch_size} is small'
-        print(f' [!] {batch}: {effect}; use {SMALL_BATCH} or more')
+def not_finite(dcgan, losses: np.ndarray, sums: np.ndarray = ()) -> list[str]:
+    """The losses or, else, the variables, by their `sums`, that are NaN or infinite."""
+    d_loss, *_, g_loss = losses  # a model of a user may lack the others
+    names = [] if np.isfinite(d_loss) else ['d_loss']
+    names += [] if np.isfinite(g_loss) else ['g_loss']
+    broken = np.flatnonzero(~np.isfinite(sums))
+    return names or [dcgan.variables[i].op.name for i in broken]
 
 
 def check_training(dcgan, config) -> str | None:

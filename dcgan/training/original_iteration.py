@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.training.inputs import feed
 from dcgan.training.iteration import Iteration
-from dcgan.training.learning_rates import learning_rates
+from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
 from dcgan.training.user_model import changes
@@ -18,43 +18,29 @@ from dcgan.training.user_model import changes
 class OriginalIteration:
     """An iteration of a model as runs of its session: D, G, G, then the losses.
 
-    batches          the BatchQueue that it takes its batch from
-    learning_rates   placeholder [2], of D and of G
-
-    As in the original, D's two passes in one run update the moving averages of D in any
-    order. d_loss_real, d_loss_fake, D and D_ are optional for the model.
+    Used as FusedIteration. As in the original, D's two passes in one run update the
+    moving averages of D in any order. d_loss_real, d_loss_fake, D and D_ are optional.
     """
 
     def __init__(self, dcgan, config):
-        """Reads learning_rate, beta1 and G_img_sum of config, and its Options."""
         self.dcgan, self.options = dcgan, Options.of(config)
-        rates = np.float32(learning_rates(self.options, config.learning_rate))
-        self.learning_rates = tf.placeholder_with_default(rates, [2], 'learning_rates')
-        d_rate, g_rate = tf.unstack(self.learning_rates)
-        self.d_optim = tf.train.AdamOptimizer(d_rate, beta1=config.beta1).minimize(
-            dcgan.d_loss, var_list=dcgan.d_vars
-        )
-        self.g_optim = tf.train.AdamOptimizer(g_rate, beta1=config.beta1).minimize(
-            dcgan.g_loss, var_list=dcgan.g_vars
-        )
+        self.learning_rates, adam_d, adam_g = adam_optimizers(self.options, config)
+        d_optim = adam_d.minimize(dcgan.d_loss, var_list=dcgan.d_vars)
+        g_optim = adam_g.minimize(dcgan.g_loss, var_list=dcgan.g_vars)
         shape, has_labels = dcgan.inputs.shape.as_list(), bool(dcgan.y_dim)
         self.batches = BatchQueue(shape, has_labels, dcgan.z_dim)
-        d_real, d_fake = self._optional('d_loss_real', 'd_loss_fake')
-        D, D_ = self._optional('D', 'D_')
+        nan = tf.constant(float('nan'))  # in place of what the model lacks
+        names = ('d_loss_real', 'd_loss_fake', 'D', 'D_')
+        d_real, d_fake, D, D_ = (getattr(dcgan, name, nan) for name in names)
         images = [dcgan.G[:3]] if config.G_img_sum else []
-        self._d_run = self.d_optim, [d_real, dcgan.d_loss], D, D_
-        self._g_run = self.g_optim, [d_fake, dcgan.g_loss], D_, images
+        self._d_run = d_optim, [d_real, dcgan.d_loss], D, D_
+        self._g_run = g_optim, [d_fake, dcgan.g_loss], D_, images
         self._d_losses = [dcgan.d_loss, d_real, d_fake]
         self._g_loss = dcgan.g_loss, D_
         # the original's three runs, if the two parts make up d_loss
         self._parts = [] if changes(dcgan) else [d_fake, d_real]
         self._move = dcgan.averages.move() if dcgan.averages else tf.no_op()
         self._sums = tf.stack([tf.reduce_sum(v) for v in dcgan.variables])
-
-    def _optional(self, *names):
-        """Attributes of the model, or NaN for those that it lacks."""
-        nan = tf.constant(float('nan'))
-        return [getattr(self.dcgan, name, nan) for name in names]
 
     def runs(self, fed: dict) -> Iteration:
         """Train on the batch that is fed, by six runs of the session, or five."""
@@ -95,25 +81,20 @@ class OriginalIteration:
         return {**fed, self.learning_rates: rates}
 
     def __call__(self, rates: list[float], stop: bool) -> Iteration:
-        """Train on the next batch of `batches`; returns an Iteration of arrays."""
         run = self.dcgan.sess.run
         result = self.runs(self._feed(self.batches.take(self.dcgan.sess), rates))
         run(self._move)
         return result._replace(sums=run(self._sums), stop=np.float32(stop))
 
     def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
-        """Train D alone on a batch of arrays; returns d_loss and `stop`."""
-        run, fed = self.dcgan.sess.run, self._feed(batch, rates)
-        _, (_, d_loss), _, _ = run(self._d_run, fed)
+        _, (_, d_loss), *_ = self.dcgan.sess.run(self._d_run, self._feed(batch, rates))
         self._clip()
         return np.array([d_loss, stop])
 
     def sample_losses(self, batch: Batch) -> np.ndarray:
-        """d_loss and g_loss on a batch of arrays."""
         fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
-        return np.array(
-            self.dcgan.sess.run([self.dcgan.d_loss, self.dcgan.g_loss], fed)
-        )
+        losses = [self.dcgan.d_loss, self.dcgan.g_loss]
+        return np.array(self.dcgan.sess.run(losses, fed))
 
 
 def _stacked(probabilities):

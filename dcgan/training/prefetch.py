@@ -1,8 +1,8 @@
 """Queue batches on the device ahead of the iterations that train on them."""
 
-import queue
-import threading
+import collections
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -26,6 +26,7 @@ class BatchQueue:
 
     next    a Batch of tensors. Where they are evaluated, they are the batch that has
             been in the queue for longest, which leaves it. They can also be fed.
+    clear   an op that drops the batches that are in the queue
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class BatchQueue:
         # on one device, because each device has its queues
         with tf.device('/gpu:0' if has_gpu() else '/cpu:0'):
             self._put = tf.raw_ops.Stage(values=values, shared_name=name)
-            self._clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
+            self.clear = tf.raw_ops.StageClear(dtypes=dtypes, shared_name=name)
             tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
         for tensor, value in zip(tensors, values):
             tensor.set_shape(value.shape)
@@ -68,54 +69,30 @@ class BatchQueue:
         put = sess.make_callable(self._put, list(self._placeholders.values()))
         return lambda batch: put(*self._of(batch))
 
-    def clear(self, sess: tf.Session) -> None:
-        """Drop the batches that are in the queue."""
-        sess.run(self._clear)
 
+def fed_ahead(
+    sess: tf.Session, batches: BatchQueue, source: Iterator[tuple[Batch, Any]]
+) -> Iterator:
+    """Fill a BatchQueue in a thread, BATCHES_AHEAD of the training.
 
-class Feeder:
-    """Fills a BatchQueue in a thread, BATCHES_AHEAD of the training.
-
-    `source` yields (Batch of arrays, note). Iterating over a Feeder yields each note
-    when its batch is in the queue. An error of `source` is raised after the notes of
-    the batches before it.
+    `source` yields (Batch of arrays, note). This yields each note when its batch is in
+    the queue, and raises an error of `source` after the notes of the batches before
+    it. Closed early, it leaves batches in the queue.
     """
+    sess.run(batches.clear)
+    put, end = batches.putter(sess), object()
 
-    def __init__(
-        self, sess: tf.Session, batches: BatchQueue, source: Iterator[tuple[Batch, Any]]
-    ):
-        batches.clear(sess)
-        self._put, self._source = batches.putter(sess), source
-        self._room = threading.Semaphore(BATCHES_AHEAD)
-        self._ready = queue.SimpleQueue()  # (note, None), at the end (None, error)
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._fill, daemon=True)
-        self._thread.start()
-
-    def _fill(self):
-        error = StopIteration()
-        try:
-            while self._room.acquire() and not self._is_closed:
-                batch, note = next(self._source)
-                self._put(batch)
-                self._ready.put((note, None))
-        except BaseException as caught:
-            error = caught
-        self._ready.put((None, error))
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        note, error = self._ready.get()
-        if error is not None:
-            self._ready.put((None, error))  # for another call
-            raise error
-        self._room.release()
+    def put_next():
+        batch, note = next(source, (None, end))
+        if note is not end:
+            put(batch)
         return note
 
-    def close(self) -> None:
-        """End the thread. Batches that are still in the queue are left there."""
-        self._is_closed = True
-        self._room.release()
-        self._thread.join()
+    thread = ThreadPoolExecutor(1)
+    try:
+        notes = collections.deque(thread.submit(put_next) for _ in range(BATCHES_AHEAD))
+        while (note := notes.popleft().result()) is not end:
+            notes.append(thread.submit(put_next))
+            yield note
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -10,31 +10,24 @@ from dcgan.training.ema import PREFIX
 
 
 class Position(NamedTuple):
-    """Where training is when an iteration is done: fields of TrainingState, and z."""
+    """An iteration: where it is in the training, and what was drawn for it."""
 
-    counter: int
-    epoch: int
-    batch: int
-    ends_epoch: bool
-    is_last: bool
-    order: np.ndarray
-    random_state: tuple
-    z: np.ndarray  # float32 [B, z_dim], of this iteration
+    counter: int  # its number, from 1
+    epoch: int  # from 0
+    batch: int  # how many batches of the epoch were drawn, with this one
+    ends_epoch: bool  # the last one of its epoch
+    is_last: bool  # the last one of all
+    order: np.ndarray  # the data set's order in this epoch
+    random_state: tuple  # NumPy's global random state after z was drawn
+    z: np.ndarray | None = None  # float32 [B, z_dim]
 
 
 class TrainingState:
     """How far training has come. Checkpoints hold it beside weights and Adam's slots.
 
-    counter        the iteration that runs, or that was completed last
-    epoch, batch   the epoch that runs, from 0, and how many of its batches were drawn
+    at             the Position of the iteration that runs, or was completed last
     sample_z       [sample_num, z_dim] float64, z of the sample grids
     sample_files   [sample_num], indices of the images for the losses of samples
-    ends_epoch     whether the iteration is the last one of its epoch; a checkpoint
-                   then holds the beginning of the next epoch
-    is_last        whether the iteration is the last one of all
-    order          the data set's order in this epoch
-    random_state   NumPy's global random state after z of this iteration was drawn
-    finishing      whether training ends with the next checkpoint
 
     `saver` saves all of it, and each variable that exists when this object is made.
     `restorer` restores what any checkpoint of a training has: all but the averages.
@@ -62,32 +55,27 @@ class TrainingState:
 
     def restart(self, sample_z: np.ndarray) -> None:
         """Begin before the first iteration, with this z for the sample grids."""
-        self.counter = self.epoch = self.batch = 0
+        start = self.data.order, np.random.get_state()
+        self.at = Position(0, 0, 0, False, False, *start)
         self.sample_z = sample_z
         self.sample_files = self.data.first_usable(len(sample_z))
-        self.ends_epoch = self.is_last = self.finishing = False
-        self.order, self.random_state = self.data.order, np.random.get_state()
-
-    def advance(self, position: Position) -> None:
-        """Go on to an iteration. The next batches may have been drawn already."""
-        self.counter, self.epoch, self.batch = position[:3]
-        self.ends_epoch, self.is_last = position.ends_epoch, position.is_last
-        self.order, self.random_state = position.order, position.random_state
 
     def rewind(self) -> None:
         """Undo what was drawn for later iterations."""
-        self.data.order = self.order
-        np.random.set_state(self.random_state)
+        self.data.order = self.at.order
+        np.random.set_state(self.at.random_state)
 
-    def _arrays(self):
-        _, key, position, has_gauss, gauss = self.random_state
+    def _arrays(self, ends=False):
+        at = self.at
+        _, key, position, has_gauss, gauss = at.random_state
         return {
-            'counter': np.int64(self.counter),
-            'epoch': np.int64(self.epoch + self.ends_epoch),
-            'batch': np.int64(0 if self.ends_epoch else self.batch),
-            'ended': np.int64(self.finishing),
+            'counter': np.int64(at.counter),
+            # after the last batch of an epoch, the beginning of the next one
+            'epoch': np.int64(at.epoch + at.ends_epoch),
+            'batch': np.int64(0 if at.ends_epoch else at.batch),
+            'ended': np.int64(ends),
             'files': np.int64(self.data.fingerprint),
-            'order': self.order,
+            'order': at.order,
             'sample_files': self.sample_files,
             'sample_z': self.sample_z,
             'random_key': key.astype(np.int64),
@@ -95,42 +83,42 @@ class TrainingState:
             'random_gauss': np.float64([has_gauss, gauss]),
         }
 
-    def write(self, sess: tf.Session) -> None:
-        """Set the variables, so that `saver` saves the state."""
+    def write(self, sess: tf.Session, ends: bool = False) -> None:
+        """Set the variables, so that `saver` saves the state; training may end here."""
         feed = {
             self.variables[name].initializer.inputs[1]: array
-            for name, array in self._arrays().items()
+            for name, array in self._arrays(ends).items()
         }
         sess.run([v.initializer for v in self.variables.values()], feed)
 
     def read(self, sess: tf.Session, train_size: float) -> None:
-        """Resume from the state that the variables were restored to; print where.
+        """Resume from what the variables were restored to; print where.
 
         train_size is the limit of images in an epoch.
         """
         stored = sess.run(self.variables)
         has_gauss, gauss = stored['random_gauss']
-        self.random_state = (
+        random_state = (
             'MT19937',
             stored['random_key'].astype(np.uint32),
             int(stored['random_position']),
             int(has_gauss),
             gauss,
         )
-        self.counter = int(stored['counter'])
-        self.epoch, batch = next_batch(stored, train_size)
-        where = f'after iteration {self.counter}, in epoch {self.epoch}'
+        counter = int(stored['counter'])
+        epoch, batch = next_batch(stored, train_size)
+        self.at = self.at._replace(
+            counter=counter, epoch=epoch, random_state=random_state
+        )
+        where = f'after iteration {counter}, in epoch {epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
-            self.batch = batch
-            self.order = stored['order']
+            self.at = self.at._replace(batch=batch, order=stored['order'])
             self.sample_z = stored['sample_z']
             self.sample_files = stored['sample_files']
-            print(f' [*] Resuming {where}, batch {self.batch}', flush=True)
+            line = f' [*] Resuming {where}, batch {batch}'
         else:
             change = 'the batch size' if same_data else 'the data set'
-            print(
-                f' [!] Resuming {where}, from its beginning: {change} has changed',
-                flush=True,
-            )
+            line = f' [!] Resuming {where}, from its beginning: {change} has changed'
+        print(line, flush=True)
         self.rewind()

@@ -51,18 +51,19 @@ def _depends(tensor, other):
 def print_changes(dcgan) -> bool:
     """Print what a user has changed, and turn XLA off; returns whether that is so."""
     changed = ', '.join(changes(dcgan))
-    if changed:
-        print(
-            f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by '
-            "several runs of the session, as the original's, which are slower"
-        )
+    if not changed:
+        return False
+    print(
+        f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by several '
+        "runs of the session, as the original's, which are slower"
+    )
     networks = ', '.join(original_style(dcgan))
     if networks and dcgan.how.dtype != tf.float32:
         print(f' [!] --precision does not change {networks}: they compute in float32')
-    if changed and dcgan.xla:
+    if dcgan.xla:
         print(' [!] XLA is off: it compiles an unchanged iteration only')
         dcgan.xla = False
-    return bool(changed)
+    return True
 
 
 def check_options(dcgan, options: Options) -> None:
