@@ -113,8 +113,10 @@ class Losses(NamedTuple):
 
 def losses(D_logits, D_logits_, real_label=1.0):
     """The Losses of D's logits [B, 1]: of real images, and of generated ones.
+
     The label of real images is 1, or lower by label smoothing (paper, section 3, and
-    Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661)."""
+    Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661).
+    """
     d_real = cross_entropy(D_logits, real_label)
     d_fake = cross_entropy(D_logits_, 0)
     return Losses(d_real + d_fake, cross_entropy(D_logits_, 1), d_real, d_fake)
@@ -224,8 +226,10 @@ class DCGAN:
 
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
+
         They are in [-1, 1] or, conditional, in [0, 1]. `how` is a Pass of
-        compute/forward_pass.py; None: one that trains."""
+        compute/forward_pass.py; None: one that trains.
+        """
         how, size = how or self.how, (self.output_height, self.output_width, self.c_dim)
         norm = partial(how.norm, self)
         with self.scopes('generator', reuse):
@@ -298,20 +302,26 @@ class DCGAN:
 
     def train(self, config, checkpoint=None):
         """Train as the original does, from the newest checkpoint if there is one.
+
         `config` has the original's flags as attributes. Minimizes d_loss and g_loss as
-        they are now. Returns the number of the last iteration; see training/loop.py."""
+        they are now. Returns the number of the last iteration; see training/loop.py.
+        """
         return loop.train(self, config, checkpoint)
 
     def check(self, config):
         """Raise UserError where train(config) could not start. Writes nothing.
-        Returns the path prefix of the checkpoint that it would resume, or None."""
+
+        Returns the path prefix of the checkpoint that it would resume, or None.
+        """
         return loop.check_training(self, config)
 
     def save(self, checkpoint_dir, step, filename='model', ckpt=True, frozen=False):
         """Write `{filename}.b{batch_size}-{step}` under checkpoint_dir.
+
         ckpt: as a checkpoint, which the original can read; the newest max_to_keep stay.
         frozen: as `..._frz.pb`, see export.py. Raises UserError where it cannot be
-        written."""
+        written.
+        """
         name = f'{filename}.b{self.batch_size}'
         if ckpt:
             meta = checkpoints.meta_graph(self.saver)
@@ -323,8 +333,10 @@ class DCGAN:
 
     def load(self, checkpoint_dir, step=None, path=None):
         """Restore a checkpoint under checkpoint_dir, of this project or the original.
+
         It is the newest complete one, the one of iteration `step`, or `path`. Returns
         (True, its step), or (False, 0) where there is none. Raises UserError where it
-        cannot be read or is of another model."""
+        cannot be read or is of another model.
+        """
         path = checkpoints.restore_newest(self, checkpoint_dir, step, path)
         return (False, 0) if path is None else (True, checkpoints.step_of(path))

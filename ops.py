@@ -25,8 +25,10 @@ relu = tf.nn.relu
 
 def conv2d(input_, output_dim, k_h=5, k_w=5, d_h=2, d_w=2, stddev=0.02, name='conv2d'):
     """Convolution and biases: [B, h, w, c] -> [B, ceil(h / d_h), ceil(w / d_w), d].
+
     Filters are k_h by k_w, strides d_h and d_w.
-    Variables: `w` [k_h, k_w, c, d], `biases` [d], with d the output_dim."""
+    Variables: `w` [k_h, k_w, c, d], `biases` [d], with d the output_dim.
+    """
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
@@ -51,8 +53,10 @@ def deconv2d(
     with_w=False,
 ):
     """Transposed convolution and biases: [B, h, w, c] -> output_shape, [B, h', w', c'].
+
     B is an int or a tensor, ceil(h' / d_h) == h and ceil(w' / d_w) == w. with_w returns
-    (images, w, biases). Variables: `w` [k_h, k_w, c', c], `biases` [c']."""
+    (images, w, biases). Variables: `w` [k_h, k_w, c', c], `biases` [c'].
+    """
     with tf.variable_scope(name):
         w = tf.get_variable(
             'w',
@@ -68,7 +72,9 @@ def deconv2d(
 
 def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=False):
     """Dense layer: [B, n] -> [B, output_size]; with_w returns (output, Matrix, bias).
-    Variables: `Matrix` [n, output_size], `bias` [output_size]."""
+
+    Variables: `Matrix` [n, output_size], `bias` [output_size].
+    """
     with tf.variable_scope(scope or 'Linear'):
         matrix = tf.get_variable(
             'Matrix',

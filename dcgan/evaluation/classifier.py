@@ -19,7 +19,9 @@ RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until th
 
 class Classifier:
     """A network that classifies images, and an extractor, see inception.py.
-    accuracy: the share of the held-out images that it recognizes."""
+
+    accuracy: the share of the held-out images that it recognizes.
+    """
 
     name = 'classifier'
 

@@ -19,8 +19,10 @@ CELLS = 4  # rows and columns to which a layer is pooled
 
 def build_encoder(sess, dcgan) -> tuple[Callable, int]:
     """The discriminator of a model.DCGAN as a function, and the number d of features.
+
     It takes images, uint8 [n, h, w, c], to features [n, d] and logits [n], float32, by
-    the moving averages of batch norm. A conditional D gets labels that are all zero."""
+    the moving averages of batch norm. A conditional D gets labels that are all zero.
+    """
     if 'discriminator' in original_style(dcgan):
         raise UserError(
             f'--encode: {type(dcgan).__name__} overrides discriminator, whose layers '

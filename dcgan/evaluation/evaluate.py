@@ -1,5 +1,7 @@
 """Evaluate a trained model: metrics of its samples, and their nearest real images.
-Samples are compared with the data set as the model was trained on it."""
+
+Samples are compared with the data set as the model was trained on it.
+"""
 
 import contextlib
 import json
@@ -47,7 +49,9 @@ TITLES = {
 
 class Evaluation:
     """An evaluation of a model.DCGAN; `rows` are the lines of evaluations.jsonl.
-    lines, classes: the lines of the table of metrics, and of the table of classes."""
+
+    lines, classes: the lines of the table of metrics, and of the table of classes.
+    """
 
     def __init__(self, sess, dcgan, config, step: int):
         self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
@@ -114,7 +118,9 @@ class Evaluation:
 
     def _features(self, batches, kind, extractors, own=None):
         """Features of images by each extractor; own: see Nearest.
-        Adds the errors of a nearest-neighbour classifier, if there are classes."""
+
+        Adds the errors of a nearest-neighbour classifier, if there are classes.
+        """
         test = NeighbourTest(*self._held_out, own) if self.dcgan.y_dim else None
         features = [[] for _ in extractors]
         for images, labels in batches:
@@ -129,7 +135,9 @@ class Evaluation:
 
     def _compare_pixels(self, samples):
         """Read the real images; returns (Nearest in pixels, {extractor: statistics}).
-        The queries of Nearest are the samples, followed by as many real images."""
+
+        The queries of Nearest are the samples, followed by as many real images.
+        """
         real_images = self.real_images
         indices, count = real_images.indices, min(len(samples), len(real_images))
         chunks = real_images.read(indices[:count], 'first real images')
@@ -239,7 +247,9 @@ def entropy(counts: np.ndarray) -> float:
 
 def evaluate(sess, dcgan, config, step: int) -> None:
     """Print all metrics of a model.DCGAN; append them to evaluations.jsonl of its run.
-    Raises UserError if no network gives features, or for files that cannot be used."""
+
+    Raises UserError if no network gives features, or for files that cannot be used.
+    """
     with contextlib.closing(dcgan.data):
         evaluation = Evaluation(sess, dcgan, config, step)
         evaluation.run()

@@ -14,8 +14,10 @@ def frechet_distance(
     mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
 ) -> float:
     """The Frechet distance of two Gaussians (FID; Heusel et al., 2017):
+
     |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b)). The eigenvalues of
-    cov_a cov_b are also those of sqrt(cov_a) cov_b sqrt(cov_a), which is symmetric."""
+    cov_a cov_b are also those of sqrt(cov_a) cov_b sqrt(cov_a), which is symmetric.
+    """
     values, vectors = linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     product = root @ cov_b @ root

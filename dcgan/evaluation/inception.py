@@ -1,6 +1,8 @@
 """Run Inception, or another frozen graph or SavedModel, for features of images.
+
 Every extractor, also the one in classifier.py, has `name`, for tables, `digest`, the
-SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n, d]."""
+SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n, d].
+"""
 
 import hashlib
 import os

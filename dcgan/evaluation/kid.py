@@ -9,9 +9,11 @@ def kernel_distance(
     a: np.ndarray, b: np.ndarray, rng: np.random.RandomState
 ) -> tuple[float, float]:
     """The kernel distance of features [n, d] and its spread (KID).
+
     These are the mean and the standard deviation, over random subsets, of the unbiased
     estimate of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A
-    subset has at most half of the features, so that subsets differ."""
+    subset has at most half of the features, so that subsets differ.
+    """
     size = min(SUBSET_SIZE, len(a) // 2, len(b) // 2)
     values = []
     for _ in range(SUBSETS):

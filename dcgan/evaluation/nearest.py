@@ -29,7 +29,9 @@ class NeighbourTest:
 
     def errors(self) -> dict[int, float]:
         """{number of images: share of errors when it was fitted to that many}.
-        The numbers are FITTED_TO, up to all images."""
+
+        The numbers are FITTED_TO, up to all images.
+        """
         predicted = self._labels[self._nearest.indices[:, 0]]
         self._errors[self._nearest.count] = float((predicted != self._truth).mean())
         return self._errors
@@ -58,8 +60,10 @@ def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
 
 def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
     """The share of pairs (a, b) with a < b, for a in `distances` and b in `others`.
+
     Equal pairs count half; it is 0.5 if both have one distribution. The statistic of
-    the Mann-Whitney test, it finds copies of the data here (Meehan et al., 2020)."""
+    the Mann-Whitney test, it finds copies of the data here (Meehan et al., 2020).
+    """
     others = np.sort(others)
     below = len(others) - np.searchsorted(others, distances, 'right')
     equal = len(others) - np.searchsorted(others, distances, 'left') - below
@@ -68,12 +72,16 @@ def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
 
 class Nearest:
     """The k nearest points of each query. Points are added in parts.
+
     distances: [queries, k], ascending; infinite if there are fewer than k points.
-    indices: [queries, k], of the points, counted from 0 over all parts."""
+    indices: [queries, k], of the points, counted from 0 over all parts.
+    """
 
     def __init__(self, queries: np.ndarray, k: int = 1, own: np.ndarray | None = None):
         """Prepare queries, float32 [n, d].
-        own: int [n], the point that is the query itself, not a neighbour; or -1."""
+
+        own: int [n], the point that is the query itself, not a neighbour; or -1.
+        """
         self.queries, self.own = queries, own
         self._norms = np.einsum('ij,ij->i', queries, queries)[:, None]
         self._squared = np.full((len(queries), k), np.inf, np.float32)

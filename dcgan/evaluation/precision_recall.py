@@ -10,8 +10,10 @@ ROWS = 1000  # of a matrix of distances, in memory at once
 
 def precision_recall(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
     """Improved precision and recall of features, both [n, d].
+
     Precision is the share of generated images that are nearer to a real image than its
-    third-nearest real neighbour; recall is the same with the two sets exchanged."""
+    third-nearest real neighbour; recall is the same with the two sets exchanged.
+    """
     return _share_in(real, generated), _share_in(generated, real)
 
 

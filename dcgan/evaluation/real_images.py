@@ -22,8 +22,10 @@ MAX_VALUES = 2**27  # in the held-out images; 4 times as many in training images
 
 class RealImages:
     """Up to MAX_IMAGES images of a Dataset, by their indices in a fixed random order.
+
     shape: (height, width, channels). held_out: indices of images to test a classifier.
-    most: number of images that fit into memory as float32."""
+    most: number of images that fit into memory as float32.
+    """
 
     def __init__(self, data, folder: str, own_cache: str):
         """folder: the data set's, which caches them, if writable; else `own_cache`."""
@@ -76,7 +78,9 @@ class RealImages:
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
         """Cache and return features [n, d] of all images, their mean and covariance.
-        They have the names that the tools of TTUR (Heusel et al., 2017) give them."""
+
+        They have the names that the tools of TTUR (Heusel et al., 2017) give them.
+        """
         mu, sigma = gaussian(features)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)

@@ -16,7 +16,9 @@ WIDTH = 80  # of --help, in characters
 
 def read_flags(argv: list[str], flags: Flags) -> types.SimpleNamespace:
     """The flags as a namespace, with ~ and $VARS in paths expanded.
-    Raises UserError for arguments that are no flags."""
+
+    Raises UserError for arguments that are no flags.
+    """
     # older versions took `--train True`, which still does what it says
     others = [argument for argument in argv[1:] if argument.lower() != 'true']
     if others:

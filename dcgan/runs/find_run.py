@@ -15,7 +15,9 @@ from dcgan.util.lock import is_locked
 
 def name_in(out_dir: str, out_name: str) -> str:
     """--out_name as a path in out_dir; it may be given as a path, such as out/NAME/.
-    Raises UserError if out_dir is a file."""
+
+    Raises UserError if out_dir is a file.
+    """
     if os.path.isfile(out_dir):
         raise UserError(f'{out_dir}: is a file; choose another --out_dir')
     name = os.path.normpath(out_name) if out_name else ''
@@ -28,9 +30,11 @@ def name_in(out_dir: str, out_name: str) -> str:
 
 def chosen_folders(config, flags: Flags) -> dict[str, str]:
     """{flag: path} of the folders in a run that the command line gives.
+
     A --checkpoint_dir that means a run by itself becomes absolute, others are names in
     the run. Raises UserError for a path of a folder without checkpoints, where nothing
-    else says which run is used."""
+    else says which run is used.
+    """
     chosen = {
         name: expand_path(flags[name].value)
         for name in flags.given('checkpoint_dir', 'sample_dir')
@@ -55,7 +59,9 @@ def own_checkpoints(chosen: dict[str, str]) -> str:
 
 def meant_run(config, chosen: dict[str, str]) -> Run | None:
     """The run of --out_name, or of a --checkpoint_dir that means one; else the newest.
-    In training, None takes the place of the newest, and stands for a new run."""
+
+    In training, None takes the place of the newest, and stands for a new run.
+    """
     folder = own_checkpoints(chosen)
     owner = Run.of_checkpoints(folder, chosen) if folder else None
     if config.out_name:
@@ -77,7 +83,9 @@ def meant_run(config, chosen: dict[str, str]) -> Run | None:
 
 def newest_run(config, chosen: dict[str, str]) -> Run:
     """The run under --out_dir, on --dataset, that has the newest checkpoint.
-    Raises UserError if there is none."""
+
+    Raises UserError if there is none.
+    """
     runs = trained_runs(config.out_dir, chosen.get('checkpoint_dir', 'checkpoint'))
     names = [os.path.normpath(run.recorded['dataset']) for run in runs]
     found = [run for run in runs if run.is_of(config.data_dir, config.dataset)]
@@ -97,7 +105,9 @@ def newest_run(config, chosen: dict[str, str]) -> Run:
 
 def trained_runs(out_dir: str, checkpoint_dir: str = 'checkpoint') -> list[Run]:
     """The runs with checkpoints under out_dir, nested ones too, the newest last.
-    checkpoint_dir names the folder of checkpoints in runs that do not record it."""
+
+    checkpoint_dir names the folder of checkpoints in runs that do not record it.
+    """
     found = []
     for run_dir, _, names in os.walk(out_dir):
         if NAME not in names:

@@ -47,7 +47,9 @@ def recorded_folder(
     recorded: dict[str, Any], run_dir: str, name: str, default: str
 ) -> str:
     """Where a folder of a run is, also after the run was moved to another system.
-    name: the flag of the folder. default: the folder's name if no flag leads to it."""
+
+    name: the flag of the folder. default: the folder's name if no flag leads to it.
+    """
     default = os.path.join(run_dir, default)
     paths = recorded.get(name), recorded.get('out_dir')
     if not all(isinstance(path, str) for path in paths):
@@ -70,8 +72,10 @@ def _moved_folder(folder, out_dir, run_dir):
 
 def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
     """Set recorded flags in config, except what the command line has.
+
     A height there also overrides a recorded width, and a source of labels any other.
-    Raises UserError for a value that the flag cannot have."""
+    Raises UserError for a value that the flag cannot have.
+    """
     free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
     sources = flags.names('labels')
     if flags.given(*sources):

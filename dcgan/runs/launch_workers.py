@@ -30,9 +30,11 @@ TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
 @contextlib.contextmanager
 def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled]]:
     """The Workers that train together, and what they train; settles config.
+
     TF_CONFIG or --workers name them; otherwise, this process is alone. Workers that are
     started here run `script`, which is main.py. Only the chief prints. Raises UserError
-    on all of them where code, versions or flags differ, or where a worker is lost."""
+    on all of them where code, versions or flags differ, or where a worker is lost.
+    """
     cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
     if cluster and config.workers > 1:
         raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
@@ -96,7 +98,9 @@ def state(config, flags: Flags, settled: Settled | None) -> str:
 
 def agree(tasks: list, texts: list[str]) -> tuple[dict, list]:
     """The chief's flags and dimensions, from what each task states, the chief first.
-    Raises UserError where a task was given other flags."""
+
+    Raises UserError where a task was given other flags.
+    """
     told = [json.loads(text) for text in texts]
     values, chiefs, dims = told[0]
     for task, (_, given, _) in zip(tasks, told):

@@ -22,8 +22,10 @@ BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     """Arguments in which flags of older versions have today's names.
+
     If there are any, prints the whole command in today's words. Raises UserError for a
-    value that such a flag cannot have, and for `False` after a switch of today."""
+    value that such a flag cannot have, and for `False` after a switch of today.
+    """
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)

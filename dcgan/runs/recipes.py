@@ -26,7 +26,9 @@ FLAGS = Group(
 
 def apply_recipe(config, flags: Flags, y_dim: int | None, is_images: bool) -> None:
     """Set the flags of --recipe that are not given; print those that it changes.
-    A --learning_rate that is given is the rate of both networks."""
+
+    A --learning_rate that is given is the rate of both networks.
+    """
     if not flags.given('recipe'):  # a run that resumes has recorded them
         return
     values = dict(FAITHFUL)

@@ -16,8 +16,10 @@ CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each
 
 class Run:
     """A run, whose folder need not exist yet; `start` makes it if `is_new`.
+
     recorded: its flags, from FLAGS.json in its folder or in its checkpoints.
-    chosen: {flag of a folder in the run: path that the command line gives it}."""
+    chosen: {flag of a folder in the run: path that the command line gives it}.
+    """
 
     def __init__(self, folder: str, chosen: dict[str, str], is_new: bool = False):
         self.chosen, self.is_new, self._name = chosen, is_new, folder
@@ -28,8 +30,10 @@ class Run:
     @classmethod
     def of_checkpoints(cls, folder: str, chosen: dict[str, str]) -> 'Run':
         """The run whose FLAGS.json leads to this folder of checkpoints, or the folder.
+
         The run is the folder above, also above the target of a link, or the one that
-        left a copy of its FLAGS.json here."""
+        left a copy of its FLAGS.json here.
+        """
         own = cls(folder, chosen)
         above = [os.path.dirname(path) for path in (folder, os.path.realpath(folder))]
         for path in (*above, own.recorded.get('out_dir')):
@@ -69,7 +73,9 @@ class Run:
 
     def is_of(self, data_dir: str, dataset: str) -> bool:
         """Whether it was trained on a data set, or does not record on which one.
-        A data set whose folder is missing here is recognized by its name."""
+
+        A data set whose folder is missing here is recognized by its name.
+        """
         folder = str(self.recorded.get('data_dir', data_dir))
         name = str(self.recorded.get('dataset', dataset))
         wanted = os.path.join(data_dir, dataset)
@@ -84,7 +90,9 @@ class Run:
 
     def check(self, data_dir: str, dataset: str, is_named: bool) -> None:
         """Raise UserError where its folders cannot be written, or hold another run's.
-        If --out_name has named it, its checkpoints may be of another data set."""
+
+        If --out_name has named it, its checkpoints may be of another data set.
+        """
         folder = os.path.abspath(self.checkpoint_dir)
         if has_checkpoints(folder) and not self.has_checkpoints_inside:
             owner = Run.of_checkpoints(folder, {})
@@ -107,8 +115,10 @@ class Run:
 
     def start(self, config, class_names: list[str]) -> None:
         """Make its folders, lock them, and record config and the names of classes.
+
         Raises UserError where folders cannot be written, if another process is training
-        the run, or if it has learned other classes."""
+        the run, or if it has learned other classes.
+        """
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
         if before and before != class_names and has_checkpoints(self.checkpoint_dir):
@@ -218,7 +228,9 @@ def class_names_in(run_dir: str) -> list[str]:
 
 def number_labels(label: str, names: list[str]) -> str:
     """The value of --label with numbers in place of names; a name goes before a number.
-    Raises UserError for what is neither, if there are names."""
+
+    Raises UserError for what is neither, if there are names.
+    """
     numbers = {name: str(number) for number, name in enumerate(names)}
     if label in numbers:  # also one with a comma
         return numbers[label]

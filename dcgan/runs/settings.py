@@ -1,5 +1,7 @@
 """Settle what a command line means: the run, its recorded flags, data and sizes.
-`config` is main.py's namespace of settings, `flags` the table behind it."""
+
+`config` is main.py's namespace of settings, `flags` the table behind it.
+"""
 
 import os
 import shlex

@@ -15,9 +15,11 @@ from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_e
 
 def freeze(dcgan, path: str) -> None:
     """Write the sampler of a model.DCGAN as a GraphDef with weights as constants.
+
     From `z` [any, z_dim] and, for a conditional model, `y` [any, y_dim], to
     `generator_1/Tanh` or, conditional, `generator_1/Sigmoid`. Raises UserError where
-    the file cannot be written."""
+    the file cannot be written.
+    """
     with sampler_graph(dcgan) as (sess, _, images):
         freeze_variables = tf.graph_util.convert_variables_to_constants
         graph = freeze_variables(sess, sess.graph_def, [images.op.name])
@@ -26,9 +28,11 @@ def freeze(dcgan, path: str) -> None:
 
 def save_sampler(dcgan, folder: str) -> None:
     """Write or replace, in one step, a SavedModel of a model.DCGAN's sampler.
+
     Its signature, serving_default, takes z [any, z_dim] and, for a conditional model,
     y [any, y_dim] one-hot; it returns images [any, h, w, c] in [0, 1]. All are float32.
-    Raises UserError where the folder cannot be written."""
+    Raises UserError where the folder cannot be written.
+    """
     remove_leftovers(os.path.dirname(folder))
     with (
         sampler_graph(dcgan) as (sess, inputs, images),
@@ -52,7 +56,9 @@ def sampled_weights(dcgan) -> dict[str, tf.Variable]:
 
 def save_weights(dcgan, folder: str, step: int) -> None:
     """Write a checkpoint that the original can read, with the sampler's weights of G.
-    Raises UserError where the folder cannot be written."""
+
+    Raises UserError where the folder cannot be written.
+    """
     weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
     saver = tf.train.Saver(weights, max_to_keep=None)
     name, checkpoints = f'model.b{dcgan.batch_size}', dcgan.checkpoint_folder(folder)
@@ -62,7 +68,9 @@ def save_weights(dcgan, folder: str, step: int) -> None:
 @contextlib.contextmanager
 def sampler_graph(dcgan) -> Iterator[tuple]:
     """(session, {name: input}, images) of a graph that holds the sampler alone.
-    Any program can run and differentiate its ops, which are TensorFlow's own."""
+
+    Any program can run and differentiate its ops, which are TensorFlow's own.
+    """
     values = dcgan.sess.run(sampled_weights(dcgan))
     with tf.Graph().as_default(), tf.Session() as sess, tensorflow_ops():
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
@@ -78,7 +86,9 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
 
 def sampler_images(dcgan, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     """Build the sampler of a model in a new graph, with the names of its graph.
-    There, G comes first, so that the nodes of the sampler are named generator_1/..."""
+
+    There, G comes first, so that the nodes of the sampler are named generator_1/...
+    """
     arguments = inputs['z'], inputs.get('y')
     if 'sampler' in original_style(dcgan):
         dcgan.generator(*arguments)  # the variables, which such a sampler shares

@@ -1,5 +1,7 @@
 """Draw samples from a trained model, and write them to files.
-`sess` holds the trained weights, `dcgan` is the model.DCGAN whose sampler draws."""
+
+`sess` holds the trained weights, `dcgan` is the model.DCGAN whose sampler draws.
+"""
 
 import os
 import zipfile
@@ -25,7 +27,9 @@ MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always al
 
 def draw(sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """Draw one image for each z [n, z_dim]: float32 [n, h, w, c] in [-1, 1].
-    A conditional model needs integer labels [n], and its images are in [0, 1]."""
+
+    A conditional model needs integer labels [n], and its images are in [0, 1].
+    """
     return np.concatenate(list(draw_batches(sess, dcgan, z, labels)))
 
 
@@ -33,8 +37,10 @@ def draw_batches(
     sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
 ) -> Iterator[np.ndarray]:
     """Yield the images of `draw` batch by batch, so that few of them are in memory.
+
     as_bytes: as uint8, with 0 to 255 for the sampler's full range. A sampler with a
-    fixed batch draws that many, of which those beyond the last z are dropped."""
+    fixed batch draws that many, of which those beyond the last z are dropped.
+    """
     count = images_per_call(dcgan)
     images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
     for start in range(0, len(z), count):
@@ -61,7 +67,9 @@ def images_per_call(dcgan) -> int:
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
     """The class numbers of --label, such as 0,1,2; empty: all; None without classes.
-    Raises UserError for a class that does not exist."""
+
+    Raises UserError for a class that does not exist.
+    """
     if not classes and text:
         raise UserError(f'--label {text}: this model has no classes; leave --label out')
     if not classes:
@@ -155,7 +163,9 @@ def _save_each(images, labels, start, folder):
 
 def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Read z, float32 [n, z_dim], and labels [n] or -1 from an .npz file of samples.
-    Raises UserError if it is no such file, or has another z_dim."""
+
+    Raises UserError if it is no such file, or has another z_dim.
+    """
     try:
         with np.load(path) as file:
             z = file['z']

@@ -111,8 +111,10 @@ def draw_interpolations(
     sess, dcgan, config, sample_dir: str, rows: int = 8, columns: int = 10
 ) -> None:
     """Write test_interpolate_{UTC time}.png: each row goes from one z to another.
+
     The z lie on a straight line (paper, figure 4). If the model is conditional, rows
-    cycle through the classes of config.label."""
+    cycle through the classes of config.label.
+    """
     first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
     weights = np.linspace(0, 1, columns)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
@@ -125,7 +127,9 @@ def draw_interpolations(
 
 def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
     """Write test_classes_{UTC time}.png: each row is one z, each column one class.
-    The classes are config.label's. Raises UserError if the model has no classes."""
+
+    The classes are config.label's. Raises UserError if the model has no classes.
+    """
     classes = parse_labels(config.label, dcgan.y_dim)
     if classes is None:
         raise UserError(
@@ -175,7 +179,9 @@ def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -
 
 def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
     """The z [n, z_dim] of indices in config.z_file or, without that file, of seeds.
-    Raises UserError if the file or an index is invalid."""
+
+    Raises UserError if the file or an index is invalid.
+    """
     if not config.z_file:
         vectors = []
         for seed in numbers:
