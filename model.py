@@ -227,8 +227,7 @@ class DCGAN:
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
 
-        They are in [-1, 1] or, conditional, in [0, 1]. `how` is a Pass of
-        compute/forward_pass.py; None: one that trains.
+        `how` is a Pass of compute/forward_pass.py; None: one that trains.
         """
         how, size = how or self.how, (self.output_height, self.output_width, self.c_dim)
         norm = partial(how.norm, self)
@@ -301,18 +300,14 @@ class DCGAN:
         return inputs.feed(self, images, labels, z)
 
     def train(self, config, checkpoint=None):
-        """Train as the original does, from the newest checkpoint if there is one.
+        """Train by the original's flags, config; returns the last iteration's number.
 
-        `config` has the original's flags as attributes. Minimizes d_loss and g_loss as
-        they are now. Returns the number of the last iteration; see training/loop.py.
+        Minimizes d_loss and g_loss as they are now; see training/loop.py.
         """
         return loop.train(self, config, checkpoint)
 
     def check(self, config):
-        """Raise UserError where train(config) could not start. Writes nothing.
-
-        Returns the path prefix of the checkpoint that it would resume, or None.
-        """
+        """The checkpoint to resume, or None; UserError if train could not start."""
         return loop.check_training(self, config)
 
     def save(self, checkpoint_dir, step, filename='model', ckpt=True, frozen=False):

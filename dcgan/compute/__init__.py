@@ -1,4 +1,1 @@
-"""Run graphs: devices, sessions, precision, XLA, kernels of layers, several workers.
-
-The graphs themselves are built in model.py and training/.
-"""
+"""Run graphs: devices, sessions, precision, XLA, kernels of layers, several workers."""

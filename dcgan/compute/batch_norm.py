@@ -18,7 +18,7 @@ def normalize(
 
 
 def _differentiable(x, gamma, beta, epsilon, workers):
-    """(y, mean, variance) by ops that TensorFlow can differentiate repeatedly."""
+    """As _fused, by ops that TensorFlow can differentiate repeatedly."""
     values, axes = tf.cast(x, tf.float32), [0, 1, 2]
     mean = workers.mean(tf.reduce_mean(values, axes))
     squares = tf.reduce_mean(tf.squared_difference(values, mean), axes)
@@ -75,12 +75,10 @@ def _unbiased(points):
 
 
 def merged_momenta(m: float) -> tuple[float, float]:
-    """Momenta of two updates, real and fake, that equal three: fake, real, fake.
+    """Momenta p, q of two updates, real and fake, that equal three: fake, real, fake.
 
-    Three updates of an average a, with the statistics r of real and f of fake images,
-    leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f.  Two, with momenta p and q,
-    leave  p q a + (1 - p) q r + (1 - q) f.  Hence q = 1 - (1 - m) (1 + m^2) and
-    p = m^3 / q.
+    Three leave  m^3 a + m^2 (1 - m) f + m (1 - m) r + (1 - m) f  of an average a and
+    statistics r and f, real and fake; two leave  p q a + (1 - p) q r + (1 - q) f.
     """
     q = 1 - (1 - m) * (1 + m**2)
     return m**3 / q, q

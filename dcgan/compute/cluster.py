@@ -1,8 +1,4 @@
-"""Find or start the processes that train one model together, and check them.
-
-TF_CONFIG names them, as Kubeflow, SageMaker and Vertex set it, or they are started on
-this machine.
-"""
+"""Find, by TF_CONFIG, or start the processes that train one model; check them."""
 
 import contextlib
 import glob
@@ -22,8 +18,7 @@ from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
-# the first bytes of an HTTP/2 connection, and an empty frame of settings: a gRPC server
-# answers with its settings
+# the start of an HTTP/2 connection: a gRPC server answers it with its settings
 HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0'
 NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
 SECONDS_TO_END = 20  # for local processes to end by themselves, after training
@@ -48,10 +43,7 @@ class Cluster(NamedTuple):
 
 
 def read_cluster(text: str) -> Cluster | None:
-    """Parse a TF_CONFIG; returns None if it names fewer than two processes.
-
-    Raises UserError where it is invalid, or has jobs other than chief and worker.
-    """
+    """Parse a TF_CONFIG: None for fewer than two processes; UserError if invalid."""
     try:
         settings = json.loads(text or '{}')
         cluster = settings.get('cluster') or {}
@@ -103,16 +95,12 @@ def addresses(tasks: list[Task]) -> dict[str, list[str]]:
 
 
 class LocalWorkers:
-    """Processes that train together on this machine; this one is the chief.
-
-    cluster  the Cluster of all of them
-    """
+    """Processes that train together on this machine; this one is the chief."""
 
     def __init__(self, count: int):
         """Plan `count` processes in all, each on a GPU if there are any.
 
-        Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS of this process. Raises
-        UserError if there are too few GPUs.
+        Sets CUDA_VISIBLE_DEVICES or TF_NUM_INTRAOP_THREADS; UserError for too few GPUs.
         """
         self._gpus = gpus = visible_gpus()
         if 0 < len(gpus) < count:
@@ -200,11 +188,7 @@ def silent(tasks: list[Task]) -> list[Task]:
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
-    """Wait until all tasks answer, and print which ones are missing.
-
-    `check` is called several times a second. Raises what it raises, and UserError after
-    `seconds`.
-    """
+    """Call `check` until all tasks answer; UserError after `seconds`."""
     end = time.monotonic() + seconds
     if waiting := silent(tasks):
         print(f' [*] Waiting for {", ".join(map(str, waiting))}', flush=True)

@@ -8,19 +8,14 @@ import tensorflow.compat.v1 as tf
 
 
 class Pass(NamedTuple):
-    """How a network computes in one forward pass.
+    """How a network computes in one forward pass."""
 
-    train     batch norm uses the statistics of the batch and updates the moving
-              averages; otherwise it uses the averages
-    dtype     type of the layers, float32 or bfloat16
-    momentum  function of a layer's momentum: the one with which this pass updates
-    dropout   function of each hidden activation of D; None: there is none
-    probe     function that is called with each hidden activation of D
-    """
-
+    # batch norm uses the batch's statistics and updates the moving averages, else these
     train: bool = True
-    dtype: tf.DType = tf.float32
+    dtype: tf.DType = tf.float32  # of the layers; or bfloat16
+    # of a layer's momentum: the one with which this pass updates
     momentum: Callable[[float], float] = lambda momentum: momentum
+    # both take each hidden activation of D
     dropout: Callable[[tf.Tensor], tf.Tensor] | None = None
     probe: Callable[[tf.Tensor], Any] | None = None
 
@@ -50,11 +45,8 @@ class Scopes(dict):
 
     @contextlib.contextmanager
     def __call__(self, name: str, reuse: bool) -> Iterator[None]:
-        """A new scope, or that of the first pass, with its variables.
-
-        It is re-entered as an object: by its name, TensorFlow would count the names of
-        ops anew. Where the surrounding scope replaces variables, so does this one.
-        """
+        """Open a new scope or the first pass's, keeping the getter around it."""
+        # re-entered as an object: by its name, TensorFlow would count op names anew
         scope = self[name] if reuse else name
         getter = tf.get_variable_scope().custom_getter
         options = {'reuse': reuse, 'use_resource': True, 'custom_getter': getter}

@@ -1,18 +1,11 @@
 """Compute the layers: by faster kernels on CPUs, elsewhere by TensorFlow's own ops.
 
-conv2d, conv2d_transpose and dense compute what TensorFlow's own ops compute, gradients
-included. For some shapes, oneDNN's CPU convolutions reach a fraction of the speed of a
-matrix multiplication. For these shapes, the functions add up the same terms in another
-order, as a matrix multiplication. The comments give the times of both, measured at
-64x64 pixels with a batch of 64 on 2 cores of an AMD EPYC.
-
-TensorFlow's own ops are used on GPUs, for kernels or strides that are not square, and
-if the environment variable DCGAN_PLAIN_OPS is 1. They are also the reference in tests.
-
-Images are [B, height, width, channels]. Filters `w` are [k, k, channels of the larger
-image, channels of the smaller image], for convolutions [k, k, in, out] and for
-transposed convolutions [k, k, out, in]. Weights and biases are float32. Each function
-works in the type of `x`, float32 or bfloat16.
+For some shapes, oneDNN's CPU convolutions are much slower than a matrix multiplication
+that adds up the same terms. Times in comments are of 64x64 pixels, a batch of 64 and 2
+cores of an AMD EPYC. TensorFlow's own ops, the reference, also serve for kernels or
+strides that are not square, and if the environment variable DCGAN_PLAIN_OPS is 1.
+Filters `w` are [k, k, channels of the larger image, channels of the smaller image].
+Layers work in the type of `x`, float32 or bfloat16; weights and biases are float32.
 """
 
 import contextlib
@@ -54,8 +47,7 @@ def shared_casts(casts: dict) -> Iterator[None]:
     """Let all layers that are built in blocks with these casts share them.
 
     `casts` is {reference to a variable: its cast, or None before the first layer}. The
-    variables must keep their values between these layers. In bfloat16, this saves 4 of
-    the 6 casts of D's weights in an iteration.
+    variables must keep their values between these layers.
     """
     global _casts
     before, _casts = _casts, casts
@@ -66,7 +58,7 @@ def shared_casts(casts: dict) -> Iterator[None]:
 
 
 def cast(w: tf.Variable | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Weights in the type of a layer; see shared_casts."""
+    """Weights in the type of a layer, cast once within shared_casts."""
     if w.dtype == dtype or w.ref() not in _casts:
         return tf.cast(w, dtype)
     if _casts[w.ref()] is None:
@@ -77,10 +69,7 @@ def cast(w: tf.Variable | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def conv2d(
     x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, strides: list[int]
 ) -> tf.Tensor:
-    """Convolution with SAME padding, plus biases: [B, h, w, c] -> [B, h', w', d].
-
-    h' is ceil(h / strides[0]), w' likewise.
-    """
+    """SAME convolution plus biases: [B, h, w, c] -> [B, ceil(h / stride), ..., d]."""
     if not _is_fast(w, strides):
         w, biases = cast(w, x.dtype), cast(biases, x.dtype)
         return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
@@ -106,10 +95,9 @@ def conv2d(
 def conv2d_transpose(
     x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, output_shape, strides: list[int]
 ) -> tf.Tensor:
-    """Transposed convolution, plus biases: [B, h', w', d] -> output_shape.
+    """The transpose of conv2d, plus biases: [B, h', w', d] -> output_shape.
 
-    output_shape is [B, h, w, c], ints or tensors, with ceil(h / strides[0]) == h' and
-    w likewise.
+    output_shape is [B, h, w, c], ints or tensors, with ceil(h / strides[0]) == h'.
     """
     # as TensorFlow 1 has them in the shape of a tensor
     output_shape = [n.value if isinstance(n, tf.Dimension) else n for n in output_shape]
@@ -145,10 +133,7 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 
 def strip_custom_gradients(graph: tf.GraphDef) -> None:
-    """Remove the layers' custom gradients, which only this process knows, in place.
-
-    Any process can then differentiate the graph by TensorFlow's own gradients.
-    """
+    """Remove the layers' custom gradients, which only this process knows, in place."""
     functions = [function.node_def for function in graph.library.function]
     for node in itertools.chain(graph.node, *functions):
         if node.op == 'IdentityN':
@@ -158,8 +143,8 @@ def strip_custom_gradients(graph: tf.GraphDef) -> None:
 def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Append y, [B, 1, 1, d] or [1, 1, 1, d], to each pixel of x: [B, h, w, c + d].
 
-    The result remembers x and y. The fast convolutions take x alone, and add what each
-    label adds to each pixel, by a multiplication: 6 to 12% of an iteration on MNIST.
+    The result remembers x and y, because convolving x alone, and adding what the labels
+    contribute by a multiplication, saves 6 to 12% of an iteration on MNIST.
     """
     is_shared = y.shape[0] == 1 and x.shape[0] != 1
     batch = tf.shape(x)[0] if is_shared else 1
@@ -171,15 +156,9 @@ def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def _with_labels(layer, x, w, biases, axis):
-    """layer(x, w, biases, None), with x and appended labels taken apart.
-
-    They are not with many labels, whose planes would cost more than they save, and not
-    if the layer makes its variables: TensorFlow's seeds of random initial weights
-    depend on the number of ops in the graph, which must not change.
-
-    layer   function of x, w, biases or None, and the size of the batch, if it is known
-    axis    of w: the channels of x
-    """
+    """layer(x, w, biases, None), with x and appended labels taken apart."""
+    # Not in the pass that makes the variables: TensorFlow's seeds of initial weights
+    # depend on the number of ops. Not with many labels: their planes cost too much.
     is_apart = tf.get_variable_scope().reuse and hasattr(x, 'x_and_y')
     is_apart = is_apart and None not in x.shape.as_list()[1:3]
     if not is_apart or x.x_and_y[1].shape[-1] > MAX_LABELS:
@@ -199,11 +178,9 @@ def _label_planes(x, y):
 
 
 def _spread(y, of_labels, biases):
-    """Biases, plus y, [B, 1, 1, d], times what the labels add, [d, h, w, c].
-
-    One multiplication does both. After a BiasAdd, a second addition and a LeakyRelu,
-    the remapper fails, see session_config.
-    """
+    """Biases, plus y, [B, 1, 1, d], times what the labels add, [d, h, w, c]."""
+    # In one multiplication: after a BiasAdd, a second addition and a LeakyRelu, the
+    # remapper fails, see session_config.
     count, *size = of_labels.shape.as_list()
     pixels = math.prod(size[:2])
 
@@ -230,7 +207,6 @@ def _sum_pixels(dy):
 
 
 def _is_fast(w, strides):
-    """Whether the faster kernels apply to these filters and strides."""
     k_h, k_w = w.shape.as_list()[:2]
     is_square = k_h == k_w and strides[0] == strides[1]
     return is_square and not _only_tensorflow_ops and not has_gpu()
@@ -369,15 +345,13 @@ def _patches(x, kernel, stride):
 
 
 def _row_bands(h, w, kernel, stride):
-    """The matrix multiplications that make up a SAME convolution.
+    """The matrix multiplications of a SAME convolution: (rows, kernel_rows, windows).
 
-    (rows, kernel_rows, windows), one for each group of the filters' rows that overlap
-    the image in the same output rows: two slices, of the output's and of the filters'
-    rows, and an array [rows, w', kernel_rows, kernel], the index of the pixel under
-    each weight, counted row by row from 0; h * w for padding.
-
-    This leaves out filter rows that meet only padding: 4% of an iteration. Columns are
-    not left out, because slicing them would copy the filters.
+    One for each group of the filters' rows that overlap the image in the same output
+    rows: slices of the output's and the filters' rows, and the pixel under each weight,
+    [rows, w', kernel_rows, kernel], counted row by row; h * w for padding. Leaving out
+    filter rows that meet only padding saves 4% of an iteration; slicing columns, too,
+    would copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
     indices = np.pad(

@@ -16,9 +16,8 @@ PRECISIONS = ('float32', 'tf32', 'bfloat16')
 def use_precision(precision: str) -> tf.DType:
     """Compute in one of PRECISIONS from now on; returns the type of the layers.
 
-    tf32 is float32 in which a GPU rounds the factors of products to 10 bits, everywhere
-    in this process. Raises UserError for a precision that is unknown, or that has no
-    advantage on this device.
+    In tf32, GPUs round the factors of float32 products to 10 bits, in all this process.
+    Raises UserError for a precision that is unknown, or has no advantage here.
     """
     if precision not in PRECISIONS:
         raise UserError(
@@ -39,12 +38,9 @@ def use_precision(precision: str) -> tf.DType:
 
 
 def has_bfloat16() -> bool:
-    """Whether bfloat16 is fast here. On a CPU: in less than 80% of the float32 time.
-
-    A CPU is measured, in a third of a second: processors with units for bfloat16 take
-    about half the time, others emulate it, and some builds of TensorFlow have only a
-    slow loop. The types alternate, and the median counts, because cores may be busy.
-    """
+    """Whether bfloat16 is fast here; CPUs are measured, in a third of a second."""
+    # CPUs with units for it take half the time, others emulate it, and some builds of
+    # TensorFlow have only a slow loop. Types alternate because cores may be busy.
     if has_gpu():
         return has_tensor_units()
     with tf.Graph().as_default(), tf.Session() as sess:

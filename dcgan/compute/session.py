@@ -15,21 +15,19 @@ def session_config() -> tf.ConfigProto:
     """Options of sessions: on MNIST, 7% less memory than by default at equal speed."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
-    # Only these graph rewrites help. Constant folding would keep, among others, the
-    # zeros that Adam starts from in memory.
+    # only these help: constant folding would keep the zeros that Adam starts from
     rewrites = config.graph_options.rewrite_options
     rewrites.optimizers.extend(['pruning', 'dependency', 'layout', 'remap'])
-    # in a second pass, the remapper fails: it fuses a convolution with a LeakyRelu,
-    # though the gradient needs the tensor between them
+    # a second pass would fuse convolution and LeakyRelu, and lose what gradients need
     rewrites.meta_optimizer_iterations = type(rewrites).ONE
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     return config
 
 
 def repeat_results(seed: int | None) -> None:
-    """Seed all random numbers, and let every op of this process be deterministic.
+    """Seed all random numbers and make all ops deterministic, slower on GPUs.
 
-    On GPUs, this is slower. Seed None: undo an earlier call in this process.
+    None undoes what an earlier call made deterministic.
     """
     if seed is not None:
         random.seed(seed)

@@ -1,12 +1,9 @@
 """Train one model on several workers, with the numbers of a single process.
 
-Each worker is a process with the whole model in its memory, and computes on its slice
-of each batch. Collective ops of TensorFlow's distributed runtime, in the graph of an
-iteration, compute batch norm's statistics and the gradients for the joint batch. So
-all workers make the same updates, and their weights stay equal.
-
-All workers have to build the same graph, and to run it equally often: a collective op
-waits until all workers run it.
+Each worker holds the whole model, and computes on its slice of each batch. Collective
+ops compute batch norm's statistics and the gradients of the joint batch, so weights
+stay equal. All workers have to build the same graph, and to run it equally often: a
+collective op waits until all workers run it.
 """
 
 import contextlib
@@ -42,10 +39,8 @@ _current = None  # the Workers of the `joint` block that is being built
 class Workers:
     """All workers of a training. Without a cluster, this process is the only one.
 
-    count     number of workers
-    index     index of this process; 0 is the chief, the only one that writes files
-    target    the target of sessions
-    timeout   seconds after which a worker that does not answer counts as lost
+    index is of this process: 0 is the chief, the only one that writes files. target is
+    for sessions. A worker that does not answer for timeout seconds counts as lost.
     """
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
@@ -66,10 +61,9 @@ class Workers:
         return [task for task in self.tasks if task != self.tasks[self.index]]
 
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start TensorFlow's server, and wait for the servers of the other workers.
+        """Start TensorFlow's server; wait for the other workers', calling `check`.
 
-        `check` is called meanwhile. Raises what it raises, and UserError if the server
-        cannot start, or another does not answer in time.
+        Raises UserError if the server cannot start, or another does not answer in time.
         """
         if self.count == 1:
             return
@@ -98,11 +92,8 @@ class Workers:
         wait_for(self.others, self.timeout, check)
 
     def _begin_sequence(self):
-        """Let the chief begin the sequence STEPS before other workers can ask for it.
-
-        If a worker asks while the chief begins the sequence, TensorFlow may begin it
-        twice, and the two wait for each other forever.
-        """
+        """Let the chief begin the sequence STEPS before others can ask for it."""
+        # or else TensorFlow may begin it twice, and the two wait for each other forever
         config = self.session_config()
         with tf.Graph().as_default(), tf.Session(self.target, config=config) as sess:
             sess.run(tf.constant(0), options=self.run_options)
@@ -125,8 +116,7 @@ class Workers:
             config.experimental.collective_group_leader = (
                 f'/job:{chief.job}/replica:0/task:{chief.number}'
             )
-            # A timeout of a collective op would start a thread that sleeps for that
-            # time, each time the op runs.
+            # a timeout of a collective op would start a sleeping thread in each run
             timeout = self.timeout if timeout is None else timeout
             config.operation_timeout_in_ms = round(1000 * timeout)
         return config
@@ -224,10 +214,10 @@ class Workers:
 
     @contextlib.contextmanager
     def joint(self, differentiable: bool = False) -> Iterator[None]:
-        """Let the layers that are built in this block compute on the joint batch.
+        """Let layers built in this block compute on the joint batch.
 
-        Use their gradients in `minimize` alone, which completes them. With
-        `differentiable`, they can be differentiated again.
+        `minimize` alone completes their gradients, which can be differentiated again
+        if `differentiable`.
         """
         global _current
         before, _current = _current, self if self.count > 1 else None
@@ -259,10 +249,7 @@ class Workers:
         variables: list[tf.Variable],
         dtype: tf.DType = tf.float32,
     ) -> tf.Operation:
-        """A step of an optimizer on the loss of the joint batch.
-
-        Workers send each other the gradients in `dtype`.
-        """
+        """A step on the loss of the joint batch; workers send gradients in `dtype`."""
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
         gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
@@ -285,8 +272,7 @@ class Workers:
     def _reduce(self, x):
         """The mean of x over the workers."""
         if self.count * x.shape.num_elements() <= SMALL:
-            # this takes half the time for small messages; in float32, because
-            # CollectiveGather does not support bfloat16
+            # half the time for small messages; CollectiveGather takes no bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
         mean = self._collective(
@@ -301,15 +287,11 @@ class Workers:
         return mean
 
     def _collective(self, op, x, **options):
-        """A collective op on x, on its device.
-
-        On GPUs, it runs after the op before, because NCCL needs the same order of ops
-        on all workers.
-        """
         options |= {'group_size': self.count, 'instance_key': next(self._keys)}
         if self._device == '/cpu:0' or x.dtype.is_integer:
             with tf.device('/cpu:0'):
                 return op(input=x, group_key=2, communication_hint='auto', **options)
+        # after the last one, because NCCL needs the same order of ops on all workers
         before = [] if self._last is None else [self._last]
         with tf.device(self._device), tf.control_dependencies(before):
             result = op(input=x, group_key=1, communication_hint='nccl', **options)
@@ -345,10 +327,7 @@ def current() -> Workers | None:
 
 
 def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform random numbers in [0, 1) of a shape [b, ...], for this worker's slice.
-
-    The seed, int32 [2], is the same on all workers.
-    """
+    """Uniform numbers in [0, 1), [b, ...], for this worker's slice. seed: int32 [2]."""
     draw = tf.random.stateless_uniform
     if _current is None:
         return draw(shape, seed, dtype=tf.float32)

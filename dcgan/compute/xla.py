@@ -11,10 +11,7 @@ from dcgan.util.errors import short_reason
 
 
 def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
-    """Whether XLA can compile a function of a matrix; if not, prints what to install.
-
-    Without ptxas or libdevice of CUDA, it cannot compile anything for a GPU.
-    """
+    """Whether XLA can compile a function of a matrix; else prints what to install."""
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         x = tf.placeholder(tf.float32, [8, 8])
         y = xla_function(function)(x)

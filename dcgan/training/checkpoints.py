@@ -1,8 +1,7 @@
 """Write, list, check, read and prune checkpoints.
 
-A checkpoint is known by its path prefix, `folder/name-iteration`. Its files end in
-.index, .data-00000-of-00001 and .meta. The state file, `folder/checkpoint`, lists the
-checkpoints of a folder.
+A checkpoint is known by its path prefix, `folder/name-iteration`. The state file,
+`folder/checkpoint`, lists the checkpoints of a folder.
 """
 
 import contextlib
@@ -38,24 +37,19 @@ WRITE_ERRORS = (OSError, tf.errors.OpError)
 
 
 class CheckpointFolder:
-    """A folder to which checkpoints are written, and in which old ones are pruned.
-
-    managed     checkpoints that are subject to max_to_keep, oldest first
-    protected   checkpoints that are neither pruned nor overwritten for now
-    """
+    """A folder to which checkpoints are written, and in which old ones are pruned."""
 
     def __init__(self, folder: str, max_to_keep: int):
         """max_to_keep 0 keeps all."""
         self.folder, self.max_to_keep = folder, max_to_keep
-        self.managed: list[str] = []
-        self.protected: list[str] = []
+        self.managed: list[str] = []  # subject to max_to_keep, oldest first
+        self.protected: list[str] = []  # neither pruned nor overwritten for now
 
     def take_over(self, checkpoint: str) -> None:
         """Manage the checkpoints of earlier processes of the run that resumes here.
 
-        `checkpoint`, from which it resumes, counts as the newest. It is protected, and
-        so is the final checkpoint of the last training that was completed. Those of
-        the original are never pruned.
+        `checkpoint`, from which it resumes, counts as the newest. Protects it and the
+        last completed training's final one. The original's are never pruned.
         """
         others = [path for path in checkpoints(self.folder) if path != checkpoint]
         newest_first = [checkpoint, *others]
@@ -70,10 +64,9 @@ class CheckpointFolder:
     ) -> None:
         """Write the checkpoint `name`, with `meta` as its .meta; prune older ones.
 
-        max_to_keep counts `extra` checkpoints more. A checkpoint that is protected is
-        left as it is: until there is another, it may be the only one. (The original
-        overwrites it in its first iteration.) Raises UserError where the folder cannot
-        be written; what was saved before is kept.
+        Keeps max_to_keep + `extra`. Leaves a protected checkpoint as it is: it may be
+        the only one. Raises UserError where the folder cannot be written; what was
+        saved before is kept.
         """
         path = os.path.join(self.folder, name)
         if path in self.protected:
@@ -121,9 +114,8 @@ def checkpoint_folders(max_to_keep: int) -> Callable[[str], CheckpointFolder]:
 def checkpoints(checkpoint_dir: str) -> list[str]:
     """Path prefixes of the checkpoints in a folder, newest first.
 
-    In the order of the state file. First comes what a process completed that was killed
-    before it could list it: a later iteration in a newer file. Others that are not
-    listed come last. Folder names in the state file are ignored: a run can be moved.
+    In the order of the state file, after what a killed process could not list: later
+    iterations in newer files. Others that are not listed come last.
     """
     checkpoint_dir = os.path.normpath(checkpoint_dir)
     listed = _listed_checkpoints(checkpoint_dir)
@@ -143,7 +135,7 @@ def checkpoints(checkpoint_dir: str) -> list[str]:
 
 
 def _listed_checkpoints(checkpoint_dir):
-    """The checkpoints that the state file lists, newest first."""
+    """What the state file lists, newest first; not its folders: a run can be moved."""
     state = None
     with contextlib.suppress(ValueError):  # the state file is corrupt
         state = tf.train.get_checkpoint_state(checkpoint_dir)
@@ -159,8 +151,8 @@ def newest_checkpoint(
 ) -> str | None:
     """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
-    None where there is no checkpoint. Prints which ones are corrupt. Raises UserError
-    if all of them are, or the one that was asked for, or if that one does not exist.
+    None where there is none. Prints which ones are corrupt. Raises UserError if all
+    are, or if the one of iteration `step` is or does not exist.
     """
     paths, failures = checkpoints(checkpoint_dir), []
     if step is not None:
@@ -264,11 +256,8 @@ def next_batch(stored: dict[str, np.ndarray], train_size: float) -> tuple[int, i
 
 
 def write_state(checkpoint_dir: str, paths: list[str]) -> None:
-    """List the checkpoints, oldest first, in the state file, as the Saver does.
-
-    The disk then holds the file and the names in the folder: a power cut cannot undo it
-    after older checkpoints are deleted.
-    """
+    """List the checkpoints, oldest first, in the state file, as the Saver does."""
+    # on disk, too: a power cut must not undo it after older checkpoints are deleted
     proto = tf.train.generate_checkpoint_state_proto
     state = proto(checkpoint_dir, paths[-1], [*paths])  # a copy: it changes the list
     path = os.path.join(checkpoint_dir, 'checkpoint')
@@ -322,10 +311,9 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
 
 
 def model_settings(path: str) -> dict[str, int]:
-    """The flags of a model that the shapes of its variables in a checkpoint tell.
+    """The flags of a model, by its variables' shapes in a checkpoint of a DCGAN.
 
     Height and width are told only of square images: as the largest with these shapes.
-    Raises UserError for a checkpoint that is not of a DCGAN.
     """
     y_dim, _ = checkpoint_dims(path)
     y, cells = y_dim or 0, 4 if y_dim else 16

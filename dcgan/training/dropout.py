@@ -6,13 +6,9 @@ from dcgan.compute.workers import draw_for_batch
 
 
 class Dropout:
-    """Dropout with the random numbers of a seed: the same seed drops the same units.
-
-    Each call takes the next numbers, so that all layers and passes differ.
-    """
+    """Dropout by a seed, int32 [2]. Each call takes the next random numbers."""
 
     def __init__(self, rate: float, seed: tf.Tensor):
-        """seed: int32 [2]."""
         self.rate, self.seed, self.calls = rate, seed, 0
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

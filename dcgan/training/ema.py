@@ -1,7 +1,6 @@
 """Keep moving averages of G's weights, from which better images are drawn.
 
-Averaging the weights of G over the iterations evens out the cycles of adversarial
-training (Yazici et al., 2019, https://arxiv.org/abs/1806.04498).
+They even out the cycles of training (Yazici et al., https://arxiv.org/abs/1806.04498).
 """
 
 import contextlib
@@ -15,14 +14,11 @@ PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
 
 
 class Averages:
-    """Moving averages of variables: one for each, `ema/{name of the variable}`.
+    """Moving averages of variables: `of` is {name of a variable: its average}.
 
-    Each move replaces a share 1 - r of an average by the value of its variable. r is
-    the rate, but at first less, (1 + n) / (10 + n) after n moves, so that the initial
-    weights are soon forgotten. `ema/moves` counts the moves.
-
-    of          {name of a variable: its average}
-    start       an op that sets the averages to the variables' values
+    Each move replaces a share 1 - r of an average by its variable. r is the rate, but
+    (1 + n) / (10 + n) after n moves where that is less, to forget the initial weights.
+    `start` is an op that sets the averages to the variables' values.
     """
 
     def __init__(self, variables: list[tf.Variable], rate: float):

@@ -1,7 +1,4 @@
-"""Build the iteration that iteration.py describes as one run of the session.
-
-Around it: shared casts of weights, XLA, the momenta of merged passes, several workers.
-"""
+"""Build the iteration that iteration.py describes as one run of the session."""
 
 import contextlib
 import functools
@@ -38,7 +35,7 @@ class Networks:
         self.step_losses, self.probabilities, self.means, self.drawn = [], [], [], []
 
     def _forget_casts(self):
-        """Let the layers of D cast their weights anew, because they change."""
+        # D's weights change
         self._casts = {v.ref(): None for v in self.dcgan.d_vars}
 
     @contextlib.contextmanager
@@ -121,11 +118,7 @@ class Networks:
 
 
 class FusedIteration:
-    """An iteration of a model as one run of its session.
-
-    batches   the BatchQueue that it takes its batch from
-    tensors   its Iteration; with dcgan.xla, of one program that XLA compiles
-    """
+    """An iteration of a model as one run, which takes its batch from `batches`."""
 
     def __init__(self, dcgan, config):
         """Reads learning_rate, beta1 and G_img_sum of config, and its Options."""

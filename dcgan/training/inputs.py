@@ -17,19 +17,14 @@ class Inputs(NamedTuple):
 
 
 def byte_values(y_dim: int | None) -> np.ndarray:
-    """What the networks see of each byte, float32 [256], in G's range.
-
-    That is [0, 1] for the sigmoid of a conditional G, else [-1, 1] for the tanh.
-    """
+    """What networks see of each byte, float32 [256]: -1 to 1, or conditional 0 to 1."""
     offset, scale = (0.0, 255.0) if y_dim else (127.5, 127.5)
     return (np.arange(256, dtype=np.float32) - offset) / scale
 
 
 def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor, z: tf.Tensor) -> Inputs:
-    """Inputs of uint8 images, integer labels and z: the float32 values of `feed`.
-
-    By a table, because XLA would round a division by 127.5 in another way.
-    """
+    """Inputs of uint8 images, integer labels and z: the float32 values of `feed`."""
+    # by a table, because XLA would round a division by 127.5 in another way
     images = tf.gather(byte_values(dcgan.y_dim), tf.cast(images, tf.int32))
     y = tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
     return Inputs(images, y, z)

@@ -72,7 +72,6 @@ class Training:
         self.pace_from = self.first, self.started
 
     def _take_over_from_chief(self):
-        """Let all workers begin with the weights and the state of the chief."""
         self.state.write(self.sess)
         share = self.workers.share(tf.global_variables())
         self.sess.run(share, options=self.workers.run_options)
@@ -299,8 +298,7 @@ class Training:
         """Write the grid of samples of this iteration."""
         if not self.workers.is_chief:
             return
-        # The sampler runs alone: a loss in the same run would update the moving
-        # averages while the sampler reads them.
+        # alone: a loss in the same run would move the averages that the sampler reads
         samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
         counter = self.state.at.counter
         self._save_grid(samples, f'train_{counter:08d}.png')
@@ -365,16 +363,14 @@ class Training:
 
 
 def train(dcgan, config, checkpoint: str | None = None) -> int:
-    """Train a model.DCGAN as the original does, from the newest checkpoint, if any.
+    """Train a model.DCGAN from the newest checkpoint; returns the last iteration.
 
-    Reads these attributes of `config`: learning_rate, beta1, epoch (the total),
-    train_size, z_dist, sample_freq, ckpt_freq, G_img_sum, sample_dir, checkpoint_dir
-    and, if it has them, resume_step and the options of options.py. `checkpoint` is what
-    check_training has returned. Returns the number of the last iteration. Can be called
-    again, with the same losses, beta1 and G_img_sum.
-
-    Raises UserError where it cannot start or write, or meets a loss or weight that is
-    not finite; Interrupted for a signal, when the iteration is completed and saved.
+    `config` has learning_rate, beta1, epoch (the total), train_size, z_dist,
+    sample_freq, ckpt_freq, G_img_sum, sample_dir, checkpoint_dir and, optionally,
+    resume_step and the options of options.py. `checkpoint` is check_training's. Another
+    call needs the same losses, beta1 and G_img_sum. Raises UserError where it cannot
+    start or write, or meets a loss or weight that is not finite; Interrupted for a
+    signal, after the iteration is saved.
     """
     # without one, look again: another process may have trained this run meanwhile
     training = Training(dcgan, config, checkpoint or check_training(dcgan, config))

@@ -1,8 +1,4 @@
-"""Train as the original does: by several runs of the session on the user's graph.
-
-For models whose losses or networks a user has changed, see user_model.py. It is slower
-than fused_iteration.py, and minimizes dcgan.d_loss and dcgan.g_loss, whatever they are.
-"""
+"""Train changed models (user_model.py) as the original does, by runs of the session."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -16,10 +12,10 @@ from dcgan.training.user_model import changes
 
 
 class OriginalIteration:
-    """An iteration of a model as runs of its session: D, G, G, then the losses.
+    """Used as FusedIteration; it minimizes dcgan.d_loss and dcgan.g_loss as they are.
 
-    Used as FusedIteration. As in the original, D's two passes in one run update the
-    moving averages of D in any order. d_loss_real, d_loss_fake, D and D_ are optional.
+    As in the original, D's two passes in one run update its moving averages in any
+    order. d_loss_real, d_loss_fake, D and D_ of the model are optional.
     """
 
     def __init__(self, dcgan, config):

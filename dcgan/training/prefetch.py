@@ -24,9 +24,8 @@ class Batch(NamedTuple):
 class BatchQueue:
     """A queue of batches in the memory of the device that trains.
 
-    next    a Batch of tensors. Where they are evaluated, they are the batch that has
-            been in the queue for longest, which leaves it. They can also be fed.
-    clear   an op that drops the batches that are in the queue
+    `next` is a Batch of tensors: evaluating them takes the oldest batch out of the
+    queue. They can also be fed. `clear` is an op that empties the queue.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class BatchQueue:
         self.next = Batch(**dict(zip(kinds, tensors)))
 
     def _of(self, batch):
-        """The fields of a Batch that the queue has, in its order."""
         return [getattr(batch, name) for name in self._placeholders]
 
     def feed(self, batch: Batch) -> dict:
@@ -73,11 +71,10 @@ class BatchQueue:
 def fed_ahead(
     sess: tf.Session, batches: BatchQueue, source: Iterator[tuple[Batch, Any]]
 ) -> Iterator:
-    """Fill a BatchQueue in a thread, BATCHES_AHEAD of the training.
+    """Queue each (Batch of arrays, note) of `source` in a thread; yield queued notes.
 
-    `source` yields (Batch of arrays, note). This yields each note when its batch is in
-    the queue, and raises an error of `source` after the notes of the batches before
-    it. Closed early, it leaves batches in the queue.
+    An error of `source` is raised after the notes before it. Closed early, this leaves
+    batches in the queue.
     """
     sess.run(batches.clear)
     put, end = batches.putter(sess), object()

@@ -6,9 +6,8 @@ import tensorflow.compat.v1 as tf
 def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:
     """R1 of D's logits [B, 1] at real images [B, h, w, c], a scalar.
 
-    weight / 2 times the mean, over the images, of the squared norm of the gradient of
-    the sum of all logits, which batch norm connects, by an image (Mescheder et al.,
-    2018, https://arxiv.org/abs/1801.04406).
+    weight / 2 times the mean squared norm, over images, of the gradient of the sum of
+    all logits (Mescheder et al., 2018, https://arxiv.org/abs/1801.04406).
     """
     (gradient,) = tf.gradients(tf.reduce_sum(logits), [images])
     squared_norms = tf.reduce_sum(tf.square(gradient), [1, 2, 3])

@@ -23,14 +23,11 @@ class Position(NamedTuple):
 
 
 class TrainingState:
-    """How far training has come. Checkpoints hold it beside weights and Adam's slots.
+    """How far training has come: `at`, the Position that runs or was completed last.
 
-    at             the Position of the iteration that runs, or was completed last
-    sample_z       [sample_num, z_dim] float64, z of the sample grids
-    sample_files   [sample_num], indices of the images for the losses of samples
-
-    `saver` saves all of it, and each variable that exists when this object is made.
-    `restorer` restores what any checkpoint of a training has: all but the averages.
+    sample_z, float64 [sample_num, z_dim], is of the sample grids, and sample_files are
+    the indices of the images for the losses of samples. `saver` saves all of it and
+    each variable made before this object; `restorer` leaves out the averages.
     """
 
     def __init__(self, data):
@@ -92,10 +89,7 @@ class TrainingState:
         sess.run([v.initializer for v in self.variables.values()], feed)
 
     def read(self, sess: tf.Session, train_size: float) -> None:
-        """Resume from what the variables were restored to; print where.
-
-        train_size is the limit of images in an epoch.
-        """
+        """Resume from what the variables were restored to; print where."""
         stored = sess.run(self.variables)
         has_gauss, gauss = stored['random_gauss']
         random_state = (

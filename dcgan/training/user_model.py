@@ -1,9 +1,8 @@
 """Find what a user of DCGAN has changed in networks and losses; complete its graph.
 
-Losses and networks can be written as for the original: by setting d_loss and g_loss, by
-overriding build_model, or by networks with the original's signatures, which are
-`generator(self, z, y=None)`, `discriminator(self, image, y=None, reuse=False)` and
-`sampler(self, z, y=None)`.
+Users may set d_loss and g_loss, override build_model, or write networks with the
+original's signatures, `generator(self, z, y=None)`, `sampler(self, z, y=None)` and
+`discriminator(self, image, y=None, reuse=False)`.
 """
 
 import inspect
@@ -23,11 +22,7 @@ def original_style(dcgan) -> list[str]:
 
 
 def changes(dcgan) -> list[str]:
-    """What the fused iteration would not train, but the original's session runs do.
-
-    Networks in the original's style; losses that are not those that `losses` returned
-    to build_model; and `after_d_step`.
-    """
+    """Names of what a user has changed that the fused iteration would not train."""
     changed, built = original_style(dcgan), dcgan.built_losses
     changed += [] if built and dcgan.d_loss is built.d else ['d_loss']
     changed += [] if built and dcgan.g_loss is built.g else ['g_loss']
@@ -39,7 +34,6 @@ def changes(dcgan) -> list[str]:
 
 
 def _depends(tensor, other):
-    """Whether a tensor is computed from another one."""
     waiting, seen = [tensor.op], set()
     while waiting:
         op = waiting.pop()
