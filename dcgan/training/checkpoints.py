@@ -54,8 +54,8 @@ class CheckpointFolder:
         others = [path for path in checkpoints(self.folder) if path != checkpoint]
         newest_first = [checkpoint, *others]
         write_state(self.folder, newest_first[::-1])
+        self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
         states = {path: training_state(path, 'ended') for path in newest_first}
-        self.managed = [path for path in reversed(newest_first) if states[path]]
         finals = [p for p in newest_first if states[p] and states[p]['ended']]
         self.protected = [checkpoint, *finals[:1]]
 
@@ -236,7 +236,9 @@ def training_state(path: str, *names: str) -> dict[str, np.ndarray] | None:
 
 def has_training_state(path: str) -> bool:
     """True for checkpoints of this project's training, False for the original's."""
-    return training_state(path, 'counter') is not None
+    with contextlib.suppress(UserError):  # by its index: the data may be deleted
+        return 'training/counter' in checkpoint_shapes(path)
+    return False
 
 
 def completed_epochs(path: str, train_size: float) -> int | None:

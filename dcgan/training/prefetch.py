@@ -56,7 +56,8 @@ class BatchQueue:
 
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""
-        return dict(zip(self._of(self.next), self._of(batch)))
+        pairs = zip(self._of(self.next), self._of(batch))
+        return {tensor: array for tensor, array in pairs if array is not None}
 
     def take(self, sess: tf.Session) -> Batch:
         """Take the batch that is next out of the queue; returns its arrays."""
