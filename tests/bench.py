@@ -9,7 +9,7 @@ line names the device. The table shows medians:
 ms, images/s          an iteration whose batch is already in the memory of the device.
                       Without XLA, TensorFlow chooses the algorithm of a convolution
                       once a process, for float32 and tf32 alike: the time of tf32 is
-                      that of main.py, which runs in another process
+                      the time of main.py, which runs in another process
 share of the          the time of this iteration, divided by that of the original's six
 original's time       runs
 GFLOP/s               of the convolutions and matrix multiplications of an iteration,
@@ -388,7 +388,7 @@ def multiplication(precision, sessions):
 def count_flops(dcgan):
     """Count the floating-point operations of an iteration of a model.
 
-    They are those of convolutions, with their padding, and of matrix multiplications: a
+    They belong to convolutions, with their padding, and matrix multiplications: a
     multiplication and an addition for each term.
 
     G makes three passes, because its weights change twice: before its first step, after
@@ -559,7 +559,7 @@ def compare_times(main_times, bare_times, turn, save_every):
     """
     # After the iterations save_every, 2 * save_every, ..., main.py saves a grid and a
     # checkpoint. `saving` is their share of one iteration with the default flags.
-    plain_times = [
+    other_times = [
         statistics.mean(
             seconds
             for i, seconds in enumerate(main_times[first : first + turn], first + 1)
@@ -567,11 +567,11 @@ def compare_times(main_times, bare_times, turn, save_every):
         )
         for first in range(0, len(main_times) - turn + 1, turn)
     ]
-    plain = statistics.median(plain_times)
+    other = statistics.median(other_times)
     saving_times = main_times[save_every - 1 :: save_every]
-    saving = (statistics.mean(saving_times) - plain) / SAVE_EVERY
-    ratio = statistics.median(a / b for a, b in zip(plain_times, bare_times))
-    return plain + saving, ratio + saving / plain - 1
+    saving = (statistics.mean(saving_times) - other) / SAVE_EVERY
+    ratio = statistics.median(a / b for a, b in zip(other_times, bare_times))
+    return other + saving, ratio + saving / other - 1
 
 
 def peak_memory(pid):

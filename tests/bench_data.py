@@ -133,7 +133,7 @@ def rate(method, folder):
 
 
 def check(folder):
-    """Fail unless our images equal those of the straightforward method."""
+    """Fail unless our images equal the images of the straightforward method."""
     dataset = open_dataset(folder, None, (64, 64), (108, 108), 1, 0)
     dataset.order.sort()
     for i, expected in enumerate(straightforward(folder)()):

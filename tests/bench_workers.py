@@ -16,7 +16,7 @@ Each process has one thread and one core, which also does all of its communicati
 Processes are started in turns, alone first; the median of all their iterations counts.
 
 Then a projection, which is computed, not measured: to 2, 8 and 64 machines, with the
-sizes of messages of graphs for so many workers, sent in rings at --bandwidth and
+sizes of messages of graphs for more workers, sent in rings at --bandwidth and
 --latency while nothing is computed.
 
     python tests/bench_workers.py --size mnist 64 --batch 32 64 256
@@ -128,7 +128,7 @@ def measure_all(size, batch, args):
 
 
 def run_children(count, settings):
-    """Run so many processes, each on a core; returns what they measure."""
+    """Run `count` processes, each on a core; returns what they measure."""
     tasks = local_tasks(count)
     cores, children = sorted(os.sched_getaffinity(0)), []
     for i in range(count):
@@ -218,7 +218,7 @@ def messages(graph, iteration):
 
 
 def sent(kind, size, count):
-    """The bytes that a worker sends in a ring of so many, of an input of this size."""
+    """The bytes that a worker sends in a ring of `count`, of an input of this size."""
     factor = 2 / count if kind == 'CollectiveReduceV2' else 1
     return (count - 1) * factor * size
 

@@ -145,7 +145,7 @@ def run_in_process(*args, cwd, model=DCGAN):
     except SystemExit as error:
         status = error.code or 0
     finally:
-        disable_op_determinism()  # that of --seed
+        disable_op_determinism()  # which --seed enables
         os.chdir(cwd_before)
         threading.excepthook = excepthook
         for number, handler in handlers.items():

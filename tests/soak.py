@@ -38,7 +38,7 @@ SAMPLE = re.compile(r'\[Sample\] (d_loss: \S+, g_loss: \S+)')
 
 
 def losses(text: str) -> dict[int, str]:
-    """Find the printed losses of each iteration, with those of its [Sample] line."""
+    """Find the printed losses of each iteration, and of its [Sample] line."""
     printed = {}
     for line in text.splitlines():
         if match := LINE.match(line):

@@ -31,7 +31,7 @@ TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp('workspace')
     write_images(workspace / 'data' / 'cats', count=24)
-    train(workspace, 'plain', '--epoch', 3)
+    train(workspace, 'raw', '--epoch', 3)
     train(workspace, 'averaged', '--epoch', 3, '--ema', 0.9)
     return workspace
 
@@ -58,18 +58,18 @@ def sampled(workspace, name, *args):
 
 
 def test_averages_leave_the_training_as_it_is(workspace):
-    plain, averaged = weights(workspace, 'plain'), weights(workspace, 'averaged')
-    assert all((averaged[name] == plain[name]).all() for name in plain)
-    names = {name.removeprefix('ema/') for name in averaged.keys() - plain.keys()}
-    of_g = {n for n in plain if n.startswith('generator/') and 'Adam' not in n}
+    raw, averaged = weights(workspace, 'raw'), weights(workspace, 'averaged')
+    assert all((averaged[name] == raw[name]).all() for name in raw)
+    names = {name.removeprefix('ema/') for name in averaged.keys() - raw.keys()}
+    of_g = {n for n in raw if n.startswith('generator/') and 'Adam' not in n}
     assert names == of_g | {'moves'}
     assert averaged['ema/moves'] == 9
 
 
 def test_samples_come_from_the_averages_unless_told_otherwise(workspace):
-    plain = sampled(workspace, 'plain')
-    assert (sampled(workspace, 'averaged', '--ema', 0) == plain).all()
-    assert (sampled(workspace, 'averaged') != plain).any()
+    raw = sampled(workspace, 'raw')
+    assert (sampled(workspace, 'averaged', '--ema', 0) == raw).all()
+    assert (sampled(workspace, 'averaged') != raw).any()
 
 
 def test_exports_hold_the_averages_under_the_names_of_the_original(workspace):
@@ -88,11 +88,11 @@ def test_a_frozen_sampler_draws_by_the_averages(workspace):
     use(workspace, 'averaged', '--freeze')
     averaged = path.read_bytes()
     use(workspace, 'averaged', '--freeze', '--ema', 0)
-    plain = path.read_bytes()
-    assert averaged != plain
+    raw = path.read_bytes()
+    assert averaged != raw
     for content, name in (
         (averaged, 'ema/generator/g_h4/w'),
-        (plain, 'generator/g_h4/w'),
+        (raw, 'generator/g_h4/w'),
     ):
         assert weights(workspace, 'averaged')[name].tobytes() in content
 
@@ -109,7 +109,7 @@ def test_averages_can_begin_and_end_in_a_later_part_of_a_run(workspace):
     use(workspace, 'later', '--train', '--epoch', 3, '--ema', 0.9)
     later = weights(workspace, 'later')
     assert later['ema/moves'] == 3
-    assert same(weights(workspace, 'plain'), later)
+    assert same(weights(workspace, 'raw'), later)
     use(workspace, 'later', '--train', '--epoch', 4, '--ema', 0)
     assert not any(name.startswith('ema/') for name in weights(workspace, 'later'))
 

@@ -52,11 +52,11 @@ def test_filters_and_strides_need_not_be_square(sess, size, kernel, strides):
     x, z = (tf.constant(rng.randn(5, *hw, 3), tf.float32) for hw in (size, small))
     conv = ops.conv2d(x, 4, *kernel, *strides, name='c')
     deconv = ops.deconv2d(z, shape, *kernel, *strides, name='d')
-    plain_conv = tf.nn.conv2d(x, variable('c/w'), strides, 'SAME')
-    plain_deconv = tf.nn.conv2d_transpose(z, variable('d/w'), shape, strides, 'SAME')
+    tf_conv = tf.nn.conv2d(x, variable('c/w'), strides, 'SAME')
+    tf_deconv = tf.nn.conv2d_transpose(z, variable('d/w'), shape, strides, 'SAME')
     sess.run(tf.global_variables_initializer())
     sess.run([variable(f'{name}/biases').assign(np.ones(4)) for name in 'cd'])
-    values = sess.run([conv, deconv, plain_conv + 1, plain_deconv + 1])
+    values = sess.run([conv, deconv, tf_conv + 1, tf_deconv + 1])
     for value, expected in zip(values[:2], values[2:]):
         assert value.shape == expected.shape
         assert abs(value - expected).max() <= 1e-5 * abs(expected).max()

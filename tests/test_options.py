@@ -305,7 +305,7 @@ def test_resumed_run_equals_one_never_stopped(workspace):
         assert column(workspace, 'all', name) == column(workspace, 'stopped', name)
 
 
-def test_sheets_and_checkpoints_come_with_epochs(workspace):
+def test_image_grids_and_checkpoints_come_with_epochs(workspace):
     samples = workspace / 'out' / 'all' / 'samples'
     names = sorted(path.name for path in samples.glob('train_*'))
     assert names == [f'train_{i:08d}.png' for i in (0, 6, 9)]

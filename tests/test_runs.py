@@ -93,7 +93,7 @@ def expected_losses(workspace, first=1):
 
 
 def assert_equals_uninterrupted(workspace, name):
-    """Assert that the newest checkpoint of a run equals that of `uninterrupted`."""
+    """Assert that the newest checkpoint of a run equals the one of `uninterrupted`."""
     assert_equals(workspace, 'uninterrupted', name)
 
 

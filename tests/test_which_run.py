@@ -62,7 +62,7 @@ def failed(result):
     return result.stderr
 
 
-# --checkpoint_dir as a run of its own
+# --checkpoint_dir as a separate run
 
 
 @pytest.mark.parametrize('is_relative', [False, True])

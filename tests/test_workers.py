@@ -142,7 +142,7 @@ def test_two_workers_have_the_gradients_of_one(precision, error, workspace):
     (one,) = train(workspace, precision, 1, dcgan, train_size=12)
     first, second = train(workspace, precision, 2, dcgan, train_size=12)
     assert is_equal(first, second)
-    # those of biases before batch norm are zero, but for rounding, which Adam scales up
+    # biases before batch norm: zero gradients, but for rounding, which Adam scales up
     zero = 'd_h1_conv/b', 'd_h2_lin/b', 'g_h0_lin/b', 'g_h1_lin/b', 'g_h2/b'
     moments = [n for n in one if n.endswith('/Adam') and not any(z in n for z in zero)]
     if precision == 'bfloat16':  # and so come out other images, and other gradients
@@ -189,7 +189,7 @@ def test_recordings_of_the_original_are_reproduced_by_two_workers(
 
 
 def commands(count, *args, out_dirs=None):
-    """Commands of main.py, each with an out_dir of its own, or as given."""
+    """Commands of main.py, each with a separate out_dir, or as given."""
     out_dirs = out_dirs or [f'out{i}' for i in range(count)]
     return [
         command('main.py', '--train', *FLAGS, '--out_dir', out_dir, *args)

@@ -72,7 +72,7 @@ def train(workers, settings, path):
 
 
 def drive(workers, arguments):
-    """Run the driver of the recordings; its model is that of all workers."""
+    """Run the driver of the recordings; its model is shared by all workers."""
     session, dcgan = tf.Session, model.DCGAN
 
     def joint_session(*args, **options):

@@ -1,4 +1,4 @@
-"""Read flags that have other names today: those of older versions of the original."""
+"""Read flags of older versions of the original, which have other names today."""
 
 import shlex
 

@@ -10,7 +10,7 @@ LOSSES = ('d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss')  # of an Iteration
 class Iteration(NamedTuple):
     """What an iteration returns: tensors when it is built, arrays when it has run.
 
-    It has n steps: first those of D, then g of G. By default, one and two.
+    It has n steps: first D's, then g steps of G. By default, one and two.
     """
 
     losses: tf.Tensor  # [4]: LOSSES, of the final weights
