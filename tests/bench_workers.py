@@ -253,7 +253,7 @@ def project(size, batch, alone, args):
         layers = tensorflow_ops() if args.project_ms else contextlib.nullcontext()
         with tf.Graph().as_default(), layers:
             _, iteration = build(None, workers, size, batch * count, args.precision)
-            sizes = messages(tf.get_default_graph(), iteration)
+            sizes = messages(tf.get_default_graph(), iteration.tensors)
         size_sent = sum(sent(kind, n, count) for kind, n, _ in sizes)
         hops = sum(
             (count - 1) * (2 if kind == 'CollectiveReduceV2' else 1)
