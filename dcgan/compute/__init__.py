@@ -1,1 +1,4 @@
-"""Run graphs: devices, sessions, precision, XLA, kernels of layers, several workers."""
+"""How a graph computes: devices, sessions, precision, XLA, kernels, several workers.
+
+What it computes is in model.py and in training/.
+"""

@@ -1,4 +1,4 @@
-"""Find, read, label, crop, decode and download the images of data sets.
+"""Data sets: find, read, label, crop, decode and download images.
 
 Nothing here imports TensorFlow, so that decoding processes start quickly.
 """

@@ -1,1 +1,4 @@
-"""Serve the page: server.py answers, requests.py checks requests, drawing.py draws."""
+"""The web page on which to explore a model.
+
+server.py answers requests, requests.py checks them, drawing.py draws.
+"""

@@ -1,1 +1,4 @@
-"""Record a training for people to read; a run can be resumed without these files."""
+"""What a training leaves for people to read: metrics.csv, curves, TensorBoard.
+
+These files can be lost without losing a training; its checkpoints are in training/.
+"""

@@ -1,1 +1,4 @@
-"""Use a trained generator: draw samples, show its latent space, export it."""
+"""Use a trained generator: draw samples, show its latent space, export it.
+
+The evaluation of samples is in evaluation/.
+"""

@@ -1,1 +1,4 @@
-"""Help all other folders: errors, files, signals, z. Imports no other folder."""
+"""Helpers that know nothing of DCGAN: errors, files, signals, progress bars.
+
+Any other folder may import them.
+"""
