@@ -47,6 +47,12 @@ def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
                 f'--attributes: {ATTRIBUTE_LIST} has no {printable(name)}; it has '
                 f'{printable(", ".join(close))}'
             )
+    for image, row in rows.items():
+        if not {*row} <= {-1, 0, 1}:
+            raise UserError(
+                f"{ATTRIBUTE_LIST}: not one of CelebA's lists: invalid row {image!r}; "
+                'download it again'
+            )
     columns = [header.index(name) for name in attributes]
     return {
         name: sum((row[column] == 1) << i for i, column in enumerate(columns))
