@@ -195,6 +195,7 @@ def test_attributes_and_labels_that_cannot_be_used(args, message, workspace):
         ('', 'truncated: 0 rows instead of 1'),
         ('3\nMale Smiling\n000.jpg 1\n', "not one of CelebA's lists"),
         ('1\nMale Smiling\n000.jpg 1 x\n', "not one of CelebA's lists"),
+        ('1\nMale Smiling\n000.jpg 1 2\n', "not one of CelebA's lists"),
         ('3\n', 'truncated: 0 rows instead of 3'),
         ('3\nMale Smiling\n000.jpg 1 -1\n', 'truncated: 1 rows instead of 3'),
     ],
