@@ -1,4 +1,4 @@
-"""How a process joins the workers that train one model, and how they end together."""
+"""Start or join the processes that train one model; agree on flags; end together."""
 
 import contextlib
 import functools
@@ -69,7 +69,7 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
                     'workers'
                 )
         try:
-            with workers.errors(functools.partial(way_on, config, is_chief)):
+            with workers.errors(functools.partial(resume_advice, config, is_chief)):
                 yield workers, settled
         except UnusableImages as error:
             if is_chief:
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def way_on(config, is_chief: bool) -> str:
+def resume_advice(config, is_chief: bool) -> str:
     """How to go on after a worker was lost."""
     if not is_chief:
         return "start all workers again, with the --out_name of the chief's run"

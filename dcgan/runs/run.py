@@ -106,10 +106,10 @@ class Run:
                     f'{printable(owner.recorded.get("dataset"))}; choose another '
                     '--checkpoint_dir'
                 )
-        way_out = 'choose another --out_dir'
+        advice = 'choose another --out_dir'
         if os.path.exists(self.folder):
-            way_out = 'copy the run to another folder, and give that --out_dir'
-        require_writable(self.folder, way_out)
+            advice = 'copy the run to another folder, and give that --out_dir'
+        require_writable(self.folder, advice)
         require_writable(self.checkpoint_dir, 'choose another --checkpoint_dir')
         require_writable(self.sample_dir, 'choose another --sample_dir')
 

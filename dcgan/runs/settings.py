@@ -95,11 +95,11 @@ def settle_use(config, flags: Flags) -> Settled:
     todo = tasks(config, flags)
     if todo & {'samples', 'visualize', 'gif', 'evaluate'}:
         require_writable(config.sample_dir, 'choose another --sample_dir')
-    way_out = 'copy the run to another folder, and give that --out_dir'
+    advice = 'copy the run to another folder, and give that --out_dir'
     if todo & {*flags.names('export')}:
-        require_writable(run.checkpoint_dir, way_out)
+        require_writable(run.checkpoint_dir, advice)
     if 'evaluate' in todo:
-        require_writable(run.folder, way_out)
+        require_writable(run.folder, advice)
     return Settled(run, y_dim, c_dim, path)
 
 
