@@ -11,6 +11,7 @@ A run is a folder in --out_dir: FLAGS.json, checkpoint/, samples/, logs/, lock.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -224,6 +225,8 @@ def run(argv=None, model=DCGAN):
         describe = command_line.full_help if is_full else command_line.short_help
         print(describe(__doc__, TABLE))
         sys.exit()
+    if FLAGS.is_parsed():  # an earlier run in this process has left its graph
+        gc.collect()
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}
     threading.excepthook = quiet_import.report_thread_error

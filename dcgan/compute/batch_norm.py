@@ -2,6 +2,7 @@
 
 import tensorflow.compat.v1 as tf
 
+from dcgan.compute.gradients import custom_gradient
 from dcgan.compute.workers import Workers, current
 
 
@@ -31,7 +32,6 @@ def _fused(x, gamma, beta, epsilon, workers: Workers):
     """(y, mean, variance), with one message, and one for the gradients."""
     points = workers.points(x)
 
-    @tf.custom_gradient
     def norm(x, gamma, beta):
         # The statistics of the slices make up those of the joint batch: a mean of
         # squares less the square of the mean would lose digits.
@@ -64,9 +64,9 @@ def _fused(x, gamma, beta, epsilon, workers: Workers):
             added = workers.mean(tf.stack([dgamma, dbeta])) * scale
             return dx - scaled(*tf.unstack(added)), dgamma, dbeta
 
-        return (scaled(gamma, beta), mean, variance), gradients
+        return [scaled(gamma, beta), mean, variance], gradients
 
-    return norm(x, gamma, beta)
+    return custom_gradient(norm, x, gamma, beta)
 
 
 def _unbiased(points):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.devices import has_gpu
+from dcgan.compute.gradients import custom_gradient
 
 # at most this many output channels: transposed convolution as a convolution
 MAX_SUBPIXEL_CHANNELS = 16
@@ -132,14 +133,6 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     )
 
 
-def strip_custom_gradients(graph: tf.GraphDef) -> None:
-    """Remove the layers' custom gradients, which only this process knows, in place."""
-    functions = [function.node_def for function in graph.library.function]
-    for node in itertools.chain(graph.node, *functions):
-        if node.op == 'IdentityN':
-            node.attr.pop('_gradient_op_type', None)
-
-
 def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Append y, [B, 1, 1, d] or [1, 1, 1, d], to each pixel of x: [B, h, w, c + d].
 
@@ -184,7 +177,6 @@ def _spread(y, of_labels, biases):
     count, *size = of_labels.shape.as_list()
     pixels = math.prod(size[:2])
 
-    @tf.custom_gradient
     def spread(y, of_labels, biases):
         ones = tf.pad(y, [[0, 0], [0, 1]], constant_values=1)
         rows = tf.concat([of_labels, tf.tile(biases, [pixels])[tf.newaxis]], 0)
@@ -195,10 +187,11 @@ def _spread(y, of_labels, biases):
             # by the ones, bfloat16 would round the sum of each pixel
             return by_y, by_label, _sum_pixels(tf.reshape(dy, [-1, size[-1]]))
 
-        return tf.matmul(ones, rows), gradients
+        return [tf.matmul(ones, rows)], gradients
 
     y, of_labels = tf.reshape(y, [-1, count]), tf.reshape(of_labels, [count, -1])
-    return tf.reshape(spread(y, of_labels, cast(biases, y.dtype)), [-1, *size])
+    (spreaded,) = custom_gradient(spread, y, of_labels, cast(biases, y.dtype))
+    return tf.reshape(spreaded, [-1, *size])
 
 
 def _sum_pixels(dy):
@@ -215,7 +208,6 @@ def _is_fast(w, strides):
 def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
     """forward(x, weights), plus biases or None, with gradients (x, weights, dy)."""
 
-    @tf.custom_gradient
     def layer(x, weights, *biases):
         y = forward(x, weights)
         y = tf.nn.bias_add(y, *biases) if biases else y
@@ -227,10 +219,11 @@ def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases
             by_weights = weight_gradient(x, weights, dy)
             return by_x, by_weights, *[_sum_pixels(dy) for _ in biases]
 
-        return y, gradients
+        return [y], gradients
 
     biases = [] if biases is None else [cast(biases, x.dtype)]
-    return layer(x, cast(weights, x.dtype), *biases)
+    (y,) = custom_gradient(layer, x, cast(weights, x.dtype), *biases)
+    return y
 
 
 def _conv2d(x, w, stride):

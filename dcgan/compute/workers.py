@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute.cluster import Cluster, addresses, silent, wait_for
 from dcgan.compute.devices import has_gpu
+from dcgan.compute.gradients import custom_gradient
 from dcgan.compute.session import session_config
 from dcgan.util.errors import UserError, short_reason
 from dcgan.util.flags import Flag, Group
@@ -232,11 +233,10 @@ class Workers:
         if self.count == 1:
             return x
 
-        @tf.custom_gradient
         def mean(x):
-            return self._reduce(x), self.mean
+            return [self._reduce(x)], lambda dy: [self.mean(dy)]
 
-        return mean(x)
+        return custom_gradient(mean, x)[0]
 
     def gather(self, x: tf.Tensor) -> tf.Tensor:
         """[n, ...] of each worker -> [count * n, ...]."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.kernels import strip_custom_gradients
+from dcgan.compute.gradients import strip_custom_gradients
 from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import (
     atomic_path,
