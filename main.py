@@ -161,8 +161,7 @@ def use(config, model, workers, settled):
         command_line.print_flags(config, TABLE)
         show_all_variables()
         if config.train:
-            none = 'none (--seed N repeats a run)'
-            print(f' [*] Seed: {none if seed is None else seed}')
+            print(' [*] Seed:', 'none (--seed N repeats a run)' if seed is None else seed)
             print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             step = dcgan.train(config, checkpoint)
