@@ -161,7 +161,8 @@ def use(config, model, workers, settled):
         command_line.print_flags(config, TABLE)
         show_all_variables()
         if config.train:
-            print(' [*] Seed:', 'none (--seed N repeats a run)' if seed is None else seed)
+            none = 'none (--seed N repeats a run)'
+            print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
             print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
             step = dcgan.train(config, checkpoint)
@@ -224,8 +225,7 @@ def run(argv=None, model=DCGAN):
         describe = command_line.full_help if is_full else command_line.short_help
         print(describe(__doc__, TABLE))
         sys.exit()
-    if FLAGS.is_parsed():  # an earlier run in this process has left its graph
-        gc.collect()
+    gc.collect(2 if FLAGS.is_parsed() else 0)  # the graphs of earlier runs
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}
     threading.excepthook = quiet_import.report_thread_error

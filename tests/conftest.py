@@ -4,12 +4,14 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
+from unittest import mock
 
 CACHE = tempfile.TemporaryDirectory()  # of compiled programs, for this test run
 os.environ['XDG_CACHE_HOME'] = CACHE.name
@@ -23,6 +25,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
+from forked import Forked
 from PIL import Image
 from tensorflow.python.framework.config import disable_op_determinism
 
@@ -64,6 +67,31 @@ def write_images(folder, count=10, size=(20, 24), ending='png'):
         Image.fromarray(pixels).save(f'{folder}/{i:03d}.{ending}')
 
 
+@pytest.fixture(scope='session')
+def tiny_runs(tmp_path_factory):
+    """A working folder that tests only read, with two trained runs, `set` and `cats`.
+
+    `set` is a labelled set of 4 classes, `cats` has 20x24 RGB images; 24 images each.
+    Each run has 3 iterations, and a checkpoint and a grid of each.
+    """
+    folder = tmp_path_factory.mktemp('tiny')
+    write_idx_set(folder / 'data' / 'set', count=24, size=16)
+    write_images(folder / 'data' / 'cats', count=24)
+    often = ['--sample_freq', 1, '--ckpt_freq', 1, '--max_to_keep', 0, '--epoch', 1]
+    for name in ('set', 'cats'):
+        args = ['--dataset', name, '--out_name', name, *often, *SMALL, '--seed', 1]
+        result = run_in_process('--train', *args, cwd=folder, with_curves=True)
+        assert result.returncode == 0, result.stderr
+        (folder / f'{name}.txt').write_text(result.stdout)
+    return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny_runs, tmp_path):
+    """A copy of tiny_runs, which a test may change."""
+    return shutil.copytree(tiny_runs, tmp_path / 'tiny')
+
+
 @pytest.fixture
 def sess():
     """A session with a new graph, in which TensorFlow's seed is 1."""
@@ -97,23 +125,20 @@ def command(script, *args, python_flags=()):
     return [sys.executable, *python_flags, str(ROOT / script), *map(str, args)]
 
 
-def run(script, *args, cwd, python_flags=(), **env):
-    """Run a script of the project in a new process, with `cwd` as working folder.
+def start(script, *args, cwd, **env):
+    """Start a script of the project, see Forked; `env` are environment variables."""
+    environment = {**clean_environment(), **env}
+    return Forked(ROOT / script, *args, cwd=cwd, environment=environment)
 
-    `env` are further environment variables.
-    """
-    return subprocess.run(
-        command(script, *args, python_flags=python_flags),
-        cwd=cwd,
-        env={**clean_environment(), **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+
+def run(script, *args, cwd, **env):
+    """Run a script as `start` does, to its end; returns what subprocess.run does."""
+    with start(script, *args, cwd=cwd, **env) as process:
+        return process.wait()
 
 
 def run_code(code, *args, cwd):
-    """Run Python code that may import the project, as `run` runs a script."""
+    """Run Python code that may import the project, in a new process."""
     return subprocess.run(
         [sys.executable, '-c', code, *map(str, args)],
         cwd=cwd,
@@ -124,18 +149,35 @@ def run_code(code, *args, cwd):
     )
 
 
-def run_in_process(*args, cwd, model=DCGAN):
+def run_anew(script, *args, cwd, python_flags=(), **env):
+    """Run a script in a new process: it takes seconds, to import TensorFlow."""
+    return subprocess.run(
+        command(script, *args, python_flags=python_flags),
+        cwd=cwd,
+        env={**clean_environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     """Run main.py in this process, which saves the time to start another one.
 
     Returns the same as run('main.py', *args, cwd=cwd), except that stdout and stderr
-    lack the output of native code. `model` is DCGAN or a subclass.
+    lack the output of native code. `model` is DCGAN or a subclass. curves.png, which
+    takes a fifth of the time of a short training, is drawn only with_curves.
     """
+    curves = contextlib.nullcontext()
+    if not with_curves:
+        curves = mock.patch('dcgan.record.recorder.draw_curves')
     stdout, stderr = io.StringIO(), io.StringIO()
     cwd_before, excepthook = os.getcwd(), threading.excepthook
     handlers = {n: signal.getsignal(n) for n in stop_signals()}
     os.chdir(cwd)
     try:
         with (
+            curves,
             flagsaver(),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),

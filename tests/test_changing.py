@@ -13,7 +13,7 @@ from conftest import (
     ROOT,
     SMALL,
     read_checkpoint,
-    run,
+    run_anew,
     run_in_process,
     write_idx_set,
     write_images,
@@ -286,7 +286,7 @@ def test_an_edited_line_of_model_py_is_trained(tmp_path):
     edited = text.replace(line, line + '        self.g_loss = 0.0 * self.g_loss\n')
     (tmp_path / 'model.py').write_text(edited)
     write_images(tmp_path / 'data' / 'cats', count=16, ending='jpg')
-    result = run(tmp_path / 'main.py', *TRAIN, cwd=tmp_path)
+    result = run_anew(tmp_path / 'main.py', *TRAIN, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert ' [*] DCGAN has changed g_loss: ' in result.stdout
     assert set(re.findall(r'g_loss: (\S+)\n', result.stdout)) == {'0.00000000'}

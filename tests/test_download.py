@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from conftest import ROOT, run, write_idx_set, write_images
+from conftest import ROOT, run, run_anew, write_idx_set, write_images
 from PIL import Image
 
 import download
@@ -572,7 +572,7 @@ def test_invalid_mirror_url_is_rejected(tmp_path):
 @pytest.mark.parametrize(('name', 'package'), [('celebA', 'gdown'), ('lsun', 'lmdb')])
 def test_missing_package_is_reported(name, package, tmp_path):
     (tmp_path / f'{package}.py').write_text('raise ImportError')
-    result = run('download.py', name, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    result = run_anew('download.py', name, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert f'pip install {package}' in result.stderr
 

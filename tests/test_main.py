@@ -20,6 +20,7 @@ from conftest import (
     command,
     read_checkpoint,
     run,
+    run_anew,
     run_code,
     run_in_process,
     write_idx_set,
@@ -107,7 +108,7 @@ def test_deprecation_warnings_are_hidden_at_every_log_level(workspace):
     args = ['--dataset', 'set', '--freeze', '--export', '--visualize']
     flags = ['-W', 'default::DeprecationWarning']
     level = {'TF_CPP_MIN_LOG_LEVEL': '2'}  # as a user may have set it
-    result = run('main.py', *args, cwd=workspace, python_flags=flags, **level)
+    result = run_anew('main.py', *args, cwd=workspace, python_flags=flags, **level)
     assert result.returncode == 0
     assert str(ROOT) not in result.stderr and 'deprecated' not in result.stderr
 
@@ -305,7 +306,10 @@ def test_user_error_is_one_line_with_the_way_out(args, message, workspace):
 
 def test_new_process_prints_the_same_error_with_the_same_status(workspace):
     args = ['--batch_size', 0]
-    results = run('main.py', *args, cwd=workspace), run_in_process(*args, cwd=workspace)
+    results = (
+        run_anew('main.py', *args, cwd=workspace),
+        run_in_process(*args, cwd=workspace),
+    )
     new, same = ((r.returncode, r.stdout, r.stderr) for r in results)
     assert new == same
 
@@ -325,7 +329,7 @@ def test_bfloat16_training_saves_float32_weights(workspace):
 def test_bfloat16_is_rejected_without_fast_kernels(workspace):
     args = ['--dataset', 'set', '--train', *SMALL, '--precision', 'bfloat16']
     # with this setting, oneDNN emulates bfloat16 even if the processor has units for it
-    result = run('main.py', *args, cwd=workspace, ONEDNN_MAX_CPU_ISA='AVX512_CORE')
+    result = run_anew('main.py', *args, cwd=workspace, ONEDNN_MAX_CPU_ISA='AVX512_CORE')
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'no fast kernels for it; use --precision float32' in result.stderr
 
@@ -413,7 +417,7 @@ def test_messages_of_a_failed_tensorflow_import_are_printed(end, tmp_path):
     (tmp_path / 'tensorflow').mkdir()
     lines = "import os\nos.write(2, b'compiled to use AVX instructions\\n')\n"
     (tmp_path / 'tensorflow' / '__init__.py').write_text(lines + end)
-    result = run('main.py', cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    result = run_anew('main.py', cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert result.returncode and 'compiled to use AVX instructions' in result.stderr
 
 

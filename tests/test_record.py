@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, run, run_code, run_in_process, write_images
+from conftest import SMALL, run, run_anew, run_code, run_in_process, write_images
 from PIL import Image
 
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
@@ -26,7 +26,7 @@ def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp('workspace')
     write_images(workspace / 'data' / 'cats', count=40)
     args = ['--epoch', 2, '--out_name', 'run', '--sample_freq', 4]
-    result = run_in_process(*TRAIN, *args, cwd=workspace)
+    result = run_in_process(*TRAIN, *args, cwd=workspace, with_curves=True)
     assert result.returncode == 0, result.stderr
     (workspace / 'run.txt').write_text(result.stdout)
     return workspace
@@ -142,11 +142,13 @@ def test_training_goes_on_without_matplotlib(workspace, tmp_path):
     (tmp_path / 'matplotlib').mkdir()
     (tmp_path / 'matplotlib' / '__init__.py').write_text('raise ImportError("broken")')
     args = [*TRAIN, '--epoch', 1, '--out_name', 'no_curves', '--sample_freq', 1]
-    result = run('main.py', *args, cwd=workspace, PYTHONPATH=str(tmp_path))
+    result = run_anew('main.py', *args, cwd=workspace, PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('No curves: cannot import matplotlib (broken)') == 1
     assert not (workspace / 'out' / 'no_curves' / 'curves.png').exists()
-    result = run('main.py', '--curves', 'run', cwd=workspace, PYTHONPATH=str(tmp_path))
+    result = run_anew(
+        'main.py', '--curves', 'run', cwd=workspace, PYTHONPATH=str(tmp_path)
+    )
     assert result.returncode == 1 and 'pip install matplotlib' in result.stderr
 
 

@@ -20,6 +20,7 @@ from conftest import (
     command,
     read_checkpoint,
     run,
+    run_anew,
     run_in_process,
     write_idx_set,
     write_images,
@@ -230,7 +231,7 @@ def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
     for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
         args = ['--out_name', name, '--epoch', epoch, '--xla']
         environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
-        result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
+        result = run_anew('main.py', *TRAIN, *args, cwd=workspace, **environment)
         assert result.returncode == 0, result.stderr
         assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
     assert_equals(workspace, 'xla', 'xla_resumed')
