@@ -1,5 +1,6 @@
 """Folders of images: finding, labelling, cropping, decoding ahead and caching them."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -557,10 +558,8 @@ def test_images_that_failed_when_the_cache_was_built_are_tried_again(damaged):
 
 
 def children():
-    """Ids of the running processes that this process has started."""
-    tasks = Path('/proc/self/task').glob('*/children')
-    pids = {int(pid) for task in tasks for pid in task.read_text().split()}
-    return {pid for pid in pids if is_running(pid)}
+    """The running processes that multiprocessing has started here."""
+    return {*multiprocessing.active_children()}
 
 
 def test_decoding_processes_end_when_the_cache_is_built(tmp_path, monkeypatch):

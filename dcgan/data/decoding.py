@@ -2,15 +2,15 @@
 
 import collections
 import contextlib
+import multiprocessing
 import os
-import pickle
 import queue
-import subprocess
 import sys
-import weakref
+import threading
+import types
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
-from pathlib import Path
+from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -18,14 +18,7 @@ import numpy as np
 from dcgan.data.images import ignore_pillow_warnings, load_image
 from dcgan.util.errors import UserError
 
-# It finds modules in the project, not the current folder. The multiprocessing module
-# is not used: its processes would import the main script, and with it TensorFlow.
-WORKER_PROGRAM = f"""
-import sys
-sys.path[0] = {str(Path(__file__).resolve().parents[2])!r}
-from dcgan.data.decoding import serve_decoding
-serve_decoding()
-"""
+STARTING = threading.Lock()  # a process, in one thread at a time
 
 
 def image_shape(options: dict) -> tuple[int, int, int]:
@@ -61,9 +54,8 @@ class Decoders:
     """`count` processes that decode images, by `load_image` with these options."""
 
     def __init__(self, count: int, options: dict):
-        self.count, self.options = count, options
-        self.processes, self.threads = [], futures.ThreadPoolExecutor(count or 1)
-        weakref.finalize(self, end_processes, self.processes)  # also without close()
+        self.count, self.options, self.processes = count, options, []
+        self.threads = futures.ThreadPoolExecutor(count or 1)
 
     def map(self, batches: Iterable[Sequence]) -> Iterator[Decoded]:
         """Yield `decode_images` of each batch, in order, at most two per process ahead.
@@ -71,10 +63,14 @@ class Decoders:
         Raises UserError if a process dies, OSError or MemoryError if decoding does.
         """
         if not self.processes:
-            self.processes += [start_process() for _ in range(self.count)]
-            self.idle = queue.SimpleQueue()
-            for process in self.processes:
-                self.idle.put(process)
+            self.idle = queue.SimpleQueue()  # of processes and connections to them
+            for _ in range(self.count):
+                ours, theirs = multiprocessing.Pipe()
+                process = DecodingProcess(target=serve, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()
+                self.processes.append(process)
+                self.idle.put((process, ours))
         pending = collections.deque()
         for jobs in batches:
             if len(pending) == 2 * self.count:
@@ -86,64 +82,56 @@ class Decoders:
 
     def close(self) -> None:
         """End the processes and wait for them. The next map() starts new ones."""
-        end_processes(self.processes)
+        while self.processes:
+            process = self.processes.pop()
+            process.kill()  # it holds nothing that could be lost
+            process.join()
 
 
-def start_process():
-    return subprocess.Popen(
-        [sys.executable, '-c', WORKER_PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # so that Ctrl-C reaches only the main process
-    )
+class DecodingProcess(SpawnProcess):
+    """A process that does not import the main script, and with it TensorFlow."""
 
-
-def end_processes(processes):
-    while processes:
-        process = processes.pop()
-        process.kill()  # it holds nothing that could be lost
-        wait_for(process)
-
-
-def wait_for(process):
-    with contextlib.suppress(OSError):  # flushes, which fails: the process is dead
-        process.stdin.close()
-    return process.wait()
+    def start(self) -> None:
+        with STARTING:
+            main = sys.modules['__main__']
+            sys.modules['__main__'] = types.ModuleType('__main__')
+            try:
+                super().start()
+            finally:
+                sys.modules['__main__'] = main
 
 
 def decode_in_process(idle, task):
     """decode_images(*task) in one of the idle processes. UserError if it dies."""
-    process = idle.get()
+    process, connection = idle.get()
     try:
-        pickle.dump(task, process.stdin)
-        process.stdin.flush()
-        decoded = pickle.load(process.stdout)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        connection.send(task)
+        decoded = connection.recv()
+    except (OSError, EOFError) as error:
+        connection.close()
+        process.join()
         raise UserError(
-            f'a decoding process ended with exit code {wait_for(process)}: see its '
+            f'a decoding process ended with exit code {process.exitcode}: see its '
             'output above; if there is none, it probably ran out of memory: lower '
             '--num_workers'
         ) from error
     finally:
-        idle.put(process)
+        idle.put((process, connection))
     if isinstance(decoded, Exception):
         raise decoded
     return decoded
 
 
-def serve_decoding() -> None:
-    """Run a decoding process until stdin is closed.
-
-    It reads arguments of `decode_images` as pickles, and writes results or exceptions.
-    """
+def serve(connection) -> None:
+    """Send results of `decode_images`, or exceptions, until the connection ends."""
+    if os.name == 'posix':
+        os.setsid()  # so that Ctrl-C reaches only the main process
     ignore_pillow_warnings()
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            task = pickle.load(sys.stdin.buffer)
+            task = connection.recv()
             try:
                 decoded = decode_images(*task)
             except (OSError, MemoryError) as error:
                 decoded = error
-            pickle.dump(decoded, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-    os._exit(0)  # skips the last flush of stdout, whose reader may have ended
+            connection.send(decoded)
