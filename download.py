@@ -11,6 +11,7 @@ An interrupted download continues where it stopped when the command is run again
 """
 
 import argparse
+import glob
 import gzip
 import io
 import json
@@ -56,24 +57,18 @@ MNIST_MD5 = {  # of the unpacked files
     't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637',
 }
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
+# fmt: off
 CELEBA_FILES = {  # name: (ID on Google Drive, MD5)
-    'img_align_celeba.zip': (
-        '0B7EVK8r0v71pZjFTYXZWM3FlRnM',
-        '00d2c5bc6d35e252742224ab0c1e8fcb',
-    ),
-    'list_eval_partition.txt': (
-        '0B7EVK8r0v71pY0NSMzRuSXJEVkk',
-        'd32c9cbf5e040fd4025c592c306e6668',
-    ),
-    'list_bbox_celeba.txt': (
-        '0B7EVK8r0v71pbThiMVRxWXZ4dU0',
-        '00566efa6fedff7a56946cd1c10f1c16',
-    ),
-    'list_attr_celeba.txt': (
-        '0B7EVK8r0v71pblRyaVFSWGxPY0U',
-        '75e246fa4810816ffd6ee81facbd244c',
-    ),
+    'img_align_celeba.zip':
+        ('0B7EVK8r0v71pZjFTYXZWM3FlRnM', '00d2c5bc6d35e252742224ab0c1e8fcb'),
+    'list_eval_partition.txt':
+        ('0B7EVK8r0v71pY0NSMzRuSXJEVkk', 'd32c9cbf5e040fd4025c592c306e6668'),
+    'list_bbox_celeba.txt':
+        ('0B7EVK8r0v71pbThiMVRxWXZ4dU0', '00566efa6fedff7a56946cd1c10f1c16'),
+    'list_attr_celeba.txt':
+        ('0B7EVK8r0v71pblRyaVFSWGxPY0U', '75e246fa4810816ffd6ee81facbd244c'),
 }
+# fmt: on
 CELEBA_IMAGE_COUNT = 202599
 LSUN_URL = 'http://dl.yf.io/lsun/scenes/'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
@@ -87,6 +82,28 @@ INCEPTION_MIRRORS = (
 )
 INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'
 DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
+# fmt: off
+ARGUMENTS = {
+    'datasets': dict(
+        nargs='+', metavar='NAME',
+        help='mnist, celebA, lsun: download a data set; digits: draw one; inception: '
+        'download the network of FID; "check": decode all images of the folders that '
+        'are named after it'),
+    '--data_dir': dict(
+        default='./data', help='folder in which each data set gets its own folder '
+        '(default: %(default)s)'),
+    '--mirror': dict(
+        help='URL of a server that has the files of mnist, celebA, lsun or inception, '
+        'under their original names (default: the official servers)'),
+    '--category': dict(
+        default='bedroom', choices=LSUN_CATEGORIES,
+        help='category of lsun to download (default: %(default)s)'),
+    '--limit': dict(
+        type=int, help='maximum number of lsun images to export (default: all)'),
+    '--input_fname_pattern': dict(
+        help='for "check": only the files that match this glob, such as **/*.png'),
+}
+# fmt: on
 
 
 def main(args: list[str] | None = None) -> None:
@@ -116,53 +133,19 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        'datasets',
-        nargs='+',
-        metavar='NAME',
-        help='mnist, celebA, lsun: download a data set; digits: draw one; inception: '
-        'download the network of FID; "check": decode all images of the folders that '
-        'are named after it',
-    )
-    parser.add_argument(
-        '--data_dir',
-        default='./data',
-        help='folder in which each data set gets its own folder (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--mirror',
-        help='URL of a server that has the files of mnist, celebA, lsun or inception, '
-        'under their original names (default: the official servers)',
-    )
-    parser.add_argument(
-        '--category',
-        default='bedroom',
-        choices=LSUN_CATEGORIES,
-        help='category of lsun to download (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--limit',
-        type=int,
-        help='maximum number of lsun images to export (default: all)',
-    )
-    parser.add_argument(
-        '--input_fname_pattern',
-        help='for "check": only the files that match this glob, such as **/*.png',
-    )
+    for name, options in ARGUMENTS.items():
+        parser.add_argument(name, **options)
     args = parser.parse_intermixed_args(args)
-    is_check = args.datasets[0] == 'check'
     unknown = [name for name in args.datasets if name not in DATASETS]
-    if unknown and not is_check:
-        parser.error(f'{unknown[0]!r} is none of {", ".join(DATASETS)}')
-    if is_check and len(args.datasets) == 1:
+    if args.datasets == ['check']:
         parser.error('check: which data set? Give the name of its folder')
+    if unknown and args.datasets[0] != 'check':
+        parser.error(f'{unknown[0]!r} is none of {", ".join(DATASETS)}')
     if args.limit is not None and args.limit < 1:
         parser.error('--limit must be positive')
     if args.mirror and '://' not in args.mirror:
-        parser.error(
-            f'--mirror {args.mirror} is not a URL: it must begin with http:// or '
-            'https://'
-        )
+        problem = 'is not a URL: it must begin with http:// or https://'
+        parser.error(f'--mirror {args.mirror} {problem}')
     return args
 
 
@@ -180,23 +163,18 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
 
 
 def check_set(folder: str, pattern: str | None) -> None:
-    """Decode all images of a folder, and print or list which ones cannot be used.
+    """Decode all images of a folder, or of its class folders if there is no pattern.
 
-    Without a pattern, images in class folders are found as well. Raises UserError if
-    training would not accept the set.
+    Prints or lists which cannot be used. UserError if training would refuse the set.
     """
     require_folder(folder)
-    sizes = idx_summary(folder)
-    if sizes:
+    if sizes := idx_summary(folder):
         data = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
         print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
         return
-    is_flat = pattern or glob_images(folder)
-    data = open_dataset(
-        *(folder, pattern, (8, 8), (8, 8), False, False),
-        by_class=not is_flat and bool(class_folders(folder)),
-        num_workers=usable_cores(),
-    )
+    by_class = not pattern and not glob_images(folder) and bool(class_folders(folder))
+    sizes, workers = ((8, 8), (8, 8)), {'num_workers': usable_cores()}
+    data = open_dataset(folder, pattern, *sizes, False, False, by_class, **workers)
     data.find_unusable()
     path = f'{folder}.unusable.txt'
     if not data.unusable:
@@ -226,13 +204,9 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
     for name in intermediates:
         remove(os.path.join(staging, name))
     if os.path.isdir(folder):
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            if os.path.exists(os.path.join(staging, name)):
-                os.remove(path)  # corrupt: a valid one is not downloaded again
-            else:
-                os.rename(path, os.path.join(staging, name))
-        os.rmdir(folder)
+        for name in {*os.listdir(folder)} - {*os.listdir(staging)}:
+            os.rename(os.path.join(folder, name), os.path.join(staging, name))
+        remove(folder)  # corrupt files: valid ones are not downloaded again
     os.rename(staging, folder)
     print(f'{folder}: complete')
 
@@ -284,46 +258,40 @@ def fetch_celeba(
     Raises UserError if that fails, or if the number of images is not `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
-    archive, *lists = files
-
-    def find_or_download_file(name, folders):
-        drive_id, md5 = files[name]
-        drive_url = f'{DRIVE}{drive_id}'
-        return find_or_download(
-            name,
-            folders,
-            urls=at_mirrors([mirror], name) if mirror else [drive_url],
-            is_valid=lambda path: md5_of_file(path) == md5,
-            advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
-            f'browser, put {name} in {data_dir}, and run this again',
-        )
-
-    count = count_images(folder)
+    count, in_all = count_images(folder), f'but CelebA has {image_count:,}'
     if count == image_count:
         print(f'{folder}: the images are already there')
     elif count:
         raise UserError(
-            f'{folder}: holds {count:,} images, but CelebA has '
-            f'{image_count:,}; move it away, or choose another --data_dir'
+            f'{folder}: holds {count:,} images, {in_all}; move it away, or choose '
+            'another --data_dir'
         )
-    else:
-        path = find_or_download_file(archive, [staging, data_dir, folder])
-        unpack(path, staging, '.jpg')
-        count = count_images(staging)
-        if count != image_count:
-            raise UserError(
-                f'{staging}: holds {count:,} images after unpacking {path}, '
-                f'but CelebA has {image_count:,}; remove {staging} and run this again'
-            )
-        publish_folder(staging, folder, archive)
-    for name in lists:
-        find_or_download_file(name, [folder, data_dir])
+    for name, (drive_id, md5) in files.items():
+        is_archive = name.endswith('.zip')
+        if is_archive and count:
+            continue
+        drive_url = f'{DRIVE}{drive_id}'
+        path = find_or_download(
+            name,
+            [staging, data_dir, folder] if is_archive else [folder, data_dir],
+            urls=at_mirrors([mirror], name) if mirror else [drive_url],
+            is_valid=lambda path, md5=md5: md5_of_file(path) == md5,
+            advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
+            f'browser, put {name} in {data_dir}, and run this again',
+        )
+        if is_archive:
+            unpack(path, staging, '.jpg')
+            if (count := count_images(staging)) != image_count:
+                raise UserError(
+                    f'{staging}: holds {count:,} images after unpacking {path}, '
+                    f'{in_all}; remove {staging} and run this again'
+                )
+            publish_folder(staging, folder, name)
 
 
 def count_images(folder: str) -> int:
     """Number of *.jpg files in a folder; 0 if the folder does not exist."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sum(name.endswith('.jpg') for name in names)
+    return len(glob.glob(os.path.join(glob.escape(folder), '*.jpg')))
 
 
 def fetch_lsun(
@@ -396,10 +364,7 @@ def read_export_record(folder: str) -> dict:
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
-    """Write the images of an LMDB environment to folder/{key}.jpg, up to `limit`.
-
-    Images that exist are kept. One that cannot be decoded is reported and left out.
-    """
+    """Write the images that are new and readable to folder/{key}.jpg, up to `limit`."""
     count = count_images(folder)
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
@@ -412,22 +377,16 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                 path = os.path.join(folder, f'{name}.jpg')
                 if os.path.exists(path):
                     continue
-                try:
-                    content = to_jpeg(content)
-                except UserError as error:
-                    print(f' [!] Left out {name}: {error}', flush=True)
-                    continue
+                if not content.startswith(b'\xff\xd8'):  # not JPEG, but WebP
+                    jpeg = io.BytesIO()
+                    try:
+                        open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
+                    except UserError as error:
+                        print(f' [!] Left out {name}: {error}', flush=True)
+                        continue
+                    content = jpeg.getvalue()
                 write_bytes(path, content)
                 count += 1
-
-
-def to_jpeg(content: bytes) -> bytes:
-    """Convert an image file, LSUN's WebP, to JPEG. UserError if it is not readable."""
-    if content.startswith(b'\xff\xd8'):
-        return content
-    jpeg = io.BytesIO()
-    open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
-    return jpeg.getvalue()
 
 
 def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
@@ -435,8 +394,8 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
 
     An archive or a graph that exists is used. Raises UserError if the download fails.
     """
-    folder, name = os.path.split(os.path.join(data_dir, INCEPTION))
-    path = os.path.join(folder, name)
+    path = os.path.join(data_dir, INCEPTION)
+    folder, name = os.path.split(path)
     if os.path.exists(path):
         print(f'{path}: already there')
         return
@@ -445,24 +404,25 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
         INCEPTION_ARCHIVE,
         [folder, data_dir],
         urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
-        is_valid=lambda path: member_name(path, name) is not None,
+        is_valid=lambda path: read_member(path, name) is not None,
         advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
-    with tarfile.open(archive) as tar:
-        write_bytes(path, tar.extractfile(member_name(archive, name)).read())
+    write_bytes(path, read_member(archive, name))
     if os.path.dirname(archive) == folder and not was_there:
         os.remove(archive)
     print(f'{path}: complete')
 
 
-def member_name(path: str, name: str) -> str | None:
-    """The path of the file `name` in a .tgz archive; None if it cannot be read."""
+def read_member(path: str, name: str) -> bytes | None:
+    """The content of the file `name` in a .tgz archive; None if it cannot be read."""
     try:
         with tarfile.open(path) as archive:
-            names = archive.getnames()
+            for member in archive:
+                if os.path.basename(member.name) == name:
+                    return archive.extractfile(member).read()
     except (OSError, EOFError, tarfile.TarError, zlib.error):
-        return None
-    return next((n for n in names if os.path.basename(n) == name), None)
+        pass
+    return None
 
 
 if __name__ == '__main__':

@@ -47,12 +47,6 @@ def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
                 f'--attributes: {ATTRIBUTE_LIST} has no {printable(name)}; it has '
                 f'{printable(", ".join(close))}'
             )
-    for image, row in rows.items():
-        if not {*row} <= {-1, 0, 1}:
-            raise UserError(
-                f"{ATTRIBUTE_LIST}: not one of CelebA's lists: invalid row {image!r}; "
-                'download it again'
-            )
     columns = [header.index(name) for name in attributes]
     return {
         name: sum((row[column] == 1) << i for i, column in enumerate(columns))
@@ -84,11 +78,11 @@ def read_list(
 ) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     """Read one of CelebA's lists, .txt or .csv, from `folder` or its parent folder.
 
-    Each row has `width` numbers; None: as many as the header names. Returns these names
-    and {name of an image, without extension: numbers}. UserError for invalid lists.
+    Each row has `width` numbers; None: an attribute, -1, 0 or 1, for each name in the
+    header. Returns these names and {name of an image, without extension: numbers}.
+    Raises UserError for invalid lists.
     """
-    names = [name, f'{stem(name)}.csv']
-    path = first_file([folder, os.path.dirname(folder)], names)
+    path = first_file([folder, os.path.dirname(folder)], [name, f'{stem(name)}.csv'])
     if path is None:
         raise UserError(
             f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
@@ -106,13 +100,14 @@ def read_list(
     for line in lines:
         image, *cells = line.split()
         try:
-            rows[stem(image)] = tuple(map(int, cells))
+            row = rows[stem(image)] = tuple(map(int, cells))
+            is_valid = bool(width) or {*row} <= {-1, 0, 1}
         except ValueError:
-            cells = []
-        if not cells or len(cells) != (width or len(header)):
-            row = line.strip()[:60]
+            is_valid = False
+        if not is_valid or not cells or len(cells) != (width or len(header)):
+            text = line.strip()[:60]
             raise UserError(
-                f"{path}: not one of CelebA's lists: invalid row {row!r}; download it "
+                f"{path}: not one of CelebA's lists: invalid row {text!r}; download it "
                 'again'
             )
     if len(rows) < expected:

@@ -1,14 +1,13 @@
-"""Open a data set, and define the interface of all data sets."""
+"""Open a data set, of either kind, and read images of it."""
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
 
 import numpy as np
 
 from dcgan.data.celeba import PARTITIONS
 from dcgan.data.find_images import require_folder
-from dcgan.data.idx import ALL, IdxSet, ImagesAndLabels, idx_pairs
+from dcgan.data.idx import IdxSet, ImagesAndLabels, idx_pairs
 from dcgan.data.image_folder import ImageSet
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
@@ -20,41 +19,7 @@ INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
 CHUNK = 250  # images that `read_images` reads at once
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """What IdxSet and ImageSet have in common. len() is the number of images."""
-
-    c_dim: int  # number of channels
-    classes: int | None  # their number; None: the images have no labels
-    class_names: list[str] | None  # None: classes have only numbers
-    contents: str  # a line that describes the data set to the user
-    fingerprint: int  # by which a resumed run recognizes the same images
-    order: np.ndarray  # int32 [len()], indices in the order of this epoch; can be set
-    reshuffles: bool  # whether shuffle() changes the order
-
-    def __len__(self) -> int: ...
-
-    def shuffle(self) -> None:
-        """Start an epoch. If the set reshuffles, draw a new order by np.random."""
-
-    def first_usable(self, count: int) -> np.ndarray:
-        """Indices of the first `count` images of the epoch that can be decoded."""
-
-    def take(self, indices: np.ndarray) -> ImagesAndLabels: ...
-
-    def batches(
-        self, size: int, number: int, first: int = 0, part: slice = ALL
-    ) -> Iterator[ImagesAndLabels]:
-        """Yield a part of each batch, `first` to `number` - 1, of `size` images."""
-
-    def read(self, chunks: Sequence[np.ndarray]) -> Iterator[ImagesAndLabels]:
-        """Yield what `take` returns for each of these arrays of indices."""
-
-    def digest(self, by_time: bool = True) -> str:
-        """A digest of images and labels; `by_time`: also of the files' times."""
-
-    def close(self) -> None:
-        """End the processes that decode images, if there are any."""
+Dataset = IdxSet | ImageSet
 
 
 def read_images(

@@ -12,13 +12,11 @@ from dcgan.util.files import atomic_path, require_writable
 from dcgan.util.progress import progress_bar
 
 
-def make_digits(
-    data_dir: str, counts: tuple[int, int] = (60000, 10000), seed: int = 0
-) -> None:
+def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None:
     """Draw labelled digits, 28x28, white on black, as IDX files in data_dir/digits.
 
-    `counts` are the numbers of training and test images. The same seed gives the same
-    files; existing digits are kept. UserError if the folder holds anything else.
+    `counts` are the numbers of training and test images. Existing digits are kept.
+    Raises UserError if the folder holds anything else.
     """
     folder = os.path.join(data_dir, 'digits')
     if idx_summary(folder):
@@ -30,20 +28,18 @@ def make_digits(
             'another --data_dir'
         )
     require_writable(data_dir, 'choose another --data_dir')
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(0)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
-    images = np.empty((len(labels), 28, 28), np.uint8)
-    glyphs = np.stack([glyph_distances(digit) for digit in range(10)])
+    glyphs, images = np.stack([glyph_distances(digit) for digit in range(10)]), []
     with progress_bar('digits', len(labels), ' images') as bar:
-        for start in range(0, len(labels), 250):
-            chunk = slice(start, start + 250)
-            images[chunk] = draw_digits(glyphs, labels[chunk], rng)
-            bar.update(len(labels[chunk]))
+        for chunk in np.split(labels, range(250, len(labels), 250)):
+            images.extend(draw_digits(glyphs, chunk, rng))
+            bar.update(len(chunk))
     with atomic_path(folder) as staging:  # so the data set is never there in part
         parts = {'train': slice(counts[0]), 't10k': slice(counts[0], None)}
         for name, part in parts.items():
             prefix = os.path.join(staging, name)
-            write_idx(f'{prefix}-images-idx3-ubyte', images[part])
+            write_idx(f'{prefix}-images-idx3-ubyte', np.stack(images[part]))
             write_idx(f'{prefix}-labels-idx1-ubyte', labels[part])
     print(f'digits: written to {folder}')
 
@@ -67,13 +63,12 @@ def draw_digits(
     position that is randomly shifted, elastically warped (Simard et al., 2003),
     rotated, sheared and scaled. With a random stroke width, this gives its intensity.
     """
-    n = len(labels)
 
     def uniform(low, high):
-        return rng.uniform(low, high, n)[:, None, None]
+        return rng.uniform(low, high, (len(labels), 1, 1))
 
     y, x = np.mgrid[0:28, 0:28] - 13.5
-    noise = rng.uniform(-1, 1, (2, n, 28, 28))
+    noise = rng.uniform(-1, 1, (2, len(labels), 28, 28))
     warp = ndimage.gaussian_filter(noise, (0, 0, 4.5, 4.5), mode='wrap')
     warp /= 0.036  # the filtered noise's standard deviation, which becomes 1
     warp *= uniform(0, 1.2)  # pixels

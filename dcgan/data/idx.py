@@ -104,27 +104,47 @@ def idx_summary(folder: str) -> tuple[int, int, int] | None:
 
 
 class IdxSet:
-    """A Dataset of all IDX files of a folder, resized, with labels that begin at 0.
+    """All IDX files of a folder, resized. ImageSet has the same attributes and methods.
 
     As in the original, it is shuffled only once, here, and this seeds NumPy's global
     random numbers with 547. Raises UserError for files that do not belong together.
     """
 
-    reshuffles = False
+    reshuffles = False  # whether shuffle() changes the order
+    class_names: list[str] | None = None  # None: classes have only numbers
 
     def __init__(self, folder: str, height: int, width: int):
-        pairs = idx_pairs(folder)
-        images, labels = _read_pairs(pairs.values())
+        pairs, images, labels = idx_pairs(folder), [], []
+        for images_path, labels_path in pairs.values():
+            images.append(read_idx(images_path, (3, 4)))
+            labels.append(read_idx(labels_path, (1,)))
+            shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
+            if shape != first_shape:
+                raise UserError(
+                    f'{images_path}: its images have shape {shape}, the others '
+                    f'{first_shape}; put them into separate folders'
+                )
+            if shape[2:] not in ((), (1,), (3,)):
+                raise UserError(
+                    f'{images_path}: its images have {shape[2]} channels; only 1 '
+                    '(grayscale) or 3 (RGB) are supported'
+                )
+            if len(images[-1]) != len(labels[-1]):
+                raise UserError(
+                    f'{images_path}: {len(images[-1])} images, but '
+                    f'{len(labels[-1])} labels in {os.path.basename(labels_path)}'
+                )
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
         self.labels -= self.labels.min()  # it is 1 in EMNIST's letters
         for array in (self.images, self.labels):
             np.random.seed(547)
             np.random.shuffle(array)
+        # indices in the order of this epoch; can be set
         self.order = np.arange(len(self.images), dtype=np.int32)
-        self.fingerprint = zlib.crc32(self.labels)
+        self.fingerprint = zlib.crc32(self.labels)  # a resumed run has the same
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
-        self.classes, self.class_names = int(self.labels.max()) + 1, None
+        self.classes = int(self.labels.max()) + 1  # None where there are no labels
         self.contents = f'{len(self)} images in {self.classes} classes: ' + ', '.join(
             f'{len(array)} in {prefix}' for prefix, array in zip(pairs, images)
         )
@@ -133,12 +153,13 @@ class IdxSet:
         return len(self.images)
 
     def close(self) -> None:
-        pass
+        """End the processes that decode images, if there are any."""
 
     def shuffle(self) -> None:
-        pass
+        """Start an epoch. If the set reshuffles, draw a new order by np.random."""
 
     def first_usable(self, count: int) -> np.ndarray:
+        """Indices of the first `count` images of the epoch that can be decoded."""
         return self.order[:count].copy()
 
     def take(self, indices: np.ndarray) -> ImagesAndLabels:
@@ -149,43 +170,20 @@ class IdxSet:
             images = np.stack(
                 [resize(Image.fromarray(image), *self.size) for image in images]
             )
-        images = images.reshape(-1, *self.size, self.c_dim)
-        return images, self.labels[indices]
+        return images.reshape(-1, *self.size, self.c_dim), self.labels[indices]
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
     ) -> Iterator[ImagesAndLabels]:
+        """Yield a part of each batch, `first` to `number` - 1, of `size` images."""
         ends = range((first + 1) * size, (number + 1) * size, size)
         return self.read([self.order[end - size : end][part] for end in ends])
 
     def read(self, chunks: Iterable[np.ndarray]) -> Iterator[ImagesAndLabels]:
+        """Yield what `take` returns for each of these arrays of indices."""
         return map(self.take, chunks)
 
     def digest(self, by_time: bool = True) -> str:
+        """A digest of images and labels; `by_time`: also of the files' times."""
         parts = (self.images.data, self.labels.data)
         return json_digest([self.size, *map(zlib.crc32, parts)])
-
-
-def _read_pairs(pairs):
-    """Read (path of images, path of labels) pairs: two lists of arrays."""
-    images, labels = [], []
-    for images_path, labels_path in pairs:
-        images.append(read_idx(images_path, (3, 4)))
-        labels.append(read_idx(labels_path, (1,)))
-        shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
-        if shape != first_shape:
-            raise UserError(
-                f'{images_path}: its images have shape {shape}, the others '
-                f'{first_shape}; put them into separate folders'
-            )
-        if shape[2:] not in ((), (1,), (3,)):
-            raise UserError(
-                f'{images_path}: its images have {shape[2]} channels; only 1 '
-                '(grayscale) or 3 (RGB) are supported'
-            )
-        if len(images[-1]) != len(labels[-1]):
-            raise UserError(
-                f'{images_path}: {len(images[-1])} images, but '
-                f'{len(labels[-1])} labels in {os.path.basename(labels_path)}'
-            )
-    return images, labels

@@ -36,20 +36,18 @@ MAX_NAMED = 10  # more images than these are named in a file, not in the message
 
 
 class UnusableImages(UserError):
-    """More than 1% of the images of a data set, an ImageSet, cannot be used."""
+    """More than 1% of the images of an ImageSet cannot be used."""
 
     def __init__(self, data: 'ImageSet'):
         super().__init__(data.name_unusable())
         self.data = data
 
     def name_all(self, folder: str) -> UserError:
-        """Decode the whole set; returns the error that names all unusable images.
-
-        More than ten are named in the file unusable.txt in `folder`.
-        """
-        start = ' [!] More than 1% of the images cannot be used'
-        parts = [start, self.note, 'looking through the rest']
-        print_line('; '.join(filter(None, parts)))
+        """Decode the whole set; the error that names them, or folder/unusable.txt."""
+        line = ' [!] More than 1% of the images cannot be used'
+        print_line(
+            '; '.join(filter(None, [line, self.note, 'looking through the rest']))
+        )
         self.data.find_unusable()
         error = UserError(self.data.name_unusable(f'{folder}/unusable.txt'))
         error.note = self.note
@@ -89,8 +87,7 @@ class ImageSet:
     ):
         if background:
             options['background'] = parse_color(background)
-        self.options = options
-        self.c_dim = image_shape(options)[2]
+        self.options, self.c_dim = options, image_shape(options)[2]
         classes = Classes(folder, attributes, labels) if by_class else None
         self.files = find_images(folder, pattern, classes and classes.folders())
         if partition != 'all':
@@ -107,12 +104,11 @@ class ImageSet:
         if bbox:
             _, boxes = read_list('list_bbox_celeba.txt', folder, 4)
             self.boxes = [boxes.get(stem(path), ()) for path in self.files]
-        self.name, self.noted = os.path.basename(folder), set()
+        self.folder, self.noted = folder, set()
         self.unusable = {}  # path: reason
         self.decoders = Decoders(num_workers, options)
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
-        self.folder = folder
         self.cache = None
         if cache:
             self.cache = self._open_cache()
@@ -128,16 +124,14 @@ class ImageSet:
         self.decoders.close()
 
     def shuffle(self) -> None:
-        order = np.sort(self.order)  # a new array: the state of a run holds the old one
-        np.random.shuffle(order)
-        self.order = order
+        # a new array: the state of a run holds the old one
+        self.order = np.random.permutation(np.sort(self.order))
 
     def first_usable(self, count: int) -> np.ndarray:
-        indices = self.order[:count]
-        return self._replace(count, indices, self._decode(indices))[1]
+        return self._replace(count, self.order[:count])[1]
 
     def take(self, indices: np.ndarray) -> ImagesAndLabels:
-        return self._with_labels(*self._replace(0, indices, self._decode(indices)))
+        return self._with_labels(*self._replace(0, indices))
 
     def batches(
         self, size: int, number: int, first: int = 0, part: slice = ALL
@@ -148,7 +142,7 @@ class ImageSet:
         for end, indices, decoded in zip(ends, chunks, ahead):
             if decoded.failures and part != ALL:
                 # the replacements depend on the failures in other parts of the batch
-                whole = self._replace(end, indices, self._decode(indices))
+                whole = self._replace(end, indices)
                 yield self._with_labels(*(array[part] for array in whole))
             else:
                 yield self._with_labels(*self._replace(end, indices[part], decoded))
@@ -183,8 +177,9 @@ class ImageSet:
     def _jobs(self, indices):
         return [(self.files[i], self.boxes[i]) for i in indices]
 
-    def _replace(self, end, indices, decoded, order=None):
+    def _replace(self, end, indices, decoded=None, order=None):
         """Replace failures by usable images that follow position `end` of `order`."""
+        decoded = decoded or self._decode(indices)
         images, indices = decoded.images, indices.copy()
         self._report_notes(decoded.notes)
         order = self.order if order is None else order
@@ -202,7 +197,7 @@ class ImageSet:
     def _report_notes(self, notes):
         """Print each note once for the set."""
         for note in sorted(notes - self.noted):
-            print_line(f' [*] {self.name}: {note}')
+            print_line(f' [*] {os.path.basename(self.folder)}: {note}')
         self.noted |= notes
 
     def _report_unusable(self, index, reason):
@@ -241,10 +236,9 @@ class ImageSet:
     def name_unusable(self, path: str = '') -> str:
         """A line that names the unusable images; above ten, it names a list, `path`."""
         names = sorted(self.unusable)
-        problem = 'cannot be used'
+        line = f'{len(names)} of {len(self)} images cannot be used'
         if len(names) > self.tolerated:
-            problem = 'cannot be used, which is more than 1%'
-        line = f'{len(names)} of {len(self)} images {problem}'
+            line += ', which is more than 1%'
         first = printable(', '.join(names[:MAX_NAMED]))
         if len(names) <= MAX_NAMED:
             return f'{line}; fix or remove them: {first}'
@@ -263,18 +257,15 @@ class ImageSet:
 
     def _signatures(self, by_time=True):
         """[path, box, size, time] of each image file, to see whether it has changed."""
-        count = 2 if by_time else 1
-        return [
-            [relative_path(path, self.folder), box, *file_signature(path)[:count]]
-            for path, box in zip(self.files, self.boxes)
-        ]
+        paths = [relative_path(path, self.folder) for path in self.files]
+        parts = [file_signature(path)[: 1 + by_time] for path in self.files]
+        return [[path, box, *x] for path, box, x in zip(paths, self.boxes, parts)]
 
     def _open_cache(self):
         """The cache's pixels and failed indices; builds its file if there is none."""
-        settings_digest = json_digest(self.settings)
         cache_dir = os.path.join(self.folder, CACHE_FOLDER)
-        files_digest = json_digest(self._signatures())
-        path = os.path.join(cache_dir, f'{settings_digest}-{files_digest}')
+        digests = json_digest(self.settings), json_digest(self._signatures())
+        path = os.path.join(cache_dir, '-'.join(digests))
         shape = (len(self), *image_shape(self.options))
         try:
             if not read_cache(path, shape):
@@ -283,7 +274,7 @@ class ImageSet:
                 with contextlib.ExitStack() as stack:
                     stack.callback(lock_folder(cache_dir, reason))
                     if not read_cache(path, shape):
-                        self._build_cache(path, settings_digest)
+                        self._build_cache(path)
             pixels, failed, notes = read_cache(path, shape)
         except OSError as error:
             raise UserError(
@@ -292,12 +283,13 @@ class ImageSet:
         self._report_notes(notes)
         return pixels, failed
 
-    def _build_cache(self, path, settings_digest):
+    def _build_cache(self, path):
         """Write the pixels of all images, then their failures and notes as JSON."""
         # remove caches of these settings: incomplete ones, and ones of older files
-        for name in os.listdir(os.path.dirname(path)):
+        cache_dir, settings_digest = os.path.dirname(path), json_digest(self.settings)
+        for name in os.listdir(cache_dir):
             if settings_digest in name:
-                os.remove(os.path.join(os.path.dirname(path), name))
+                os.remove(os.path.join(cache_dir, name))
         all_failed = []
         with (
             atomic_path(path) as temporary,

@@ -30,14 +30,13 @@ def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
     Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
     where there is no image. It is uint8 if the images are, and otherwise float64.
     """
-    count, h, w, c = images.shape
-    columns = size[1]
+    (count, h, w, c), columns = images.shape, size[1]
     rows = max(size[0], math.ceil(count / columns))
     dtype = np.uint8 if images.dtype == np.uint8 else np.float64
-    grid = np.zeros((rows * h, columns * w, c), dtype)
-    for index, image in enumerate(images):
-        top, left = index // columns * h, index % columns * w
-        grid[top : top + h, left : left + w] = image
+    grid = np.zeros((rows * columns, h, w, c), dtype)
+    grid[:count] = images
+    grid = grid.reshape(rows, columns, h, w, c).swapaxes(1, 2)
+    grid = grid.reshape(rows * h, columns * w, c)
     return grid[..., 0] if c == 1 else grid
 
 

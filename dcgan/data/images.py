@@ -172,16 +172,6 @@ def center_slice(size: int, crop: int) -> slice:
     return slice(start, start + crop)
 
 
-def box_crop(image: Image.Image, box: Sequence[int]) -> Image.Image | None:
-    """The part of an image in a box (x, y, width, height), pixels; None if empty."""
-    x, y, width, height = box
-    left, upper = max(x, 0), max(y, 0)
-    right, lower = min(x + width, image.width), min(y + height, image.height)
-    if right <= left or lower <= upper:
-        return None
-    return image.crop((left, upper, right, lower))
-
-
 def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
     """Resize a Pillow image with its bilinear filter: uint8 [height, width(, 3)]."""
     return np.asarray(image.resize((width, height), Image.BILINEAR))
@@ -207,14 +197,15 @@ def load_image(
     UserError for an unreadable image, and for a box that is missing or outside it.
     """
     image = open_image(path, grayscale, background, notes)
-    if box is not None:
-        image = box_crop(image, box) if box else None
-        if image is None:
-            raise UserError(
-                f'{path}: its bounding box {box} lies outside the image'
-                if box
-                else f'{path}: it is not in the list of bounding boxes'
-            )
+    if box == ():
+        raise UserError(f'{path}: it is not in the list of bounding boxes')
+    if box:
+        x, y, width, height = box
+        right, lower = min(x + width, image.width), min(y + height, image.height)
+        x, y = max(x, 0), max(y, 0)
+        if right <= x or lower <= y:
+            raise UserError(f'{path}: its bounding box {box} lies outside the image')
+        image = image.crop((x, y, right, lower))
     elif crop:
         rows = center_slice(image.height, input_height)
         columns = center_slice(image.width, input_width or input_height)

@@ -13,7 +13,7 @@ from dcgan.data.celeba import (
     read_attributes,
     split_attributes,
 )
-from dcgan.data.find_images import class_names
+from dcgan.data.find_images import class_folders
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, first_file, relative_path, stem
 
@@ -38,11 +38,18 @@ class Classes:
         elif labels:
             self.list = find_labels(labels, folder)
             rows = read_labels(self.list)
-            self.names = sorted(set(rows.values()), key=_numbers_first)
+            # numbers, by their value, come before other labels
+            order = {x: (0, int(x)) if x.isdecimal() else (1, x) for x in rows.values()}
+            self.names = sorted(order, key=order.get)
             numbers = {name: number for number, name in enumerate(self.names)}
             self.label_of_name = {n: numbers[x] for n, x in rows.items()}
         else:
-            self.names = class_names(folder)
+            self.names = class_folders(folder)
+            if not self.names:
+                raise UserError(
+                    f'{folder}: has no class folders; --conditional needs one for each '
+                    'class'
+                )
             self.label_of_name = {name: i for i, name in enumerate(self.names)}
 
     def folders(self) -> list[str] | None:
@@ -64,25 +71,22 @@ class Classes:
         Raises UserError if a class is empty; combinations of attributes may be.
         """
         labels = np.array([self._label(path) for path in files], np.int64)
-        unlisted = int((labels < 0).sum())
+        unlisted = np.count_nonzero(labels < 0)
         if unlisted:
             print(
                 f' [!] {self.folder}: {unlisted} images are left out: they have no row '
                 f'in {self.list}',
                 flush=True,
             )
-        if unlisted == len(labels) or not (
-            self.attributes or self._counts(labels).all()
-        ):
-            advice = 'add images, or leave its rows out of the list'
-            if not self.list:
-                advice = (
-                    'remove it, or include subfolders with --input_fname_pattern '
-                    "'**/*.jpg'"
-                )
+        is_complete = self.attributes or self._counts(labels).all()
+        if unlisted == len(labels) or not is_complete:
+            way = (
+                "remove it, or include subfolders with --input_fname_pattern '**/*.jpg'"
+            )
+            if self.list:
+                way = 'add images, or leave its rows out of the list'
             raise UserError(
-                f'{self.folder}: a class has no images ({self.describe(labels)}); '
-                f'{advice}'
+                f'{self.folder}: a class has no images ({self.describe(labels)}); {way}'
             )
         return labels
 
@@ -93,7 +97,7 @@ class Classes:
         """A line with the number of images, in all and of each class."""
         counts = self._counts(labels)
         rows = ', '.join(f'{n} {name}' for n, name in zip(counts, self.names))
-        return f'{counts.sum()} images: {printable(rows)}'
+        return f'{sum(counts)} images: {printable(rows)}'
 
     def _label(self, path):
         relative = relative_path(path, self.folder).replace(os.sep, '/')
@@ -109,11 +113,6 @@ class Classes:
                 'remove it'
             )
         return self.label_of_name[name]
-
-
-def _numbers_first(label):
-    """A sort key: numbers by their value, then other labels."""
-    return (0, int(label), '') if label.isdecimal() else (1, 0, label)
 
 
 def find_labels(labels: str, folder: str) -> str:
@@ -133,16 +132,16 @@ def read_labels(path: str) -> dict[str, str]:
     labels = {}
     try:
         with open(path, encoding='utf-8-sig', errors='surrogateescape') as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except csv.Error as error:
         raise UserError(f'{path}: not a CSV file ({error})') from error
     for number, row in enumerate(rows, 1):
-        name, label = (cell.strip() for cell in row[:2]) if len(row) == 2 else ('', '')
-        if not name or not label:
+        if len(row) != 2 or not all(row):
+            text = printable(','.join(row))[:60]
             raise UserError(
-                f'{path}: row {number}, {printable(",".join(row))[:60]!r}: rows have '
-                'to be name,label'
+                f'{path}: row {number}, {text!r}: rows have to be name,label'
             )
+        name, label = row
         if number == 1 and (name.lower() in HEADERS or label.lower() in LABEL_HEADERS):
             continue
         name = name.replace('\\', '/').removeprefix('./')

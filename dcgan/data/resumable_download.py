@@ -34,7 +34,7 @@ BUSY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another tr
 
 
 class TransientError(Exception):
-    """A broken connection or a busy server: the download can be tried again."""
+    """A broken connection or a busy server: another try may help."""
 
 
 def find_or_download(
@@ -52,8 +52,7 @@ def find_or_download(
     """
     for path in (os.path.join(folder, name) for folder in folders):
         if os.path.exists(path):
-            problem = describe_problem(path, is_valid)
-            if problem:
+            if problem := describe_problem(path, is_valid):
                 raise UserError(f'{path}: {problem}; remove it, then {advice}')
             print(f'{path}: already there', flush=True)
             return path
@@ -66,8 +65,8 @@ def find_or_download(
             return path
         except UserError as error:
             failures.append(str(error))
-    with contextlib.suppress(OSError):
-        os.rmdir(folders[0])  # fails, as it should, if the folder is not empty
+    with contextlib.suppress(OSError):  # the folder is not empty
+        os.rmdir(folders[0])
     raise UserError(f'{"; ".join(failures)}; {advice}')
 
 
@@ -75,24 +74,22 @@ def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> N
     """Download a URL to `part`, resuming it. UserError if it fails or is invalid."""
     was_resumed = os.path.exists(part)
     download_with_retries(url, part)
-    problem = describe_problem(part, is_valid)
-    if not problem:
-        return
-    os.remove(part)
-    if not was_resumed:
-        raise UserError(f'{url}: {problem}; the download was removed')
-    # what was there before may belong to a different file
-    print(f'{part}: {problem}; removing it and downloading it again', flush=True)
-    download_verified(url, part, is_valid)
+    if problem := describe_problem(part, is_valid):
+        os.remove(part)
+        if not was_resumed:
+            raise UserError(f'{url}: {problem}; the download was removed')
+        # what was there before may belong to a different file
+        print(f'{part}: {problem}; removing it and downloading it again', flush=True)
+        download_verified(url, part, is_valid)
 
 
 def describe_problem(path: str, is_valid: Callable[[str], bool]) -> str | None:
     """Describe what is wrong with a file; None if it is valid and not HTML."""
     with open(path, 'rb') as file:
         problem = describe_html(file.read(HTML_PREFIX))
-    if not problem and not is_valid(path):
-        problem = f'corrupt or not the expected file ({os.path.getsize(path):,} bytes)'
-    return problem
+    if problem or is_valid(path):
+        return problem
+    return f'corrupt or not the expected file ({os.path.getsize(path):,} bytes)'
 
 
 def describe_html(prefix: bytes) -> str | None:
@@ -105,10 +102,7 @@ def describe_html(prefix: bytes) -> str | None:
 
 
 def download_with_retries(url: str, part: str) -> None:
-    """Download a URL to the file `part`, resuming it after each lost connection.
-
-    Raises UserError if the server refuses, or MAX_TRIES tries in a row add no bytes.
-    """
+    """Download a URL to `part`. UserError if refused, or if MAX_TRIES add no bytes."""
     tries = 0
     while True:
         before = bytes_so_far(part)
@@ -136,25 +130,19 @@ def bytes_so_far(part: str) -> int:
 
 
 def receive(url: str, start: int) -> Iterator[bytes]:
-    """Yield the bytes of a URL from `start` on, in chunks, with a progress bar.
-
-    Raises TransientError if another try may help, UserError if the server refuses.
-    """
+    """Yield a URL's bytes from `start` on. TransientError or, if refused, UserError."""
+    headers = {'User-Agent': 'DCGAN', **({'Range': f'bytes={start}-'} if start else {})}
     try:
-        request = urllib.request.Request(url, headers={'User-Agent': 'DCGAN'})
-        if start:
-            request.add_header('Range', f'bytes={start}-')
+        request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            headers = response.headers
             # a server may begin before `start`, or send the whole file
-            sent = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
+            sent = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
             position = int(sent[1]) if sent else 0
-            length = headers.get('Content-Length')
+            length = response.headers.get('Content-Length')
             total = position + int(length) if length else None
             chunk = response.read(HTML_PREFIX)
-            html_problem = describe_html(chunk)
-            if html_problem:
-                raise UserError(f'{url}: {html_problem}')
+            if problem := describe_html(chunk):
+                raise UserError(f'{url}: {problem}')
             with progress_bar(os.path.basename(url), total, 'B', start) as bar:
                 while chunk:
                     new = chunk[max(start - position, 0) :]
@@ -182,10 +170,7 @@ def receive(url: str, start: int) -> Iterator[bytes]:
 
 
 def download_from_drive(url: str, part: str) -> None:
-    """Download a file from Google Drive to `part` with the gdown package; one try.
-
-    Raises TransientError if another try may help, UserError if not.
-    """
+    """Download a file of Google Drive by gdown. TransientError or UserError."""
     try:
         import gdown
         from gdown.exceptions import FileURLRetrievalError
@@ -225,10 +210,7 @@ def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
 
 
 def unpack(archive: str, folder: str, suffix: str) -> None:
-    """Unpack the files of a zip archive whose names end in `suffix` into a folder.
-
-    Files that exist with their full size are kept. UserError for a corrupt archive.
-    """
+    """Unpack a zip archive's files *suffix, unless they exist. UserError if corrupt."""
     os.makedirs(folder, exist_ok=True)
     title = f'unpacking {os.path.basename(archive)}'
     try:
