@@ -11,6 +11,7 @@ An interrupted download continues where it stopped when the command is run again
 """
 
 import argparse
+import contextlib
 import glob
 import gzip
 import io
@@ -30,7 +31,6 @@ from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
     find_or_download,
-    is_complete_zip,
     md5_of_file,
     unpack,
 )
@@ -229,9 +229,8 @@ def fetch_mnist(
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
         paths = [os.path.join(place, name) for place in (folder, staging)]
-        valid_paths = [path for path in paths if md5_of_file(path) == md5]
-        if valid_paths:
-            print(f'{valid_paths[0]}: already there')
+        if valid := [path for path in paths if md5_of_file(path) == md5]:
+            print(f'{valid[0]}: already there')
             continue
         archive = find_or_download(
             f'{name}.gz',
@@ -332,15 +331,15 @@ def fetch_lsun(
         intermediates += [name, database]
         if part in record['done'] or (limit and count_images(staging) >= limit):
             continue
+        path = os.path.join(staging, database)
         archive = find_or_download(
             name,
             [staging, data_dir],
             urls=at_mirrors([mirror], name),
-            is_valid=is_complete_zip,
+            # what is corrupt must not be taken for unpacked
+            is_valid=lambda file, to=path: unpack(file, to, 'data.mdb') or remove(to),
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
-        path = os.path.join(staging, database)
-        unpack(archive, path, 'data.mdb')
         write_json(record_path, record)
         try:
             with lmdb.open(path, readonly=True, lock=False) as environment:
@@ -356,11 +355,10 @@ def fetch_lsun(
 
 def read_export_record(folder: str) -> dict:
     """The category, limit and finished parts of an export; {} without a record."""
-    try:
-        with open(os.path.join(folder, EXPORT_RECORD), encoding='utf-8') as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return {}
+    path = os.path.join(folder, EXPORT_RECORD)
+    with contextlib.suppress(OSError, ValueError), open(path, encoding='utf-8') as file:
+        return json.load(file)
+    return {}
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
@@ -415,14 +413,13 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
 
 def read_member(path: str, name: str) -> bytes | None:
     """The content of the file `name` in a .tgz archive; None if it cannot be read."""
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if os.path.basename(member.name) == name:
-                    return archive.extractfile(member).read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error):
-        pass
-    return None
+    with (
+        contextlib.suppress(OSError, EOFError, tarfile.TarError, zlib.error),
+        tarfile.open(path) as archive,
+    ):
+        for member in archive:
+            if os.path.basename(member.name) == name:
+                return archive.extractfile(member).read()
 
 
 if __name__ == '__main__':

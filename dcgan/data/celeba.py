@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import first_file, stem
+from dcgan.util.output import print_line
 
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
 PARTITION_LIST = 'list_eval_partition.txt'
@@ -59,9 +60,8 @@ def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]
     _, rows = read_list(PARTITION_LIST, folder, 1)
     unlisted = sum(stem(path) not in rows for path in files)
     if unlisted:
-        print(
-            f' [!] {unlisted} images are left out: they are not in {PARTITION_LIST}',
-            flush=True,
+        print_line(
+            f' [!] {unlisted} images are left out: they are not in {PARTITION_LIST}'
         )
     row = (PARTITIONS.index(partition),)
     files = [path for path in files if rows.get(stem(path)) == row]

@@ -3,12 +3,13 @@
 import collections
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from PIL import Image
 
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, relative_path
+from dcgan.util.output import print_line
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 SAVE_ARRAYS = 'write each array as PNG, by PIL.Image.fromarray(array).save("NAME.png")'
@@ -46,7 +47,7 @@ def find_images(
         files = [path for path in found if not is_junk(folder, path)]
         if len(files) < len(found):
             count = len(found) - len(files)
-            print(f' [*] {folder}: {count} system files are left out', flush=True)
+            print_line(f' [*] {folder}: {count} system files are left out')
     else:
         files = [path for parent in folders for path in default_images(parent)]
     if not files:
@@ -54,7 +55,15 @@ def find_images(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
     if not is_nested and not classes:
-        report_nested(folder, files)
+        used = {os.path.realpath(path) for path in files}  # some through links
+        nested = [p for p in glob_images(folder, '*/**') if not is_junk(folder, p)]
+        nested = [path for path in nested if os.path.realpath(path) not in used]
+        if nested:
+            wanted = f'**/*{os.path.splitext(nested[0])[1]}'
+            print_line(
+                f' [!] {folder}: {count_extensions(nested)} in subfolders are not '
+                f"used; for them, too, set --input_fname_pattern '{wanted}'"
+            )
     return sorted(files)
 
 
@@ -62,20 +71,6 @@ def glob_images(folder: str, pattern: str = '*') -> list[str]:
     """The files with IMAGE_EXTENSIONS in a folder that match a glob."""
     files = glob_files(folder, pattern)
     return [path for path in files if path.lower().endswith(IMAGE_EXTENSIONS)]
-
-
-def report_nested(folder: str, files: Sequence[str]) -> None:
-    """Print how many images the subfolders of a folder hold, apart from `files`."""
-    used = {os.path.realpath(path) for path in files}  # some through links
-    nested = [p for p in glob_images(folder, '*/**') if not is_junk(folder, p)]
-    nested = [path for path in nested if os.path.realpath(path) not in used]
-    if nested:
-        pattern = f'**/*{os.path.splitext(nested[0])[1]}'
-        print(
-            f' [!] {folder}: {count_extensions(nested)} in subfolders are not used; '
-            f"for them, too, set --input_fname_pattern '{pattern}'",
-            flush=True,
-        )
 
 
 def is_junk(folder: str, path: str) -> bool:
@@ -89,13 +84,12 @@ def default_images(folder: str) -> list[str]:
     jpegs = [path for path in images if path.lower().endswith('.jpg')]
     others = count_extensions({*images} - {*jpegs})
     if jpegs and others:
-        print(
+        print_line(
             f' [!] {folder}: only *.jpg files are used, not {others}; for all files, '
-            "set --input_fname_pattern '*'",
-            flush=True,
+            "set --input_fname_pattern '*'"
         )
     elif others:
-        print(f' [*] {folder}: no *.jpg files, so {others} are used', flush=True)
+        print_line(f' [*] {folder}: no *.jpg files, so {others} are used')
     return jpegs or images
 
 

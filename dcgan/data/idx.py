@@ -36,10 +36,9 @@ def read_idx(
                 raise UserError(f'{path}: not an IDX file of unsigned bytes')
             shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
             if len(shape) not in dims or not math.prod(shape):
-                expected = ' or '.join(map(str, dims))
                 raise UserError(
                     f'{path}: has shape {shape}; expected a non-empty array with '
-                    f'{expected} dimension(s)'
+                    f'{" or ".join(map(str, dims))} dimension(s)'
                 )
             if header_only:
                 return shape

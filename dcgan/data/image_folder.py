@@ -44,10 +44,8 @@ class UnusableImages(UserError):
 
     def name_all(self, folder: str) -> UserError:
         """Decode the whole set; the error that names them, or folder/unusable.txt."""
-        line = ' [!] More than 1% of the images cannot be used'
-        print_line(
-            '; '.join(filter(None, [line, self.note, 'looking through the rest']))
-        )
+        parts = ['More than 1% of the images cannot be used', self.note]
+        print_line(f' [!] {"; ".join(filter(None, parts))}; looking through the rest')
         self.data.find_unusable()
         error = UserError(self.data.name_unusable(f'{folder}/unusable.txt'))
         error.note = self.note
@@ -244,10 +242,8 @@ class ImageSet:
             return f'{line}; fix or remove them: {first}'
         if not path:
             return f'{line}; fix or remove them, such as {first}'
-        rows = []
-        for name in names:
-            reason = self.unusable[name].removeprefix(f'{name}: ')
-            rows.append(f'{name}\t{printable(reason)}\n')
+        reasons = [self.unusable[name].removeprefix(f'{name}: ') for name in names]
+        rows = [f'{name}\t{printable(why)}\n' for name, why in zip(names, reasons)]
         write_bytes(path, os.fsencode(''.join(rows)))
         return f'{line}; fix or remove those in {printable(path)}'
 
@@ -270,11 +266,14 @@ class ImageSet:
         try:
             if not read_cache(path, shape):
                 os.makedirs(cache_dir, exist_ok=True)
-                reason = 'another process is building this cache'
-                with contextlib.ExitStack() as stack:
-                    stack.callback(lock_folder(cache_dir, reason))
+                unlock = lock_folder(
+                    cache_dir, 'another process is building this cache'
+                )
+                try:
                     if not read_cache(path, shape):
                         self._build_cache(path)
+                finally:
+                    unlock()
             pixels, failed, notes = read_cache(path, shape)
         except OSError as error:
             raise UserError(

@@ -16,6 +16,7 @@ from dcgan.data.celeba import (
 from dcgan.data.find_images import class_folders
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, first_file, relative_path, stem
+from dcgan.util.output import print_line
 
 LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 
@@ -73,10 +74,9 @@ class Classes:
         labels = np.array([self._label(path) for path in files], np.int64)
         unlisted = np.count_nonzero(labels < 0)
         if unlisted:
-            print(
+            print_line(
                 f' [!] {self.folder}: {unlisted} images are left out: they have no row '
-                f'in {self.list}',
-                flush=True,
+                f'in {self.list}'
             )
         is_complete = self.attributes or self._counts(labels).all()
         if unlisted == len(labels) or not is_complete:
