@@ -1,4 +1,4 @@
-"""Data sets of IDX files and of folders of images."""
+"""IDX files, and what data sets of IDX files and of image files have in common."""
 
 import gzip
 
@@ -25,20 +25,14 @@ def test_both_kinds_of_data_set_offer_the_same_interface(tmp_path):
     assert {'order', 'read', 'take'} <= offered <= {*dir(images)}
 
 
-def test_idx_files_are_read_as_they_were_written(tmp_path):
-    images, labels = write_idx_set(tmp_path)
-    assert (read_idx(f'{tmp_path}/train-images-idx3-ubyte') == images).all()
-    assert (read_idx(f'{tmp_path}/train-labels-idx1-ubyte') == labels).all()
-
-
-def test_compressed_idx_files_are_read_like_others(tmp_path):
-    write_idx_set(tmp_path / 'raw')
-    (tmp_path / 'gz').mkdir()
-    for path in (tmp_path / 'raw').iterdir():
-        packed = gzip.compress(path.read_bytes())
-        (tmp_path / 'gz' / f'{path.name}.gz').write_bytes(packed)
-    raw, packed = open_set(tmp_path / 'raw'), open_set(tmp_path / 'gz')
-    assert (raw.images == packed.images).all() and (raw.labels == packed.labels).all()
+def test_idx_files_are_read_as_they_were_written_also_compressed(tmp_path):
+    written = write_idx_set(tmp_path)
+    for path, array in zip(sorted(tmp_path.iterdir()), written):
+        packed = tmp_path / f'{path.name}.gz'
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        assert (read_idx(str(packed)) == array).all()
+    assert len(open_set(tmp_path)) == 40
 
 
 @pytest.mark.parametrize('has_good_files', [False, True])
@@ -52,9 +46,9 @@ def test_idx_files_in_folders_of_their_own_names_are_found(has_good_files, tmp_p
             packed = gzip.compress(path.read_bytes())
             (tmp_path / 'set' / f'{path.name}.gz').write_bytes(packed)
     (tmp_path / 'set' / 't10k-images-idx3-ubyte').mkdir()  # empty
-    assert (
-        open_set(tmp_path / 'set').images == open_set(tmp_path / 'good').images
-    ).all()
+    (tmp_path / 'set' / '._train-images-idx3-ubyte').touch()  # hidden
+    found, good = (open_set(tmp_path / name) for name in ('set', 'good'))
+    assert (found.images == good.images).all()
 
 
 def test_training_split_comes_first_and_seed_547_shuffles_the_set(tmp_path):
@@ -69,6 +63,17 @@ def test_training_split_comes_first_and_seed_547_shuffles_the_set(tmp_path):
     assert dataset.images.dtype == np.uint8 and len(dataset) == 40
 
 
+def test_batches_of_idx_files_are_parts_of_the_order(tmp_path):
+    write_idx_set(tmp_path)
+    dataset = open_set(tmp_path)
+    dataset.order = dataset.order[::-1].copy()
+    batches = list(dataset.batches(8, 4, first=2, part=slice(3, 5)))
+    expected = [dataset.take(39 - np.array(part)) for part in ([19, 20], [27, 28])]
+    for batch, wanted in zip(batches, expected, strict=True):
+        assert all((a == b).all() for a, b in zip(batch, wanted, strict=True))
+    assert dataset.first_usable(2).tolist() == [39, 38]
+
+
 def test_summary_gives_size_and_classes_of_idx_folders_only(tmp_path):
     write_idx_set(tmp_path / 'set', size=12, classes=4)
     write_images(tmp_path / 'cats')
@@ -77,11 +82,17 @@ def test_summary_gives_size_and_classes_of_idx_folders_only(tmp_path):
     assert idx_summary(str(tmp_path / 'none')) is None
 
 
-def test_idx_images_are_resized_to_the_output_size(tmp_path):
-    write_idx_set(tmp_path, size=8)
-    images, labels = open_set(tmp_path, size=(16, 12)).take(np.arange(4, 7))
-    assert images.shape == (3, 16, 12, 1) and images.dtype == np.uint8
-    assert labels.shape == (3,)
+@pytest.mark.parametrize('channels', [None, 1, 3])
+@pytest.mark.parametrize('size', [(8, 8), (16, 12)])
+def test_idx_images_are_resized_and_can_have_channels(channels, size, tmp_path):
+    write_idx_set(tmp_path)
+    if channels:
+        images = np.random.RandomState(0).randint(0, 256, (40, 8, 8, channels))
+        write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
+    dataset = open_set(tmp_path, size=size)
+    images, labels = dataset.take(np.arange(4, 7))
+    assert images.shape == (3, *size, channels or 1) and images.dtype == np.uint8
+    assert labels.shape == (3,) and dataset.c_dim == (channels or 1)
 
 
 @pytest.mark.parametrize(
@@ -91,100 +102,52 @@ def test_idx_images_are_resized_to_the_output_size(tmp_path):
         (b'<html>sorry</html>', 'not an IDX file'),
         (b'\0\0\x08\x03\0\0', 'cannot be read'),
         (b'\0\0\x08\x01\0\0\0\x09abc', 'announces 9 bytes, but 3 follow'),
+        (gzip.compress(b'\0\0\x08\x01\0\0\0\x09', mtime=0)[:-9], 'cannot be read'),
     ],
 )
 def test_corrupt_idx_file_is_reported_by_name(content, message, tmp_path):
-    path = tmp_path / 'train-labels-idx1-ubyte'
+    path = tmp_path / ('labels.gz' if content[:2] == b'\x1f\x8b' else 'labels')
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f'train-labels-idx1-ubyte: .*{message}'):
+    with pytest.raises(UserError, match=f'{path.name}: .*{message}'):
         read_idx(str(path))
 
 
-def test_truncated_gz_file_is_reported_by_name(tmp_path):
-    write_idx_set(tmp_path)
-    packed = gzip.compress((tmp_path / 'train-images-idx3-ubyte').read_bytes())
-    path = tmp_path / 'cut.gz'
-    path.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(UserError, match=r'cut\.gz: cannot be read'):
-        read_idx(str(path))
+IMAGES, LABELS = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte'
 
 
-def test_images_without_labels_are_reported(tmp_path):
-    write_idx_set(tmp_path)
-    (tmp_path / 'train-labels-idx1-ubyte').unlink()
-    with pytest.raises(
-        UserError, match='train-images-idx3-ubyte: its labels file is missing'
-    ):
+@pytest.mark.parametrize(
+    ('name', 'array', 'message'),
+    [
+        (IMAGES, None, f'{LABELS}: its images file is missing'),
+        (LABELS, None, f'{IMAGES}: its labels file is missing'),
+        (LABELS, np.zeros(0), f'{LABELS}: has shape'),
+        (LABELS, np.zeros((4, 8, 8)), f'{LABELS}: has shape'),
+        (LABELS, np.zeros(3), '40 images, but 3 labels'),
+        (IMAGES, np.zeros((40, 8, 8, 2)), 'its images have 2 channels; only 1'),
+        (IMAGES, np.zeros((40, 9, 8)), r'shape \(8, 8\), the others \(9, 8\)'),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(name, array, message, tmp_path):
+    for prefix in ('train', 't10k'):
+        write_idx_set(tmp_path, prefix=prefix)
+    (tmp_path / name).unlink()
+    if array is not None:
+        write_idx(f'{tmp_path}/{name}', array.astype(np.uint8))
+    with pytest.raises(UserError, match=message):
         open_set(tmp_path)
 
 
-def test_labels_without_images_are_reported(tmp_path):
-    write_idx_set(tmp_path, prefix='train')
-    write_idx_set(tmp_path, prefix='t10k')
-    (tmp_path / 'train-images-idx3-ubyte').unlink()
-    with pytest.raises(
-        UserError, match='train-labels-idx1-ubyte: its images file is missing'
-    ):
-        open_set(tmp_path)
-
-
-def test_hidden_files_are_ignored(tmp_path):
-    write_idx_set(tmp_path)
-    (tmp_path / '._train-images-idx3-ubyte').write_bytes(b'')
-    assert len(open_set(tmp_path)) == 40
-
-
-@pytest.mark.parametrize('array', [np.zeros((0,)), np.zeros((4, 8, 8))])
-def test_invalid_labels_are_rejected(array, tmp_path):
-    write_idx_set(tmp_path)
-    write_idx(f'{tmp_path}/train-labels-idx1-ubyte', array.astype(np.uint8))
-    for read in (idx_summary, open_set):
-        with pytest.raises(UserError, match='labels-idx1-ubyte: has shape'):
-            read(str(tmp_path))
-
-
-def test_different_numbers_of_images_and_labels_are_rejected(tmp_path):
-    write_idx_set(tmp_path)
-    write_idx(f'{tmp_path}/train-labels-idx1-ubyte', np.zeros(3, np.uint8))
-    with pytest.raises(UserError, match='40 images, but 3 labels'):
-        open_set(tmp_path)
-
-
-@pytest.mark.parametrize('endings', [('train', 'test'), ('train', 'valid')])
-def test_labels_of_emnist_letters_are_shifted_to_start_at_0(endings, tmp_path):
-    for ending in endings:
-        prefix = f'emnist-letters-{ending}'
+@pytest.mark.parametrize('ending', ['test', 'valid'])
+def test_labels_of_emnist_letters_are_shifted_to_start_at_0(ending, tmp_path):
+    for prefix in ('emnist-letters-train', f'emnist-letters-{ending}'):
         _, labels = write_idx_set(tmp_path, prefix=prefix)
         write_idx(f'{tmp_path}/{prefix}-labels-idx1-ubyte', labels + 1)
     dataset = open_set(tmp_path)
     assert idx_summary(str(tmp_path)) == (8, 8, 4)
     assert sorted(set(dataset.labels)) == [0, 1, 2, 3] and dataset.classes == 4
     assert dataset.contents.startswith('80 images in 4 classes: 40 in emnist-letters-')
-
-
-def test_several_idx_sets_in_one_folder_are_rejected(tmp_path):
-    for prefix in ('emnist-letters-train', 'emnist-digits-train'):
-        write_idx_set(tmp_path, prefix=prefix)
+    write_idx_set(tmp_path, prefix='emnist-digits-train')
     with pytest.raises(UserError, match='several data sets .*emnist-digits-.*letters'):
-        open_set(tmp_path)
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-@pytest.mark.parametrize('size', [8, 16])
-def test_idx_images_can_have_channels(channels, size, tmp_path):
-    write_idx_set(tmp_path)
-    images = np.random.RandomState(0).randint(0, 256, (40, 8, 8, channels))
-    write_idx(f'{tmp_path}/train-images-idx3-ubyte', images.astype(np.uint8))
-    dataset = open_set(tmp_path, size=(size, size))
-    assert dataset.c_dim == channels
-    assert next(dataset.batches(5, 1))[0].shape == (5, size, size, channels)
-
-
-def test_idx_images_with_two_channels_are_rejected(tmp_path):
-    write_idx_set(tmp_path)
-    images = np.zeros((40, 8, 8, 2), np.uint8)
-    write_idx(f'{tmp_path}/train-images-idx3-ubyte', images)
-    with pytest.raises(UserError, match='its images have 2 channels; only 1'):
         open_set(tmp_path)
 
 
@@ -200,37 +163,13 @@ def test_image_files_are_sorted_and_then_shuffled_for_every_epoch(tmp_path):
     assert [dataset.files[i] for i in dataset.order] == expected
 
 
-def test_images_are_uint8_and_have_the_output_size(tmp_path):
+def test_batches_of_images_are_uint8_of_the_output_size_without_labels(tmp_path):
     write_images(tmp_path)
     images, labels = next(open_set(tmp_path).batches(4, 1))
     assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
     assert labels is None
 
 
-def test_images_in_nested_folders_with_brackets_are_found(tmp_path):
-    write_images(tmp_path / 'a [1]' / 'deep')
-    assert len(open_set(tmp_path / 'a [1]', pattern='**/*.png')) == 10
-
-
 def test_missing_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match='none: no such data folder'):
         open_set(tmp_path / 'none')
-
-
-def test_pattern_without_matches_reports_the_images_in_the_folder(tmp_path):
-    write_images(tmp_path, count=3)
-    (tmp_path / 'notes.txt').write_text('')
-    message = r"no file matches '\*\.jpg'; the folder holds 3 \*\.png: try .*'\*\.png'"
-    with pytest.raises(UserError, match=message):
-        open_set(tmp_path, pattern='*.jpg')
-
-
-def test_pattern_without_matches_reports_images_in_subfolders(tmp_path):
-    write_images(tmp_path / 'deep', count=3)
-    with pytest.raises(UserError, match=r"try --input_fname_pattern '\*\*/\*\.png'"):
-        open_set(tmp_path, pattern='*.jpg')
-
-
-def test_empty_folder_is_reported(tmp_path):
-    with pytest.raises(UserError, match='the folder holds no other images'):
-        open_set(tmp_path, pattern='*.jpg')
