@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import run_code
 from PIL import Image
 
 import utils
@@ -49,11 +49,6 @@ def test_color_images_are_rotated_as_exif_says(tmp_path):
     assert utils.imread(path).shape == (6, 4, 3)
 
 
-def test_16_bits_are_cut_to_8(tmp_path):
-    Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(tmp_path / 'a.png')
-    assert utils.imread(str(tmp_path / 'a.png'))[0, :, 0].tolist() == [0, 1, 255]
-
-
 # values of gray files by their type, and what they are read as
 SPANS = [
     (np.uint16, [0, 16, 4095], [0, 1, 255], '16 or 32 bits'),
@@ -77,16 +72,24 @@ SPANS = [
 
 @pytest.mark.parametrize('dtype, values, expected, note', SPANS)
 def test_gray_is_read_by_what_its_values_span(dtype, values, expected, note, tmp_path):
-    path = str(tmp_path / ('a.png' if dtype == np.uint16 else 'a.tif'))
+    path, notes = str(tmp_path / ('a.png' if dtype == np.uint16 else 'a.tif')), set()
     Image.fromarray(np.array([values], dtype)).save(path)
-    notes = set()
     image = open_image(path, notes=notes)
     assert image.mode == 'RGB'
     assert np.asarray(image)[0, :, 0].tolist() == expected
     assert len(notes) == bool(note) and note in ''.join(notes)
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path):
+def test_16_bits_of_pgm_are_cut_to_8(tmp_path):
+    levels = np.array([[0, 256, 65535]], '>u2')
+    (tmp_path / 'a.pgm').write_bytes(b'P5 3 1 65535\n' + levels.tobytes())
+    assert utils.imread(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_file_that_is_not_a_usable_image_is_reported_by_name(tmp_path):
+    (tmp_path / 'a.jpg').write_text('<html>')
+    with pytest.raises(UserError, match=r'a\.jpg: not a readable image'):
+        utils.get_image(str(tmp_path / 'a.jpg'), 8)
     Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / 'a.tif')
     with pytest.raises(UserError, match=r'a\.tif: .*values that are not finite'):
         utils.imread(str(tmp_path / 'a.tif'))
@@ -95,10 +98,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
 def transparent(mode, folder):
     """A file with a red pixel, and a green one that is not seen at all."""
     pixels = np.array([[[255, 0, 0, 255], [0, 255, 0, 0]]], np.uint8)
-    image = Image.fromarray(pixels)
-    options = {}
+    image, options = Image.fromarray(pixels), {}
     if mode == 'P':
-        image, options = image.convert('RGB').quantize(2), {}
+        image = image.convert('RGB').quantize(2)
         options = {'transparency': image.getpixel((1, 0))}
     elif mode == 'RGB':
         image, options = image.convert('RGB'), {'transparency': (0, 255, 0)}
@@ -119,23 +121,14 @@ def test_background_lies_under_transparent_pixels(mode, tmp_path):
     assert '--background white' in ''.join(notes)
 
 
-def test_half_transparent_pixels_are_mixed(tmp_path):
+def test_alpha_is_mixed_and_noted_only_below_1(tmp_path):
     Image.new('RGBA', (2, 2), (0, 0, 0, 51)).save(tmp_path / 'a.png')
     image = open_image(str(tmp_path / 'a.png'), background=(255, 255, 255))
     assert np.asarray(image)[0, 0].tolist() == [204, 204, 204]
-
-
-def test_opaque_alpha_is_not_noted(tmp_path):
     Image.new('RGBA', (2, 2), (1, 2, 3, 255)).save(tmp_path / 'a.png')
     notes = set()
     open_image(str(tmp_path / 'a.png'), notes=notes)
     assert not notes
-
-
-def test_file_that_is_not_an_image_is_reported_by_name(tmp_path):
-    (tmp_path / 'a.jpg').write_text('<html>')
-    with pytest.raises(UserError, match=r'a\.jpg: not a readable image'):
-        utils.get_image(str(tmp_path / 'a.jpg'), 8)
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 5, 7, 8, 12, 64])
@@ -188,12 +181,6 @@ def test_only_temporary_files_of_ended_processes_are_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-def test_importing_utils_leaves_warning_filters_alone():
-    script = 'import warnings, PIL.Image, numpy; old = warnings.filters[:]; '
-    script += 'import utils; assert warnings.filters == old, warnings.filters'
-    subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=True)
-
-
 @pytest.mark.parametrize('channels', [1, 3])
 def test_animation_has_one_frame_for_each_image(channels, tmp_path):
     frames = np.random.RandomState(0).uniform(0, 255, (6, 8, 9, channels))
@@ -205,24 +192,14 @@ def test_animation_has_one_frame_for_each_image(channels, tmp_path):
 
 def test_z_is_drawn_from_the_requested_distribution():
     np.random.seed(0)
-    signed = utils.gen_random('uniform_signed', (100, 50))
-    unsigned = utils.gen_random('uniform_unsigned', (100, 50))
+    for mode, low in (('uniform_signed', -1), ('uniform_unsigned', 0)):
+        z = utils.gen_random(mode, (100, 50))
+        assert low <= z.min() < low + 0.01 and 0.99 < z.max() <= 1
     normal = utils.gen_random('normal01', (100, 50))
-    assert signed.min() < -0.99 and abs(signed).max() <= 1
-    assert 0 <= unsigned.min() < 0.01 and 0.99 < unsigned.max() <= 1
     assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
-
-
-def test_unknown_distribution_is_reported_with_the_three_valid_ones():
     message = 'normal01, uniform_signed, uniform_unsigned'
     with pytest.raises(UserError, match=message):
         utils.gen_random('uniform', (2, 2))
-
-
-def test_16_bit_pgm_is_read(tmp_path):
-    levels = np.array([[0, 256, 65535]], '>u2')
-    (tmp_path / 'a.pgm').write_bytes(b'P5 3 1 65535\n' + levels.tobytes())
-    assert utils.imread(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [0, 1, 255]
 
 
 @pytest.mark.parametrize('has_renameat2', [True, False])
@@ -242,10 +219,15 @@ def test_folder_is_replaced_with_and_without_an_atomic_swap(
     assert set(os.listdir(tmp_path)) == left
 
 
-def test_usable_cores_follow_the_affinity():
-    script = 'import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); '
-    script += 'from dcgan.util.cores import usable_cores; print(usable_cores())'
-    result = subprocess.run(
-        [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True
-    )
+def test_import_leaves_warnings_alone_and_cores_follow_the_affinity(tmp_path):
+    code = """
+import os, warnings, PIL.Image, numpy
+before = warnings.filters[:]
+import utils
+assert warnings.filters == before, warnings.filters
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from dcgan.util.cores import usable_cores
+print(usable_cores())
+"""
+    result = run_code(code, cwd=tmp_path)
     assert result.stdout == '1\n', result.stderr
