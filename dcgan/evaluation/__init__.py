@@ -1,4 +1,1 @@
-"""Measure samples against real images: FID, KID, precision, recall, accuracy.
-
---evaluate and --encode of main.py end here.
-"""
+"""Compare samples with real images: FID, KID, precision, recall; encode images."""

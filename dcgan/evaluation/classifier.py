@@ -1,6 +1,7 @@
 """Train a small classifier of a labelled data set, to evaluate models of this set."""
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -42,29 +43,25 @@ class Classifier:
             self._sess.run(tf.global_variables_initializer())
 
     def _network(self):
+        weights = partial(tf.get_variable, initializer=tf.initializers.he_normal())
         x = tf.cast(self._images, tf.float32) / 255.0
         for number, filters in enumerate(FILTERS):
-            w = self._weights(f'conv{number}', [5, 5, x.shape[3], filters])
+            w = weights(f'conv{number}', [5, 5, x.shape[3], filters])
             bias = tf.get_variable(f'bias{number}', [filters])
             x = tf.nn.leaky_relu(tf.nn.conv2d(x, w, 2, 'SAME') + bias)
             if min(x.shape[1:3]) <= ENOUGH:
                 break
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
-        w = self._weights('hidden', [x.shape[1], FEATURES])
+        w = weights('hidden', [x.shape[1], FEATURES])
         features = tf.nn.relu(x @ w + tf.get_variable('hidden_bias', [FEATURES]))
-        w = self._weights('logits', [FEATURES, self.classes])
+        w = weights('logits', [FEATURES, self.classes])
         return features, features @ w + tf.get_variable('logits_bias', [self.classes])
-
-    def _weights(self, name, shape):
-        initializer = tf.initializers.he_normal()
-        return tf.get_variable(name, shape, initializer=initializer)
 
     @property
     def digest(self) -> str:
         """The SHA-256 of its weights."""
-        values = self._sess.run(self._variables)
-        content = b''.join(values[name].tobytes() for name in sorted(values))
-        return hashlib.sha256(content).hexdigest()
+        values = sorted(self._sess.run(self._variables).items())
+        return hashlib.sha256(b''.join(v.tobytes() for _, v in values)).hexdigest()
 
     def train(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Train on images, uint8 [n, h, w, c], and their labels [n]."""
@@ -80,11 +77,6 @@ class Classifier:
                 feed = {self._images: images[batch], self._labels: labels[batch]}
                 self._sess.run(self._update, {**feed, self._rate: rate})
                 bar.update()
-
-    def test(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Set `accuracy`, on held-out images, uint8 [n, h, w, c], and labels [n]."""
-        predicted = self.predict(self.features(images))
-        self.accuracy = float((predicted == labels).mean())
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features, float32 [n, 128], of images, uint8 [n, h, w, c]."""

@@ -18,10 +18,10 @@ CELLS = 4  # rows and columns to which a layer is pooled
 
 
 def build_encoder(sess, dcgan) -> tuple[Callable, int]:
-    """The discriminator of a model.DCGAN as a function, and the number d of features.
+    """D as a function of images, uint8 [n, h, w, c], and the number d of features.
 
-    It takes images, uint8 [n, h, w, c], to features [n, d] and logits [n], float32, by
-    the moving averages of batch norm. A conditional D gets labels that are all zero.
+    It returns features [n, d] and logits [n], float32, by batch norm's moving averages.
+    A conditional D gets labels that are all zero.
     """
     if 'discriminator' in original_style(dcgan):
         raise UserError(
@@ -43,11 +43,10 @@ def pooled(layer: tf.Tensor) -> tf.Tensor:
     """Maxima of a layer [B, h, w, c] in 4x4 cells, flat; a layer [B, n] as it is."""
     if layer.shape.ndims == 2:
         return layer
-    _, height, width, channels = layer.shape.as_list()
-    rows = [tf.reduce_max(layer[:, s], 1, keepdims=True) for s in cells(height)]
-    layer = tf.concat(rows, 1)
-    columns = [tf.reduce_max(layer[:, :, s], 2, keepdims=True) for s in cells(width)]
-    return tf.reshape(tf.concat(columns, 2), [-1, len(rows) * len(columns) * channels])
+    for _ in ('rows', 'columns'):
+        maxima = [tf.reduce_max(layer[:, s], 1) for s in cells(layer.shape[1])]
+        layer = tf.stack(maxima, 2)
+    return tf.reshape(layer, [-1, np.prod(layer.shape[1:])])
 
 
 def cells(size: int) -> list[slice]:
@@ -60,14 +59,12 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
     """Write D's features of a data set's images to an .npz file; print its path.
 
     The images are all, or `limit` of them, in a fixed random order. The arrays are
-    features (float32 [n, d], of the hidden layers of D, one after the other), labels
-    ([n], -1 if there are none), logits (float32 [n]) and indices ([n], of the images in
-    the data set). Raises UserError if the file cannot be written.
+    features (float32 [n, d], of D's hidden layers), labels ([n], or -1), logits
+    (float32 [n]) and indices ([n], of the images). UserError if it cannot be written.
     """
     data, (encoder, size) = dcgan.data, build_encoder(sess, dcgan)
-    indices = np.random.RandomState(0).permutation(len(data))
-    indices = indices[: int(min(len(data), limit))]
-    count, rows = len(indices), []
+    count, rows = int(min(len(data), limit)), []
+    indices = np.random.RandomState(0).permutation(len(data))[:count]
     with contextlib.closing(data), npz_file(path) as add_array:
         with add_array('features', (count, size), np.float32) as write:
             for images, labels in read_images(data, indices, 'features'):
@@ -75,12 +72,9 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
                 write(features)
                 labels = np.full(len(images), -1) if labels is None else labels
                 rows.append((labels, logits))
-        labels, logits = map(np.concatenate, zip(*rows))
-        for name, array, dtype in (
-            ('labels', labels, np.int64),
-            ('logits', logits, np.float32),
-            ('indices', indices, np.int64),
-        ):
+        arrays = [*map(np.concatenate, zip(*rows)), indices]
+        for name, array in zip(('labels', 'logits', 'indices'), arrays):
+            dtype = np.float32 if name == 'logits' else np.int64
             with add_array(name, (count,), dtype) as write:
                 write(array)
     print_path(path)

@@ -7,6 +7,7 @@ SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,8 +16,6 @@ from google.protobuf.message import DecodeError
 from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import without_wildcards
 
-INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'
-BATCH = 50
 # raised by TensorFlow for files that hold no graph, or an unsuitable one
 LOAD_ERRORS = (tf.errors.OpError, DecodeError, OSError)
 LOAD_ERRORS += (ValueError, KeyError, RuntimeError)
@@ -25,11 +24,9 @@ LOAD_ERRORS += (ValueError, KeyError, RuntimeError)
 class GraphExtractor:
     """Features by a frozen graph, which is a file, or a SavedModel, which is a folder.
 
-    Inception, recognized by its nodes ExpandDims and pool_3, resizes float32 images
-    [any, h, w, 3] in [0, 255]. Other graphs need one placeholder or input for images
-    [any, h, w, 1 or 3], uint8 or float in [0, 255]; if h and w are fixed, images are
-    resized (bilinear). Features are the last node or the one output, flattened.
-    Raises UserError for a file that is no such graph.
+    It needs one input for images [any, h, w, 1 or 3] in [0, 255], which are resized to
+    fixed h and w, and one output, which is flattened. Inception has nodes ExpandDims
+    and pool_3, and resizes images itself. UserError for a file that is no such graph.
     """
 
     def __init__(self, path: str):
@@ -54,17 +51,14 @@ class GraphExtractor:
             ) from error
 
     def _load_frozen(self):
-        graph_def = tf.GraphDef()
-        with open(self.path, 'rb') as file:
-            graph_def.ParseFromString(file.read())
-        nodes = {node.name: node for node in graph_def.node}
+        graph_def = tf.GraphDef.FromString(Path(self.path).read_bytes())
+        nodes = {node.name for node in graph_def.node}
         if not nodes:
             raise ValueError('it has no nodes')
-        if INCEPTION_INPUT in nodes and INCEPTION_OUTPUT in nodes:
+        if {'ExpandDims', 'pool_3'} <= nodes:
             self.name = 'Inception'
             images = tf.placeholder(tf.float32, [None, None, None, 3])
-            inputs = {f'{INCEPTION_INPUT}:0': images}
-            outputs = [f'{INCEPTION_OUTPUT}:0']
+            inputs, outputs = {'ExpandDims:0': images}, ['pool_3:0']
             (features,) = tf.import_graph_def(graph_def, inputs, outputs, name='')
             return images, features
         tf.import_graph_def(graph_def, name='')
@@ -113,18 +107,15 @@ class GraphExtractor:
         return features
 
 
-def parts(images: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
+def parts(images: np.ndarray, size: int = 50) -> Iterator[np.ndarray]:
     """Split images, or other rows, into parts of `size`."""
     return (images[i : i + size] for i in range(0, len(images), size))
 
 
 def digest_of(path: str) -> str:
     """The SHA-256 of a file, or of all files in a folder in the order of names."""
-    paths, digest = [path], hashlib.sha256()
-    if os.path.isdir(path):
-        folders = os.walk(path)
-        paths = [os.path.join(folder, n) for folder, _, names in folders for n in names]
-    for file_path in sorted(paths):
-        with open(file_path, 'rb') as file:
-            digest.update(file.read())
+    digest = hashlib.sha256()
+    for file in sorted(Path(path).rglob('*'), key=str) or [Path(path)]:
+        if not file.is_dir():
+            digest.update(file.read_bytes())
     return digest.hexdigest()

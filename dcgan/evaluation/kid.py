@@ -10,9 +10,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """The kernel distance of features [n, d] and its spread (KID).
 
-    These are the mean and the standard deviation, over random subsets, of the unbiased
-    estimate of the squared maximum mean discrepancy by the kernel (x.y / d + 1)^3. A
-    subset has at most half of the features, so that subsets differ.
+    These are the mean and the standard deviation, over random subsets of at most half
+    of the features, of the unbiased estimate of the squared maximum mean discrepancy.
     """
     size = min(SUBSET_SIZE, len(a) // 2, len(b) // 2)
     values = []
@@ -23,12 +22,11 @@ def kernel_distance(
 
 
 def squared_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased estimate from one subset of each set, x and y, both [m, d]."""
+    """The unbiased estimate, by the kernel (x.y / d + 1)^3, of x and y, both [m, d]."""
     count, dims = x.shape
 
     def kernel(a, b):
         return ((a @ b.T).astype(np.float64) / dims + 1) ** 3
 
-    within = [kernel(a, a) for a in (x, y)]
-    sums = [k.sum() - np.trace(k) for k in within]
+    sums = [k.sum() - np.trace(k) for k in (kernel(x, x), kernel(y, y))]
     return float(sum(sums) / (count * (count - 1)) - 2 * kernel(x, y).mean())

@@ -1,7 +1,6 @@
 """Read real images for evaluation, and cache their statistics and classifier."""
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -50,38 +49,31 @@ class RealImages:
             self._folder = own_cache
         remove_leftovers(self._folder)
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def read(self, indices: np.ndarray, name: str) -> Iterator:
-        """Yield images, uint8 [n, h, w, c], and labels [n] or None, in chunks."""
-        return read_images(self.data, indices, name, delay=2)
-
     def classifier(self) -> Classifier:
         """The classifier of the data set, from the cache or newly trained."""
         classifier = Classifier(self.shape, self.data.classes)
         path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
         if not classifier.load(path):
             classifier.train(*self.read_all(self._train, 'images of the classifier'))
-            classifier.test(*self.read_all(self.held_out, 'held-out images'))
+            images, labels = self.read_all(self.held_out, 'held-out images')
+            predicted = classifier.predict(classifier.features(images))
+            classifier.accuracy = float((predicted == labels).mean())
             classifier.save(path)
             print_path(path)
         return classifier
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
-        """[images, labels] with these indices; see `read`."""
-        return [np.concatenate(arrays) for arrays in zip(*self.read(indices, name))]
+        """[images, uint8 [n, h, w, c], and labels [n]] with these indices."""
+        chunks = read_images(self.data, indices, name, delay=2)
+        return [np.concatenate(arrays) for arrays in zip(*chunks)]
 
     def statistics(self, extractor) -> dict[str, np.ndarray] | None:
         """The statistics that are cached for an extractor, or None."""
         return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Cache and return features [n, d] of all images, their mean and covariance.
-
-        They have the names that the tools of TTUR (Heusel et al., 2017) give them.
-        """
-        mu, sigma = gaussian(features)
+        """Cache and return features [n, d] of all images, their mean and covariance."""
+        mu, sigma = gaussian(features)  # named as by TTUR (Heusel et al., 2017)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)
         write_arrays(path, statistics)
@@ -89,5 +81,5 @@ class RealImages:
         return statistics
 
     def _path(self, extractor):
-        digest = json_digest([self._digest, extractor.digest, len(self)])
+        digest = json_digest([self._digest, extractor.digest, len(self.indices)])
         return os.path.join(self._folder, f'statistics-{digest}.npz')

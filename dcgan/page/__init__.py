@@ -1,4 +1,1 @@
-"""The web page on which to explore a model.
-
-server.py answers requests, requests.py checks them, drawing.py draws.
-"""
+"""The web page on which to explore a model: its server, its requests, its images."""

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import threading
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,18 +30,17 @@ class Drawer:
     def __init__(self, dcgan, config, command: list[str]):
         """command: arguments of main.py for the same run, which the page shows."""
         self.dcgan, self.config, self.command = dcgan, config, command
-        self.names = class_names_in(dcgan.out_dir)
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
         self._numbers: dict[str, int] = {}  # of the last request of each client
         # the choice of checkpoints that led to the loaded one; its step
         self._loaded: tuple[list | None, int] = None, 0
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
         paths = checkpoints(config.checkpoint_dir)
         paths = [path for path in paths if os.path.exists(f'{path}.index')]
-        names = self.names or list(map(str, range(dcgan.y_dim or 0)))
+        names = class_names_in(dcgan.out_dir) or list(map(str, range(dcgan.y_dim or 0)))
         return {
             'dataset': config.dataset,
             'run': os.path.basename(os.path.normpath(config.out_dir)),
@@ -63,12 +61,11 @@ class Drawer:
         folder = self.config.out_dir if name == 'curves.png' else self.config.sample_dir
         return os.path.join(folder, name)
 
-    def directions(self, step: int | None) -> dict[str, Any]:
+    def directions(self, step: int | None) -> dict[str, object]:
         """The directions of z along which G's first layer varies most.
 
-        If the dimensions of z are independent and have one variance, they are the left
-        singular vectors of the layer's weights. Returns the step, unit `vectors`
-        [DIRECTIONS, z_dim], and their `shares` of the variance.
+        If z is independent in its dimensions, they are the left singular vectors of its
+        weights: unit `vectors` [DIRECTIONS, z_dim], with `shares` of the variance.
         """
         with self.is_drawing:
             step = self._load(step)
@@ -86,25 +83,23 @@ class Drawer:
     def draw(self, request: Request) -> bytes:
         """Draw samples, in the format of the request.
 
-        Raises Refused if the client has sent a later request, and UserError if the
-        checkpoint does not exist.
+        Raises Refused if a later request has come, UserError without the checkpoint.
         """
         if request.client:
             if len(self._numbers) > MAX_CLIENTS:
                 self._numbers.clear()
             last = self._numbers.get(request.client, 0)
             self._numbers[request.client] = max(last, request.number)
+        dcgan = self.dcgan
         with self.is_drawing:
             if request.number < self._numbers.get(request.client, 0):
                 raise Refused(409, 'out of date: a later request has replaced it')
             step, z = self._load(request.step), request.z
             if z is None:
                 np.random.seed(request.seed)
-                shape = (request.count, self.dcgan.z_dim)
+                shape = (request.count, dcgan.z_dim)
                 z = gen_random(self.config.z_dist, shape).astype(np.float32)
-            batches = draw_batches(
-                self.dcgan.sess, self.dcgan, z, request.labels, as_bytes=True
-            )
+            batches = draw_batches(dcgan.sess, dcgan, z, request.labels, as_bytes=True)
             images = np.concatenate(list(batches))
         return encode(request, step, z, images)
 

@@ -63,55 +63,44 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     if unknown := sorted(fields.keys() - {*Request._fields}):
         names = ', '.join(sorted(Request._fields))
         _refuse(f'{unknown[0][:40]!r} is unknown; use {names}')
-    values = {name: _whole(fields, name, *bounds) for name, bounds in WHOLE.items()}
+    values = {}
+    for name, (default, least, most) in WHOLE.items():
+        value = default if fields.get(name) is None else fields[name]
+        if not (value is None or (type(value) is int and least <= value <= most)):
+            _refuse(f'{name} has to be a whole number from {least} to {most}')
+        values[name] = value
     z = _parse_z(fields['z'], z_dim) if 'z' in fields else None
     if z is not None:
         values['count'] = len(z)
-    labels = _parse_labels(fields.get('labels'), classes)
-    values['labels'] = cycle_classes(labels, values['count'])
+    labels = fields.get('labels')
+    are_whole = isinstance(labels, list) and {*map(type, labels)} == {int}
+    if labels is None:
+        labels = range(classes) if classes else None
+    elif not are_whole or len(labels) > MAX_SAMPLES:
+        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
+    elif not classes:
+        _refuse('labels: this model has no classes')
+    elif not all(0 <= label < classes for label in labels):
+        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
+    labels = cycle_classes(labels, values['count'])
     kind, client = fields.get('format', 'json'), fields.get('client', '')
     if not isinstance(kind, str) or kind not in FORMATS:
         _refuse(f'format has to be one of {", ".join(FORMATS)}')
     if not isinstance(client, str) or len(client) > 64:
         _refuse('client has to be a text of at most 64 characters')
-    return Request(z=z, format=kind, client=client, **values)
+    return Request(z=z, labels=labels, format=kind, client=client, **values)
 
 
 def _refuse(reason):
     raise Refused(400, reason)
 
 
-def _is_list_of(value, types, least, most):
-    is_list = isinstance(value, list) and least <= len(value) <= most
-    return is_list and all(type(v) in types for v in value)
-
-
-def _whole(fields, name, default, least, most):
-    value = fields.get(name)
-    if value is None:
-        return default
-    if type(value) is not int or not least <= value <= most:
-        _refuse(f'{name} has to be a whole number from {least} to {most}')
-    return value
-
-
-def _parse_labels(labels, classes):
-    """The classes to draw, all of them by default; None without classes."""
-    if labels is not None and not _is_list_of(labels, (int,), 1, MAX_SAMPLES):
-        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
-    if labels and not classes:
-        _refuse('labels: this model has no classes')
-    if labels and not all(0 <= label < classes for label in labels):
-        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
-    return np.array(labels or range(classes)) if classes else None
-
-
 def _parse_z(rows, z_dim):
-    numbers = (int, float)
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_SAMPLES:
         _refuse(f'z has to be a list of 1 to {MAX_SAMPLES} lists')
-    if not all(_is_list_of(row, numbers, z_dim, z_dim) for row in rows):
+    are_lists = all(isinstance(row, list) and len(row) == z_dim for row in rows)
+    if not are_lists or not all(type(n) in (int, float) for row in rows for n in row):
         _refuse(f'z: each list has to have {z_dim} numbers')
-    if not all(abs(value) <= MAX_Z for row in rows for value in row):
+    if not all(abs(number) <= MAX_Z for row in rows for number in row):
         _refuse(f'z: numbers have to be between -{MAX_Z:g} and {MAX_Z:g}')
     return np.array(rows, np.float32)

@@ -23,14 +23,11 @@ from dcgan.util.output import print_line
 FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
-SECONDS_TO_SEND = 30  # in which a client has to send more of its request
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-
-NOT_FOUND = 404, 'not found; see docs/page.md'
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -76,66 +73,60 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers the one request of a connection."""
 
     server_version, sys_version = 'DCGAN', ''
-    timeout = SECONDS_TO_SEND
+    timeout = 30  # seconds in which a client has to send more of its request
     wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
     server: Server
 
     def send_error(self, code, message=None, explain=None):
-        """Refuse what is no HTTP request."""
-        self._send(int(code), *_error(message or 'this is no HTTP request'))
+        """Answer with an error in one line of JSON."""
+        line = ' '.join((message or 'this is no HTTP request').split())[:300]
+        self._send(int(code), *_json({'error': line}))
 
     def do_GET(self):
-        self._answer(self._get)
-
-    def do_POST(self):
-        self._answer(self._post)
-
-    def _answer(self, answer):
-        """Send what `answer`, a function of the path and the query, returns."""
         try:
             address = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(address.query, max_num_fields=8))
             self._check(address.path, query)
-            status, (kind, content) = 200, answer(address.path, query)
+            answer = self._content(address.path, query)
         except (ConnectionError, TimeoutError):
-            return  # the client has gone, or is too slow
+            pass  # the client has gone, or is too slow
         except Exception as error:
-            is_request = isinstance(error, (UserError, ValueError))
+            is_request = isinstance(error, ValueError)  # as a UserError is
             status = getattr(error, 'status', 400 if is_request else 500)
-            kind, content = _error(error)
-        self._send(status, kind, content)
+            self.send_error(status, str(error) or type(error).__name__)
+        else:
+            self._send(200, *answer)
 
-    def _get(self, path, query):
-        drawer, name = self.server.drawer, path.removeprefix('/')
-        if path == '/':
+    do_POST = do_GET
+
+    def _content(self, path, query):
+        """The media type and the bytes of an answer."""
+        drawer, is_get = self.server.drawer, self.command == 'GET'
+        if is_get and path == '/':
             page = Path(__file__).with_name('page.html')
             return 'text/html; charset=utf-8', page.read_bytes()
-        if path == '/model':
+        if is_get and path == '/model':
             return _json(drawer.about())
-        if path == '/directions':
-            step = _whole(query.get('step', ''))
-            if 'step' in query and step is None:
+        if is_get and path == '/directions':
+            step = query.get('step')
+            if step and not step.isdecimal():
                 raise Refused(400, 'step has to be a whole number')
-            return _json(drawer.directions(step))
-        if name not in FILES:
-            raise Refused(*NOT_FOUND)
-        try:
-            return FILES[name], Path(drawer.path_of(name)).read_bytes()
-        except FileNotFoundError as error:
-            raise Refused(404, f'this run has no {name}') from error
-
-    def _post(self, path, query):
-        if path != '/samples':
-            raise Refused(*NOT_FOUND)
-        length = _whole(self.headers.get('Content-Length', ''))
-        if length is None:
+            return _json(drawer.directions(step and int(step)))
+        if is_get and path[1:] in FILES:
+            try:
+                return FILES[path[1:]], Path(drawer.path_of(path[1:])).read_bytes()
+            except FileNotFoundError as error:
+                raise Refused(404, f'this run has no {path[1:]}') from error
+        if is_get or path != '/samples':
+            raise Refused(404, 'not found; see docs/page.md')
+        length = self.headers.get('Content-Length', '')
+        if not length.isdecimal():
             raise Refused(411, 'the header Content-Length is missing, or no number')
-        if length > MAX_BYTES:
+        if int(length) > MAX_BYTES:
             raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
         if self.headers.get_content_type() != 'application/json':
             raise Refused(415, 'send Content-Type: application/json')
-        drawer = self.server.drawer
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(length))
         request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
         return FORMATS[request.format], drawer.draw(request)
 
@@ -160,7 +151,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind.startswith('text/html'):
             content = content.replace(b'{{nonce}}', nonce.encode())
         self.send_response(status)
-        headers = {
+        for name, value in {
             'Content-Type': kind,
             'Content-Length': str(len(content)),
             'Content-Security-Policy': POLICY.format(nonce),
@@ -168,8 +159,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             'Referrer-Policy': 'no-referrer',
             'Cross-Origin-Resource-Policy': 'same-origin',
             'Cache-Control': 'no-store',
-        }
-        for name, value in headers.items():
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
@@ -178,27 +168,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def _error(error):
-    line = ' '.join(str(error).split())[:300] or type(error).__name__
-    return _json({'error': line})
-
-
 def _json(content):
     return FORMATS['json'], json.dumps(content).encode()
-
-
-def _whole(text):
-    """The number in a text of 1 to 18 digits; None for other texts."""
-    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def run_arguments(config, flags: Flags) -> list[str]:
     """Arguments with which main.py uses the run of config, as this process does."""
     given = flags.given(*flags.names('model', 'run'))
-    values = {name: getattr(config, name) for name in given}
-    values['dataset'] = config.dataset
-    if 'out_dir' in given:
-        values['out_dir'] = flags['out_dir'].value
+    values = {name: flags[name].value for name in given} | {'dataset': config.dataset}
     if not {'out_name', 'checkpoint_dir'} & set(given):  # the newest run of today
         values['out_name'] = os.path.basename(os.path.normpath(config.out_dir))
     arguments = []
@@ -211,17 +188,14 @@ def run_arguments(config, flags: Flags) -> list[str]:
 
 
 def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
-    """A Server on a port or, for None, on the first free one.
-
-    Raises UserError if it cannot listen there.
-    """
+    """A Server on a port or, for None, on the first free one; UserError if none is."""
     ports = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
     for number in ports:
         try:
             return Server(drawer, host, number)
         except OSError as error:
             reason = error.strerror or str(error)
-    where = f'{ports[0]} to {ports[-1]}' if port is None else str(port)
+    where = f'{ports[0]} to {ports[-1]}' if port is None else port
     raise UserError(
         f'--page_host {host}, port {where}: {reason}; give another --page_port'
     )
@@ -238,10 +212,8 @@ def serve(dcgan, config, flags) -> None:
                 f' [!] {config.page_host}: other machines can open the page, if they '
                 'know the token in its address, which travels unencrypted'
             )
-        seconds = time.perf_counter() - start
-        print_line(
-            f' [*] {server.address()} (ready in {seconds:.1f} s; Ctrl-C ends it)'
-        )
+        ready = f'ready in {time.perf_counter() - start:.1f} s'
+        print_line(f' [*] {server.address()} ({ready}; Ctrl-C ends it)')
         try:
             server.serve_forever()
         except Interrupted as interrupted:

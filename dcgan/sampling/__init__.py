@@ -1,4 +1,1 @@
-"""Use a trained generator: draw samples, show its latent space, export it.
-
-The evaluation of samples is in evaluation/.
-"""
+"""Use a trained generator: draw samples, show its latent space, export it."""

@@ -13,8 +13,7 @@ from dcgan.util.output import print_path
 def make_progress_gif(sample_dir: str) -> None:
     """Animate sample_dir/train_*.png as progress.gif there, and print its path.
 
-    Grids of another size than the last one come from another batch size and are left
-    out. Raises UserError if there is no grid.
+    Leaves out grids of another batch size than the last one's. UserError without grids.
     """
     paths = sorted(glob_files(sample_dir, 'train_*.png'))
     if not paths:

@@ -1,7 +1,4 @@
-"""Draw samples from a trained model, and write them to files.
-
-`sess` holds the trained weights, `dcgan` is the model.DCGAN whose sampler draws.
-"""
+"""Draw samples from a trained model.DCGAN, and write them to files."""
 
 import os
 import zipfile
@@ -41,28 +38,19 @@ def draw_batches(
     as_bytes: as uint8, with 0 to 255 for the sampler's full range. A sampler with a
     fixed batch draws that many, of which those beyond the last z are dropped.
     """
-    count = images_per_call(dcgan)
+    tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
+    fixed = next((tensor.shape[0] for tensor in tensors if tensor.shape[0]), None)
+    pixels = dcgan.output_height * dcgan.output_width
+    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
+    count = fixed or max(dcgan.batch_size, affordable)
     images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
     for start in range(0, len(z), count):
         drawn = np.arange(start, min(start + count, len(z)))
-        rows = np.resize(drawn, count) if fixed_batch(dcgan) else drawn
+        rows = np.resize(drawn, count) if fixed else drawn
         feed = {dcgan.z: z[rows]}
         if dcgan.y is not None:
             feed[dcgan.sampler_y] = one_hot(labels[rows], dcgan.y_dim)
         yield sess.run(images, feed)[: len(drawn)]
-
-
-def fixed_batch(dcgan) -> int | None:
-    """The batch of the sampler, if a user has built it for one size; else None."""
-    tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
-    return next((tensor.shape[0] for tensor in tensors if tensor.shape[0]), None)
-
-
-def images_per_call(dcgan) -> int:
-    """How many images `draw_batches` draws at once."""
-    pixels_per_image = dcgan.output_height * dcgan.output_width
-    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels_per_image)
-    return fixed_batch(dcgan) or max(dcgan.batch_size, affordable)
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
@@ -72,26 +60,25 @@ def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
     """
     if not classes and text:
         raise UserError(f'--label {text}: this model has no classes; leave --label out')
-    if not classes:
-        return None
-    labels = text.replace(' ', '').strip(',').split(',') if text else range(classes)
-    if not all(str(label) in map(str, range(classes)) for label in labels):
+    if not text:
+        return np.arange(classes) if classes else None
+    labels = text.replace(' ', '').strip(',').split(',')
+    if not {*labels} <= {*map(str, range(classes))}:
         raise UserError(
             f'--label {text}: the classes of this model are 0 to {classes - 1}'
         )
-    return np.array([int(label) for label in labels])
+    return np.array(labels, int)
 
 
 def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     """Draw samples with z from the training distribution and write them to files.
 
     test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
-    or of the first config.sheet_images (1,024) of them. A conditional model cycles
-    through the classes of config.label. With config.z_file, an .npz file that this
-    function wrote, the samples have its z and classes. config.separate_images adds a
-    folder of image files. config.npz adds an .npz file of images (uint8 [n, h, w, c]),
-    labels ([n], -1 without classes) and z (float32 [n, z_dim]). All paths are printed.
-    Raises UserError for an invalid label, or if a file cannot be written.
+    or of the first config.sheet_images (1,024). A conditional model cycles through the
+    classes of config.label. config.z_file, an .npz file as config.npz adds it, gives z
+    and classes: it has images (uint8 [n, h, w, c]), labels ([n], -1 without classes)
+    and z (float32 [n, z_dim]). config.separate_images adds a folder of image files.
+    Paths are printed. UserError for an invalid label, or if a file cannot be written.
     """
     z, labels = _choose_samples(dcgan, config)
     batches = draw_batches(sess, dcgan, z, labels, as_bytes=True)
@@ -112,13 +99,11 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                     _save_each(images, labels, start, path)
                 start += len(images)
                 bar.update(len(images))
-        with add_array('labels', labels.shape, np.int64) as write:
-            write(labels)
-        with add_array('z', z.shape, np.float32) as write:
-            write(z)
-    size = grid_size(on_grid, getattr(config, 'sheet_columns', None))
-    save_images(np.concatenate(shown)[:on_grid], size, f'{path}.png')
-    print_path(f'{path}.png')
+        for name, array, dtype in (('labels', labels, np.int64), ('z', z, np.float32)):
+            with add_array(name, array.shape, dtype) as write:
+                write(array)
+    columns = getattr(config, 'sheet_columns', None)
+    save_grid(np.concatenate(shown)[:on_grid], f'{path}.png', columns)
     if on_grid < count:
         limits = f'the first {on_grid} of {count} samples; --sheet_images N shows N'
         print(f' [*] It shows {limits}', flush=True)
@@ -126,6 +111,12 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         print_path(f'{path}: {count} images')
     if config.npz:
         print_path(f'{path}.npz')
+
+
+def save_grid(images: np.ndarray, path: str, columns: int | None = None) -> None:
+    """Write images [n, h, w, c] as a grid, by default square, and print its path."""
+    save_images(images, grid_size(len(images), columns), path)
+    print_path(path)
 
 
 def _choose_samples(dcgan, config):

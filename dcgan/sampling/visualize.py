@@ -4,23 +4,17 @@ import math
 import os
 import random
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.data.image_grids import (
-    grid_size,
-    inverse_transform,
-    make_gif,
-    merge,
-    save_images,
-)
+from dcgan.data.image_grids import inverse_transform, make_gif, merge
 from dcgan.sampling.samples import (
     cycle_classes,
     draw,
     draw_batches,
     parse_labels,
     read_z_file,
+    save_grid,
 )
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
@@ -31,6 +25,8 @@ from dcgan.util.z import gen_random
 # the position of a name is the number of the option; 0 to 4 are the original's
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
 VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
+ROWS, COLUMNS = 8, 10  # of the grids of interpolations and of classes
+NOISE = 0.25  # largest change of a number of z around the result of the arithmetic
 
 
 def visualize(
@@ -38,32 +34,31 @@ def visualize(
 ) -> None:
     """Show how the images depend on z, in files under sample_dir; print their paths.
 
-    `option` is a name in VISUALIZE_OPTIONS or its number; docs/samples.md describes
-    them. In options 0 to 4, config.batch_size is the number of images of a grid and of
-    frames of an animation, and `config` may lack `label`, which stands for all classes.
-    Raises UserError if the option is unknown.
+    `option` is a name in VISUALIZE_OPTIONS or its number, see docs/samples.md, else it
+    is a UserError. In 0 to 4, config.batch_size is the number of images of a grid and
+    of frames of an animation, and `config` may lack `label`, for all classes.
     """
-    names = {str(number): name for number, name in enumerate(VISUALIZE_OPTIONS)}
-    name = names.get(str(option), option)
+    numbers = map(str, range(len(VISUALIZE_OPTIONS)))
+    name = dict(zip(numbers, VISUALIZE_OPTIONS)).get(str(option), option)
     if name not in VISUALIZE_OPTIONS:
         raise UserError(
             f'visualize_option {option!r} is unknown; choose 0 to '
             f'{len(VISUALIZE_OPTIONS) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
         )
-    if name == 'interpolate':
-        draw_interpolations(sess, dcgan, config, sample_dir)
-    elif name == 'classes':
-        draw_classes(sess, dcgan, config, sample_dir)
-    elif name == 'arithmetic':
-        draw_arithmetic(sess, dcgan, config, sample_dir)
+    classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
+    grids = {'interpolate': draw_interpolations, 'classes': draw_classes}
+    grids['arithmetic'] = draw_arithmetic
+    if name in grids:
+        images, columns = grids[name](sess, dcgan, config, classes)
+        path = os.path.join(sample_dir, f'test_{name}_{utc_timestamp()}.png')
+        save_grid(images, path, columns)
     else:
-        draw_sweeps(sess, dcgan, config, name, sample_dir)
+        draw_sweeps(sess, dcgan, config, classes, name, sample_dir)
 
 
-def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
+def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> None:
     """Options 0 to 4 of `visualize`, as in the original."""
     batch_size, z_dim = config.batch_size, dcgan.z_dim
-    classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
     classes = [0] if classes is None else classes
     z_shape = (batch_size, z_dim)
 
@@ -73,7 +68,7 @@ def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
 
     def write_grid(z, name):
         labels = np.random.choice(classes, batch_size)
-        save_grid(draw(sess, dcgan, z, labels), name, sample_dir)
+        save_grid(draw(sess, dcgan, z, labels), os.path.join(sample_dir, name))
 
     def write_gif(frames, name, duration=2):
         path = os.path.join(sample_dir, name)
@@ -88,8 +83,8 @@ def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
         return frames
 
     if option == 'random':
-        z = np.random.uniform(-0.5, 0.5, z_shape)
-        write_grid(z, f'test_{utc_timestamp()}.png')
+        name = f'test_{utc_timestamp()}.png'
+        write_grid(np.random.uniform(-0.5, 0.5, z_shape), name)
     elif option == 'sweep':
         for dim in range(z_dim):
             z = np.random.uniform(-1, 1, z_shape)
@@ -107,50 +102,37 @@ def draw_sweeps(sess, dcgan, config, option: str, sample_dir: str) -> None:
             write_gif(grids + grids[::-1], 'test_gif_merged.gif', duration=8)
 
 
-def draw_interpolations(
-    sess, dcgan, config, sample_dir: str, rows: int = 8, columns: int = 10
-) -> None:
-    """Write test_interpolate_{UTC time}.png: each row goes from one z to another.
+def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
+    """Images, and columns of their grid: each row goes from one z to another.
 
-    The z lie on a straight line (paper, figure 4). If the model is conditional, rows
-    cycle through the classes of config.label.
+    The z lie on a straight line (paper, figure 4). Rows cycle through the classes.
     """
-    first, last = gen_random(config.z_dist, (2, rows, 1, dcgan.z_dim))
-    weights = np.linspace(0, 1, columns)[:, None]
+    first, last = gen_random(config.z_dist, (2, ROWS, 1, dcgan.z_dim))
+    weights = np.linspace(0, 1, COLUMNS)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
-    classes = parse_labels(config.label, dcgan.y_dim)
-    labels = cycle_classes(classes, rows).repeat(columns)
-    images = draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels)
-    name = f'test_interpolate_{utc_timestamp()}.png'
-    save_grid(images, name, sample_dir, columns)
+    labels = cycle_classes(classes, ROWS).repeat(COLUMNS)
+    return draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels), COLUMNS
 
 
-def draw_classes(sess, dcgan, config, sample_dir: str, rows: int = 8) -> None:
-    """Write test_classes_{UTC time}.png: each row is one z, each column one class.
-
-    The classes are config.label's. Raises UserError if the model has no classes.
-    """
-    classes = parse_labels(config.label, dcgan.y_dim)
+def draw_classes(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
+    """Images, and columns of their grid: each row is one z, each column one class."""
     if classes is None:
         raise UserError(
             '--visualize_option classes: this model has no classes; choose another '
             'option'
         )
-    z = gen_random(config.z_dist, (rows, dcgan.z_dim)).repeat(len(classes), axis=0)
-    images = draw(sess, dcgan, z, np.tile(classes, rows))
-    name = f'test_classes_{utc_timestamp()}.png'
-    save_grid(images, name, sample_dir, len(classes))
+    z = gen_random(config.z_dist, (ROWS, dcgan.z_dim)).repeat(len(classes), axis=0)
+    return draw(sess, dcgan, z, np.tile(classes, ROWS)), len(classes)
 
 
-def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -> None:
-    """Write test_arithmetic_{UTC time}.png: A - B + C on z (paper, section 6.3.2).
+def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
+    """Images, and columns of their grid: A - B + C on z (paper, section 6.3.2).
 
     config.arithmetic is A-B+C, lists of numbers such as 0,1,2: indices of the z in
     config.z_file or, without it, seeds, which stand for the first sample that main.py
     draws with this --seed. Three rows show the z of A, B and C, and their means. The
-    last row shows mean A - mean B + mean C, and eight z around it, by uniform noise in
-    [-noise, noise). All show the first class of config.label.
-    Raises UserError if config.arithmetic, the file or an index is invalid.
+    last row shows mean A - mean B + mean C, and eight z around it, by uniform NOISE.
+    All show the first class. Raises UserError for an invalid calculation or file.
     """
     text = config.arithmetic.replace(' ', '')
     match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
@@ -160,48 +142,31 @@ def draw_arithmetic(sess, dcgan, config, sample_dir: str, noise: float = 0.25) -
             f'--arithmetic {config.arithmetic!r}: must have the form A-B+C, such as '
             '0,1,2-3,4,5+6,7,8, with numbers below 2**32'
         )
-    vectors = [read_vectors(config, dcgan.z_dim, numbers) for numbers in terms]
+    if config.z_file:
+        stored, _ = read_z_file(config.z_file, dcgan.z_dim)
+        largest = max(map(max, terms))
+        if largest >= len(stored):
+            raise UserError(
+                f'{config.z_file}: has no z with index {largest}; --arithmetic can use '
+                f'indices 0 to {len(stored) - 1}'
+            )
+    else:
+        stored = {}
+        for seed in [*terms[0], *terms[1], *terms[2]]:
+            np.random.seed(seed)
+            stored[seed] = gen_random(config.z_dist, (1, dcgan.z_dim))[0]
+    vectors = [np.array([stored[number] for number in term]) for term in terms]
     rows = [np.vstack([z, z.mean(axis=0)]) for z in vectors]
     result = rows[0][-1] - rows[1][-1] + rows[2][-1]
-    neighbours = result + np.random.uniform(-noise, noise, (8, dcgan.z_dim))
+    neighbours = result + np.random.uniform(-NOISE, NOISE, (8, dcgan.z_dim))
     rows.append(np.vstack([result, neighbours]))
-    classes = parse_labels(config.label, dcgan.y_dim)
     columns = max(map(len, rows))
     cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
     for row_of_cells, z in zip(cells, rows):
         labels = cycle_classes(classes, 1).repeat(len(z))
         images = draw_batches(sess, dcgan, z, labels, as_bytes=True)
         row_of_cells[: len(z)] = np.concatenate(list(images))
-    images = cells.reshape(-1, *cells.shape[2:])
-    name = f'test_arithmetic_{utc_timestamp()}.png'
-    save_grid(images, name, sample_dir, columns)
-
-
-def read_vectors(config, z_dim: int, numbers: Sequence[int]) -> np.ndarray:
-    """The z [n, z_dim] of indices in config.z_file or, without that file, of seeds.
-
-    Raises UserError if the file or an index is invalid.
-    """
-    if not config.z_file:
-        vectors = []
-        for seed in numbers:
-            np.random.seed(seed)
-            vectors.append(gen_random(config.z_dist, (1, z_dim))[0])
-        return np.array(vectors)
-    z, _ = read_z_file(config.z_file, z_dim)
-    if max(numbers) >= len(z):
-        raise UserError(
-            f'{config.z_file}: has no z with index {max(numbers)}; --arithmetic can '
-            f'use indices 0 to {len(z) - 1}'
-        )
-    return z[numbers]
-
-
-def save_grid(images, name, sample_dir, columns=None):
-    """Write images [n, h, w, c] as a grid, by default square, and print its path."""
-    path = os.path.join(sample_dir, name)
-    save_images(images, grid_size(len(images), columns), path)
-    print_path(path)
+    return cells.reshape(-1, *cells.shape[2:]), columns
 
 
 # fmt: off
