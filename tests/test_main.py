@@ -415,7 +415,7 @@ def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(
 @pytest.mark.parametrize(
     ('end', 'message'),
     [
-        ('raise ImportError("no libfoo")', 'compiled to use AVX instructions\nTraceback'),
+        ('raise ImportError("no libfoo")', 'use AVX instructions\nTraceback'),
         ('os.abort()', 'Fatal Python error: Aborted'),
     ],
 )

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import ctypes
 import errno
 import glob
 import hashlib
@@ -116,16 +115,20 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
 def atomic_path(path: str) -> Iterator[str]:
     """Yield a temporary path; move it over `path` when the block succeeds.
 
-    No process ever sees a partly written file or folder at `path`.
+    No process ever sees a partly written file or folder at `path`. A folder is absent
+    for a moment, in which it is at `{path}.before`, where a killed process leaves it.
     """
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    temporary = temporary_path(path)
+    temporary, before = temporary_path(path), f'{path}.before'
     try:
         yield temporary
-        if os.path.isdir(temporary) and os.path.isdir(path):
-            swap_folders(temporary, path)
-        else:
-            os.replace(temporary, path)
+        is_folder = os.path.isdir(temporary)
+        if is_folder and os.path.isdir(path):
+            remove(before)
+            os.rename(path, before)
+        os.replace(temporary, path)
+        if is_folder:
+            remove(before)  # only now: it may be the one complete folder
     finally:
         remove(temporary)
 
@@ -177,22 +180,6 @@ def process_exists(pid: int) -> bool:
         except OSError as error:  # PermissionError: it belongs to another user
             return not isinstance(error, ProcessLookupError)
     return True
-
-
-def swap_folders(new: str, old: str) -> None:
-    """Swap two folders, atomically if the system can; else `old` is absent briefly."""
-    # where the C library has no renameat2, or cannot be opened by None
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        at_fdcwd, rename_exchange = -100, 2  # constants of fcntl.h and stdio.h
-        paths = os.fsencode(new), os.fsencode(old)
-        if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
-            return
-    aside = f'{old}.before'  # not a temporary name: if this process is killed, it stays
-    remove(aside)
-    os.rename(old, aside)
-    os.rename(new, old)
-    os.rename(aside, new)
 
 
 def remove(path: str) -> None:

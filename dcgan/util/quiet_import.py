@@ -72,8 +72,8 @@ def held_stderr() -> Iterator[None]:
     aborts, they are lost, and Python prints where that was.
     """
     try:
-        stderr, held = os.dup(2), tempfile.TemporaryFile()
-    except OSError:  # stderr is closed, or there is no folder of temporary files
+        stderr, held = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # stderr is closed, or no temporary file can be written
         yield
         return
     has_handler = faulthandler.is_enabled()
