@@ -31,15 +31,15 @@ def glob_files(folder: str, pattern: str) -> list[str]:
 
     Its ** also searches subfolders, each once, whatever links lead to it.
     """
-    head, stars, tail = (f'/{pattern}/').partition('/**/')
+    head, stars, tail = f'/{pattern}/'.partition('/**/')
+    head = head[1:] if stars else pattern
+    found = glob.glob(os.path.join(glob.escape(folder), head))
     if not stars:
-        found = glob.glob(os.path.join(glob.escape(folder), pattern))
         return [path for path in found if not os.path.isdir(path)]
-    roots = glob.glob(os.path.join(glob.escape(folder), head[1:]))
-    found = {}
-    for path in all_folders(sorted(roots, key=os.path.islink)):
-        found.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
-    return list(found)
+    files = {}
+    for path in all_folders(sorted(found, key=os.path.islink)):
+        files.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
+    return list(files)
 
 
 def all_folders(roots: list[str]) -> Iterator[str]:
@@ -205,6 +205,26 @@ def write_errors(
     except errors as error:
         raise UserError(
             f'{path}: cannot be written ({short_reason(error)}); {advice}'
+        ) from error
+
+
+@contextlib.contextmanager
+def read_errors(
+    path: str | os.PathLike,
+    problem: str = 'cannot be read',
+    advice: str = 'fix it or remove it',
+) -> Iterator[None]:
+    """Re-raise any error of code that reads `path` as UserError, ending in `advice`.
+
+    It is for files from outside, which may be broken in any way.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'{path}: {problem} ({short_reason(error)}); {advice}'
         ) from error
 
 
