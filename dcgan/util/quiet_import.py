@@ -38,8 +38,16 @@ def import_tensorflow() -> None:
 def keep_compiled_programs() -> None:
     """Let XLA keep compiled programs in the user's cache; call it before the import."""
     flags = os.environ.get('TF_XLA_FLAGS', '')
+    # XLA would load the programs of another version of TensorFlow, processor or GPU
+    machine = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        machine.append(importlib.metadata.version('tensorflow'))
+    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
+        with contextlib.suppress(OSError):
+            text = Path(path).read_text()
+            machine += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = Path(base, 'dcgan', f'xla-{describe_machine()}')
+    folder = Path(base, 'dcgan', f'xla-{json_digest(machine)}')
     existing = next(filter(os.path.exists, [folder, *folder.parents]))
     # where XLA cannot write, it does not compile either
     is_writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
@@ -47,21 +55,6 @@ def keep_compiled_programs() -> None:
     if is_writable and not is_set and "'" not in str(folder):
         flags += f" --tf_xla_persistent_cache_directory='{folder}'"
         os.environ['TF_XLA_FLAGS'] = flags.strip()
-
-
-def describe_machine() -> str:
-    """A digest of the version of TensorFlow, the processor and the NVIDIA GPUs.
-
-    XLA would load the programs of another version, processor or GPU.
-    """
-    lines = []
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        lines.append(importlib.metadata.version('tensorflow'))
-    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
-        with contextlib.suppress(OSError):
-            text = Path(path).read_text()
-            lines += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
-    return json_digest(lines)
 
 
 @contextlib.contextmanager
