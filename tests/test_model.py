@@ -26,7 +26,7 @@ import model
 from dcgan.compute.forward_pass import Pass
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.xla import can_compile
-from dcgan.record.tensorboard import SummaryMaker
+from dcgan.record.tensorboard import summary_session
 from dcgan.sampling.export import save_sampler
 from dcgan.training import loop
 from dcgan.training.checkpoints import (
@@ -255,9 +255,10 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcga
     sess.run(dcgan.d_vars[-1].assign([-3.0]))
     result = sess.run(iteration.tensors, random_batch(dcgan, iteration))
     z = random_feed(dcgan)[dcgan.z]
+    _, make_summaries = summary_session(with_images=False)
     steps = [
         {value.tag: value for value in tf.Summary.FromString(summary).value}
-        for summary in SummaryMaker(with_images=False)(result, z)
+        for summary in make_summaries(z, result.step_losses, result.probabilities)
     ]
     d_tags = {'z_1', 'd', 'd_loss_real', 'd_loss'}
     g_tags = {'z_1', 'd_', 'd_loss_fake', 'g_loss'}

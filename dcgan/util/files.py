@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import filelock
 
@@ -82,9 +83,9 @@ def file_signature(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
     try:
         status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     except OSError:
         return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def json_digest(content: object) -> str:
@@ -242,12 +243,8 @@ def require_writable(folder: str, advice: str) -> None:
 
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file atomically. Raises UserError if that fails."""
-    with (
-        write_errors(path),
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        file.write(content)
+    with write_errors(path), atomic_path(path) as temporary:
+        Path(temporary).write_bytes(content)
 
 
 def sync_to_disk(path: str) -> None:
@@ -284,6 +281,5 @@ def write_json(path: str, content: dict) -> None:
             content[key] = str(value)
     text = json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
+        Path(temporary).write_text(text, encoding='utf-8')
         sync_to_disk(temporary)
