@@ -16,10 +16,10 @@ FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
 
 def read_flags(run_dir: str) -> dict[str, Any]:
     """The recorded flags of a run folder, or {}. UserError if FLAGS.json is corrupt."""
-    path = Path(run_dir, NAME)
+    path = os.path.join(run_dir, NAME)
     with read_errors(path, 'does not hold flags of a run'):
         try:
-            return {**json.loads(path.read_text(encoding='utf-8'))}
+            return {**json.loads(Path(path).read_text(encoding='utf-8'))}
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
