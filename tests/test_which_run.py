@@ -306,19 +306,15 @@ def test_checkpoint_without_an_iteration_in_its_name_is_named(cwd):
 
 
 def test_labels_and_color_are_settled_by_flags(cwd):
-    write_idx_set(cwd / 'data' / 'set', count=1, classes=4)
+    write_idx_set(cwd / 'data' / 'set', count=1, classes=1)
     for name in 'cow', 'dog':
         write_images(cwd / 'data' / 'pets' / name, count=1)
-    dims = {  # (y_dim, c_dim)
-        'set': (1, 1),
-        'set --unconditional': (None, 1),
-        'pets': (None, 3),
-        'pets --conditional': (2, 3),
-        'p --grayscale': (None, 1),
-    }
-    for flags, expected in dims.items():
+    classes = {'set': 1, 'set --unconditional': None, 'pets': None}
+    for flags, y_dim in {**classes, 'pets --conditional': 2}.items():
         _, settled = settle('--train', *SMALL, '--dataset', *flags.split())
-        assert (settled.y_dim, settled.c_dim) == expected, flags
+        assert settled.y_dim == y_dim, flags
+    for flags, c_dim in ([], 3), (['--grayscale'], 1):
+        assert settle('--train', *SMALL, '--dataset', 'p', *flags)[1].c_dim == c_dim
 
 
 FLAG_ERRORS = [

@@ -211,7 +211,7 @@ def write_errors(
 
 @contextlib.contextmanager
 def read_errors(
-    path: str | os.PathLike,
+    path: str,
     problem: str = 'cannot be read',
     advice: str = 'fix it or remove it',
 ) -> Iterator[None]:
