@@ -22,9 +22,8 @@ from inspect import signature
 from dcgan.util import quiet_import
 
 HANDLERS = {}  # of signals, from before
-if __name__ == '__main__':  # end at once until TensorFlow is imported, in seconds
-    for number in (signal.SIGINT, signal.SIGTERM):
-        HANDLERS[number] = signal.signal(number, quiet_import.exit_at_once)
+if __name__ == '__main__':  # Ctrl-C ends the import, which takes seconds, at once
+    HANDLERS[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 quiet_import.import_tensorflow()
 

@@ -2,6 +2,7 @@
 
 Images as arrays are [h, w, 3] or, in grayscale, [h, w].
 """
+# ruff: noqa: F401, because users import these names from here
 
 import math
 import pprint
@@ -25,34 +26,6 @@ from dcgan.sampling.visualize import VISUALIZE_OPTIONS, visualize
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.files import expand_path, timestamp
 from dcgan.util.z import gen_random
-
-__all__ = [
-    'VISUALIZE_OPTIONS',
-    'Interrupted',
-    'UserError',
-    'center_crop',
-    'draw',
-    'expand_path',
-    'gen_random',
-    'get_image',
-    'get_stddev',
-    'image_manifold_size',
-    'imread',
-    'imsave',
-    'inverse_transform',
-    'make_gif',
-    'make_progress_gif',
-    'merge',
-    'merge_images',
-    'open_dataset',
-    'pp',
-    'save_images',
-    'save_samples',
-    'show_all_variables',
-    'timestamp',
-    'transform',
-    'visualize',
-]
 
 pp = pprint.PrettyPrinter()
 

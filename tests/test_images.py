@@ -1,7 +1,7 @@
 """Reading images, and writing files, image grids and animations."""
 
-import ctypes
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -202,21 +202,25 @@ def test_z_is_drawn_from_the_requested_distribution():
         utils.gen_random('uniform', (2, 2))
 
 
-@pytest.mark.parametrize('has_renameat2', [True, False])
-def test_folder_is_replaced_with_and_without_an_atomic_swap(
-    has_renameat2, tmp_path, monkeypatch
-):
-    if not has_renameat2:
-        monkeypatch.setattr(ctypes, 'CDLL', lambda *args, **options: object())
-    (tmp_path / 'a.before').mkdir()  # left by a process that was killed
-    for content in ('old', 'new'):
-        with atomic_path(str(tmp_path / 'a')) as temporary:
-            os.mkdir(temporary)
-            with open(os.path.join(temporary, content), 'w'):
-                pass
-    assert os.listdir(tmp_path / 'a') == ['new']
-    left = {'a'} if not has_renameat2 else {'a', 'a.before'}
-    assert set(os.listdir(tmp_path)) == left
+def write_folder(path, content):
+    with atomic_path(str(path)) as temporary:
+        os.mkdir(temporary)
+        pathlib.Path(temporary, content).touch()
+        if content == 'fails':
+            raise InterruptedError
+
+
+def test_folder_is_replaced_whole_and_its_only_copy_is_kept(tmp_path):
+    write_folder(tmp_path / 'a', 'old')
+    (tmp_path / 'a').rename(tmp_path / 'a.before')  # killed between two renames
+    with pytest.raises(InterruptedError):
+        write_folder(tmp_path / 'a', 'fails')
+    assert os.listdir(tmp_path) == ['a.before']
+    assert os.listdir(tmp_path / 'a.before') == ['old']
+    write_folder(tmp_path / 'a', 'new')
+    (tmp_path / 'a.before').mkdir()  # killed before it was removed
+    write_folder(tmp_path / 'a', 'newer')
+    assert os.listdir(tmp_path) == ['a'] and os.listdir(tmp_path / 'a') == ['newer']
 
 
 def test_import_leaves_warnings_alone_and_cores_follow_the_affinity(tmp_path):

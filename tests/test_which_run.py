@@ -1,285 +1,386 @@
-"""Which run a command line means: checkpoint folders of their own, unfinished runs."""
+"""What a command line means: its run, flags and data. Models are not built here."""
 
 import json
+import math
 import os
 import shutil
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, run_in_process, write_images
+from absl.testing.flagsaver import flagsaver
+from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
 
-from dcgan.util.files import lock_folder
+import main
+from dcgan.runs import command_line, settings
+from dcgan.util.errors import UserError
+from dcgan.util.files import glob_files
+from dcgan.util.lock import lock_run
 
-TRAIN = ['--train', *SMALL, '--epoch', 1]
+GOLDEN = ROOT / 'tests' / 'golden'
+
+
+def settle(*args):
+    """(config, Settled) of a command line that is given in this working folder."""
+    with flagsaver():
+        main.TABLE.define()
+        argv = main.FLAGS(['main.py', *map(str, args)])
+        config = command_line.read_flags(argv, main.TABLE)
+        settled = settings.settle_training if config.train else settings.settle_use
+        return config, settled(config, main.TABLE)
+
+
+def fails(*args):
+    """The message of the error in which a command line ends."""
+    with pytest.raises(UserError) as caught:
+        settle(*args)
+    return str(caught.value)
 
 
 @pytest.fixture(scope='module')
-def workspace(tmp_path_factory):
-    """A folder with two data sets, p and q, and the run out/a on p."""
-    workspace = tmp_path_factory.mktemp('workspace')
-    for name in 'pq':
-        write_images(workspace / 'data' / name, count=16)
-    passed(run_in_process(*TRAIN, '--dataset', 'p', '--out_name', 'a', cwd=workspace))
-    return workspace
+def trained(tmp_path_factory):
+    """The checkpoint folder of a run of 2 iterations, in one epoch."""
+    folder = tmp_path_factory.mktemp('trained')
+    write_images(folder / 'data' / 'p', count=16)
+    args = ['--train', *SMALL, '--epoch', 1, '--dataset', 'p', '--out_name', 'a']
+    assert run_in_process(*args, cwd=folder).returncode == 0
+    return folder / 'out' / 'a' / 'checkpoint'
 
 
 @pytest.fixture
-def checkpoints(workspace, tmp_path):
-    """A folder that holds the checkpoint of the run a, and nothing else."""
-    for path in (workspace / 'out' / 'a' / 'checkpoint').glob('model*'):
-        shutil.copy(path, tmp_path)
+def train(trained):
+    """A function that leaves what a training of 2 iterations by these flags does."""
+
+    def train(*args):
+        config, (run, *_) = settle('--train', *SMALL, *args)
+        run.start(config, [])
+        run.close()
+        for path in trained.glob('model*'):
+            shutil.copy(path, run.checkpoint_dir)
+        return run
+
+    return train
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path, monkeypatch, train):
+    """The working folder: two data sets, p and q, and the run out/a on p."""
+    monkeypatch.chdir(tmp_path)
+    for name in 'pq':
+        write_images(tmp_path / 'data' / name, count=1)
+    train('--dataset', 'p', '--out_name', 'a')
     return tmp_path
 
 
-def train_elsewhere(workspace, folder):
-    """The flags of a run on p, named after `folder`, in which its checkpoints lie."""
-    flags = ['--checkpoint_dir', folder / 'ckpt', '--sample_dir', folder / 'grids']
-    args = [*TRAIN, '--dataset', 'p', *flags, '--out_name', folder.name]
-    passed(run_in_process(*args, cwd=workspace))
+@pytest.fixture
+def elsewhere(cwd, train):
+    """The flags of the run `far`, whose checkpoints and samples lie elsewhere."""
+    flags = ['--dataset', 'p', '--checkpoint_dir', cwd / 'ckpt']
+    flags += ['--sample_dir', cwd / 'grids']
+    train(*flags, '--out_name', 'far')
     return flags
 
 
-@pytest.fixture
-def elsewhere(workspace, tmp_path):
-    """The flags of a run whose checkpoints and samples lie elsewhere."""
-    return train_elsewhere(workspace, tmp_path)
-
-
-@pytest.fixture(scope='module')
-def untouched(workspace, tmp_path_factory):
-    """The flags of such a run that no test changes."""
-    return train_elsewhere(workspace, tmp_path_factory.mktemp('untouched'))
-
-
-def passed(result):
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def failed(result):
-    """The one line of an error."""
-    assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
-    assert result.stderr.startswith('main.py: ')
-    return result.stderr
+def folders(config):
+    return config.out_dir, config.checkpoint_dir, config.sample_dir
 
 
 # --checkpoint_dir as a separate run
 
 
 @pytest.mark.parametrize('is_relative', [False, True])
-def test_folder_with_a_checkpoint_is_the_run(is_relative, workspace, checkpoints):
-    folder = os.path.relpath(checkpoints, workspace) if is_relative else checkpoints
-    result = passed(run_in_process('--checkpoint_dir', folder, cwd=workspace))
-    assert f'Run {checkpoints}, iteration 2' in result.stdout
-    assert len(list((checkpoints / 'samples').glob('test_*.png'))) == 1
-    assert not list((workspace / 'out' / 'a' / 'samples').glob('test_*.png'))
+def test_folder_with_a_checkpoint_is_the_run(is_relative, cwd, trained):
+    copy = str(shutil.copytree(trained, cwd / 'copies' / 'c'))
+    given = os.path.relpath(copy) if is_relative else copy
+    config, settled = settle('--checkpoint_dir', given)
+    assert folders(config) == (copy, copy, f'{copy}/samples')
+    assert settled.checkpoint == f'{copy}/model.b8-2'
+    config, _ = settle('--checkpoint_dir', given, '--sample_dir', cwd / 'grids')
+    assert config.sample_dir == f'{cwd}/grids'
 
 
-def test_samples_of_such_a_run_go_to_sample_dir(workspace, checkpoints):
-    folder = checkpoints / 'pictures'
-    args = ['--checkpoint_dir', checkpoints, '--sample_dir', folder]
-    passed(run_in_process(*args, cwd=workspace))
-    assert len(list(folder.glob('test_*.png'))) == 1
+def test_flags_beside_the_checkpoint_are_used(cwd, trained):
+    copy = shutil.copytree(trained, cwd / 'c')
+    flags = json.loads((cwd / 'out' / 'a' / 'FLAGS.json').read_text())
+    (copy / 'FLAGS.json').write_text(json.dumps({**flags, 'z_dist': 'normal01'}))
+    config, _ = settle('--checkpoint_dir', copy)
+    assert config.z_dist == 'normal01' and config.sample_dir == f'{copy}/samples'
 
 
-def test_flags_beside_the_checkpoint_are_used(workspace, checkpoints):
-    flags = json.loads((workspace / 'out' / 'a' / 'FLAGS.json').read_text())
-    flags['z_dist'] = 'normal01'
-    (checkpoints / 'FLAGS.json').write_text(json.dumps(flags))
-    result = passed(run_in_process('--checkpoint_dir', checkpoints, cwd=workspace))
-    assert '--z_dist normal01' in result.stdout
-    assert len(list((checkpoints / 'samples').glob('test_*.png'))) == 1
-
-
-def test_checkpoint_folder_of_a_run_means_that_run(workspace):
-    folder = workspace / 'out' / 'a' / 'checkpoint'
-    result = passed(run_in_process('--checkpoint_dir', folder, '--gif', cwd=workspace))
-    assert f'Run {workspace}/out/a, iteration 2' in result.stdout
+def test_checkpoint_folder_of_a_run_means_that_run_also_by_a_link(cwd):
+    (cwd / 'link').symlink_to(cwd / 'out' / 'a' / 'checkpoint')
+    for folder in cwd / 'out' / 'a' / 'checkpoint', cwd / 'link':
+        config, _ = settle('--checkpoint_dir', folder)
+        assert config.out_dir == f'{cwd}/out/a' and config.out_name == 'a'
 
 
 @pytest.mark.parametrize('case', ['cond28', 'rgb64'])
-def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case, tmp_path):
-    shutil.copytree(ROOT / 'tests' / 'golden' / case / 'checkpoint', tmp_path / 'c')
-    result = passed(run_in_process('--checkpoint_dir', tmp_path / 'c', cwd=tmp_path))
-    size = {'cond28': '--output_height 28 ', 'rgb64': ' --output_width 64 '}[case]
-    assert ' --z_dim 20' in result.stdout and size in result.stdout
+def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case):
+    config, settled = settle('--checkpoint_dir', GOLDEN / case / 'checkpoint', '--gif')
+    size = {'cond28': 28, 'rgb64': 64}[case]
+    assert (config.z_dim, config.output_height, config.output_width) == (20, size, size)
+    assert settled[1:3] == {'cond28': (10, 1), 'rgb64': (None, 3)}[case]
 
 
-def test_empty_absolute_folder_is_named(workspace, tmp_path):
-    result = run_in_process('--checkpoint_dir', tmp_path, cwd=workspace)
-    assert f'{tmp_path}: no checkpoint found' in failed(result)
+@pytest.mark.parametrize('flags', ['{"z_dim": 6}', '{"gf_dim": 4, "dataset": "p"}'])
+def test_shapes_tell_what_the_flags_lack(flags, cwd, trained, capsys):
+    copy = shutil.copytree(trained, cwd / 'c')
+    (copy / 'FLAGS.json').write_text(flags)
+    config, _ = settle('--checkpoint_dir', copy)
+    assert 'Image size 16x16, by the shapes of the weights' in capsys.readouterr().out
+    assert (config.z_dim, config.gf_dim, config.output_height) == (6, 4, 16)
+    config, _ = settle('--train', '--checkpoint_dir', copy, '--dataset', 'p')
+    assert config.checkpoint_dir == str(copy) and config.gf_dim == 4
+
+
+def test_folders_without_checkpoints_are_explained(cwd):
+    (cwd / 'empty').mkdir()
+    message = f'{cwd}/empty: no checkpoint found'
+    assert fails('--checkpoint_dir', cwd / 'empty').startswith(message)
+    for folder in 'out/a', f'{cwd}/out/a':
+        message = (
+            f'{folder}: no checkpoint found; there are some in {folder}/checkpoint'
+        )
+        assert fails('--checkpoint_dir', folder) == message
 
 
 # Checkpoints and samples elsewhere
 
 
-def test_run_with_folders_elsewhere_goes_on_from_anywhere(workspace, elsewhere):
-    folder, grids = elsewhere[1], elsewhere[3]
-    (grids.parent / 'cwd').mkdir()
-    cwd = grids.parent / 'cwd'
-    result = passed(run_in_process('--dataset', 'p', *elsewhere, cwd=cwd))
-    assert f'Run {workspace}/out/{grids.parent.name}, iteration 2' in result.stdout
-    args = [*TRAIN, '--dataset', 'p', *elsewhere, '--epoch', 2]
-    result = passed(run_in_process(*args, cwd=cwd))
-    assert 'Resuming after iteration 2, in epoch 1, batch 0' in result.stdout
-    names = {path.name for path in grids.iterdir()}
-    assert {'train_00000002.png', 'train_00000004.png'} <= names
-    assert (folder / 'model.b8-4.index').exists() and not list(cwd.iterdir())
+def test_run_with_folders_elsewhere_goes_on_from_anywhere(cwd, elsewhere, monkeypatch):
+    expected = f'{cwd}/out/far', f'{cwd}/ckpt', f'{cwd}/grids'
+    (cwd / 'other').mkdir()
+    monkeypatch.chdir(cwd / 'other')
+    for task in ['--gif'], ['--train', *SMALL]:
+        config, _ = settle(*task, *elsewhere)
+        assert folders(config) == expected
+    assert config.data_dir == f'{cwd}/data'
+    assert not os.listdir()
 
 
-@pytest.mark.parametrize('other', [['--out_name', 'new'], ['--dataset', 'q']])
-def test_checkpoints_of_another_run_are_not_continued(other, workspace, untouched):
-    before = {path: path.read_bytes() for path in untouched[1].iterdir()}
-    result = run_in_process(*TRAIN, '--dataset', 'p', *untouched, *other, cwd=workspace)
-    message = failed(result)
-    assert f'{untouched[1]}: holds checkpoints of the run ' in message
-    assert 'of dataset p; choose another --checkpoint_dir' in message
-    assert {path: path.read_bytes() for path in untouched[1].iterdir()} == before
-    assert not (workspace / 'out' / 'new').exists()
+def test_checkpoints_of_another_run_are_not_continued(cwd, elsewhere):
+    message = f'{cwd}/ckpt: holds checkpoints of the run {cwd}/out/far, of dataset p; '
+    message += 'choose another --checkpoint_dir'
+    for other in ['--out_name', 'new'], ['--dataset', 'q']:
+        assert fails('--train', *SMALL, *elsewhere, *other) == message
+    shutil.rmtree(cwd / 'out' / 'far')  # its checkpoints still tell of it
+    args = ['--train', *SMALL, *elsewhere]
+    assert 'of dataset p; choose' in fails(*args, '--dataset', 'q', '--out_name', 'b')
+    assert settle(*args)[0].checkpoint_dir == f'{cwd}/ckpt'
 
 
-def test_checkpoints_of_another_model_are_not_continued(workspace, untouched):
-    args = [*TRAIN, '--dataset', 'p', *untouched, '--output_height', 32]
-    message = failed(run_in_process(*args, cwd=workspace))
-    assert f'{untouched[1]}/model.b8-2 has ' in message and '--output_height' in message
+def test_checkpoint_folder_elsewhere_is_locked(cwd, elsewhere):
+    _, (run, *_) = settle('--train', *SMALL, *elsewhere)
+    unlock = lock_run(str(cwd / 'ckpt'), '')
+    with pytest.raises(UserError, match=f'{cwd}/ckpt: .* is training this run'):
+        run.lock()
+    unlock()
+    run.close()
 
 
-def test_checkpoint_folder_elsewhere_is_locked(workspace, untouched):
-    unlock = lock_folder(str(untouched[1]))
-    try:
-        args = [*TRAIN, '--dataset', 'p', *untouched]
-        message = failed(run_in_process(*args, cwd=workspace))
-    finally:
-        unlock()
-    assert f'main.py: {untouched[1]}: ' in message and 'is training this run' in message
-
-
-def test_checkpoints_of_a_run_that_is_gone_are_not_continued_on_other_data(
-    workspace, elsewhere
-):
-    name = elsewhere[1].parent.name
-    shutil.rmtree(workspace / 'out' / name)
-    args = [*TRAIN, *elsewhere, '--dataset', 'q', '--out_name', 'b']
-    assert 'of dataset p; choose' in failed(run_in_process(*args, cwd=workspace))
-    again = [*TRAIN, *elsewhere, '--dataset', 'p', '--epoch', 2]
-    result = passed(run_in_process(*again, cwd=workspace))
-    assert 'Resuming after iteration 2' in result.stdout
-
-
-def test_relative_folder_outside_of_the_run_is_guarded_too(workspace, tmp_path):
-    args = [*TRAIN, '--out_dir', tmp_path, '--checkpoint_dir', '../common']
+def test_relative_folder_outside_of_the_run_is_guarded_too(cwd, train):
+    args = ['--out_dir', cwd / 'runs', '--checkpoint_dir', '../common']
     args += ['--dataset', 'p', '--out_name']
-    passed(run_in_process(*args, 'c', cwd=workspace))
+    train(*args, 'c')
     for other in ['d'], ['d', '--dataset', 'q']:
-        message = failed(run_in_process(*args, *other, cwd=workspace))
-        assert f'holds checkpoints of the run {tmp_path}/c, of dataset p' in message
-    passed(run_in_process(*args, 'c', '--epoch', 2, cwd=workspace))
+        message = fails('--train', *SMALL, *args, *other)
+        assert f'holds checkpoints of the run {cwd}/runs/c, of dataset p' in message
+    train(*args, 'c')
 
 
-def test_flags_json_has_paths_from_the_run_folder(workspace, untouched):
-    folders = ['out_dir', 'checkpoint_dir', 'sample_dir']
-    inside, elsewhere = (
-        json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
-        for name in ('a', untouched[1].parent.name)
+def test_flags_json_has_paths_from_the_run_folder(cwd, elsewhere):
+    names = ['out_dir', 'checkpoint_dir', 'sample_dir']
+    inside, outside, copy = (
+        [json.loads(Path(folder, 'FLAGS.json').read_text())[name] for name in names]
+        for folder in ('out/a', 'out/far', 'ckpt')
     )
-    copy = json.loads((untouched[1] / 'FLAGS.json').read_text())
-    assert [inside[name] for name in folders] == ['.', 'checkpoint', 'samples']
-    others = [str(untouched[1]), str(untouched[3])]
-    assert [elsewhere[name] for name in folders] == ['.', *others]
-    run_folder = str(workspace / 'out' / untouched[1].parent.name)
-    assert [copy[name] for name in folders] == [run_folder, *others]
+    assert inside == ['.', 'checkpoint', 'samples']
+    assert outside == ['.', f'{cwd}/ckpt', f'{cwd}/grids']
+    assert copy == [f'{cwd}/out/far', f'{cwd}/ckpt', f'{cwd}/grids']
 
 
-def test_records_of_older_versions_lead_to_the_folders(workspace, tmp_path):
-    shutil.copytree(workspace / 'out' / 'a', tmp_path / 'moved')
-    path = tmp_path / 'moved' / 'FLAGS.json'
-    (tmp_path / 'moved' / 'samples').rename(tmp_path / 'moved' / 'grids')
-    old = {'out_dir': './out/a', 'checkpoint_dir': './out/a/checkpoint'}
-    old |= {'sample_dir': './out/a/grids', 'noema': True}
-    path.write_text(json.dumps(json.loads(path.read_text()) | old))
-    args = ['--out_dir', tmp_path, '--out_name', 'moved', '--generate_test_images', 1]
-    passed(run_in_process(*args, cwd=workspace))
-    assert len(list((tmp_path / 'moved' / 'grids').glob('test_*.png'))) == 1
+@pytest.mark.parametrize(
+    'recorded',
+    [
+        ('./out/b', './out/b/checkpoint', './out/b/grids'),
+        ('.\\out\\b', './out\\b\\checkpoint', './out\\b\\grids'),
+        ('C:\\runs\\b', 'C:\\runs\\b\\checkpoint', 'C:\\runs\\b\\grids'),
+        ('C:\\runs\\b', 'C:\\runs\\b\\checkpoint', None),
+    ],
+)
+def test_run_lies_where_it_is_whatever_its_flags_say(recorded, cwd):
+    os.rename('out/a/samples', 'out/a/grids' if recorded[2] else 'out/a/samples')
+    path = cwd / 'out' / 'a' / 'FLAGS.json'
+    flags = json.loads(path.read_text())
+    flags |= dict(zip(['out_dir', 'checkpoint_dir', 'sample_dir'], recorded))
+    path.write_text(json.dumps({**flags, 'noema': True}))  # a flag that is no more
+    (cwd / 'moved').mkdir()
+    os.rename('out/a', 'moved/c')
+    samples = 'moved/c/grids' if recorded[2] else 'moved/c/samples'
+    for args in ['--dataset', 'p'], ['--out_name', 'c'], ['--train', '--out_name', 'c']:
+        config, _ = settle('--out_dir', 'moved', *args)
+        assert folders(config) == ('moved/c', 'moved/c/checkpoint', samples)
 
 
-def test_link_to_a_checkpoint_folder_means_its_run(workspace, tmp_path):
-    (tmp_path / 'link').symlink_to(workspace / 'out' / 'a' / 'checkpoint')
-    args = ['--checkpoint_dir', tmp_path / 'link', '--gif']
-    result = passed(run_in_process(*args, cwd=workspace))
-    assert f'Run {workspace}/out/a, iteration 2' in result.stdout
-
-
-def test_run_in_its_checkpoint_folder_goes_on_from_anywhere(workspace, checkpoints):
-    shutil.copy(workspace / 'out' / 'a' / 'FLAGS.json', checkpoints)
-    args = ['--train', '--checkpoint_dir', checkpoints, '--epoch']
-    passed(run_in_process(*args, 2, cwd=workspace))
-    (checkpoints / 'cwd').mkdir()
-    result = passed(run_in_process(*args, 3, cwd=checkpoints / 'cwd'))
-    assert 'Resuming after iteration 4, in epoch 2' in result.stdout
-    assert not list((checkpoints / 'cwd').iterdir())
-
-
-@pytest.mark.parametrize('flags', ['{"z_dim": 6}', '{"gf_dim": 4, "dataset": "p"}'])
-def test_shapes_tell_what_the_flags_lack(flags, workspace, checkpoints):
-    (checkpoints / 'FLAGS.json').write_text(flags)
-    result = passed(run_in_process('--checkpoint_dir', checkpoints, cwd=workspace))
-    assert 'Image size 16x16, by the shapes of the weights' in result.stdout
-    args = ['--train', '--checkpoint_dir', checkpoints, '--dataset', 'p', '--epoch', 2]
-    passed(run_in_process(*args, '--batch_size', 8, cwd=workspace))
+def test_run_in_its_checkpoint_folder_goes_on_from_anywhere(cwd, trained, monkeypatch):
+    copy = shutil.copytree(trained, cwd / 'c')
+    shutil.copy('out/a/FLAGS.json', copy)
+    (cwd / 'other').mkdir()
+    for folder in cwd, cwd / 'other':
+        monkeypatch.chdir(folder)
+        config, (run, *_) = settle('--train', '--checkpoint_dir', copy, '--epoch', 2)
+        assert folders(config) == (str(copy), str(copy), f'{copy}/samples')
+        run.start(config, [])
+        run.close()
+    assert not os.listdir()
 
 
 def test_relative_folder_with_checkpoints_that_is_not_used_is_named(
-    workspace, checkpoints
+    cwd, trained, capsys
 ):
-    relative = os.path.relpath(checkpoints, workspace)
-    args = [*TRAIN, '--dataset', 'p', '--out_dir', checkpoints / 'o' / 'o' / 'o']
-    args += ['--checkpoint_dir', relative]
-    result = passed(run_in_process(*args, cwd=workspace))
-    assert f'The checkpoints in {relative} are not used' in result.stdout
-    assert f'--checkpoint_dir {checkpoints}\n' in result.stdout
+    shutil.copytree(trained, cwd / 'c')
+    args = ['--train', *SMALL, '--dataset', 'p', '--checkpoint_dir', 'c']
+    config, _ = settle(*args)
+    assert config.checkpoint_dir == f'{config.out_dir}/c'
+    out = capsys.readouterr().out
+    assert 'The checkpoints in c are not used' in out
+    assert f'--checkpoint_dir {cwd}/c\n' in out
 
 
-@pytest.mark.parametrize('is_relative', [False, True])
-def test_run_folder_in_place_of_its_checkpoints_is_explained(is_relative, workspace):
-    folder = 'out/a' if is_relative else str(workspace / 'out' / 'a')
-    message = failed(run_in_process('--checkpoint_dir', folder, cwd=workspace))
-    inner = os.path.join(folder, 'checkpoint')
-    assert (
-        message
-        == f'main.py: {folder}: no checkpoint found; there are some in {inner}\n'
-    )
+# Names of runs and data sets
+
+
+def test_run_can_be_named_by_its_path(cwd):
+    (cwd / 'out' / 'x').mkdir()
+    os.rename('out/a', 'out/x/b')
+    for name in f'{cwd}/out/x/b/', 'out/x/b', 'x/b', 'x/b/':
+        config, _ = settle('--out_dir', cwd / 'out', '--out_name', name)
+        assert config.out_dir == f'{cwd}/out/x/b'
+    assert settle('--dataset', 'p')[0].out_dir == './out/x/b'
+
+
+def test_data_set_is_the_same_however_it_is_spelled(cwd):
+    (cwd / 'data' / 'link').symlink_to('p')
+    for dataset in 'p/', './p', cwd / 'data' / 'p', 'link':
+        assert settle('--dataset', dataset)[0].out_dir == './out/a'
+    message = './out: no trained run of dataset ps found; there are runs of p; '
+    message += 'train one with --train, or choose one with --out_dir and --out_name'
+    assert fails('--dataset', 'ps') == message
+
+
+def test_home_and_variables_in_paths_are_expanded(cwd, monkeypatch):
+    monkeypatch.setenv('HOME', str(cwd))
+    monkeypatch.setenv('RUNS', 'out')
+    config, _ = settle('--dataset', 'p', '--out_dir', '~/$RUNS')
+    assert config.out_dir == f'{cwd}/out/a'
+
+
+def test_newest_run_is_the_one_saved_last(cwd, train):
+    times = {'a': 1000, 'saved last': 3000, 'other': 4000, 'corrupt': 5000}
+    for name, time in times.items():
+        dataset = 'q' if name == 'other' else 'p'
+        run = train('--dataset', dataset, '--out_name', name)
+        os.utime(f'{run.checkpoint_dir}/model.b8-2.index', (time, time))
+    (cwd / 'out' / 'corrupt' / 'FLAGS.json').write_text('[1]')
+    assert settle('--dataset', 'p')[0].out_dir == './out/saved last'
+
+
+def test_newest_run_is_found_while_it_deletes_a_checkpoint(cwd, monkeypatch):
+    old = cwd / 'out' / 'a' / 'checkpoint' / 'model.b8-1.index'
+    old.touch()
+
+    def glob_and_delete(folder, pattern):
+        paths = glob_files(folder, pattern)
+        old.unlink(missing_ok=True)
+        return paths
+
+    monkeypatch.setattr('dcgan.runs.find_run.glob_files', glob_and_delete)
+    assert settle('--dataset', 'p')[0].out_dir == './out/a' and not old.exists()
+
+
+def test_checkpoint_without_an_iteration_in_its_name_is_named(cwd):
+    folder = cwd / 'out' / 'a' / 'checkpoint'
+    (folder / 'model.b8-2.index').rename(folder / 'DCGAN.model.index')
+    message = './out/a/checkpoint: has DCGAN.model.index, but the name of a checkpoint '
+    message += 'has to end in -ITERATION'
+    assert fails('--out_name', 'a').startswith(message)
+
+
+def test_labels_and_color_are_settled_by_flags(cwd):
+    write_idx_set(cwd / 'data' / 'set', count=1, classes=1)
+    for name in 'cow', 'dog':
+        write_images(cwd / 'data' / 'pets' / name, count=1)
+    classes = {'set': 1, 'set --unconditional': None, 'pets': None}
+    for flags, y_dim in {**classes, 'pets --conditional': 2}.items():
+        _, settled = settle('--train', *SMALL, '--dataset', *flags.split())
+        assert settled.y_dim == y_dim, flags
+    for flags, c_dim in ([], 3), (['--grayscale'], 1):
+        assert settle('--train', *SMALL, '--dataset', 'p', *flags)[1].c_dim == c_dim
+
+
+FLAG_ERRORS = [
+    ('--train --dataset set --conditional --unconditional', 'exclude each other'),
+    ('--train --dataset p --conditional', 'no class folders'),
+    ('--train --dataset none --conditional', './data/none: no such data folder'),
+    ('--train --dataset set --bbox', '--bbox is for images, and ./data/set has IDX'),
+    ('--train --dataset p --out_dir file', 'file: is a file; choose another --out_dir'),
+    ('--out_name none', './out/none/checkpoint: no checkpoint found'),
+    ('--dataset p --encode e.txt', '--encode e.txt: the name has to end in .npz'),
+    ('--dataset p --features none.pb', '--features none.pb: no such file'),
+    ('--dataset p False', "'False' is not a flag, see --help; "),
+]
+
+
+def test_flags_that_do_not_fit_are_reported_with_the_way_out(cwd):
+    write_idx_set(cwd / 'data' / 'set', count=1)
+    (cwd / 'file').touch()
+    before = sorted(cwd.rglob('*'))
+    for flags, message in FLAG_ERRORS:
+        assert message in fails(*flags.split())
+    assert sorted(cwd.rglob('*')) == before
+
+
+# FLAGS.json
+
+
+@pytest.mark.parametrize(
+    ('record', 'message'),
+    [
+        ('{"batch_size": "many"}', "FLAGS.json of the run: batch_size 'many': "),
+        ('{"epoch": null}', 'FLAGS.json of the run: epoch None: '),
+        ('[1]', './out/a/FLAGS.json: does not hold flags of a run ('),
+        ('{', './out/a/FLAGS.json: does not hold flags of a run ('),
+    ],
+)
+def test_invalid_flags_json_is_reported(record, message, cwd):
+    (cwd / 'out' / 'a' / 'FLAGS.json').write_text(record)
+    assert fails('--out_name', 'a', '--train').startswith(message)
+
+
+def test_infinity_in_flags_json_of_the_original_is_read(cwd):
+    path = cwd / 'out' / 'a' / 'FLAGS.json'
+    flags = json.loads(path.read_text())
+    path.write_text(json.dumps({**flags, 'train_size': math.inf, 'z_dim': 9}))
+    config, _ = settle('--train', '--out_name', 'a')
+    assert config.train_size == math.inf and config.z_dim == 9
 
 
 # Unfinished runs
 
 
-def interrupted_run(workspace, out_dir, name, *args):
-    """A run of two epochs of which only the first one is left."""
-    args = [*TRAIN, '--dataset', 'p', '--out_dir', out_dir, '--epoch', 2, *args]
-    args += ['--ckpt_freq', 2, '--max_to_keep', 0]
-    passed(run_in_process(*args, '--out_name', name, cwd=workspace))
-    for path in (out_dir / name / 'checkpoint').glob('model.b8-4.*'):
-        path.unlink()
-    return args
-
-
-def new_run(workspace, *args):
-    """What a command prints that settles its run, and then ends for want of a disk."""
-    (workspace / 'file').write_text('')
-    args = [*args, '--sample_dir', workspace / 'file' / 'samples']
-    result = run_in_process(*args, cwd=workspace)
-    assert 'choose another --sample_dir' in failed(result)
-    return result.stdout
-
-
-def test_unfinished_run_of_these_settings_is_named(workspace, tmp_path):
-    args = interrupted_run(workspace, tmp_path, 'my run', '--learning_rate', 0.001)
+def test_unfinished_run_of_these_settings_is_named(cwd, train, capsys):
+    args = ['--dataset', 'p', '--out_dir', 'runs', '--epoch', 2]
+    args += ['--learning_rate', 0.001]
+    train(*args, '--out_name', 'my run')
     line = "unfinished, after 1 of 2 epochs: --out_name 'my run' continues it"
-    assert line in new_run(workspace, *args)
+    settle('--train', *SMALL, *args)
+    assert line in capsys.readouterr().out
     unlike = [['--dataset', 'q'], ['--z_dim', 7], ['--learning_rate', 0.1]]
     for changes in [*unlike, ['--epoch', 1], ['--d_dropout', 0.1]]:
-        assert 'is unfinished' not in new_run(workspace, *args, *changes), changes
-    unlock = lock_folder(str(tmp_path / 'my run'))  # it is being trained
-    assert 'is unfinished' not in new_run(workspace, *args)
+        settle('--train', *SMALL, *args, *changes)
+        assert 'is unfinished' not in capsys.readouterr().out, changes
+    unlock = lock_run('runs/my run', '')  # it is being trained
+    settle('--train', *SMALL, *args)
+    assert 'is unfinished' not in capsys.readouterr().out
     unlock()
 
 
@@ -296,9 +397,9 @@ UNWRITABLE = [  # arguments, and the flag that chooses another folder
 ]
 
 
-@pytest.mark.parametrize('args, flag', UNWRITABLE)
-def test_folder_that_cannot_be_written_names_its_flag(args, flag, workspace):
-    (workspace / 'file').write_text('')
-    args = [str(arg).replace('PATH', str(workspace)) for arg in args]
-    message = failed(run_in_process(*args, cwd=workspace))
-    assert 'cannot be written (' in message and f'choose another {flag}' in message
+def test_folder_that_cannot_be_written_names_its_flag(cwd):
+    (cwd / 'file').touch()
+    for args, flag in UNWRITABLE:
+        message = fails(*(arg.replace('PATH', str(cwd)) for arg in args))
+        assert 'cannot be written (' in message, args
+        assert f'choose another {flag}' in message, args

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.record.metrics_csv import COLUMNS, FILE_NAME, read_rows
 from dcgan.util.errors import UserError, printable, short_reason
 from dcgan.util.files import atomic_path, expand_path, write_errors
+from dcgan.util.output import print_path
 
 # what is drawn: the title of a panel, and the names of its curves with their labels
 PANELS = [
@@ -74,12 +75,11 @@ def _draw_curve(axes, history, name, label, color):
 def in_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(means, minima, maxima) of values [n] in at most MAX_BINS equal bins."""
     starts = np.arange(0, len(values), math.ceil(len(values) / MAX_BINS))
-    means = np.add.reduceat(values, starts) / np.diff([*starts, len(values)])
-    return (
-        means,
-        np.minimum.reduceat(values, starts),
-        np.maximum.reduceat(values, starts),
+    sums, lows, highs = (
+        operation.reduceat(values, starts)
+        for operation in (np.add, np.minimum, np.maximum)
     )
+    return sums / np.diff([*starts, len(values)]), lows, highs
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -182,4 +182,4 @@ def draw_runs(names: str, out_dir: str) -> None:
             f'--curves: cannot import matplotlib ({short_reason(error)}); pip install '
             'matplotlib'
         ) from error
-    print(f' [*] {path}', flush=True)
+    print_path(path)

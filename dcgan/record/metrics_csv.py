@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.util.files import write_errors
+from dcgan.util.files import read_errors, write_errors
 
 COLUMNS = ['iteration', 'epoch', 'batch', 'seconds']
 COLUMNS += ['d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']  # as printed
@@ -36,7 +36,7 @@ class MetricsFile:
 
     def _kept_size(self, last_iteration):
         """The bytes up to the row of `last_iteration`, without torn rows."""
-        with open(self.path, 'rb') as file:
+        with read_errors(self.path), open(self.path, 'rb') as file:
             size = len(file.readline())
             for line in itertools.takewhile(is_row, file):
                 iteration, _, _, seconds, *_ = line.split(b',')
@@ -65,8 +65,8 @@ def is_row(line: bytes) -> bool:
 
 def read_rows(path: str) -> np.ndarray:
     """The complete rows of metrics.csv: float64 [rows, columns], as in COLUMNS."""
-    with open(path, 'rb') as file:
+    with read_errors(path), open(path, 'rb') as file:
         rows = [line for line in file if is_row(line)][1:]
-    if not rows:  # of which loadtxt warns
-        return np.empty((0, len(COLUMNS)))
-    return np.loadtxt(rows, delimiter=',', ndmin=2)
+        if not rows:  # of which loadtxt warns
+            return np.empty((0, len(COLUMNS)))
+        return np.loadtxt(rows, delimiter=',', ndmin=2)

@@ -2,7 +2,7 @@
 
 import collections
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -43,7 +43,7 @@ class SummaryLog:
         if last_step:
             start = tf.SessionLog(status=tf.SessionLog.START)
             self.writer.add_session_log(start, last_step + 1)
-        self._make_summaries = SummaryMaker(with_images, steps)
+        self._sess, self._make_summaries = summary_session(with_images, steps)
         self._thread = ThreadPoolExecutor(1)
         self._waiting: collections.deque[Future] = collections.deque()
 
@@ -66,7 +66,7 @@ class SummaryLog:
                 self._wait(0)
             finally:
                 self._thread.shutdown()
-                self._make_summaries.close()
+                self._sess.close()
                 self.writer.close()
 
     def _wait(self, most):
@@ -77,7 +77,9 @@ class SummaryLog:
                 waiting.popleft().result()
 
     def _write(self, result, z, step, rates):
-        first, *others = map(tf.Summary.FromString, self._make_summaries(result, z))
+        arrays = result.step_losses, result.probabilities, *result.images
+        summaries = self._make_summaries(z, *arrays)
+        first, *others = map(tf.Summary.FromString, summaries)
         for network, rate in zip('dg', rates):
             first.value.add(tag=f'learning_rate_{network}', simple_value=rate)
         for summary in (first, *others):
@@ -90,39 +92,34 @@ class SummaryLog:
         return write_errors(self.folder, Exception)  # the thread may raise any
 
 
-class SummaryMaker:
-    """Makes the serialized summaries of an iteration, one for each step of D and G."""
+def summary_session(
+    with_images: bool, steps: tuple[int, int] = (1, 2)
+) -> tuple[tf.Session, Callable]:
+    """A session, and its function that makes serialized summaries of an iteration.
 
-    def __init__(self, with_images: bool, steps: tuple[int, int] = (1, 2)):
-        d_steps, g_steps = steps
-        raw = tf.raw_ops  # tf.summary makes tags unique: `d_1` after `d`
-        # a separate graph, so that the graph of the iteration has no op of the host
-        with tf.Graph().as_default(), tf.device('/cpu:0'):
-            z, losses, probabilities = inputs = [
-                tf.placeholder(tf.float32, shape)
-                for shape in (None, [sum(steps), 2], [sum(steps), None, 1])
-            ]
-            images = tf.placeholder(tf.float32, [g_steps, None, None, None, None])
-            z_summary = raw.HistogramSummary(tag='z_1', values=z)
-            summaries = []
-            for step, tags in enumerate(d_steps * [D_TAGS] + g_steps * [G_TAGS]):
-                values = probabilities[step]
-                of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
-                for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
-                    of_step.append(raw.ScalarSummary(tags=tag, values=loss))
-                if with_images and step >= d_steps:
-                    drawn = images[step - d_steps]
-                    of_step.append(
-                        raw.ImageSummary(tag='G', tensor=drawn, max_images=3)
-                    )
-                summaries.append(tf.summary.merge(of_step))
-            self.sess = tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
-        inputs += [images] if with_images else []
-        self._run = self.sess.make_callable(summaries, inputs)
-
-    def __call__(self, result, z: np.ndarray) -> list[bytes]:
-        """The summaries of an iteration; arguments as for SummaryLog.add."""
-        return self._run(z, result.step_losses, result.probabilities, *result.images)
-
-    def close(self) -> None:
-        self.sess.close()
+    It takes z and an Iteration's step_losses, probabilities and, with_images, images;
+    it returns a summary for each step of D and G.
+    """
+    d_steps, g_steps = steps
+    raw = tf.raw_ops  # tf.summary makes tags unique: `d_1` after `d`
+    # a separate graph, so that the graph of the iteration has no op of the host
+    with tf.Graph().as_default(), tf.device('/cpu:0'):
+        z, losses, probabilities = inputs = [
+            tf.placeholder(tf.float32, shape)
+            for shape in (None, [sum(steps), 2], [sum(steps), None, 1])
+        ]
+        images = tf.placeholder(tf.float32, [g_steps, None, None, None, None])
+        z_summary = raw.HistogramSummary(tag='z_1', values=z)
+        summaries = []
+        for step, tags in enumerate(d_steps * [D_TAGS] + g_steps * [G_TAGS]):
+            values = probabilities[step]
+            of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
+            for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
+                of_step.append(raw.ScalarSummary(tags=tag, values=loss))
+            if with_images and step >= d_steps:
+                drawn = images[step - d_steps]
+                of_step.append(raw.ImageSummary(tag='G', tensor=drawn, max_images=3))
+            summaries.append(tf.summary.merge(of_step))
+        sess = tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
+    inputs += [images] if with_images else []
+    return sess, sess.make_callable(summaries, inputs)

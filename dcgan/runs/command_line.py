@@ -9,7 +9,7 @@ from dcgan.runs.find_run import name_in
 from dcgan.runs.flags_json import FOLDERS, NAME
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path
-from dcgan.util.flags import Flag, Flags
+from dcgan.util.flags import Flags
 
 WIDTH = 80  # of --help, in characters
 
@@ -71,20 +71,15 @@ def full_help(introduction: str, flags: Flags) -> str:
     for group in flags.groups:
         lines += ['', f'{group.title}: {group.about}', '']
         for flag in group.flags:
-            lines += _described(flag)
+            kind = '|'.join(flag.choices) or flag.value_type.__name__
+            head, text = f'  --{flag.name} <{kind}>', flag.help
+            if flag.value_type is bool:
+                head = f'  --[no]{flag.name}'
+            elif flag.default not in (None, ''):
+                text += f' (default: {flag.default})'
+            if len(head) > WIDTH:
+                head = f'  --{flag.name} <choice>'
+                text += f': {", ".join(flag.choices)}'
+            body = textwrap.wrap(text, WIDTH - 6)
+            lines += [head, *(f'{"":6}{line}' for line in body)]
     return '\n'.join(lines)
-
-
-def _described(flag: Flag):
-    """Lines on a flag, its type or choices, its help and its default."""
-    kind = '|'.join(flag.choices) or flag.value_type.__name__
-    text = flag.help
-    head = f'  --{flag.name} <{kind}>'
-    if flag.value_type is bool:
-        head = f'  --[no]{flag.name}'
-    elif flag.default not in (None, ''):
-        text += f' (default: {flag.default})'
-    if len(head) > WIDTH:
-        head = f'  --{flag.name} <choice>'
-        text += f': {", ".join(flag.choices)}'
-    return [head, *(f'{"":6}{line}' for line in textwrap.wrap(text, WIDTH - 6))]

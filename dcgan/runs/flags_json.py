@@ -3,10 +3,11 @@
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from dcgan.util.errors import UserError
-from dcgan.util.files import write_json
+from dcgan.util.files import read_errors, write_json
 from dcgan.util.flags import Flags
 
 NAME = 'FLAGS.json'
@@ -16,16 +17,11 @@ FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
 def read_flags(run_dir: str) -> dict[str, Any]:
     """The recorded flags of a run folder, or {}. UserError if FLAGS.json is corrupt."""
     path = os.path.join(run_dir, NAME)
-    try:
-        with open(path, encoding='utf-8') as file:
-            flags = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError):
-        flags = None
-    if not isinstance(flags, dict):
-        raise UserError(f'{path}: does not hold flags of a run; fix it or remove it')
-    return flags
+    with read_errors(path, 'does not hold flags of a run'):
+        try:
+            return {**json.loads(Path(path).read_text(encoding='utf-8'))}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:

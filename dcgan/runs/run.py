@@ -144,10 +144,9 @@ class Run:
 
     def _make(self, config):
         """Make the folder of a new run, and name it in config."""
-        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
         while self.is_new:
             try:
-                os.mkdir(self.folder)
+                os.makedirs(self.folder)
                 self.is_new = False
             except FileExistsError:  # another process was faster
                 self.folder = _free_folder(self._name)

@@ -27,7 +27,7 @@ def freeze(dcgan, path: str) -> None:
 
 
 def save_sampler(dcgan, folder: str) -> None:
-    """Write or replace, in one step, a SavedModel of a model.DCGAN's sampler.
+    """Write or replace a SavedModel of a model.DCGAN's sampler.
 
     Its signature, serving_default, takes z [any, z_dim] and, for a conditional model,
     y [any, y_dim] one-hot; it returns images [any, h, w, c] in [0, 1]. All are float32.

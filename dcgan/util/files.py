@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import ctypes
 import errno
 import glob
 import hashlib
@@ -15,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import filelock
 
@@ -32,15 +32,15 @@ def glob_files(folder: str, pattern: str) -> list[str]:
 
     Its ** also searches subfolders, each once, whatever links lead to it.
     """
-    head, stars, tail = (f'/{pattern}/').partition('/**/')
+    head, stars, tail = f'/{pattern}/'.partition('/**/')
+    head = head[1:] if stars else pattern
+    found = glob.glob(os.path.join(glob.escape(folder), head))
     if not stars:
-        found = glob.glob(os.path.join(glob.escape(folder), pattern))
         return [path for path in found if not os.path.isdir(path)]
-    roots = glob.glob(os.path.join(glob.escape(folder), head[1:]))
-    found = {}
-    for path in all_folders(sorted(roots, key=os.path.islink)):
-        found.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
-    return list(found)
+    files = {}
+    for path in all_folders(sorted(found, key=os.path.islink)):
+        files.update(dict.fromkeys(glob_files(path, tail[:-1] or '*')))
+    return list(files)
 
 
 def all_folders(roots: list[str]) -> Iterator[str]:
@@ -83,9 +83,9 @@ def file_signature(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
     try:
         status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     except OSError:
         return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def json_digest(content: object) -> str:
@@ -116,16 +116,20 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
 def atomic_path(path: str) -> Iterator[str]:
     """Yield a temporary path; move it over `path` when the block succeeds.
 
-    No process ever sees a partly written file or folder at `path`.
+    No process ever sees a partly written file or folder at `path`. A folder is absent
+    for a moment, in which it is at `{path}.before`, where a killed process leaves it.
     """
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    temporary = temporary_path(path)
+    temporary, before = temporary_path(path), f'{path}.before'
     try:
         yield temporary
-        if os.path.isdir(temporary) and os.path.isdir(path):
-            swap_folders(temporary, path)
-        else:
-            os.replace(temporary, path)
+        is_folder = os.path.isdir(temporary)
+        if is_folder and os.path.isdir(path):
+            remove(before)
+            os.rename(path, before)
+        os.replace(temporary, path)
+        if is_folder:
+            remove(before)  # only now: it may be the one complete folder
     finally:
         remove(temporary)
 
@@ -179,22 +183,6 @@ def process_exists(pid: int) -> bool:
     return True
 
 
-def swap_folders(new: str, old: str) -> None:
-    """Swap two folders, atomically if the system can; else `old` is absent briefly."""
-    # where the C library has no renameat2, or cannot be opened by None
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        at_fdcwd, rename_exchange = -100, 2  # constants of fcntl.h and stdio.h
-        paths = os.fsencode(new), os.fsencode(old)
-        if libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0:
-            return
-    aside = f'{old}.before'  # not a temporary name: if this process is killed, it stays
-    remove(aside)
-    os.rename(old, aside)
-    os.rename(new, old)
-    os.rename(aside, new)
-
-
 def remove(path: str) -> None:
     """Remove a file, or a folder and its content. Does nothing if there is neither."""
     if os.path.isdir(path) and not os.path.islink(path):
@@ -221,6 +209,26 @@ def write_errors(
         ) from error
 
 
+@contextlib.contextmanager
+def read_errors(
+    path: str,
+    problem: str = 'cannot be read',
+    advice: str = 'fix it or remove it',
+) -> Iterator[None]:
+    """Re-raise any error of code that reads `path` as UserError, ending in `advice`.
+
+    It is for files from outside, which may be broken in any way.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'{path}: {problem} ({short_reason(error)}); {advice}'
+        ) from error
+
+
 def require_writable(folder: str, advice: str) -> None:
     """Raise UserError, which ends in `advice`, if nothing can be written to a folder.
 
@@ -235,12 +243,8 @@ def require_writable(folder: str, advice: str) -> None:
 
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file atomically. Raises UserError if that fails."""
-    with (
-        write_errors(path),
-        atomic_path(path) as temporary,
-        open(temporary, 'wb') as file,
-    ):
-        file.write(content)
+    with write_errors(path), atomic_path(path) as temporary:
+        Path(temporary).write_bytes(content)
 
 
 def sync_to_disk(path: str) -> None:
@@ -277,6 +281,5 @@ def write_json(path: str, content: dict) -> None:
             content[key] = str(value)
     text = json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
+        Path(temporary).write_text(text, encoding='utf-8')
         sync_to_disk(temporary)

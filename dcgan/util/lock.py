@@ -44,8 +44,6 @@ def is_locked(folder: str) -> bool:
     """Whether another process is training the run in a folder."""
     try:
         lock_folder(folder)()
-    except filelock.Timeout:
-        return True
-    except OSError:
-        pass
+    except OSError as error:
+        return isinstance(error, filelock.Timeout)
     return False

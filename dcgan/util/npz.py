@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dcgan.util.files import FREE_SPACE, atomic_path, write_errors
+from dcgan.util.errors import UserError
+from dcgan.util.files import FREE_SPACE, atomic_path, read_errors, write_errors
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
@@ -17,11 +18,9 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
 
 def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
     """The arrays `names` of an .npz file; None if it is missing or incomplete."""
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+    with contextlib.suppress(UserError), read_errors(path), np.load(path) as file:
+        return {name: file[name] for name in names}
+    return None
 
 
 @contextlib.contextmanager

@@ -1,20 +1,19 @@
 """Import TensorFlow quickly and without its log messages."""
 
 import contextlib
+import faulthandler
 import glob
 import importlib.metadata
 import logging
 import os
 import re
-import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from dcgan.util.files import json_digest
-
-_keepers = []  # the process that holds back stderr now, if any
 
 
 def import_tensorflow() -> None:
@@ -39,67 +38,53 @@ def import_tensorflow() -> None:
 def keep_compiled_programs() -> None:
     """Let XLA keep compiled programs in the user's cache; call it before the import."""
     flags = os.environ.get('TF_XLA_FLAGS', '')
+    # XLA would load the programs of another version of TensorFlow, processor or GPU
+    machine = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        machine.append(importlib.metadata.version('tensorflow'))
+    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
+        with contextlib.suppress(OSError):
+            text = Path(path).read_text()
+            machine += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = os.path.join(base, 'dcgan', f'xla-{describe_machine()}')
-    if 'persistent_cache_directory' in flags or "'" in folder:
-        return
-    existing = folder
-    while not os.path.exists(existing):
-        existing = os.path.dirname(existing)
-    if os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK):
-        # where XLA cannot write, it does not compile either
+    folder = Path(base, 'dcgan', f'xla-{json_digest(machine)}')
+    existing = next(filter(os.path.exists, [folder, *folder.parents]))
+    # where XLA cannot write, it does not compile either
+    is_writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    is_set = 'persistent_cache_directory' in flags
+    if is_writable and not is_set and "'" not in str(folder):
         flags += f" --tf_xla_persistent_cache_directory='{folder}'"
         os.environ['TF_XLA_FLAGS'] = flags.strip()
 
 
-def describe_machine() -> str:
-    """A digest of the version of TensorFlow, the processor and the NVIDIA GPUs.
-
-    XLA would load the programs of another version, processor or GPU.
-    """
-    lines = []
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        lines.append(importlib.metadata.version('tensorflow'))
-    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
-        with contextlib.suppress(OSError):
-            text = Path(path).read_text()
-            lines += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
-    return json_digest(lines)
-
-
-def exit_at_once(number: int, frame) -> None:
-    """A signal handler that exits, for the time before there is anything to save."""
-    for keeper in _keepers:
-        keeper.kill()
-    os._exit(128 + number)
-
-
 @contextlib.contextmanager
 def held_stderr() -> Iterator[None]:
-    """Hold back what the block, or native code in it, writes to stderr.
+    """Hold back what the block writes to stderr; show it if the block raises an error.
 
-    TensorFlow 2.21 logs messages before it reads the log level. The program `tail`
-    prints them only if the block raises an error, or native code aborts this process.
-    Nothing is held back if stderr is closed, or where there is no `tail`.
+    TensorFlow 2.21 logs messages before it reads the log level. If its native code
+    aborts, they are lost, and Python prints where that was.
     """
     try:
-        stderr = os.dup(2)
-        tail = ['tail', '-n', '1000']
-        keeper = subprocess.Popen(tail, stdin=subprocess.PIPE, stdout=stderr)
-    except OSError:
+        stderr, held = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # stderr is closed, or no temporary file can be written
         yield
         return
-    os.dup2(keeper.stdin.fileno(), 2)
-    keeper.stdin.close()
-    _keepers.append(keeper)
+    has_handler = faulthandler.is_enabled()
+    if not has_handler:
+        faulthandler.enable(stderr)
+    os.dup2(held.fileno(), 2)
     try:
         yield
-        keeper.kill()
+    except BaseException:
+        held.seek(0)
+        os.write(stderr, held.read())
+        raise
     finally:
-        _keepers.clear()
-        os.dup2(stderr, 2)  # ends the input of `tail`
+        os.dup2(stderr, 2)
+        if not has_handler:
+            faulthandler.disable()
         os.close(stderr)
-        keeper.wait()
+        held.close()
 
 
 def report_thread_error(args) -> None:

@@ -31,11 +31,7 @@ def deferred_signals() -> Iterator[list[int]]:
     A second signal is handled at once. Outside the main thread, which alone can set
     signal handlers, the list stays empty.
     """
-    caught = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    handlers = {n: signal.getsignal(n) for n in stop_signals()}
+    caught, handlers = [], {}
 
     def restore():
         for number, handler in handlers.items():
@@ -45,6 +41,8 @@ def deferred_signals() -> Iterator[list[int]]:
         caught.append(number)
         restore()
 
+    if threading.current_thread() is threading.main_thread():
+        handlers.update({n: signal.getsignal(n) for n in stop_signals()})
     for number in handlers:
         signal.signal(number, catch)
     try:
