@@ -9,8 +9,9 @@ collective op waits until all workers run it.
 import contextlib
 import itertools
 import json
+import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -173,11 +174,13 @@ class Workers:
                         'start all workers with the same code, data and flags'
                     )
 
-    def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
-        """An op that sets variables to the chief's values, of several workers."""
+    def share(self, sess: tf.Session) -> bool:
+        """Set all variables to the chief's; returns whether that is another process."""
+        if self.count == 1:
+            return False
         moves = []
         with tf.device('/cpu:0'):
-            for variable in variables:
+            for variable in tf.global_variables():
                 value = variable.read_value()
                 options = {'group_size': self.count, 'group_key': 2}
                 options['instance_key'] = next(self._keys)
@@ -188,7 +191,8 @@ class Workers:
                     options |= {'T': value.dtype, 'shape': tf.shape(value)}
                     value = tf.raw_ops.CollectiveBcastRecvV2(**options)
                     moves.append(tf.assign(variable, value, validate_shape=False))
-        return tf.group(*moves)
+        sess.run(moves, options=self.run_options)
+        return not self.is_chief
 
     # In an iteration
 
@@ -238,9 +242,22 @@ class Workers:
 
         return custom_gradient(mean, x)[0]
 
-    def gather(self, x: tf.Tensor) -> tf.Tensor:
-        """[n, ...] of each worker -> [count * n, ...]."""
-        return x if self.count == 1 else self._gather(x)
+    def gather(self, x: tf.Tensor, axis: int) -> tf.Tensor:
+        """x of all workers, joined along an axis."""
+        if self.count == 1:
+            return x
+        return tf.concat(tf.split(self._gather(x), self.count), axis)
+
+    def common_stop(self, stop: float, signals: list[int]) -> bool:
+        """Whether all end, by a signal; with others, by the mean `stop` of all.
+
+        A worker that got no signal takes it for SIGTERM.
+        """
+        if self.count == 1:
+            return bool(signals)
+        if stop and not signals:
+            signals.append(signal.SIGTERM)
+        return bool(stop)
 
     def minimize(
         self,

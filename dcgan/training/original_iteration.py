@@ -87,8 +87,7 @@ class OriginalIteration:
         self._clip()
         return np.array([d_loss, stop])
 
-    def sample_losses(self, batch: Batch) -> np.ndarray:
-        fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
+    def sample_losses(self, fed: dict) -> np.ndarray:
         losses = [self.dcgan.d_loss, self.dcgan.g_loss]
         return np.array(self.dcgan.sess.run(losses, fed))
 
