@@ -34,6 +34,7 @@ LOST_ERRORS = (
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
 SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
+MAX_TEXT = 1 << 16  # bytes of a text that workers exchange
 SECONDS_BETWEEN_CHECKS = 5  # whether the other workers are alive
 _current = None  # the Workers of the `joint` block that is being built
 
@@ -47,20 +48,14 @@ class Workers:
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
         self.tasks, self.index = cluster or ([], 0)
-        self.count, self.timeout, self.target = max(1, len(self.tasks)), timeout, ''
+        self.count, self.is_chief = max(1, len(self.tasks)), self.index == 0
+        self.others = [task for i, task in enumerate(self.tasks) if i != self.index]
+        self.timeout, self.target = timeout, ''
         self._keys, self._check = itertools.count(1), lambda: None
         self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
         self._last = None  # the last collective op of the block that is being built
         self.is_differentiable = False  # see `joint`
         self._batch = 0  # of one worker
-
-    @property
-    def is_chief(self) -> bool:
-        return self.index == 0
-
-    @property
-    def others(self) -> list:
-        return [task for task in self.tasks if task != self.tasks[self.index]]
 
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
         """Start TensorFlow's server; wait for the other workers', calling `check`.
@@ -129,24 +124,17 @@ class Workers:
         """The texts of all workers. Waits while the other workers are alive."""
         if self.count == 1:
             return [text]
-        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-        sizes = self._gathered(np.int32([[len(content)]]))[:, 0]
-        content = np.pad(content, (0, max(sizes) - len(content)))
-        rows = self._gathered(content[np.newaxis]).astype(np.uint8)
-        return [row[:size].tobytes().decode() for row, size in zip(rows, sizes)]
-
-    def _gathered(self, array):
-        """The arrays [1, n] of all workers, as [count, n]."""
-        config, result = self.session_config(timeout=0), []
+        content = np.frombuffer(text.encode().ljust(MAX_TEXT, b'\0'), np.uint8)
         with tf.Graph().as_default(), tf.device('/cpu:0'):
-            gather = self._gather(tf.constant(array))
-            sess = tf.Session(self.target, config=config)
+            gather = self._gather(tf.constant(content[np.newaxis].astype(np.int32)))
+            sess = tf.Session(self.target, config=self.session_config(timeout=0))
+        results = []
 
         def run():
             try:
-                result.append(sess.run(gather, options=self.run_options))
+                results.append(sess.run(gather, options=self.run_options))
             except tf.errors.OpError as error:
-                result.append(error)
+                results.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -154,14 +142,14 @@ class Workers:
         while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
             self._check()
             silent_for += SECONDS_BETWEEN_CHECKS
-            if not silent(self.others):
-                silent_for = 0
+            silent_for = silent_for if silent(self.others) else 0
             if silent_for >= self.timeout:
                 raise self.lost()
         sess.close()
-        if isinstance(result[0], Exception):
-            raise self.lost(result[0]) from result[0]
-        return result[0]
+        if isinstance(results[0], Exception):
+            raise self.lost(results[0]) from results[0]
+        rows = results[0].astype(np.uint8)
+        return [row.tobytes().rstrip(b'\0').decode() for row in rows]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""
