@@ -35,9 +35,9 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
     on all of them where code, versions or flags differ, or where a worker is lost.
     """
     cluster, local = read_cluster(os.environ.get('TF_CONFIG', '')), None
-    if cluster and config.workers > 1:
-        raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
     if config.workers > 1:
+        if cluster:
+            raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
         if not flags.given('num_workers'):
             config.num_workers = max(1, config.num_workers // config.workers)
         local = LocalWorkers(config.workers)

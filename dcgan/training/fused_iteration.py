@@ -9,13 +9,12 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.xla import can_compile, xla_function
-from dcgan.training.dropout import Dropout
 from dcgan.training.inputs import Inputs, to_inputs
 from dcgan.training.iteration import Iteration, iterate
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
-from dcgan.training.r1 import gradient_penalty
+from dcgan.training.regularization import Dropout, gradient_penalty
 
 
 class Networks:

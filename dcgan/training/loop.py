@@ -62,12 +62,15 @@ class Training:
         epochs = self.config.epoch if self.data.reshuffles else 1
         in_all = int(min(images, limit * epochs))
         if in_all < FEW_IMAGES:
-            effect = 'D will memorize them and G will stop learning'
-            print(f' [!] Only {in_all} images: {effect}; use {FEW_IMAGES} or more')
+            print(
+                f' [!] Only {in_all} images: D will memorize them and G will stop '
+                f'learning; use {FEW_IMAGES} or more'
+            )
         if batch_size < SMALL_BATCH:
-            effect = 'the statistics of batch norm will be mostly noise'
-            batch = f'A batch of {batch_size} is small'
-            print(f' [!] {batch}: {effect}; use {SMALL_BATCH} or more')
+            print(
+                f' [!] A batch of {batch_size} is small: the statistics of batch norm '
+                f'will be mostly noise; use {SMALL_BATCH} or more'
+            )
         return int(min(images, limit)) // batch_size
 
     def _start(self, checkpoint):
@@ -294,9 +297,10 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
 
 def prepare(dcgan, config) -> tuple:
     """(TrainingState, iteration) of a model, built by the first of its trainings."""
-    settings = {name: getattr(config, name) for name in ('beta1', 'G_img_sum')}
-    settings['options'] = Options.of(config).in_graph()
-    settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
+    settings = {'beta1': config.beta1, 'G_img_sum': config.G_img_sum}
+    options, losses = Options.of(config), [dcgan.d_loss.name, dcgan.g_loss.name]
+    names = ('d_steps', 'g_steps', 'd_dropout', 'label_smoothing', 'r1')
+    settings |= {'options': [getattr(options, n) for n in names], 'losses': losses}
     if dcgan.training is None:
         is_changed = user_model.print_changes(dcgan)
         build = OriginalIteration if is_changed else FusedIteration

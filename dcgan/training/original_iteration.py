@@ -65,7 +65,7 @@ class OriginalIteration:
             _stacked(probabilities),
             np.array([*means, np.mean(D_)]),
             [np.array(drawn)] if drawn else [],
-            np.zeros(0),
+            None,
         )
 
     def _clip(self):
@@ -77,10 +77,10 @@ class OriginalIteration:
         return {**fed, self.learning_rates: rates}
 
     def __call__(self, rates: list[float], stop: bool) -> Iteration:
-        run = self.dcgan.sess.run
-        result = self.runs(self._feed(self.batches.take(self.dcgan.sess), rates))
-        run(self._move)
-        return result._replace(sums=run(self._sums), stop=np.float32(stop))
+        sess = self.dcgan.sess
+        result = self.runs(self._feed(self.batches.take(sess), rates))
+        sess.run(self._move)
+        return result._replace(sums=sess.run(self._sums), stop=stop)
 
     def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
         _, (_, d_loss), *_ = self.dcgan.sess.run(self._d_run, self._feed(batch, rates))
