@@ -337,11 +337,9 @@ def _row_bands(h, w, kernel, stride):
     would copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
-    indices = np.pad(
-        np.arange(h * w).reshape(h, w),
-        [(pad // 2, pad - pad // 2) for pad in pads],
-        constant_values=h * w,
-    )
+    indices = np.arange(h * w).reshape(h, w)
+    pads = [(pad // 2, pad - pad // 2) for pad in pads]
+    indices = np.pad(indices, pads, constant_values=h * w)
     windows = np.lib.stride_tricks.sliding_window_view(indices, (kernel, kernel))
     windows = windows[::stride, ::stride]
     overlaps = (windows < h * w).any(axis=(1, 3))  # [h', kernel]

@@ -109,10 +109,8 @@ class Workers:
         if self.count > 1:
             job, number, _ = self.tasks[self.index]
             config.device_filters.append(f'/job:{job}/task:{number}')
-            chief = self.tasks[0]
-            config.experimental.collective_group_leader = (
-                f'/job:{chief.job}/replica:0/task:{chief.number}'
-            )
+            chief = f'/job:{self.tasks[0].job}/replica:0/task:{self.tasks[0].number}'
+            config.experimental.collective_group_leader = chief
             # a timeout of a collective op would start a sleeping thread in each run
             timeout = self.timeout if timeout is None else timeout
             config.operation_timeout_in_ms = round(1000 * timeout)
@@ -280,14 +278,9 @@ class Workers:
             # half the time for small messages; CollectiveGather takes no bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
-        mean = self._collective(
-            tf.raw_ops.CollectiveReduceV2,
-            x,
-            merge_op='Add',
-            final_op='Div',
-            ordering_token=[],
-            max_subdivs_per_device=8,  # pieces that are sent at once
-        )
+        options = {'merge_op': 'Add', 'final_op': 'Div', 'ordering_token': []}
+        options['max_subdivs_per_device'] = 8  # pieces that are sent at once
+        mean = self._collective(tf.raw_ops.CollectiveReduceV2, x, **options)
         mean.set_shape(x.shape)
         return mean
 

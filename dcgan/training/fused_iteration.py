@@ -54,9 +54,8 @@ class Networks:
 
     def both_passes(self, G, momenta=lambda m: (m, m), dropout=None):
         """D, logits of the real images and D_, logits_ of images G, in this order."""
-        D, logits = self._discriminate(
-            self.inputs.images, lambda m: momenta(m)[0], dropout
-        )
+        images = self.inputs.images
+        D, logits = self._discriminate(images, lambda m: momenta(m)[0], dropout)
         with tf.control_dependencies([logits]):
             D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
         return D, logits, D_, logits_

@@ -68,11 +68,8 @@ class Outputs(NoOutputs):
         self.meta = meta_graph(training.state.saver)
         if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
-        logs, steps = (
-            os.path.join(dcgan.out_dir, 'logs'),
-            (options.d_steps, options.g_steps),
-        )
-        graph, with_images = dcgan.sess.graph, self.config.G_img_sum
+        logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
+        with_images, steps = self.config.G_img_sum, (options.d_steps, options.g_steps)
         self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
