@@ -269,9 +269,8 @@ class DCGAN:
         self.G = self.generator(self.z, self.y)
         self.D, self.D_logits = self.discriminator(self.inputs, self.y)
         if self.ema:
-            weights = [
-                v for v in tf.global_variables() if v.name.startswith('generator/')
-            ]
+            variables = tf.global_variables()
+            weights = [v for v in variables if v.name.startswith('generator/')]
             self.averages = Averages(weights, self.ema)
         if classes:  # labels of any number; by default, y
             shape = [None, classes]

@@ -29,15 +29,11 @@ def conv2d(input_, output_dim, k_h=5, k_w=5, d_h=2, d_w=2, stddev=0.02, name='co
     Filters are k_h by k_w, strides d_h and d_w.
     Variables: `w` [k_h, k_w, c, d], `biases` [d], with d the output_dim.
     """
+    shape, zeros = [k_h, k_w, input_.shape[-1], output_dim], tf.zeros_initializer()
+    normal = tf.truncated_normal_initializer(stddev=stddev)
     with tf.variable_scope(name):
-        w = tf.get_variable(
-            'w',
-            [k_h, k_w, input_.shape[-1], output_dim],
-            initializer=tf.truncated_normal_initializer(stddev=stddev),
-        )
-        biases = tf.get_variable(
-            'biases', [output_dim], initializer=tf.zeros_initializer()
-        )
+        w = tf.get_variable('w', shape, initializer=normal)
+        biases = tf.get_variable('biases', [output_dim], initializer=zeros)
         return kernels.conv2d(input_, w, biases, [d_h, d_w])
 
 
@@ -57,15 +53,12 @@ def deconv2d(
     B is an int or a tensor, ceil(h' / d_h) == h and ceil(w' / d_w) == w. with_w returns
     (images, w, biases). Variables: `w` [k_h, k_w, c', c], `biases` [c'].
     """
+    channels, zeros = output_shape[-1], tf.zeros_initializer()
+    normal = tf.random_normal_initializer(stddev=stddev)
     with tf.variable_scope(name):
-        w = tf.get_variable(
-            'w',
-            [k_h, k_w, output_shape[-1], input_.shape[-1]],
-            initializer=tf.random_normal_initializer(stddev=stddev),
-        )
-        biases = tf.get_variable(
-            'biases', [output_shape[-1]], initializer=tf.zeros_initializer()
-        )
+        shape = [k_h, k_w, channels, input_.shape[-1]]
+        w = tf.get_variable('w', shape, initializer=normal)
+        biases = tf.get_variable('biases', [channels], initializer=zeros)
         images = conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
         return (images, w, biases) if with_w else images
 
@@ -75,15 +68,12 @@ def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=
 
     Variables: `Matrix` [n, output_size], `bias` [output_size].
     """
+    normal = tf.random_normal_initializer(stddev=stddev)
+    start = tf.constant_initializer(bias_start)
     with tf.variable_scope(scope or 'Linear'):
-        matrix = tf.get_variable(
-            'Matrix',
-            [input_.shape[-1], output_size],
-            initializer=tf.random_normal_initializer(stddev=stddev),
-        )
-        bias = tf.get_variable(
-            'bias', [output_size], initializer=tf.constant_initializer(bias_start)
-        )
+        shape = [input_.shape[-1], output_size]
+        matrix = tf.get_variable('Matrix', shape, initializer=normal)
+        bias = tf.get_variable('bias', [output_size], initializer=start)
         output = dense(input_, matrix, bias)
         return (output, matrix, bias) if with_w else output
 
@@ -116,30 +106,21 @@ class batch_norm:
         if x.shape.ndims not in (2, 4):
             raise ValueError(f'batch_norm takes [B, h, w, c] or [B, c], not {x.shape}')
         momentum = self.momentum if momentum is None else momentum
-        channels = [x.shape[-1]]
-        zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
+        channels, epsilon = [x.shape[-1]], self.epsilon
+        zeros = {'shape': channels, 'initializer': tf.zeros_initializer()}
+        ones = {'shape': channels, 'initializer': tf.ones_initializer()}
         with tf.variable_scope(self.name):
-            beta = tf.get_variable('beta', channels, initializer=zeros)
-            gamma = tf.get_variable('gamma', channels, initializer=ones)
-            mean = tf.get_variable(
-                'moving_mean', channels, initializer=zeros, trainable=False
-            )
-            variance = tf.get_variable(
-                'moving_variance', channels, initializer=ones, trainable=False
-            )
+            beta = tf.get_variable('beta', **zeros)
+            gamma = tf.get_variable('gamma', **ones)
+            mean = tf.get_variable('moving_mean', **zeros, trainable=False)
+            variance = tf.get_variable('moving_variance', **ones, trainable=False)
             images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
             if train:
-                images, *batch = normalize(images, gamma, beta, self.epsilon)
+                images, *batch = normalize(images, gamma, beta, epsilon)
                 images = self._update([mean, variance], batch, momentum, images)
             else:
                 images, _, _ = tf.nn.fused_batch_norm(
-                    images,
-                    gamma,
-                    beta,
-                    mean=mean,
-                    variance=variance,
-                    epsilon=self.epsilon,
-                    is_training=False,
+                    images, gamma, beta, mean, variance, epsilon, is_training=False
                 )
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
 
@@ -173,11 +154,9 @@ def sigmoid(x):
 
 def cross_entropy(logits, label):
     """Mean sigmoid cross entropy of logits [B, 1] against one label for all, 0 or 1."""
-    return tf.reduce_mean(
-        tf.nn.sigmoid_cross_entropy_with_logits(
-            logits=logits, labels=tf.fill(tf.shape(logits), float(label))
-        )
-    )
+    labels = tf.fill(tf.shape(logits), float(label))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(logits=logits, labels=labels)
+    return tf.reduce_mean(losses)
 
 
 def conv_out_size_same(size, stride):

@@ -21,13 +21,12 @@ import main
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.record.profiler import profiled
 from dcgan.runs.recipes import FAITHFUL
-from dcgan.training.augmentation import flip
-from dcgan.training.dropout import Dropout
 from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch
-from dcgan.training.r1 import gradient_penalty
+from dcgan.training.regularization import Dropout, gradient_penalty
 from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]

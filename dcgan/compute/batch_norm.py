@@ -37,7 +37,8 @@ def _fused(x, gamma, beta, epsilon, workers: Workers):
         # squares less the square of the mean would lose digits.
         _, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
         of_slice = tf.stack([mean, variance / _unbiased(points)])
-        means, variances = tf.unstack(workers.gather(of_slice[tf.newaxis]), axis=1)
+        of_slices = workers.gather(of_slice[tf.newaxis], axis=0)
+        means, variances = tf.unstack(of_slices, axis=1)
         mean = tf.reduce_mean(means, 0)
         apart = tf.squared_difference(means, mean)
         variance = tf.reduce_mean(variances + apart, 0)

@@ -116,8 +116,9 @@ class LocalWorkers:
         self.cluster = Cluster(local_tasks(count), 0)
         self.processes: list[subprocess.Popen] = []
 
-    def start(self, script: str, arguments: list[str]) -> None:
-        """Start the other processes: each runs a script with these arguments."""
+    def start(self, arguments: list[str]) -> None:
+        """Start the other processes: Python with these arguments."""
+        streams = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.DEVNULL}
         for index in range(1, len(self.cluster.tasks)):
             config = tf_config(self.cluster.tasks, index)
             # without progress bars: the chief's are enough
@@ -125,10 +126,7 @@ class LocalWorkers:
             if self._gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
             process = subprocess.Popen(
-                [sys.executable, script, *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                [sys.executable, *arguments], env=environment, **streams
             )
             self.processes.append(process)
 

@@ -157,17 +157,13 @@ def _with_labels(layer, x, w, biases, axis):
     if not is_apart or x.x_and_y[1].shape[-1] > MAX_LABELS:
         return layer(x, w, biases, None)
     x, y = x.x_and_y
-    channels, labels = x.shape[-1], y.shape[-1]
+    (_, height, width, channels), labels = x.shape, y.shape[-1]
     w, w_labels = tf.split(cast(w, x.dtype), [channels, labels], axis)
-    of_labels = layer(_label_planes(x, y), w_labels, None, labels)
+    # an image for each label, with ones in its channel, and zeros in the others
+    eye = tf.reshape(tf.eye(labels, dtype=x.dtype), [labels, 1, 1, labels])
+    planes = tf.tile(eye, [1, height, width, 1])
+    of_labels = layer(planes, w_labels, None, labels)
     return layer(x, w, None, None) + _spread(y, of_labels, biases)
-
-
-def _label_planes(x, y):
-    """[d, h, w, d] for x, [B, h, w, c]: image i has ones in channel i, else zeros."""
-    count, (_, height, width, _) = y.shape[-1], x.shape
-    eye = tf.reshape(tf.eye(count, dtype=x.dtype), [count, 1, 1, count])
-    return tf.tile(eye, [1, height, width, 1])
 
 
 def _spread(y, of_labels, biases):
@@ -190,8 +186,8 @@ def _spread(y, of_labels, biases):
         return [tf.matmul(ones, rows)], gradients
 
     y, of_labels = tf.reshape(y, [-1, count]), tf.reshape(of_labels, [count, -1])
-    (spreaded,) = custom_gradient(spread, y, of_labels, cast(biases, y.dtype))
-    return tf.reshape(spreaded, [-1, *size])
+    terms = custom_gradient(spread, y, of_labels, cast(biases, y.dtype))[0]
+    return tf.reshape(terms, [-1, *size])
 
 
 def _sum_pixels(dy):
@@ -222,18 +218,17 @@ def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases
         return [y], gradients
 
     biases = [] if biases is None else [cast(biases, x.dtype)]
-    (y,) = custom_gradient(layer, x, cast(weights, x.dtype), *biases)
-    return y
+    return custom_gradient(layer, x, cast(weights, x.dtype), *biases)[0]
 
 
 def _conv2d(x, w, stride):
     """[B, h, w, c] by filters [k, k, c, d], SAME padding -> [B, h', w', d]."""
     kernel, _, _, d = w.shape.as_list()
-    size = _output_size(x, stride)
     # bfloat16 would round the partial sums
-    if size is None or math.prod(size) > MAX_MATMUL_PIXELS or x.dtype == tf.bfloat16:
+    if _output_pixels(x, stride) > MAX_MATMUL_PIXELS or x.dtype == tf.bfloat16:
         return tf.nn.conv2d(x, w, stride, 'SAME')
-    height, width = size  # to 4x4: 16 ms, by oneDNN 26 ms
+    height, width = (-(-n // stride) for n in x.shape.as_list()[1:3])
+    # to 4x4: 16 ms, by oneDNN 26 ms
     parts = []
     for rows, kernel_rows, patches in _patches(x, kernel, stride):
         y = tf.matmul(patches, tf.reshape(w[kernel_rows], [-1, d]))
@@ -250,17 +245,12 @@ def _filter_gradient(x, dy, shape, stride):
     # patches of fewer channels are gathered in pieces that are too small
     if x.dtype == tf.bfloat16 and c > MAX_SUBPIXEL_CHANNELS:
         max_pixels = MAX_MATMUL_PIXELS_BFLOAT16
-    size = _output_size(x, stride)
-    if size is None or math.prod(size) > max_pixels:
+    if _output_pixels(x, stride) > max_pixels:
         # in bfloat16, TensorFlow's kernel is up to 5% low
         compute_dtype = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
-        gradient = tf.nn.conv2d_backprop_filter(
-            tf.cast(x, compute_dtype),
-            shape,
-            tf.cast(dy, compute_dtype),
-            [1, stride, stride, 1],
-            'SAME',
-        )
+        arrays = tf.cast(x, compute_dtype), shape, tf.cast(dy, compute_dtype)
+        strides = [1, stride, stride, 1]
+        gradient = tf.nn.conv2d_backprop_filter(*arrays, strides, 'SAME')
         return tf.cast(gradient, x.dtype)
     parts = [
         tf.matmul(patches, tf.reshape(dy[:, rows], [-1, d]), transpose_a=True)
@@ -319,10 +309,10 @@ def _subpixel_conv2d(y, w, stride):
     return tf.nn.depth_to_space(tf.nn.conv2d(y, w, 1, 'SAME'), stride)
 
 
-def _output_size(x, stride):
-    """[h', w'] of a SAME convolution of x; None if the size of x is not known."""
+def _output_pixels(x, stride):
+    """Of a SAME convolution of x; infinite if the size of x is not known."""
     sizes = x.shape.as_list()[1:3]
-    return None if None in sizes else [-(-n // stride) for n in sizes]
+    return math.inf if None in sizes else math.prod(-(-n // stride) for n in sizes)
 
 
 def _patches(x, kernel, stride):
@@ -347,11 +337,9 @@ def _row_bands(h, w, kernel, stride):
     would copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
-    indices = np.pad(
-        np.arange(h * w).reshape(h, w),
-        [(pad // 2, pad - pad // 2) for pad in pads],
-        constant_values=h * w,
-    )
+    indices = np.arange(h * w).reshape(h, w)
+    pads = [(pad // 2, pad - pad // 2) for pad in pads]
+    indices = np.pad(indices, pads, constant_values=h * w)
     windows = np.lib.stride_tricks.sliding_window_view(indices, (kernel, kernel))
     windows = windows[::stride, ::stride]
     overlaps = (windows < h * w).any(axis=(1, 3))  # [h', kernel]

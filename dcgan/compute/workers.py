@@ -9,8 +9,9 @@ collective op waits until all workers run it.
 import contextlib
 import itertools
 import json
+import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -33,6 +34,7 @@ LOST_ERRORS = (
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
 SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
+MAX_TEXT = 1 << 16  # bytes of a text that workers exchange
 SECONDS_BETWEEN_CHECKS = 5  # whether the other workers are alive
 _current = None  # the Workers of the `joint` block that is being built
 
@@ -46,20 +48,14 @@ class Workers:
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
         self.tasks, self.index = cluster or ([], 0)
-        self.count, self.timeout, self.target = max(1, len(self.tasks)), timeout, ''
+        self.count, self.is_chief = max(1, len(self.tasks)), self.index == 0
+        self.others = [task for i, task in enumerate(self.tasks) if i != self.index]
+        self.timeout, self.target = timeout, ''
         self._keys, self._check = itertools.count(1), lambda: None
         self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
         self._last = None  # the last collective op of the block that is being built
         self.is_differentiable = False  # see `joint`
         self._batch = 0  # of one worker
-
-    @property
-    def is_chief(self) -> bool:
-        return self.index == 0
-
-    @property
-    def others(self) -> list:
-        return [task for task in self.tasks if task != self.tasks[self.index]]
 
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
         """Start TensorFlow's server; wait for the other workers', calling `check`.
@@ -113,10 +109,8 @@ class Workers:
         if self.count > 1:
             job, number, _ = self.tasks[self.index]
             config.device_filters.append(f'/job:{job}/task:{number}')
-            chief = self.tasks[0]
-            config.experimental.collective_group_leader = (
-                f'/job:{chief.job}/replica:0/task:{chief.number}'
-            )
+            chief = f'/job:{self.tasks[0].job}/replica:0/task:{self.tasks[0].number}'
+            config.experimental.collective_group_leader = chief
             # a timeout of a collective op would start a sleeping thread in each run
             timeout = self.timeout if timeout is None else timeout
             config.operation_timeout_in_ms = round(1000 * timeout)
@@ -128,24 +122,17 @@ class Workers:
         """The texts of all workers. Waits while the other workers are alive."""
         if self.count == 1:
             return [text]
-        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-        sizes = self._gathered(np.int32([[len(content)]]))[:, 0]
-        content = np.pad(content, (0, max(sizes) - len(content)))
-        rows = self._gathered(content[np.newaxis]).astype(np.uint8)
-        return [row[:size].tobytes().decode() for row, size in zip(rows, sizes)]
-
-    def _gathered(self, array):
-        """The arrays [1, n] of all workers, as [count, n]."""
-        config, result = self.session_config(timeout=0), []
+        content = np.frombuffer(text.encode().ljust(MAX_TEXT, b'\0'), np.uint8)
         with tf.Graph().as_default(), tf.device('/cpu:0'):
-            gather = self._gather(tf.constant(array))
-            sess = tf.Session(self.target, config=config)
+            gather = self._gather(tf.constant(content[np.newaxis].astype(np.int32)))
+            sess = tf.Session(self.target, config=self.session_config(timeout=0))
+        results = []
 
         def run():
             try:
-                result.append(sess.run(gather, options=self.run_options))
+                results.append(sess.run(gather, options=self.run_options))
             except tf.errors.OpError as error:
-                result.append(error)
+                results.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -153,14 +140,14 @@ class Workers:
         while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
             self._check()
             silent_for += SECONDS_BETWEEN_CHECKS
-            if not silent(self.others):
-                silent_for = 0
+            silent_for = silent_for if silent(self.others) else 0
             if silent_for >= self.timeout:
                 raise self.lost()
         sess.close()
-        if isinstance(result[0], Exception):
-            raise self.lost(result[0]) from result[0]
-        return result[0]
+        if isinstance(results[0], Exception):
+            raise self.lost(results[0]) from results[0]
+        rows = results[0].astype(np.uint8)
+        return [row.tobytes().rstrip(b'\0').decode() for row in rows]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""
@@ -173,11 +160,13 @@ class Workers:
                         'start all workers with the same code, data and flags'
                     )
 
-    def share(self, variables: Sequence[tf.Variable]) -> tf.Operation:
-        """An op that sets variables to the chief's values, of several workers."""
+    def share(self, sess: tf.Session) -> bool:
+        """Set all variables to the chief's; returns whether that is another process."""
+        if self.count == 1:
+            return False
         moves = []
         with tf.device('/cpu:0'):
-            for variable in variables:
+            for variable in tf.global_variables():
                 value = variable.read_value()
                 options = {'group_size': self.count, 'group_key': 2}
                 options['instance_key'] = next(self._keys)
@@ -188,7 +177,8 @@ class Workers:
                     options |= {'T': value.dtype, 'shape': tf.shape(value)}
                     value = tf.raw_ops.CollectiveBcastRecvV2(**options)
                     moves.append(tf.assign(variable, value, validate_shape=False))
-        return tf.group(*moves)
+        sess.run(moves, options=self.run_options)
+        return not self.is_chief
 
     # In an iteration
 
@@ -238,9 +228,22 @@ class Workers:
 
         return custom_gradient(mean, x)[0]
 
-    def gather(self, x: tf.Tensor) -> tf.Tensor:
-        """[n, ...] of each worker -> [count * n, ...]."""
-        return x if self.count == 1 else self._gather(x)
+    def gather(self, x: tf.Tensor, axis: int) -> tf.Tensor:
+        """x of all workers, joined along an axis."""
+        if self.count == 1:
+            return x
+        return tf.concat(tf.split(self._gather(x), self.count), axis)
+
+    def common_stop(self, stop: float, signals: list[int]) -> bool:
+        """Whether all end, by a signal; with others, by the mean `stop` of all.
+
+        A worker that got no signal takes it for SIGTERM.
+        """
+        if self.count == 1:
+            return bool(signals)
+        if stop and not signals:
+            signals.append(signal.SIGTERM)
+        return bool(stop)
 
     def minimize(
         self,
@@ -275,14 +278,9 @@ class Workers:
             # half the time for small messages; CollectiveGather takes no bfloat16
             rows = self._gather(tf.cast(x, tf.float32)[tf.newaxis])
             return tf.cast(tf.reduce_mean(rows, 0), x.dtype)
-        mean = self._collective(
-            tf.raw_ops.CollectiveReduceV2,
-            x,
-            merge_op='Add',
-            final_op='Div',
-            ordering_token=[],
-            max_subdivs_per_device=8,  # pieces that are sent at once
-        )
+        options = {'merge_op': 'Add', 'final_op': 'Div', 'ordering_token': []}
+        options['max_subdivs_per_device'] = 8  # pieces that are sent at once
+        mean = self._collective(tf.raw_ops.CollectiveReduceV2, x, **options)
         mean.set_shape(x.shape)
         return mean
 

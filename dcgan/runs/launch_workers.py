@@ -1,7 +1,6 @@
 """Start or join the processes that train one model; agree on flags; end together."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -35,75 +34,58 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
     started here run `script`, which is main.py. Only the chief prints. Raises UserError
     on all of them where code, versions or flags differ, or where a worker is lost.
     """
-    cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
-    if cluster and config.workers > 1:
-        raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
-    is_chief = not (cluster and cluster.index)
-    settled = settle_training(config, flags) if is_chief else None
-    if config.workers > 1 and not flags.given('num_workers'):
-        config.num_workers = max(1, config.num_workers // config.workers)
-    statement = state(config, flags, settled)
-    arguments = local_arguments(config, flags)
-    local = LocalWorkers(config.workers) if config.workers > 1 else None
-    workers = Workers(local.cluster if local else cluster, config.worker_timeout)
+    cluster, local = read_cluster(os.environ.get('TF_CONFIG', '')), None
+    if config.workers > 1:
+        if cluster:
+            raise UserError('--workers and TF_CONFIG exclude each other; leave out one')
+        if not flags.given('num_workers'):
+            config.num_workers = max(1, config.num_workers // config.workers)
+        local = LocalWorkers(config.workers)
+        cluster = local.cluster
+    workers = Workers(cluster, config.worker_timeout)
+    settled = settle_training(config, flags) if workers.is_chief else None
     with contextlib.ExitStack() as stack:
-        if is_chief:
+        if workers.is_chief:
             workers.split_batch(config.batch_size)
         if local:
             stack.push(lambda kind, error, traceback: local.close(kind is not None))
-            local.start(script, arguments)
+            # they take other flags from the chief
+            names = ('data_dir', 'cache', 'num_workers', 'worker_timeout', 'debug')
+            given = [f'--{name}={getattr(config, name)}' for name in names]
+            local.start([script, '--train', *given])
         workers.connect(local.check if local else lambda: None)
-        if not is_chief:
+        if not workers.is_chief:
             stack.enter_context(silenced())
         if workers.count > 1:
             workers.require_same(versions())
-            values, dims = agree(workers.tasks, workers.exchange(statement))
-            if not is_chief:
-                vars(config).update(values)
-                folder = os.path.join(config.data_dir, config.dataset)
-                make_missing_data(folder)
-                settled = Settled(None, *dims)
+            settled = agree(workers, config, flags, settled)
             if config.xla:
                 print(
                     ' [!] --xla is ignored: XLA cannot compile training with several '
                     'workers'
                 )
         try:
-            with workers.errors(functools.partial(resume_advice, config, is_chief)):
+            with workers.errors(lambda: resume_advice(config, workers.is_chief)):
                 yield workers, settled
         except UnusableImages as error:
-            if is_chief:
+            if workers.is_chief:
                 raise
             raise UserError(str(error)) from error  # the chief writes their names
 
 
-def local_arguments(config, flags: Flags) -> list[str]:
-    """The arguments of main.py in a worker that is started here."""
-    settled = {'data_dir', 'cache', 'num_workers', 'workers'}
-    given = flags.given(*(name for name in flags.table if name not in settled))
-    arguments = [flags[name].serialize() for name in given]
-    arguments += ['--cache'] if config.cache else []
-    data_dir, num_workers = config.data_dir, config.num_workers
-    return [*arguments, f'--data_dir={data_dir}', f'--num_workers={num_workers}']
+def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Settled:
+    """Take the flags and what is settled from the chief.
 
-
-def state(config, flags: Flags, settled: Settled | None) -> str:
-    """What a worker tells the others: flags as settled, as given, and dimensions."""
+    Raises UserError, on all workers, where one was given other flags.
+    """
     names = flags.names('model', 'data', 'training', without='local')
     values = {name: getattr(config, name) for name in names}
     given = {name: flags[name].value for name in flags.given(*names)}
     dims = settled and (settled.y_dim, settled.c_dim)
-    return json.dumps([values, given, dims])
-
-
-def agree(tasks: list, texts: list[str]) -> tuple[dict, list]:
-    """The chief's flags and dimensions, from what each task states, the chief first.
-
-    Raises UserError where a task was given other flags.
-    """
+    texts = workers.exchange(json.dumps([values, given, dims]))
     told = [json.loads(text) for text in texts]
     values, chiefs, dims = told[0]
-    for task, (_, given, _) in zip(tasks, told):
+    for task, (_, given, _) in zip(workers.tasks, told):
         for name, value in given.items():
             expected = chiefs.get(name, values[name])
             if value != expected:
@@ -111,7 +93,11 @@ def agree(tasks: list, texts: list[str]) -> tuple[dict, list]:
                     f'{task}: has --{name} {value}, and the chief {expected}; give all '
                     'workers the same flags'
                 )
-    return values, dims
+    if workers.is_chief:
+        return settled
+    vars(config).update(values)
+    make_missing_data(os.path.join(config.data_dir, config.dataset))
+    return Settled(None, *dims)
 
 
 def versions() -> dict[str, str]:

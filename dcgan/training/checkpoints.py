@@ -75,8 +75,14 @@ class CheckpointFolder:
             os.makedirs(self.folder, exist_ok=True)
             self._write_files(sess, saver, path)
             write_bytes(f'{path}.meta', meta)
-            self.managed = [*(other for other in self.managed if other != path), path]
-            self._prune(self.max_to_keep and self.max_to_keep + extra)
+            managed = [*(other for other in self.managed if other != path), path]
+            # delete the oldest, once the disk holds the newest and the state file
+            old = managed[: -self.max_to_keep - extra] if self.max_to_keep else []
+            old = [path for path in old if path not in self.protected]
+            self.managed = [path for path in managed if path not in old]
+            write_state(self.folder, self.managed)
+            for path in old:
+                delete_checkpoint(path)
 
     def _write_files(self, sess, saver, path):
         temporary = temporary_path(path)
@@ -90,15 +96,6 @@ class CheckpointFolder:
                 os.replace(f'{temporary}.{ending}', f'{path}.{ending}')
         finally:
             delete_checkpoint(temporary)
-
-    def _prune(self, limit):
-        """Delete the oldest, once the disk holds the newest and the state file."""
-        old = self.managed[:-limit] if limit else []
-        old = [path for path in old if path not in self.protected]
-        self.managed = [path for path in self.managed if path not in old]
-        write_state(self.folder, self.managed)
-        for path in old:
-            delete_checkpoint(path)
 
     def last_good(self) -> str | None:
         """The checkpoint to resume from if training ends now."""
@@ -125,12 +122,8 @@ def checkpoints(checkpoint_dir: str) -> list[str]:
     if not listed:
         return unlisted
     state_time = file_signature(os.path.join(checkpoint_dir, 'checkpoint'))[1]
-    newer = [
-        path
-        for path in unlisted
-        if step_of(path) > step_of(listed[0])
-        and file_signature(f'{path}.index')[1] >= state_time
-    ]
+    newer = [path for path in unlisted if step_of(path) > step_of(listed[0])]
+    newer = [p for p in newer if file_signature(f'{p}.index')[1] >= state_time]
     return [*newer, *listed, *(path for path in unlisted if path not in newer)]
 
 
@@ -167,7 +160,9 @@ def newest_checkpoint(
     for path in paths:
         try:
             step_of(path)
-            check_complete(path)
+            with reading(path) as reader:  # all of it, by the checksums in it
+                for name in reader.get_variable_to_shape_map():
+                    reader.get_tensor(name)
         except UserError as error:
             failures.append(error)
             continue
@@ -184,10 +179,9 @@ def newest_checkpoint(
 
 def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
     """What newest_checkpoint finds. Raises UserError where it finds none."""
-    path = newest_checkpoint(checkpoint_dir, step)
-    if path is None:
-        raise no_checkpoint(checkpoint_dir)
-    return path
+    if path := newest_checkpoint(checkpoint_dir, step):
+        return path
+    raise no_checkpoint(checkpoint_dir)
 
 
 def no_checkpoint(checkpoint_dir: str) -> UserError:
@@ -218,13 +212,6 @@ def reading(path: str) -> Iterator:
     except READ_ERRORS as error:
         reason = short_reason(error)
         raise UserError(f'{path}: this checkpoint cannot be read ({reason})') from error
-
-
-def check_complete(path: str) -> None:
-    """Raise UserError if a checkpoint is not complete, by the checksums in it."""
-    with reading(path) as reader:
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
 
 
 def training_state(path: str, *names: str) -> dict[str, np.ndarray] | None:
@@ -280,10 +267,9 @@ def delete_checkpoint(path: str) -> None:
 
 def step_of(path: str) -> int:
     """The iteration of a checkpoint, by its name. Raises UserError if it has none."""
-    match = STEP.search(path)
-    if not match:
-        raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
-    return int(match[1])
+    if match := STEP.search(path):
+        return int(match[1])
+    raise UserError(f'{path}: the name of a checkpoint has to end in -ITERATION')
 
 
 def checkpoint_shapes(path: str) -> dict[str, list[int]]:

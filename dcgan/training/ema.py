@@ -24,21 +24,16 @@ class Averages:
     def __init__(self, variables: list[tf.Variable], rate: float):
         """rate: in (0, 1), such as 0.999."""
         self.rate = rate
-        self.of = {
-            v.op.name: self._variable(v.op.name, v.dtype.base_dtype, v.shape)
-            for v in variables
-        }
+        self.of = {v.op.name: self._variable(v.op.name, v.shape) for v in variables}
         self._pairs = list(zip(self.of.values(), variables))  # (average, variable)
-        self._moves = self._variable('moves', tf.int64, [])
+        self._moves = self._variable('moves', [], tf.int64)
         self.saver = tf.train.Saver([*self.of.values(), self._moves], max_to_keep=None)
         with tf.control_dependencies([self._moves.assign(0)]):
             self.start = tf.group(*(a.assign(v) for a, v in self._pairs))
 
-    def _variable(self, name, dtype, shape):
-        zeros = tf.zeros(shape, dtype)
-        return tf.Variable(
-            zeros, trainable=False, use_resource=True, name=f'{PREFIX}{name}'
-        )
+    def _variable(self, name, shape, dtype=tf.float32):
+        options = {'trainable': False, 'use_resource': True, 'name': f'{PREFIX}{name}'}
+        return tf.Variable(tf.zeros(shape, dtype), **options)
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:

@@ -8,15 +8,13 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
-from dcgan.compute.workers import Workers
 from dcgan.compute.xla import can_compile, xla_function
-from dcgan.training.dropout import Dropout
-from dcgan.training.inputs import Inputs, feed, to_inputs
+from dcgan.training.inputs import Inputs, to_inputs
 from dcgan.training.iteration import Iteration, iterate
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
-from dcgan.training.r1 import gradient_penalty
+from dcgan.training.regularization import Dropout, gradient_penalty
 
 
 class Networks:
@@ -56,9 +54,8 @@ class Networks:
 
     def both_passes(self, G, momenta=lambda m: (m, m), dropout=None):
         """D, logits of the real images and D_, logits_ of images G, in this order."""
-        D, logits = self._discriminate(
-            self.inputs.images, lambda m: momenta(m)[0], dropout
-        )
+        images = self.inputs.images
+        D, logits = self._discriminate(images, lambda m: momenta(m)[0], dropout)
         with tf.control_dependencies([logits]):
             D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
         return D, logits, D_, logits_
@@ -70,9 +67,9 @@ class Networks:
 
     def update_d(self, G: tf.Tensor) -> tf.Tensor:
         """A step of D on the real images and on G; returns d_loss."""
-        options, label = self.options, {}
-        if options.label_smoothing != 1:
-            label = {'real_label': options.label_smoothing}
+        options = self.options
+        smoothing = options.label_smoothing
+        label = {} if smoothing == 1 else {'real_label': smoothing}
         with self._after_updates():
             D, logits, D_, logits_ = self.both_passes(G, dropout=self.dropout)
             losses = self.dcgan.losses(logits, logits_, **label)
@@ -129,25 +126,32 @@ class FusedIteration:
         shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
         has_seed = self.options.d_dropout > 0
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
-        self._with_images = config.G_img_sum
         dcgan.xla = dcgan.xla and can_compile()
-        build, layers = self._iterate, contextlib.nullcontext()
+
+        def build(*batch):
+            d_steps, g_steps = self.options.d_steps, self.options.g_steps
+            iteration = iterate(self._networks(*batch), d_steps, g_steps)
+            return iteration if config.G_img_sum else iteration._replace(images=[])
+
+        layers, mean = contextlib.nullcontext(), dcgan.workers.mean
         if dcgan.xla:
             build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
-            iteration = build(*self.batches.next)._replace(stop=self.stop)
-            self.tensors = of_joint_batch(iteration, dcgan.workers)
+            iteration = build(*self.batches.next)
+            d_real, d_fake, g = tf.unstack(mean(iteration.losses))
+            self.tensors = iteration._replace(
+                losses=tf.stack([d_fake + d_real, d_real, d_fake, g]),
+                step_losses=mean(iteration.step_losses),
+                probabilities=dcgan.workers.gather(iteration.probabilities, axis=1),
+                means=mean(iteration.means),
+                stop=mean(self.stop),
+            )
 
     def _joint(self):
         return self.dcgan.workers.joint(differentiable=self.options.r1 > 0)
 
     def _networks(self, images, labels, z, seed):
         return Networks(self, to_inputs(self.dcgan, images, labels, z), seed)
-
-    def _iterate(self, *batch):
-        nets = self._networks(*batch)
-        iteration = iterate(nets, self.options.d_steps, self.options.g_steps)
-        return iteration if self._with_images else iteration._replace(images=[])
 
     @functools.cached_property
     def _run(self):
@@ -179,43 +183,11 @@ class FusedIteration:
         """[2]: d_loss and g_loss of one pass of G, which moves its averages once."""
         dcgan = self.dcgan
         # as the original, on the graph of build_model
-        nets, G = Networks(self, Inputs(dcgan.inputs, dcgan.y, dcgan.z)), dcgan.G
-        with dcgan.workers.joint():
-            if dcgan.workers.count > 1:
-                nets = self._networks(*self.batches.next)
-                G = nets.generate()
-            _, logits, _, logits_ = nets.both_passes(G)
-            losses = dcgan.losses(logits, logits_)
-            return dcgan.workers.mean(tf.stack([losses.d, losses.g]))
+        nets = Networks(self, Inputs(dcgan.inputs, dcgan.y, dcgan.z))
+        _, logits, _, logits_ = nets.both_passes(dcgan.G)
+        losses = dcgan.losses(logits, logits_)
+        return tf.stack([losses.d, losses.g])
 
-    def sample_losses(self, batch: Batch) -> np.ndarray:
-        """d_loss and g_loss on a batch of arrays."""
-        fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
-        if self.dcgan.workers.count > 1:
-            fed = self.batches.feed(batch)
-        options = self.dcgan.workers.run_options
-        return self.dcgan.sess.run(self._sample_losses, fed, options)
-
-
-def of_joint_batch(iteration: Iteration, workers: Workers) -> Iteration:
-    """Combine the Iterations of all workers in one message; all LOSSES in `losses`."""
-    if workers.count > 1:
-        iteration = _gathered(iteration, workers)
-    d_real, d_fake, g = tf.unstack(iteration.losses)
-    losses = tf.stack([d_fake + d_real, d_real, d_fake, g])
-    return iteration._replace(losses=losses)
-
-
-def _gathered(iteration, workers):
-    names = ('losses', 'step_losses', 'means', 'stop', 'probabilities')
-    parts = [getattr(iteration, name) for name in names]
-    sizes = [part.shape.num_elements() for part in parts]
-    rows = workers.gather(tf.concat([tf.reshape(part, [1, -1]) for part in parts], 1))
-    *rows, probabilities = tf.split(rows, sizes, 1)
-    means = [
-        tf.reshape(tf.reduce_mean(row, 0), part.shape) for row, part in zip(rows, parts)
-    ]
-    steps = iteration.probabilities.shape[0]
-    probabilities = tf.reshape(probabilities, [workers.count, steps, -1, 1])
-    probabilities = tf.concat(tf.unstack(probabilities), 1)
-    return iteration._replace(**dict(zip(names, [*means, probabilities])))
+    def sample_losses(self, fed: dict) -> np.ndarray:
+        """d_loss and g_loss on what is fed to the model, the joint batch."""
+        return self.dcgan.sess.run(self._sample_losses, fed)

@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import os
-import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,28 +9,18 @@ from datetime import timedelta
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.data.image_grids import image_manifold_size, save_images
-from dcgan.record.profiler import Profiler, profiled
-from dcgan.record.recorder import Recorder
-from dcgan.record.tensorboard import SummaryLog
+from dcgan.record.profiler import profiled
 from dcgan.training import user_model
-from dcgan.training.augmentation import flip
-from dcgan.training.checkpoints import (
-    check_shapes,
-    has_training_state,
-    meta_graph,
-    newest_checkpoint,
-    restore,
-    step_of,
-)
+from dcgan.training.checkpoints import has_training_state, restore, step_of
 from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.original_iteration import OriginalIteration
+from dcgan.training.outputs import outputs_of
 from dcgan.training.prefetch import Batch, fed_ahead
 from dcgan.training.state import Position, TrainingState
 from dcgan.util.errors import Interrupted, UserError, short_reason
-from dcgan.util.files import remove_leftovers, write_bytes
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 from dcgan.util.signals import deferred_signals
@@ -51,54 +39,21 @@ class Training:
         self.sess, self.data, self.workers = dcgan.sess, dcgan.data, dcgan.workers
         self.options = Options.of(config)
         self.epoch_batches = self._count_batches()
-        self.folder = dcgan.checkpoint_folder(config.checkpoint_dir)
-        self.folder.protected = []
         self.feeder = None  # made by batches()
         self.unsaved = None  # the Iteration that is completed but not saved
         state.restart(gen_random(config.z_dist, (dcgan.sample_num, dcgan.z_dim)))
-        if self.workers.is_chief:
-            for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
-                remove_leftovers(path)
         self._start(checkpoint)
-        if self.workers.count > 1:
-            self._take_over_from_chief()
+        state.write(self.sess)
+        if self.workers.share(self.sess):  # the variables of the chief
+            state.read(self.sess, config.train_size)
         self.first = state.at.counter
-        self._feed_samples(*self.data.take(state.sample_files))
-        self.profiler = Profiler('')  # of no iteration
-        if self.workers.is_chief:
-            self._open_files(checkpoint)
+        images, labels = self.data.take(state.sample_files)
+        self.sample_feed = dcgan.feed(images, labels, state.sample_z)
+        self.outputs = outputs_of(dcgan, config)
+        self.outputs.open(self, checkpoint)
         self.started = time.perf_counter()
         # (iteration, time) from which the pace is measured: without compilation
         self.pace_from = self.first, self.started
-
-    def _take_over_from_chief(self):
-        self.state.write(self.sess)
-        share = self.workers.share(tf.global_variables())
-        self.sess.run(share, options=self.workers.run_options)
-        if not self.workers.is_chief:
-            self.state.read(self.sess, self.config.train_size)
-
-    def _feed_samples(self, images, labels):
-        z, part = self.state.sample_z, self.workers.slice
-        self.sample_feed = self.dcgan.feed(images, labels, z)
-        labels = None if labels is None else labels[part]
-        self.sample_batch = Batch(images[part], labels, z[part])
-
-    def _open_files(self, checkpoint):
-        dcgan, counter = self.dcgan, self.state.at.counter
-        logs = os.path.join(dcgan.out_dir, 'logs')
-        steps = self.options.d_steps, self.options.g_steps
-        with_images = self.config.G_img_sum
-        self.summaries = SummaryLog(logs, self.sess.graph, counter, with_images, steps)
-        if checkpoint is not None:  # last, because nothing fails after this
-            folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
-            folder.take_over(checkpoint)
-        is_fused = isinstance(self.iteration, FusedIteration)
-        self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
-        self.profiler = Profiler(logs, *profiled(self.options.profile))
-        if counter == 0:  # what D is shown, and what G draws before training
-            self._save_grid(self.sample_feed[dcgan.inputs], 'real.png')
-            self.save_samples()
 
     def _count_batches(self):
         """The number of batches in an epoch. Warns of settings known to fail."""
@@ -107,20 +62,21 @@ class Training:
         epochs = self.config.epoch if self.data.reshuffles else 1
         in_all = int(min(images, limit * epochs))
         if in_all < FEW_IMAGES:
-            effect = 'D will memorize them and G will stop learning'
-            print(f' [!] Only {in_all} images: {effect}; use {FEW_IMAGES} or more')
+            print(
+                f' [!] Only {in_all} images: D will memorize them and G will stop '
+                f'learning; use {FEW_IMAGES} or more'
+            )
         if batch_size < SMALL_BATCH:
-            effect = 'the statistics of batch norm will be mostly noise'
-            batch = f'A batch of {batch_size} is small'
-            print(f' [!] {batch}: {effect}; use {SMALL_BATCH} or more')
+            print(
+                f' [!] A batch of {batch_size} is small: the statistics of batch norm '
+                f'will be mostly noise; use {SMALL_BATCH} or more'
+            )
         return int(min(images, limit)) // batch_size
 
     def _start(self, checkpoint):
         is_ours = checkpoint is not None and has_training_state(checkpoint)
         if not is_ours:
             self.sess.run(tf.global_variables_initializer())
-        if self.workers.is_chief:
-            self.meta = meta_graph(self.state.saver)
         if checkpoint is None:
             print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}', flush=True)
         elif is_ours:
@@ -135,8 +91,6 @@ class Training:
             )
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
-        if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
-            write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
 
     def __enter__(self):
         return self
@@ -145,36 +99,18 @@ class Training:
         if self.feeder is not None:
             self.feeder.close()
             self.state.rewind()
-        self.profiler.close()
+        self.outputs.profiler.close()
         self.data.close()
-        if not self.workers.is_chief:
-            return
-        note = self._save_completed() if isinstance(error, Exception) else ''
-        self.folder.protected = []
-        self.summaries.close(ignore_errors=error is not None)
-        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
-            self.recorder.close()
-        if isinstance(error, UserError):
-            error.note = note
-
-    def _save_completed(self):
-        """Save what was completed before an error, if finite; returns a note of it."""
-        result = self.unsaved
-        if result is None or not_finite(self.dcgan, result.losses, result.sums):
-            return ''
-        with contextlib.suppress(UserError):
-            self.save(stop=True)
-        is_saved = self.unsaved is None
-        return f'saved up to iteration {self.state.at.counter}' if is_saved else ''
+        self.outputs.close(error)
 
     def batches(self) -> Iterator[Position]:
         """Yield each iteration that is left, when its batch is in the queue."""
         self.feeder = fed_ahead(self.sess, self.iteration.batches, self._draw())
         for position in self.feeder:
             self.unsaved, self.state.at = None, position
-            self.profiler.begin(position.counter)
+            self.outputs.profiler.begin(position.counter)
             yield position
-            self.profiler.end(position.counter)
+            self.outputs.profiler.end(position.counter)
 
     def _draw(self):
         """Yield (Batch, Position) of each iteration that is left."""
@@ -223,7 +159,7 @@ class Training:
                     d_loss, stop = self.iteration.pretrain(batch, self.rates(), stop)
                     bar.set_postfix(d_loss=f'{d_loss:.4f}')
                     bar.update()
-                    if self.stops(stop, signals):
+                    if self.workers.common_stop(stop, signals):
                         text = 'interrupted before the first iteration'
                         raise Interrupted(signals[0], text)
         drawn = {'order': self.data.order, 'random_state': np.random.get_state()}
@@ -259,34 +195,24 @@ class Training:
             f'd_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}'
         )
 
+    def not_finite(self, losses, sums=()) -> list[str]:
+        """The losses or else, by their `sums`, the variables that are not finite."""
+        d_loss, *_, g_loss = losses  # a model of a user may lack the others
+        names = [] if np.isfinite(d_loss) else ['d_loss']
+        names += [] if np.isfinite(g_loss) else ['g_loss']
+        broken = np.flatnonzero(~np.isfinite(sums))
+        return names or [self.dcgan.variables[i].op.name for i in broken]
+
     def check_finite(self, losses, sums=()) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
-        if names := not_finite(self.dcgan, losses, sums):
-            last = self.folder.last_good() if self.workers.is_chief else "the chief's"
-            advice = f'the last good checkpoint is {last}'
+        if names := self.not_finite(losses, sums):
+            last = self.outputs.last_good()
+            saved = f'the last good checkpoint is {last}'
             raise UserError(
                 f'iteration {self.state.at.counter}: not finite: {", ".join(names)}; '
-                f'training stops; {advice if last else "no checkpoint was saved yet"}; '
+                f'training stops; {saved if last else "no checkpoint was saved yet"}; '
                 'try a lower --learning_rate'
             )
-
-    def stops(self, stop: float, signals: list[int]) -> bool:
-        """Whether to end, by a signal or, of several workers, their common `stop`."""
-        if self.workers.count == 1:
-            return bool(signals)
-        if stop and not signals:
-            signals.append(signal.SIGTERM)
-        return bool(stop)
-
-    def log(self, result) -> None:
-        """Log an Iteration of arrays as summaries and metrics."""
-        if not self.workers.is_chief:
-            return
-        at = self.state.at
-        self.summaries.add(result, at.z, at.counter, self.rates())
-        position = at.counter, at.epoch, at.batch - 1
-        values = *result.losses, *result.means, *self.rates()
-        self.recorder.add(position, values, time.perf_counter() - self.started)
 
     def is_due(self, kind: str) -> bool:
         """Whether a grid (`sample`) or a checkpoint (`ckpt`) is due."""
@@ -294,25 +220,9 @@ class Training:
         ends = bool(every) and at.ends_epoch and (at.epoch + 1) % every == 0
         return ends or at.counter % getattr(self.config, f'{kind}_freq') == 0
 
-    def save_samples(self) -> None:
-        """Write the grid of samples of this iteration."""
-        if not self.workers.is_chief:
-            return
-        # alone: a loss in the same run would move the averages that the sampler reads
-        samples = self.sess.run(self.dcgan.sampler, self.sample_feed)
-        counter = self.state.at.counter
-        self._save_grid(samples, f'train_{counter:08d}.png')
-        if counter:
-            images = self.sample_feed[self.dcgan.inputs]
-            self.recorder.add_grid(counter, samples, images)
-
-    def _save_grid(self, images, name):
-        path = os.path.join(self.config.sample_dir, name)
-        save_images(images, image_manifold_size(len(images)), path)
-
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
-        d_loss, g_loss = self.iteration.sample_losses(self.sample_batch)
+        d_loss, g_loss = self.iteration.sample_losses(self.sample_feed)
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         self.check_finite([d_loss, g_loss])
 
@@ -333,20 +243,9 @@ class Training:
 
     def save(self, stop: bool) -> bool:
         """Save if that is due or training ends; returns whether it ends."""
-        state, is_due = self.state, self.is_due('ckpt')
-        ends = state.at.is_last or stop
-        if ends:
-            self.folder.protected = []
-        if not self.workers.is_chief:
-            self.unsaved = None
-        elif is_due or ends:
-            state.write(self.sess, ends)
-            name = f'model.b{self.dcgan.batch_size}-{state.at.counter}'
-            # a final checkpoint off the schedule is one more than max_to_keep
-            extra = int(not is_due)
-            self.folder.write(self.sess, state.saver, name, self.meta, extra)
-            self.unsaved = None
-            self.summaries.flush()
+        ends = self.state.at.is_last or stop
+        if ends or self.is_due('ckpt'):
+            self.outputs.save(ends)
         return ends
 
     def finish(self) -> None:
@@ -357,7 +256,7 @@ class Training:
             print(f' [*] {done}; a higher --epoch resumes training')
         elif at.is_last:
             if not self.is_due('sample'):
-                self.save_samples()
+                self.outputs.save_samples()
             grid = f'{config.sample_dir}/train_{at.counter:08d}.png'
             print(f' [*] Trained: see {grid}', flush=True)
 
@@ -381,26 +280,27 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
                 result = training.iteration(training.rates(), bool(signals))
             training.print_losses(result)
             training.check_finite(result.losses, result.sums)
-            training.log(result)
+            training.outputs.log(result)
             if training.is_due('sample'):
-                training.save_samples()
+                training.outputs.save_samples()
                 training.print_sample_losses()
                 training.print_pace(result)
-            if training.save(stop=training.stops(result.stop, signals)):
+            if training.save(stop=dcgan.workers.common_stop(result.stop, signals)):
                 break
     training.finish()
     counter = training.state.at.counter
     if signals:
-        is_saved = 'saved up to' if dcgan.workers.is_chief else 'after'
-        raise Interrupted(signals[0], f'interrupted; {is_saved} iteration {counter}')
+        reached = f'{training.outputs.reached} iteration {counter}'
+        raise Interrupted(signals[0], f'interrupted; {reached}')
     return counter
 
 
 def prepare(dcgan, config) -> tuple:
     """(TrainingState, iteration) of a model, built by the first of its trainings."""
-    settings = {name: getattr(config, name) for name in ('beta1', 'G_img_sum')}
-    settings['options'] = Options.of(config).in_graph()
-    settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
+    settings = {'beta1': config.beta1, 'G_img_sum': config.G_img_sum}
+    options, losses = Options.of(config), [dcgan.d_loss.name, dcgan.g_loss.name]
+    names = ('d_steps', 'g_steps', 'd_dropout', 'label_smoothing', 'r1')
+    settings |= {'options': [getattr(options, n) for n in names], 'losses': losses}
     if dcgan.training is None:
         is_changed = user_model.print_changes(dcgan)
         build = OriginalIteration if is_changed else FusedIteration
@@ -413,15 +313,6 @@ def prepare(dcgan, config) -> tuple:
             'another DCGAN'
         )
     return state, iteration
-
-
-def not_finite(dcgan, losses: np.ndarray, sums: np.ndarray = ()) -> list[str]:
-    """The losses or, else, the variables, by their `sums`, that are NaN or infinite."""
-    d_loss, *_, g_loss = losses  # a model of a user may lack the others
-    names = [] if np.isfinite(d_loss) else ['d_loss']
-    names += [] if np.isfinite(g_loss) else ['g_loss']
-    broken = np.flatnonzero(~np.isfinite(sums))
-    return names or [dcgan.variables[i].op.name for i in broken]
 
 
 def check_training(dcgan, config) -> str | None:
@@ -449,10 +340,4 @@ def check_training(dcgan, config) -> str | None:
     dcgan.workers.split_batch(dcgan.batch_size)
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
-    if not dcgan.workers.is_chief:
-        return None  # the chief sends the weights
-    resume_step = getattr(config, 'resume_step', None)
-    path = newest_checkpoint(dcgan.checkpoint_dir, resume_step)
-    if path:
-        check_shapes(path, dcgan.variables)
-    return path
+    return outputs_of(dcgan, config).to_resume()

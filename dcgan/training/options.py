@@ -33,11 +33,6 @@ class Options:
         fields = dataclasses.fields(cls)
         return cls(**{f.name: getattr(config, f.name, f.default) for f in fields})
 
-    def in_graph(self) -> tuple:
-        """The options that are built into the graph of an iteration."""
-        of_d = self.d_dropout, self.label_smoothing, self.r1
-        return self.d_steps, self.g_steps, *of_d
-
 
 def _option(name: str, help: str, **fields) -> Flag:
     """The flag of a field of Options, which is recorded with a training."""

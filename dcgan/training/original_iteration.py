@@ -65,7 +65,7 @@ class OriginalIteration:
             _stacked(probabilities),
             np.array([*means, np.mean(D_)]),
             [np.array(drawn)] if drawn else [],
-            np.zeros(0),
+            None,
         )
 
     def _clip(self):
@@ -77,18 +77,17 @@ class OriginalIteration:
         return {**fed, self.learning_rates: rates}
 
     def __call__(self, rates: list[float], stop: bool) -> Iteration:
-        run = self.dcgan.sess.run
-        result = self.runs(self._feed(self.batches.take(self.dcgan.sess), rates))
-        run(self._move)
-        return result._replace(sums=run(self._sums), stop=np.float32(stop))
+        sess = self.dcgan.sess
+        result = self.runs(self._feed(self.batches.take(sess), rates))
+        sess.run(self._move)
+        return result._replace(sums=sess.run(self._sums), stop=stop)
 
     def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
         _, (_, d_loss), *_ = self.dcgan.sess.run(self._d_run, self._feed(batch, rates))
         self._clip()
         return np.array([d_loss, stop])
 
-    def sample_losses(self, batch: Batch) -> np.ndarray:
-        fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
+    def sample_losses(self, fed: dict) -> np.ndarray:
         losses = [self.dcgan.d_loss, self.dcgan.g_loss]
         return np.array(self.dcgan.sess.run(losses, fed))
 

@@ -38,12 +38,8 @@ class TrainingState:
             for name, array in self._arrays().items():
                 # of any shape: the data set may have changed when it is restored
                 initial = tf.placeholder_with_default(np.zeros((), array.dtype), None)
-                self.variables[name] = tf.Variable(
-                    initial,
-                    trainable=False,
-                    validate_shape=False,
-                    name=f'training/{name}',
-                )
+                options = {'name': f'training/{name}', 'validate_shape': False}
+                self.variables[name] = tf.Variable(initial, trainable=False, **options)
         variables = tf.global_variables()
         self.saver = self.restorer = tf.train.Saver(variables, max_to_keep=None)
         raw = [v for v in variables if not v.op.name.startswith(PREFIX)]
@@ -82,28 +78,21 @@ class TrainingState:
 
     def write(self, sess: tf.Session, ends: bool = False) -> None:
         """Set the variables, so that `saver` saves the state; training may end here."""
-        feed = {
-            self.variables[name].initializer.inputs[1]: array
-            for name, array in self._arrays(ends).items()
-        }
-        sess.run([v.initializer for v in self.variables.values()], feed)
+        initializers = [v.initializer for v in self.variables.values()]
+        arrays = self._arrays(ends).values()
+        sess.run(initializers, {op.inputs[1]: a for op, a in zip(initializers, arrays)})
 
     def read(self, sess: tf.Session, train_size: float) -> None:
         """Resume from what the variables were restored to; print where."""
         stored = sess.run(self.variables)
         has_gauss, gauss = stored['random_gauss']
-        random_state = (
-            'MT19937',
-            stored['random_key'].astype(np.uint32),
-            int(stored['random_position']),
-            int(has_gauss),
-            gauss,
-        )
+        key, position = (stored[f'random_{name}'] for name in ('key', 'position'))
+        of_key = key.astype(np.uint32), int(position)
+        random_state = 'MT19937', *of_key, int(has_gauss), gauss
         counter = int(stored['counter'])
         epoch, batch = next_batch(stored, train_size)
-        self.at = self.at._replace(
-            counter=counter, epoch=epoch, random_state=random_state
-        )
+        of_epoch = {'epoch': epoch, 'random_state': random_state}
+        self.at = self.at._replace(counter=counter, **of_epoch)
         where = f'after iteration {counter}, in epoch {epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:

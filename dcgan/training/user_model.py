@@ -71,7 +71,8 @@ def check_options(dcgan, options: Options) -> None:
         f'--workers {dcgan.workers.count}': dcgan.workers.count > 1,
     }
     name = type(dcgan).__name__
-    for flag in filter(given.get, given if changed else ()):
+    flag = next(filter(given.get, given), None)
+    if changed and flag:
         raise UserError(
             f'{flag}: cannot be used with {name}, which has changed {changed}; leave '
             'it out'

@@ -1,4 +1,4 @@
-"""Drop units of the discriminator, by the random numbers of a seed."""
+"""Regularize the discriminator: by dropout, and by a penalty on its gradient (R1)."""
 
 import tensorflow.compat.v1 as tf
 
@@ -17,3 +17,14 @@ class Dropout:
         seed = self.seed + tf.constant([0, self.calls])
         kept = draw_for_batch(tf.shape(x), seed) >= self.rate
         return tf.where(kept, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))
+
+
+def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:
+    """R1 of D's logits [B, 1] at real images [B, h, w, c], a scalar.
+
+    weight / 2 times the mean squared norm, over images, of the gradient of the sum of
+    all logits (Mescheder et al., 2018, https://arxiv.org/abs/1801.04406).
+    """
+    (gradient,) = tf.gradients(tf.reduce_sum(logits), [images])
+    squared_norms = tf.reduce_sum(tf.square(gradient), [1, 2, 3])
+    return weight / 2 * tf.reduce_mean(squared_norms)

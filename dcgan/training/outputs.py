@@ -1,0 +1,142 @@
+"""Write what a training leaves: checkpoints, image grids, metrics and summaries."""
+
+import contextlib
+import os
+import time
+
+from dcgan.data.image_grids import image_manifold_size, save_images
+from dcgan.record.profiler import Profiler, profiled
+from dcgan.record.recorder import Recorder
+from dcgan.record.tensorboard import SummaryLog
+from dcgan.training.checkpoints import check_shapes, meta_graph, newest_checkpoint
+from dcgan.training.fused_iteration import FusedIteration
+from dcgan.util.errors import UserError
+from dcgan.util.files import remove_leftovers, write_bytes
+
+
+class NoOutputs:
+    """What a worker that is not the chief reads and writes: nothing."""
+
+    profiler = Profiler('')  # of no iteration
+    reached = 'after'  # in a message, before the number of the last iteration
+
+    def __init__(self, dcgan, config):
+        self.dcgan, self.config = dcgan, config
+
+    def to_resume(self) -> str | None:
+        """The path prefix of the checkpoint from which to resume, or None."""
+
+    def open(self, training, checkpoint: str | None) -> None:
+        """Open the files of a Training that has started, from `checkpoint` or anew."""
+
+    def last_good(self) -> str | None:
+        """The checkpoint to resume from if training ends now."""
+        return "the chief's"
+
+    def log(self, result) -> None:
+        """Log an Iteration of arrays as summaries and metrics."""
+
+    def save_samples(self) -> None:
+        """Write the grid of samples of this iteration."""
+
+    def save(self, ends: bool) -> None:
+        """Write a checkpoint. ends: it is the last one of this training."""
+
+    def close(self, error: BaseException | None) -> None:
+        """Close the files at the end of training, or because of an error."""
+
+
+class Outputs(NoOutputs):
+    """What the chief, or a process that trains alone, reads and writes."""
+
+    reached = 'saved up to'
+
+    def to_resume(self):
+        resume_step = getattr(self.config, 'resume_step', None)
+        path = newest_checkpoint(self.dcgan.checkpoint_dir, resume_step)
+        if path:
+            check_shapes(path, self.dcgan.variables)
+        return path
+
+    def open(self, training, checkpoint):
+        self.training, dcgan = training, self.dcgan
+        counter, options = training.state.at.counter, training.options
+        for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
+            remove_leftovers(path)
+        self.folder = dcgan.checkpoint_folder(self.config.checkpoint_dir)
+        self.folder.protected = []
+        self.meta = meta_graph(training.state.saver)
+        if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
+            write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
+        logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
+        with_images, steps = self.config.G_img_sum, (options.d_steps, options.g_steps)
+        self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
+        if checkpoint is not None:  # last, because nothing fails after this
+            folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
+            folder.take_over(checkpoint)
+        is_fused = isinstance(training.iteration, FusedIteration)
+        self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
+        self.profiler = Profiler(logs, *profiled(options.profile))
+        if counter == 0:  # what D is shown, and what G draws before training
+            self._save_grid(training.sample_feed[dcgan.inputs], 'real.png')
+            self.save_samples()
+
+    def last_good(self):
+        return self.folder.last_good()
+
+    def log(self, result):
+        at, rates = self.training.state.at, self.training.rates()
+        self.summaries.add(result, at.z, at.counter, rates)
+        values = *result.losses, *result.means, *rates
+        seconds = time.perf_counter() - self.training.started
+        self.recorder.add((at.counter, at.epoch, at.batch - 1), values, seconds)
+
+    def save_samples(self):
+        dcgan, feed = self.dcgan, self.training.sample_feed
+        # alone: a loss in the same run would move the averages that the sampler reads
+        samples = dcgan.sess.run(dcgan.sampler, feed)
+        counter = self.training.state.at.counter
+        self._save_grid(samples, f'train_{counter:08d}.png')
+        if counter:
+            self.recorder.add_grid(counter, samples, feed[dcgan.inputs])
+
+    def _save_grid(self, images, name):
+        path = os.path.join(self.config.sample_dir, name)
+        save_images(images, image_manifold_size(len(images)), path)
+
+    def save(self, ends):
+        state, sess = self.training.state, self.dcgan.sess
+        if ends:
+            self.folder.protected = []
+        state.write(sess, ends)
+        name = f'model.b{self.dcgan.batch_size}-{state.at.counter}'
+        # a final checkpoint off the schedule is one more than max_to_keep
+        extra = int(not self.training.is_due('ckpt'))
+        self.folder.write(sess, state.saver, name, self.meta, extra)
+        self.training.unsaved = None
+        self.summaries.flush()
+
+    def close(self, error):
+        note = self._save_completed() if isinstance(error, Exception) else ''
+        self.folder.protected = []
+        self.summaries.close(ignore_errors=error is not None)
+        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+            self.recorder.close()
+        if isinstance(error, UserError):
+            error.note = note
+
+    def _save_completed(self):
+        """Save what was completed before an error, if finite; returns a note of it."""
+        result = self.training.unsaved
+        if result is None or self.training.not_finite(result.losses, result.sums):
+            return ''
+        with contextlib.suppress(UserError):
+            self.save(ends=True)
+        if self.training.unsaved is not None:
+            return ''
+        return f'saved up to iteration {self.training.state.at.counter}'
+
+
+def outputs_of(dcgan, config) -> NoOutputs:
+    """The Outputs of a training in this process."""
+    return (Outputs if dcgan.workers.is_chief else NoOutputs)(dcgan, config)
