@@ -1,4 +1,1 @@
-"""Data sets: find, read, label, crop, decode and download images.
-
-Nothing here imports TensorFlow, so that decoding processes start quickly.
-"""
+"""Find, read, label, crop, decode and download images; without TensorFlow."""

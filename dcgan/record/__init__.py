@@ -1,4 +1,1 @@
-"""What a training leaves for people to read: metrics.csv, curves, TensorBoard.
-
-These files can be lost without losing a training; its checkpoints are in training/.
-"""
+"""What a training leaves for people: metrics.csv, curves, TensorBoard, warnings."""

@@ -1,4 +1,1 @@
-"""Helpers that know nothing of DCGAN: errors, files, signals, progress bars.
-
-Any other folder may import them.
-"""
+"""Helpers that know nothing of DCGAN: errors, files, signals, progress bars."""

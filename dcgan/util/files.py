@@ -197,6 +197,7 @@ def write_errors(
     path: str,
     errors: type[Exception] | tuple[type[Exception], ...] = OSError,
     advice: str = 'everything saved before is kept',
+    problem: str = 'cannot be written',
 ) -> Iterator[None]:
     """Re-raise `errors` of code that writes `path` as UserError, ending in `advice`."""
     try:
@@ -205,28 +206,15 @@ def write_errors(
         raise
     except errors as error:
         raise UserError(
-            f'{path}: cannot be written ({short_reason(error)}); {advice}'
-        ) from error
-
-
-@contextlib.contextmanager
-def read_errors(
-    path: str,
-    problem: str = 'cannot be read',
-    advice: str = 'fix it or remove it',
-) -> Iterator[None]:
-    """Re-raise any error of code that reads `path` as UserError, ending in `advice`.
-
-    It is for files from outside, which may be broken in any way.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
             f'{path}: {problem} ({short_reason(error)}); {advice}'
         ) from error
+
+
+def read_errors(
+    path: str, problem: str = 'cannot be read', advice: str = 'fix it or remove it'
+) -> contextlib.AbstractContextManager[None]:
+    """Re-raise any error of code that reads a file from outside as UserError."""
+    return write_errors(path, Exception, advice, problem)
 
 
 def require_writable(folder: str, advice: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import glob
 import importlib.metadata
 import logging
@@ -20,25 +21,29 @@ def import_tensorflow() -> None:
     """Import TensorFlow without its log, unless TF_CPP_MIN_LOG_LEVEL is set."""
     # an import without Keras 3, h5py and scipy.sparse is 25% faster, 36 MB smaller
     os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-    keep_compiled_programs()
+    machine = describe_machine()
+    keep_compiled_programs(machine)
     skipped = [name for name in ('h5py', 'scipy.sparse') if name not in sys.modules]
     sys.modules.update(dict.fromkeys(skipped))  # None makes their import fail
-    is_quiet = 'TF_CPP_MIN_LOG_LEVEL' not in os.environ
+    # on an x86 processor without AVX, TensorFlow says so and aborts
+    aborts = any(re.match('flags(?!.* avx )', line) for line in machine)
+    is_quiet = 'TF_CPP_MIN_LOG_LEVEL' not in os.environ and not aborts
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    gc.disable()  # collecting takes a fifth of the time: an import leaves no garbage
     try:
         with held_stderr() if is_quiet else contextlib.nullcontext():
             import tensorflow  # noqa: F401
     finally:
+        gc.enable()
         for name in skipped:
             del sys.modules[name]
+    gc.freeze()  # later collections skip what the import has made
     # no deprecation notes about TF1 graphs; TensorFlow raises its errors as well
     logging.getLogger('tensorflow').setLevel(logging.CRITICAL)
 
 
-def keep_compiled_programs() -> None:
-    """Let XLA keep compiled programs in the user's cache; call it before the import."""
-    flags = os.environ.get('TF_XLA_FLAGS', '')
-    # XLA would load the programs of another version of TensorFlow, processor or GPU
+def describe_machine() -> list[str]:
+    """The version of TensorFlow, and lines on the processor and on NVIDIA GPUs."""
     machine = []
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         machine.append(importlib.metadata.version('tensorflow'))
@@ -46,6 +51,15 @@ def keep_compiled_programs() -> None:
         with contextlib.suppress(OSError):
             text = Path(path).read_text()
             machine += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
+    return machine
+
+
+def keep_compiled_programs(machine: list[str]) -> None:
+    """Let XLA keep compiled programs in the user's cache; call it before the import.
+
+    XLA would load the programs of another machine or version of TensorFlow.
+    """
+    flags = os.environ.get('TF_XLA_FLAGS', '')
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = Path(base, 'dcgan', f'xla-{json_digest(machine)}')
     existing = next(filter(os.path.exists, [folder, *folder.parents]))
