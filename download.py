@@ -336,8 +336,7 @@ def fetch_lsun(
             name,
             [staging, data_dir],
             urls=at_mirrors([mirror], name),
-            # what is corrupt must not be taken for unpacked
-            is_valid=lambda file, to=path: unpack(file, to, 'data.mdb') or remove(to),
+            is_valid=lambda file, to=path: unpack(file, to, 'data.mdb'),
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         write_json(record_path, record)

@@ -212,7 +212,7 @@ def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
 def unpack(archive: str, folder: str, suffix: str) -> bool:
     """Unpack the members of a zip archive that end in `suffix`; False if it is corrupt.
 
-    Files that exist with their full size are kept.
+    Files that exist with their full size are kept; a corrupt one lacks its last bytes.
     """
     os.makedirs(folder, exist_ok=True)
     title = f'unpacking {os.path.basename(archive)}'
