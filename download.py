@@ -319,17 +319,14 @@ def fetch_lsun(
             f'{category}; move it away, or choose another --data_dir'
         )
     os.makedirs(staging, exist_ok=True)
-    record_path = os.path.join(staging, EXPORT_RECORD)
-    record = read_export_record(staging)
-    if not record.items() >= source.items() or not count_images(staging):
+    if not read_export_record(staging).items() >= source.items():
         for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
-        record = {**source, 'done': []}
     intermediates = []
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
         intermediates += [name, database]
-        if part in record['done'] or (limit and count_images(staging) >= limit):
+        if limit and count_images(staging) >= limit:
             continue
         path = os.path.join(staging, database)
         archive = find_or_download(
@@ -339,7 +336,7 @@ def fetch_lsun(
             is_valid=lambda file, to=path: unpack(file, to, 'data.mdb'),
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
-        write_json(record_path, record)
+        write_json(os.path.join(staging, EXPORT_RECORD), source)
         try:
             with lmdb.open(path, readonly=True, lock=False) as environment:
                 export_images(environment, staging, limit)
@@ -347,13 +344,11 @@ def fetch_lsun(
             raise UserError(
                 f'{archive}: not an LSUN database ({error}); remove it and try again'
             ) from error
-        record['done'].append(part)
-        write_json(record_path, record)
     publish_folder(staging, folder, *intermediates)
 
 
 def read_export_record(folder: str) -> dict:
-    """The category, limit and finished parts of an export; {} without a record."""
+    """The category and the limit of an export; {} without a record."""
     path = os.path.join(folder, EXPORT_RECORD)
     with contextlib.suppress(OSError, ValueError), open(path, encoding='utf-8') as file:
         return json.load(file)
@@ -363,27 +358,29 @@ def read_export_record(folder: str) -> dict:
 def export_images(environment, folder: str, limit: int | None) -> None:
     """Write the images that are new and readable to folder/{key}.jpg, up to `limit`."""
     count = count_images(folder)
-    with environment.begin() as transaction:
-        entries = transaction.stat()['entries']
-        with progress_bar(folder, min(entries, limit or entries), ' images') as bar:
-            for key, content in transaction.cursor():
-                if limit and count >= limit:
-                    break
-                bar.update()
-                name = re.sub(r'[^\w-]', '_', key.decode(errors='replace'))
-                path = os.path.join(folder, f'{name}.jpg')
-                if os.path.exists(path):
+    total = environment.stat()['entries']
+    with (
+        environment.begin() as transaction,
+        progress_bar(folder, min(total, limit or total), ' images') as bar,
+    ):
+        for key, content in transaction.cursor():
+            if limit and count >= limit:
+                break
+            bar.update()
+            name = re.sub(r'[^\w-]', '_', key.decode(errors='replace'))
+            path = os.path.join(folder, f'{name}.jpg')
+            if os.path.exists(path):
+                continue
+            if not content.startswith(b'\xff\xd8'):  # not JPEG, but WebP
+                jpeg = io.BytesIO()
+                try:
+                    open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
+                except UserError as error:
+                    print(f' [!] Left out {name}: {error}', flush=True)
                     continue
-                if not content.startswith(b'\xff\xd8'):  # not JPEG, but WebP
-                    jpeg = io.BytesIO()
-                    try:
-                        open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
-                    except UserError as error:
-                        print(f' [!] Left out {name}: {error}', flush=True)
-                        continue
-                    content = jpeg.getvalue()
-                write_bytes(path, content)
-                count += 1
+                content = jpeg.getvalue()
+            write_bytes(path, content)
+            count += 1
 
 
 def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
