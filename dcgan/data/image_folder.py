@@ -234,9 +234,10 @@ class ImageSet:
     def name_unusable(self, path: str = '') -> str:
         """A line that names the unusable images; above ten, it names a list, `path`."""
         names = sorted(self.unusable)
-        line = f'{len(names)} of {len(self)} images cannot be used'
+        problem = 'cannot be used'
         if len(names) > self.tolerated:
-            line += ', which is more than 1%'
+            problem = 'cannot be used, which is more than 1%'
+        line = f'{len(names)} of {len(self)} images {problem}'
         first = printable(', '.join(names[:MAX_NAMED]))
         if len(names) <= MAX_NAMED:
             return f'{line}; fix or remove them: {first}'
