@@ -1,6 +1,7 @@
 """--evaluate and --encode on the command line, and the networks that give features."""
 
-import io
+import functools
+import http.server
 import json
 import re
 import shutil
@@ -13,31 +14,20 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
 from PIL import Image
 from scipy import spatial
-from test_download import Server
 
 import download
 from dcgan.data.dataset import open_dataset
-from dcgan.data.idx import write_idx
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.encode import build_encoder, cells, pooled
 from dcgan.evaluation.evaluate import entropy
 from dcgan.evaluation.fid import frechet_distance, gaussian
-from dcgan.evaluation.inception import GraphExtractor
-from dcgan.evaluation.nearest import to_vectors
+from dcgan.evaluation.inception import GraphExtractor, digest_of
+from dcgan.evaluation.nearest import save_nearest, to_vectors
+from dcgan.evaluation.real_images import RealImages
+from dcgan.runs.settings import check_outputs
 from dcgan.util.errors import UserError
 
-COUNT = 300  # images of the labelled set
-
-
-def bright_quarters(count):
-    """Images [count, 16, 16] and labels: of class n, the quarter n is bright."""
-    rng = np.random.RandomState(0)
-    images = rng.randint(0, 100, (count, 16, 16)).astype(np.uint8)
-    labels = (np.arange(count) % 4).astype(np.uint8)
-    for image, label in zip(images, labels):
-        y, x = 8 * (label // 2), 8 * (label % 2)
-        image[y : y + 8, x : x + 8] += 150
-    return images, labels
+COUNT = 24  # images of each set of tiny_runs
 
 
 def write_inception(path):
@@ -78,26 +68,13 @@ def write_means(path, dtype=tf.float32, size=None, channels=3):
 
 
 @pytest.fixture(scope='module')
-def workspace(tmp_path_factory):
-    workspace = tmp_path_factory.mktemp('workspace')
-    images, labels = bright_quarters(COUNT)
-    write_idx(f'{workspace}/data/quarters/train-images-idx3-ubyte', images)
-    write_idx(f'{workspace}/data/quarters/train-labels-idx1-ubyte', labels)
-    write_images(workspace / 'data' / 'cats', count=60)
-    args = ['--train', '--epoch', 1, *SMALL, '--seed', 1]
-    for name, more in (
-        ('labelled', ['--dataset', 'quarters']),
-        ('unlabelled', ['--dataset', 'quarters', '--unconditional']),
-        ('cats', ['--dataset', 'cats', '--ema', 0.9]),
-    ):
-        use(workspace, name, *args, *more)
-    write_inception(workspace / 'network' / 'inception.pb')
-    return workspace
-
-
-@pytest.fixture(autouse=True)
-def short_training_of_the_classifier(monkeypatch):
-    monkeypatch.setattr('dcgan.evaluation.classifier.STEPS', 60)
+def workspace(tiny_runs, tmp_path_factory):
+    """A copy of tiny_runs, and networks; the runs `set` and `cats` can be evaluated."""
+    folder = tmp_path_factory.mktemp('copy') / 'tiny'
+    shutil.copytree(tiny_runs, folder)
+    write_inception(folder / 'network' / 'inception.pb')
+    write_means(folder / 'network' / 'means.pb')
+    return folder
 
 
 def use(workspace, name, *args):
@@ -117,103 +94,105 @@ def evaluate(workspace, name, *args):
     return output, {(row['measure'], row['extractor']): row for row in rows}
 
 
-@pytest.fixture
-def quarters(workspace):
-    """Images [COUNT, 16, 16, 1] and labels of the set, in the order of RealImages."""
-    folder, sizes = str(workspace / 'data' / 'quarters'), [(16, 16)] * 2
-    data = open_dataset(folder, None, *sizes, False, True)
-    return data.take(np.random.RandomState(0).permutation(COUNT))
+@pytest.fixture(scope='module')
+def evaluated(workspace):
+    """What `evaluate` returns for the run on the labelled set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('dcgan.evaluation.evaluate.FITTED_TO', (9, 20, 1000))
+        return evaluate(workspace, 'set')
 
 
-def test_a_labelled_set_needs_no_download(workspace, quarters, monkeypatch):
-    monkeypatch.setattr('dcgan.evaluation.evaluate.FITTED_TO', (9, 260, 1000))
-    output, rows = evaluate(workspace, 'labelled')
-    by = 'classifier'
+def images_of(folder):
+    """A data set of 16x16 images, or as large as they are in IDX files."""
+    return open_dataset(str(folder), '*.png', *[(16, 16)] * 2, False, False)
+
+
+def test_a_labelled_set_needs_no_download(workspace, evaluated):
+    (output, rows), by = evaluated, 'classifier'
     for metric in 'frechet_distance', 'kernel_distance', 'precision', 'recall':
         assert f'{metric.replace("_", " ")} ({by})' in output.lower()
-    accuracies = rows['accuracy_by_class', by]['value']
     counts = rows['coverage', by]['value']
-    assert len(accuracies) == 4 and sum(counts) == 100
-    drawn = np.bincount(quarters[1][:100])
-    accuracy = (drawn * accuracies).sum() / 100
-    assert rows['accuracy', by]['value'] == pytest.approx(accuracy)
-    assert re.search(rf'class +samples +accuracy\n  0 +{counts[0]} ', output)
     assert rows['entropy', by]['value'] == pytest.approx(entropy(np.array(counts)))
-    errors = {m for m, _ in rows if m.startswith('nearest')}
-    tests = ['9_samples', '100_samples', '9_real', '260_real', '300_real']
-    assert errors == {f'nearest_neighbour_error_{test}' for test in tests}
-    held_out = slice(COUNT - COUNT // 7, COUNT)
-    vectors, labels = to_vectors(quarters[0]), quarters[1]
-    distances = spatial.distance.cdist(vectors, vectors)
-    np.fill_diagonal(distances, np.inf)  # an image is not its own neighbour
-    for count in 9, 260, 300:
-        predicted = labels[distances[held_out, :count].argmin(axis=1)]
-        expected = (predicted != labels[held_out]).mean()
-        error = rows[f'nearest_neighbour_error_{count}_real', None]['value']
-        assert error == pytest.approx(expected)
     row = rows['frechet_distance', by]
     assert row['samples'] == 100 and row['real'] == COUNT and row['seed'] == 0
-    assert row['iteration'] == 37 and row['seconds'] > 0 and not row['averages']
+    assert row['iteration'] == 3 and row['seconds'] > 0 and not row['averages']
     assert len(row['sha256']) == 64
     assert 'of held-out images recognized' in output
     assert 'With fewer than 10,000 samples, the Frechet distance is biased' in output
+    with Image.open(workspace / 'out/set/samples/nearest.png') as grid:
+        assert grid.size == (11 * 16 + 2 * 2, 16 * 18) and grid.mode == 'L'
 
 
-def test_the_classifier_and_the_statistics_are_kept(workspace):
-    _, before = evaluate(workspace, 'labelled')
-    folder = workspace / 'data' / 'quarters' / '.cache'
+def test_accuracies_are_of_the_classes_asked_for(workspace, evaluated):
+    (output, rows), by = evaluated, 'classifier'
+    accuracies = rows['accuracy_by_class', by]['value']
+    counts = rows['coverage', by]['value']
+    assert len(accuracies) == 4 and sum(counts) == 100
+    labels = images_of(workspace / 'data' / 'set').labels
+    order = np.random.RandomState(0).permutation(COUNT)
+    drawn = np.bincount(np.resize(labels[order], 100))
+    accuracy = (drawn * accuracies).sum() / 100
+    assert rows['accuracy', by]['value'] == pytest.approx(accuracy)
+    line = rf'class +samples +accuracy\n  0 +{counts[0]} +{accuracies[0]:.1%}\n'
+    assert re.search(line, output)
+
+
+def test_the_error_of_a_nearest_neighbour_classifier_equals_its_definition(
+    workspace, evaluated
+):
+    errors = {
+        metric.removeprefix('nearest_neighbour_error_'): row['value']
+        for (metric, _), row in evaluated[1].items()
+        if metric.startswith('nearest_neighbour_error_')
+    }
+    of_samples = ['9_samples', '20_samples', '100_samples']
+    assert [*errors] == [*of_samples, '9_real', '20_real', '24_real']
+    data = images_of(workspace / 'data' / 'set')
+    images, labels = data.take(np.random.RandomState(0).permutation(COUNT))
+    vectors, held_out = to_vectors(images), slice(COUNT - COUNT // 7, COUNT)
+    distances = spatial.distance.cdist(vectors, vectors)
+    np.fill_diagonal(distances, np.inf)  # an image is not its own neighbour
+    for count in 9, 20, 24:
+        predicted = labels[distances[held_out, :count].argmin(axis=1)]
+        expected = (predicted != labels[held_out]).mean()
+        assert errors[f'{count}_real'] == pytest.approx(expected)
+
+
+def test_the_classifier_and_the_statistics_are_kept(workspace, evaluated):
+    folder = workspace / 'data' / 'set' / '.cache'
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert {path.name.split('-')[0] for path in times} == {'classifier', 'statistics'}
-    _, after = evaluate(workspace, 'labelled')
+    _, again = evaluate(workspace, 'set')
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
-    values = [{k: row['value'] for k, row in rows.items()} for rows in (before, after)]
-    assert values[0] == values[1]
+    for key in again.keys() & evaluated[1].keys():
+        assert again[key]['value'] == evaluated[1][key]['value']
     with np.load(next(folder.glob('statistics-*'))) as file:
         assert file['mu'].shape == (128,) and file['sigma'].shape == (128, 128)
         assert file['sigma'] == pytest.approx(np.cov(file['features'].T), abs=1e-4)
 
 
-def test_a_model_without_classes_is_counted_by_class(workspace):
-    output, rows = evaluate(workspace, 'unlabelled')
-    assert sum(rows['coverage', 'classifier']['value']) == 100
-    assert not any('accuracy' in m or 'nearest' in m for m, _ in rows)
-    assert 'accuracy' not in output
+def test_metrics_are_of_the_samples_that_the_seed_draws(workspace):
+    args = ['--features', 'network/means.pb', '--generate_test_images', 100, '--npz']
+    output, rows = evaluate(workspace, 'cats', *args, '--seed', 3)
+    npz = re.search(r' \[\*\] (.*/test_\d+\.npz)', output)[1]
+    with np.load(workspace / npz) as file:  # drawn after the evaluation
+        z = np.random.RandomState(3).uniform(-1, 1, (100, 6))
+        assert (file['z'] == z.astype(np.float32)).all()
+        means = file['images'].mean(axis=(1, 2))
+    real = images_of(workspace / 'data' / 'cats').take(np.arange(COUNT))[0]
+    real = real.mean(axis=(1, 2))
+    distance = frechet_distance(*gaussian(real), *gaussian(means))
+    value = rows['frechet_distance', 'means.pb']['value']
+    assert value == pytest.approx(distance, rel=1e-3)
+    _, others = evaluate(workspace, 'cats', *args, '--seed', 4)
+    assert others['frechet_distance', 'means.pb']['value'] != value
 
 
-def test_samples_depend_on_the_seed(workspace):
-    path = workspace / 'network' / 'means.pb'
-    write_means(path)
-    distances = []
-    for seed in 3, 3, 4:
-        _, rows = evaluate(workspace, 'cats', '--seed', seed, '--features', path)
-        distances.append(rows['frechet_distance', 'means.pb']['value'])
-    assert distances[0] == distances[1] != distances[2]
-    args = ['--npz', '--generate_test_images', 100, '--seed', 3]
-    output = use(workspace, 'cats', *args)
-    npz = next(line for line in output.splitlines() if line.endswith('.npz'))
-    means = np.load(workspace / npz.removeprefix(' [*] '))['images'].mean(axis=(1, 2))
-    real = [np.asarray(Image.open(p)) for p in (workspace / 'data/cats').glob('*.png')]
-    distance = frechet_distance(
-        *gaussian(np.array([resized(image).mean((0, 1)) for image in real])),
-        *gaussian(means),
-    )
-    assert distances[0] == pytest.approx(distance, rel=1e-3)
-
-
-def resized(image):
-    return np.asarray(Image.fromarray(image).resize((16, 16), Image.BILINEAR))
-
-
-def test_averages_are_evaluated_unless_told_otherwise(workspace):
-    path = workspace / 'network' / 'means.pb'
-    write_means(path)
-    rows = [
-        evaluate(workspace, 'cats', '--features', path, *more)[1]
-        for more in ([], ['--ema', 0])
-    ]
-    first, second = (row['frechet_distance', 'means.pb'] for row in rows)
-    assert first['averages'] and not second['averages']
-    assert first['value'] != second['value']
+def test_averages_are_evaluated(workspace):
+    args = ['--dataset', 'cats', '--epoch', 1, '--ema', 0.9, *SMALL]
+    use(workspace, 'averaged', '--train', *args)
+    _, rows = evaluate(workspace, 'averaged', '--features', 'network/means.pb')
+    assert all(row['averages'] for row in rows.values())
 
 
 def test_pictures_without_labels_need_a_network(workspace):
@@ -224,22 +203,18 @@ def test_pictures_without_labels_need_a_network(workspace):
 
 def test_inception_is_found_where_it_was_downloaded(workspace):
     path = workspace / 'data' / 'inception' / 'classify_image_graph_def.pb'
-    write_inception(path)
+    path.parent.mkdir()
+    shutil.copy(workspace / 'network' / 'inception.pb', path)
     try:
         output, rows = evaluate(workspace, 'cats')
     finally:
         path.unlink()
     assert {extractor for _, extractor in rows} == {'Inception', None}
-    assert '\n  FID  ' in output and '\n  KID  ' in output
-
-
-def test_the_kernel_distance_has_a_spread(workspace):
-    path = workspace / 'network' / 'inception.pb'
-    _, rows = evaluate(workspace, 'cats', '--features', path)
+    assert '\n  FID  ' in output and re.search(r'\n  KID .* \+- ', output)
     assert rows['kernel_distance', 'Inception']['spread'] > 0
 
 
-def test_a_run_of_the_original_is_evaluated(workspace, tmp_path):
+def test_a_run_of_the_original_is_evaluated(tmp_path):
     folder = tmp_path / 'original' / 'checkpoint'
     shutil.copytree(ROOT / 'tests/golden/cond28/checkpoint', folder)
     write_idx_set(tmp_path / 'data' / 'mnist', count=70, size=28, classes=10)
@@ -252,90 +227,67 @@ def test_a_run_of_the_original_is_evaluated(workspace, tmp_path):
 
 
 def test_labels_can_be_given_to_evaluate_a_model_without_classes(workspace):
-    names = sorted(p.name for p in (workspace / 'data' / 'cats').glob('*.png'))
-    table = workspace / 'cats.csv'
-    table.write_text(''.join(f'{n},{"ab"[i % 2]}\n' for i, n in enumerate(names)))
-    bad = workspace / 'data' / 'cats' / '030.png'
-    content = bad.read_bytes()
-    (workspace / 'data' / 'cats' / '030.png').write_bytes(b'no image')
-    try:  # 1 of 60 images is more than 1%
-        args = ['--out_name', 'cats', '--evaluate', '--labels', 'cats.csv']
-        result = run_in_process(*args, cwd=workspace)
-        assert result.returncode == 1 and '1 of 60 images' in result.stderr
-    finally:
-        bad.write_bytes(content)
+    names = [f'{i:03d}.png,{"ab"[i % 2]}\n' for i in range(COUNT)]
+    (workspace / 'cats.csv').write_text(''.join(names))
     output, rows = evaluate(workspace, 'cats', '--labels', 'cats.csv')
     assert sum(rows['coverage', 'classifier']['value']) == 100
-    assert re.search(r'\n  a +\d+\n  b +\d+\n', output)
+    assert re.search(r'class +samples\n  a +\d+\n  b +\d+\n', output)
+    assert not any('accuracy' in m or 'nearest' in m for m, _ in rows)
 
 
 def test_sets_of_a_few_images_are_refused(tmp_path):
-    write_images(tmp_path / 'data' / 'few', count=8)
-    args = ['--out_name', 'few', '--dataset', 'few', *SMALL]
-    assert run_in_process(*args, '--train', '--epoch', 1, cwd=tmp_path).returncode == 0
-    (tmp_path / 'data' / 'few' / '000.png').unlink()
-    write_means(tmp_path / 'means.pb')
-    args += ['--batch_size', 4, '--evaluate', '--features', 'means.pb']
-    result = run_in_process(*args, cwd=tmp_path)
-    assert result.returncode == 1 and '7 images are too few' in result.stderr
+    write_images(tmp_path / 'few', count=7)
+    with pytest.raises(UserError, match='few: 7 images are too few'):
+        RealImages(images_of(tmp_path / 'few'), str(tmp_path / 'few'), '')
 
 
-def test_an_evaluation_does_not_change_the_samples_of_a_seed(workspace):
-    write_means(workspace / 'network' / 'means.pb')
-    arrays = []
-    for more in [], ['--evaluate', '--features', 'network/means.pb']:
-        args = ['--npz', '--seed', 5, '--generate_test_images', 9, *more]
-        output = use(workspace, 'unlabelled', *args)
-        npz = next(
-            line for line in output.splitlines() if re.search(r'test_\d+\.npz$', line)
-        )
-        arrays.append(np.load(workspace / npz.removeprefix(' [*] '))['z'])
-    assert (arrays[0] == arrays[1]).all()
-
-
-def test_nearest_images_are_shown_beside_samples(workspace):
-    evaluate(workspace, 'labelled')
-    path = workspace / 'out' / 'labelled' / 'samples' / 'nearest.png'
-    with Image.open(path) as grid:
-        assert grid.size == (11 * 16 + 2 * 2, 16 * 18) and grid.mode == 'L'
+def test_nearest_images_are_shown_beside_samples(tmp_path):
+    cells = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1)
+    cells = np.tile(cells, (1, 1, 8, 8, 1))
+    save_nearest(cells[:, 0], cells[:, 1:], str(tmp_path / 'nearest.png'))
+    rows = np.full((2, 10, 5 * 8 + 2 * 2), 255)
+    for row in range(2):
+        for column, left in enumerate((0, 10, 18, 28, 36)):
+            rows[row, :8, left : left + 8] = 5 * row + column
+    with Image.open(tmp_path / 'nearest.png') as grid:
+        assert (np.asarray(grid) == rows.reshape(20, -1)).all()
 
 
 def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
     def draw_copies(sess, dcgan, z, labels, as_bytes):
-        yield dcgan.data.take(np.arange(len(z)))[0]
+        yield dcgan.data.take(np.arange(len(z)) % COUNT)[0]
 
     monkeypatch.setattr('dcgan.evaluation.evaluate.draw_batches', draw_copies)
-    _, rows = evaluate(workspace, 'unlabelled')
+    _, rows = evaluate(workspace, 'cats', '--features', 'network/means.pb')
     assert rows['closer_in_pixels', None]['value'] == 1
-    assert rows['closer_in_features', 'classifier']['value'] > 0.99
-    assert rows['precision', 'classifier']['value'] == 1
+    assert rows['closer_in_features', 'means.pb']['value'] > 0.99
+    assert rows['precision', 'means.pb']['value'] == 1
 
 
-def test_statistics_go_to_the_run_where_the_data_cannot_be_written(
-    workspace, monkeypatch
-):
-    def refuse(folder, advice):
-        if 'data' in folder:
-            raise UserError(f'{folder}: cannot be written')
+def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
+    data, own = tmp_path / 'set', tmp_path / 'own'
+    write_idx_set(data)
+    (data / '.cache').write_text('a file, in which nothing can be written')
+    real_images = RealImages(images_of(data), str(data), str(own))
+    classifier = real_images.classifier()
+    assert real_images.statistics(classifier) is None
+    features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
+    real_images.save_statistics(classifier, features)
+    assert (real_images.statistics(classifier)['features'] == features).all()
+    names = {path.name.split('-')[0] for path in own.iterdir()}
+    assert names == {'classifier', 'statistics'}
 
-    monkeypatch.setattr('dcgan.evaluation.real_images.require_writable', refuse)
-    evaluate(workspace, 'unlabelled')
-    names = {p.name for p in (workspace / 'out/unlabelled/evaluation').iterdir()}
-    assert {name.split('-')[0] for name in names} == {'classifier', 'statistics'}
 
-
-@pytest.mark.parametrize(
-    'content, message',
-    [(b'no graph', 'neither a frozen graph nor'), (None, 'no such file')],
-)
-def test_a_file_that_is_no_network_is_named(content, message, workspace, tmp_path):
+def test_files_that_cannot_be_used_are_named(tmp_path):
     path = tmp_path / 'network.pb'
-    if content:
+    with pytest.raises(UserError, match='network.pb: no such file'):
+        check_outputs(str(path), '')
+    with pytest.raises(UserError, match=r'--encode cats: the name has to end in \.npz'):
+        check_outputs('', 'cats')
+    for content in b'no graph', b'':
         path.write_bytes(content)
-    args = ['--out_name', 'cats', '--evaluate', '--features', path]
-    result = run_in_process(*args, cwd=workspace)
-    assert result.returncode == 1 and message in result.stderr
-    assert str(path) in result.stderr and len(result.stderr.splitlines()) == 1
+        with pytest.raises(UserError, match='network.pb: neither a frozen graph nor'):
+            GraphExtractor(str(path))
 
 
 # The networks
@@ -354,13 +306,13 @@ def test_inception_takes_images_of_any_size_and_gray_ones(workspace):
     ).all()
 
 
-@pytest.mark.parametrize('dtype', [tf.uint8, tf.float32])
-def test_other_frozen_graphs_take_values_up_to_255(dtype, tmp_path):
-    write_means(tmp_path / 'means.pb', dtype, size=8, channels=1)
-    extractor = GraphExtractor(str(tmp_path / 'means.pb'))
-    images = np.full((3, 20, 20, 3), 200, np.uint8)
-    assert extractor.features(images) == pytest.approx(np.full((3, 1), 200), abs=1)
-    assert extractor.name == 'means.pb'
+def test_other_frozen_graphs_take_values_up_to_255(tmp_path):
+    for dtype in tf.uint8, tf.float32:
+        write_means(tmp_path / 'means.pb', dtype, size=8, channels=1)
+        extractor = GraphExtractor(str(tmp_path / 'means.pb'))
+        images = np.full((3, 20, 20, 3), 200, np.uint8)
+        assert extractor.features(images) == pytest.approx(np.full((3, 1), 200), abs=1)
+        assert extractor.name == 'means.pb'
 
 
 def test_saved_models_give_features(tmp_path):
@@ -375,67 +327,69 @@ def test_saved_models_give_features(tmp_path):
     extractor = GraphExtractor(folder)
     assert extractor.features(images) == pytest.approx(np.full((3, 3), 20))
     assert extractor.name == 'model' and len(extractor.digest) == 64
+    (tmp_path / 'model' / 'variables' / 'more').write_text('changed')
+    assert digest_of(folder) != extractor.digest
 
 
 def test_inception_is_downloaded_and_unpacked(tmp_path):
-    write_inception(tmp_path / 'made' / 'classify_image_graph_def.pb')
-    graph = (tmp_path / 'made' / 'classify_image_graph_def.pb').read_bytes()
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode='w:gz') as archive:
-        archive.add(tmp_path / 'made' / 'classify_image_graph_def.pb', 'LICENSE')
-        info = tarfile.TarInfo('./classify_image_graph_def.pb')
-        info.size = len(graph)
-        archive.addfile(info, io.BytesIO(graph))
-    with Server() as server:
+    name, mirror = 'classify_image_graph_def.pb', tmp_path / 'mirror'
+    write_inception(mirror / name)
+    archive_path = mirror / 'inception-2015-12-05.tgz'
+    with tarfile.open(archive_path, 'w:gz') as archive:
+        archive.add(mirror / name, 'LICENSE')
+        archive.add(mirror / name, f'./{name}')
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(mirror)
+    )
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        server.files['inception-2015-12-05.tgz'] = content.getvalue()
-        args = ['--data_dir', str(tmp_path), '--mirror', server.url('good')]
-        for _ in range(2):
-            download.main(['inception', *args])
-        assert len(server.requests) == 1
-        server.files['inception-2015-12-05.tgz'] = b'cut' * 100
-        args[1] = str(tmp_path / 'other')
+        args = ['inception', '--mirror', f'http://127.0.0.1:{server.server_port}']
+        download.main([*args, '--data_dir', str(tmp_path)])
+        archive_path.write_bytes(b'cut' * 100)
+        download.main([*args, '--data_dir', str(tmp_path)])  # it is there
         with pytest.raises(UserError, match='not the expected file'):
-            download.main(['inception', *args])
+            download.main([*args, '--data_dir', str(tmp_path / 'other')])
         server.shutdown()
-    folder = tmp_path / 'inception'
-    assert [p.name for p in folder.iterdir()] == ['classify_image_graph_def.pb']
-    extractor = GraphExtractor(str(folder / 'classify_image_graph_def.pb'))
+    assert [p.name for p in (tmp_path / 'inception').iterdir()] == [name]
+    extractor = GraphExtractor(str(tmp_path / 'inception' / name))
     assert extractor.features(np.zeros((2, 9, 9, 3), np.uint8)).shape == (2, 8)
 
 
 def test_the_classifier_learns_classes(tmp_path):
-    images, labels = bright_quarters(40)
-    images = images[..., None]
-    network = Classifier((16, 16, 1), 4)
+    images = np.random.RandomState(0).randint(0, 100, (40, 16, 16, 1)).astype(np.uint8)
+    labels = np.arange(40) % 4
+    for image, label in zip(images, labels):  # of class n, the quarter n is bright
+        y, x = 8 * (label // 2), 8 * (label % 2)
+        image[y : y + 8, x : x + 8] += 150
+    network, path = Classifier((16, 16, 1), 4), str(tmp_path / 'classifier.npz')
     network.train(images, labels)
-    assert (network.predict(network.features(images)) == labels).mean() > 0.9
+    features = network.features(images)
+    assert (network.predict(features) == labels).mean() > 0.9
     network.accuracy = 0.9
-    network.save(tmp_path / 'classifier.npz')
+    network.save(path)
     other = Classifier((16, 16, 1), 4)
-    assert other.load(tmp_path / 'classifier.npz')
-    assert other.digest == network.digest and other.accuracy == network.accuracy
-    assert (other.features(images) == network.features(images)).all()
+    assert other.load(path) and other.accuracy == 0.9
+    assert other.digest == network.digest and (other.features(images) == features).all()
     (tmp_path / 'classifier.npz').write_bytes(b'cut')
-    assert not other.load(tmp_path / 'classifier.npz')
+    assert not other.load(path)
 
 
 # Encoding
 
 
-def test_encode_writes_what_the_layers_of_d_make_of_images(workspace, quarters):
+def test_encode_writes_what_the_layers_of_d_make_of_images(workspace):
     use(workspace, 'cats', '--encode', 'cats.npz')
     with np.load(workspace / 'cats.npz') as file:
         # of 16x16 images and df_dim 4: 8x8x4, 4x4x8, 2x2x16, 1x1x32
-        assert file['features'].shape == (60, 16 * 4 + 16 * 8 + 4 * 16 + 32)
-        assert file['logits'].shape == (60,) and (file['labels'] == -1).all()
+        assert file['features'].shape == (COUNT, 16 * 4 + 16 * 8 + 4 * 16 + 32)
+        assert file['logits'].shape == (COUNT,) and (file['labels'] == -1).all()
         assert file['features'].dtype == file['logits'].dtype == np.float32
-    use(workspace, 'labelled', '--encode', 'quarters.npz', '--train_size', 100)
-    with np.load(workspace / 'quarters.npz') as file:
-        assert set(file['labels']) == {0, 1, 2, 3} and len(file['features']) == 100
-        assert (file['labels'] == quarters[1][:100]).all()
-    result = run_in_process('--out_name', 'cats', '--encode', 'cats', cwd=workspace)
-    assert result.returncode == 1 and 'has to end in .npz' in result.stderr
+    use(workspace, 'set', '--encode', 'set.npz', '--train_size', 10)
+    order = np.random.RandomState(0).permutation(COUNT)[:10]
+    with np.load(workspace / 'set.npz') as file:
+        assert len(file['features']) == 10 and (file['indices'] == order).all()
+        labels = images_of(workspace / 'data' / 'set').labels
+        assert (file['labels'] == labels[order]).all()
 
 
 def test_an_encoder_takes_the_activations_of_d(sess, make_dcgan):
