@@ -339,7 +339,26 @@ def test_flags_that_do_not_fit_are_reported_with_the_way_out(cwd):
     assert sorted(cwd.rglob('*')) == before
 
 
-# FLAGS.json
+# Flags, and FLAGS.json
+
+
+def test_run_name_is_the_originals_also_in_the_same_second(cwd, monkeypatch):
+    monkeypatch.setattr('dcgan.runs.run.timestamp', lambda: '20200101.000000')
+    args = ['--train', *SMALL, '--dataset', './p', '--input_height', 9]
+    two = settle(*args), settle(*args)  # before one of them has started
+    for config, (run, *_) in two:
+        run.start(config, [])
+        run.close()
+    third, _ = settle(*args)
+    name = '20200101.000000 - data - p - x9.z6.uniform_signed.y16.b8'
+    folders = [config.out_dir for config in (two[0][0], two[1][0], third)]
+    assert folders == [f'./out/{name}', f'./out/{name} - 2', f'./out/{name} - 3']
+    assert two[1][0].out_name == f'{name} - 2' and os.path.isdir(f'out/{name} - 2')
+
+
+def test_command_line_overrides_recorded_flags(cwd):
+    config, _ = settle('--out_name', 'a', '--batch_size', 3)
+    assert (config.batch_size, config.z_dim, config.gf_dim) == (3, 6, 4)
 
 
 @pytest.mark.parametrize(
