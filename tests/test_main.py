@@ -276,15 +276,6 @@ def test_debug_flag_prints_the_traceback(tmp_path):
     assert result.stderr.splitlines()[-1].startswith('main.py: ./out: no trained run')
 
 
-def test_nan_losses_are_reported_in_one_line(workspace):
-    args = [*TRAIN_SET, '--learning_rate', 1e30, '--out_name', 'nan']
-    result = run_in_process(*args, cwd=workspace)
-    assert result.returncode == 1 and result.stderr.count('\n') == 1
-    message = r'main.py: iteration 1: not finite: \w_loss.*--learning_rate\n'
-    assert re.fullmatch(message, result.stderr)
-    assert not list((workspace / 'out' / 'nan' / 'checkpoint').iterdir())
-
-
 def test_thread_errors_are_printed_except_in_the_summary_thread(capsys):
     class _EventLoggerThread(threading.Thread):  # the name of TensorFlow's class
         pass
@@ -472,12 +463,6 @@ def test_old_flags_have_names_of_today(capsys):
         assert arguments == ['main.py', *todays.split()]
         line = f'[*] Flags have other names today: main.py {todays}\n'
         assert (line in capsys.readouterr().out) == (old != todays)
-
-
-def test_commands_of_old_tutorials_work(workspace):
-    use = ['--is_train', 'False', '--visualize', 'True', '--options', 0]
-    result = run_in_process('--out_name', 'set', *use, cwd=workspace)
-    assert result.returncode == 0 and 'out/set/samples/test_' in result.stdout
 
 
 # More than once in an interpreter; other systems

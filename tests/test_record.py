@@ -4,7 +4,6 @@ import csv
 import re
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from conftest import run, run_code, run_in_process
 from PIL import Image
 
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
-from dcgan.record.metrics_csv import COLUMNS, VALUES, MetricsFile, read_rows
+from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import Recorder
 from dcgan.record.warnings import WON_ITERATIONS
 from dcgan.util.errors import UserError
@@ -269,8 +268,3 @@ def test_unwritable_metrics_are_an_error(tmp_path):
     (tmp_path / 'metrics.csv').mkdir()
     with pytest.raises(UserError, match=r'metrics\.csv: cannot be written'):
         MetricsFile(str(tmp_path), 0)
-
-
-def test_values_have_the_order_of_the_columns():
-    assert COLUMNS[4:] == VALUES and len(row_values()) == len(VALUES)
-    assert SimpleNamespace(**dict(zip(VALUES, row_values()))).d_loss == 1.4

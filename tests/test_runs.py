@@ -85,18 +85,14 @@ def expected_losses(workspace, first=1):
     return {n: line for n, line in printed.items() if n >= first}
 
 
-def assert_equals_uninterrupted(workspace, name):
-    """Assert that the newest checkpoint of a run equals the one of `uninterrupted`."""
-    assert_equals(workspace, 'uninterrupted', name)
-
-
-def assert_equals(workspace, *names):
+def assert_equals_uninterrupted(workspace, name, reference='uninterrupted'):
     """Assert that the newest checkpoints of two runs are equal."""
-    reference, resumed = (
-        read_checkpoint(workspace / 'out' / name / 'checkpoint') for name in names
+    expected, resumed = (
+        read_checkpoint(workspace / 'out' / run / 'checkpoint')
+        for run in (reference, name)
     )
-    assert reference.keys() == resumed.keys()
-    assert all(resumed[n].tobytes() == a.tobytes() for n, a in reference.items())
+    assert expected.keys() == resumed.keys()
+    assert all(resumed[n].tobytes() == a.tobytes() for n, a in expected.items())
 
 
 def saved_steps(run_folder):
@@ -181,11 +177,7 @@ def test_conditional_run_that_goes_on_equals_one_of_as_many_epochs(tiny_copy):
     complete = run_in_process(*at_once, cwd=tiny_copy)
     first = losses((tiny_copy / 'set.txt').read_text())
     assert first | losses(goes_on.stdout) == losses(complete.stdout)
-    a, b = (
-        read_checkpoint(tiny_copy / 'out' / name / 'checkpoint')
-        for name in ('goes on', 'at once')
-    )
-    assert all(a[name].tobytes() == array.tobytes() for name, array in b.items())
+    assert_equals_uninterrupted(tiny_copy, 'goes on', 'at once')
 
 
 def test_recorded_flags_apply_unless_the_command_line_overrides_them(
@@ -388,7 +380,7 @@ def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
         result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
         assert result.returncode == 0, result.stderr
         assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
-    assert_equals(workspace, 'xla', 'xla_resumed')
+    assert_equals_uninterrupted(workspace, 'xla_resumed', 'xla')
     # what one process compiles, the next one loads: the iteration and the trial
     assert len(list(cache.glob('dcgan/*/*'))) == 2
 
