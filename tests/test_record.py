@@ -13,8 +13,7 @@ from PIL import Image
 
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
-from dcgan.record.recorder import Recorder
-from dcgan.record.warnings import WON_ITERATIONS
+from dcgan.record.recorder import WON_ITERATIONS, Recorder
 from dcgan.util.errors import UserError
 
 
