@@ -5,17 +5,10 @@ import re
 import shlex
 
 import pytest
-from conftest import (
-    ROOT,
-    run_code,
-    run_in_process,
-    write_idx_set,
-    write_images,
-)
+from conftest import ROOT, run_code, run_in_process, write_idx_set, write_images
 from PIL import Image
 from test_layout import FLOORS
 
-import download
 import main
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -23,20 +16,21 @@ COMMAND = re.compile(r'python ((?:main|download)\.py(?: (?:\\\n|[^`\n&<])+)?)')
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page):
-    text = page.read_text()
-    for target in re.findall(r'\]\(([^)\s]+)\)', text):
-        path, _, heading = target.partition('#')
-        if '://' in path:
-            continue
-        linked = (page.parent / path).resolve() if path else page
-        assert linked.exists(), target
-        headings = re.findall(r'^#+ (.*)$', linked.read_text(), re.M) if heading else []
-        anchors = [
-            re.sub(r'[^\w -]', '', h.lower()).replace(' ', '-') for h in headings
-        ]
-        assert not heading or heading in anchors, target
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+            path, _, heading = target.partition('#')
+            if '://' in path:
+                continue
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), (page, target)
+            titles = (
+                re.findall(r'^#+ (.*)$', linked.read_text(), re.M) if heading else []
+            )
+            anchors = {
+                re.sub(r'[^\w -]', '', t.lower()).replace(' ', '-') for t in titles
+            }
+            assert not heading or heading in anchors, (page, target)
 
 
 @pytest.mark.smoke
@@ -47,40 +41,27 @@ def test_readme_is_short():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_commands_have_flags_that_exist(page):
-    for command in COMMAND.findall(page.read_text()):
+def test_commands_have_flags_that_exist():
+    options = set(re.findall(r"'--(\w+)'", (ROOT / 'download.py').read_text()))
+    known = {'main.py': {*main.TABLE.table, 'help'}, 'download.py': {*options, 'help'}}
+    for command in COMMAND.findall(''.join(page.read_text() for page in PAGES)):
         script, *args = shlex.split(command.replace('\\\n', ' '), comments=True)
-        names = [
-            a[2:].split('=')[0] for a in args if a.startswith('--') and a != '--help'
-        ]
-        if script == 'main.py':
-            assert set(names) <= set(main.TABLE.table), command
-        else:
-            text = (ROOT / 'download.py').read_text()
-            assert all(f"'--{name}'" in text for name in names), command
-            assert download.__doc__
+        names = {a[2:].split('=')[0] for a in args if a.startswith('--')}
+        assert names <= known[script], command
 
 
-@pytest.fixture(scope='module')
-def mnist(tmp_path_factory):
-    """A folder with the run of docs/exports.md, on a stand-in for MNIST, exported."""
-    folder = tmp_path_factory.mktemp('docs')
-    write_idx_set(folder / 'data' / 'mnist', count=64, size=28, classes=10)
-    args = ['--dataset', 'mnist', '--out_name', 'mnist', '--epoch', 1]
-    assert run_in_process(*args, '--train', cwd=folder).returncode == 0
-    exports = ['--export', '--freeze', '--saved_model']
-    assert run_in_process('--out_name', 'mnist', *exports, cwd=folder).returncode == 0
-    return folder
-
-
-def test_code_of_the_exports_page_draws_images(mnist):
+@pytest.mark.slow
+def test_code_of_the_exports_page_draws_images(tmp_path):
+    write_idx_set(tmp_path / 'data' / 'mnist', count=64, size=28, classes=10)
+    args = ['--dataset', 'mnist', '--out_name', 'mnist', '--epoch', 1, '--train']
+    args += ['--export', '--freeze', '--saved_model']  # into the run of that page
+    assert run_in_process(*args, cwd=tmp_path).returncode == 0
     text = (ROOT / 'docs' / 'exports.md').read_text()
     blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     check = 'images = np.asarray(images); print(images.shape, images.min() >= 0)\n'
     code = ''.join(block + check for block in blocks)
     code = code.replace('001000_frz', '000001_frz').replace('model/1000', 'model/1')
-    result = run_code(code, cwd=mnist)
+    result = run_code(code, cwd=tmp_path)
     shapes = [line for line in result.stdout.splitlines() if line.startswith('(')]
     assert shapes == [f'({n}, 28, 28, 1) True' for n in (5, 64, 5)], result.stderr
 
@@ -119,14 +100,18 @@ def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
         assert any(part in text for text in texts), part
 
 
-def recipes():
-    text = (ROOT / 'docs' / 'recipes.md').read_text()
-    return [c for c in COMMAND.findall(text) if '--train' in c]
+RECIPES = (ROOT / 'docs' / 'recipes.md').read_text()
+RECIPES = [c for c in COMMAND.findall(RECIPES) if '--train' in c]
 
 
-@pytest.mark.parametrize('number', range(8))
-def test_recipes_run_when_shortened(number, tmp_path):
-    args = shlex.split(recipes()[number])[1:]
+def test_there_are_eight_recipes():
+    assert len(RECIPES) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', RECIPES)
+def test_recipes_run_when_shortened(recipe, tmp_path):
+    args = shlex.split(recipe)[1:]
     if 'mnist' in args:
         write_idx_set(tmp_path / 'data' / 'mnist', count=16, size=28, classes=10)
     else:
@@ -142,7 +127,3 @@ def test_recipes_run_when_shortened(number, tmp_path):
     short += ['--lr_decay_epochs', 1] if '--lr_decay_epochs' in args else []
     result = run_in_process(*args, *short, cwd=tmp_path)
     assert result.returncode == 0 and '[*] Trained: ' in result.stdout, result.stderr
-
-
-def test_there_are_eight_recipes():
-    assert len(recipes()) == 8

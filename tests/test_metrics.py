@@ -66,17 +66,22 @@ def test_the_squared_discrepancy_equals_its_definition():
     assert squared_discrepancy(x, y) == pytest.approx(within - 2 * across, rel=1e-4)
 
 
-def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance():
+@pytest.fixture
+def few_subsets(monkeypatch):
+    monkeypatch.setattr('dcgan.evaluation.kid.SUBSETS', 10)  # faster
+
+
+def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance(few_subsets):
     rng = np.random.RandomState(0)
-    a = normal(3000, 8)
-    same, spread = kernel_distance(a, normal(3000, 8, seed=1), rng)
+    a = normal(600, 8)
+    same, spread = kernel_distance(a, normal(600, 8, seed=1), rng)
     assert abs(same) < 3 * spread + 1e-3
-    near, _ = kernel_distance(a, normal(3000, 8, mean=0.3, seed=1), rng)
-    far, _ = kernel_distance(a, normal(3000, 8, mean=1, seed=1), rng)
+    near, _ = kernel_distance(a, normal(600, 8, mean=0.3, seed=1), rng)
+    far, _ = kernel_distance(a, normal(600, 8, mean=1, seed=1), rng)
     assert same < near < far
 
 
-def test_the_kernel_distance_of_gaussians_follows_from_their_moments():
+def test_the_kernel_distance_of_gaussians_follows_from_their_moments(few_subsets):
     # In one dimension, (x y + 1)^3 = 1 + 3 x y + 3 x^2 y^2 + x^3 y^3, so that the
     # distance is 3 (m1 - n1)^2 + 3 (m2 - n2)^2 + (m3 - n3)^2 of the raw moments.
     mean, scale = 0.4, 1.5

@@ -1,10 +1,9 @@
-"""Runs of main.py: how they are interrupted, killed, resumed and locked."""
+"""Runs of main.py: how they are resumed, interrupted, killed and locked."""
 
 import contextlib
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -20,16 +19,20 @@ from conftest import (
     command,
     read_checkpoint,
     run,
-    run_anew,
     run_in_process,
-    write_idx_set,
+    start,
     write_images,
 )
 from PIL import Image
 from soak import losses, soak
 
-from dcgan.training.checkpoints import checkpoints, step_of
-from model import DCGAN
+from dcgan.training.checkpoints import (
+    checkpoints,
+    newest_checkpoint,
+    next_batch,
+    step_of,
+)
+from dcgan.util.signals import stop_signals
 
 DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
 # flags of a run of 15 iterations: 3 epochs of 5
@@ -46,7 +49,7 @@ def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp('workspace')
     write_images(workspace / 'data' / 'cats', count=40, size=(12, 12))
     args = ['--out_name', 'uninterrupted', '--gif']
-    result = run('main.py', *TRAIN, *args, cwd=workspace)
+    result = run_in_process(*TRAIN, *args, cwd=workspace)
     assert result.returncode == 0, result.stderr
     (workspace / 'uninterrupted.txt').write_text(result.stdout)
     return workspace
@@ -65,26 +68,15 @@ def resume(workspace, name, *args):
     return run_in_process('--train', '--out_name', name, *args, cwd=workspace)
 
 
-def start_run(workspace, name, until, *args, before=None):
-    """Start to train a run; returns when it has printed the iteration `until`.
-
-    Returns (process, the text that it printed so far). The function `before` is called
-    in the new process before main.py starts.
-    """
-    process = subprocess.Popen(
-        command('main.py', *TRAIN, '--out_name', name, *args),
-        cwd=workspace,
-        env=clean_environment(),
-        preexec_fn=before,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines = []
-    while f'[{until:8d} ' not in ''.join(lines[-1:]):
-        lines.append(process.stdout.readline())
-        assert lines[-1], process.stderr.read()
-    return process, ''.join(lines)
+@contextlib.contextmanager
+def started(workspace, name, until, *args):
+    """A process that trains a run, when it has printed the iteration `until`."""
+    args = [*TRAIN, '--out_name', name, *args]
+    with start('main.py', *args, cwd=workspace) as process:
+        while f'[{until:8d} ' not in process.output():
+            assert process.is_alive, process.wait().stderr
+            time.sleep(0.01)
+        yield process
 
 
 def expected_losses(workspace, first=1):
@@ -93,18 +85,14 @@ def expected_losses(workspace, first=1):
     return {n: line for n, line in printed.items() if n >= first}
 
 
-def assert_equals_uninterrupted(workspace, name):
-    """Assert that the newest checkpoint of a run equals the one of `uninterrupted`."""
-    assert_equals(workspace, 'uninterrupted', name)
-
-
-def assert_equals(workspace, *names):
+def assert_equals_uninterrupted(workspace, name, reference='uninterrupted'):
     """Assert that the newest checkpoints of two runs are equal."""
-    reference, resumed = (
-        read_checkpoint(workspace / 'out' / name / 'checkpoint') for name in names
+    expected, resumed = (
+        read_checkpoint(workspace / 'out' / run / 'checkpoint')
+        for run in (reference, name)
     )
-    assert reference.keys() == resumed.keys()
-    assert all(resumed[n].tobytes() == a.tobytes() for n, a in reference.items())
+    assert expected.keys() == resumed.keys()
+    assert all(resumed[n].tobytes() == a.tobytes() for n, a in expected.items())
 
 
 def saved_steps(run_folder):
@@ -164,92 +152,6 @@ def test_run_of_the_original_is_resumed_as_the_original_does(workspace):
     assert (folder / 'checkpoint' / 'model.b9-1.index').read_bytes() == before
 
 
-def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
-    for number, until in ((signal.SIGINT, 6), (signal.SIGTERM, 10)):
-        process, text = start_run(workspace, 'stopped', until)
-        process.send_signal(number)
-        rest, error = process.communicate()
-        last = max(losses(text + rest))
-        assert process.returncode == 128 + number
-        assert error == f'main.py: interrupted; saved up to iteration {last}\n'
-        printed, expected = losses(text + rest), expected_losses(workspace)
-        assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
-        assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
-    # FLAGS.json holds the other flags
-    result = run('main.py', '--train', '--out_name', 'stopped', cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    assert losses(result.stdout) == expected_losses(workspace, last + 1)
-    assert_equals_uninterrupted(workspace, 'stopped')
-
-
-def test_run_whose_output_goes_away_saves_what_it_has_done(workspace):
-    process, _ = start_run(workspace, 'piped', 2, '--ckpt_freq', 99)
-    process.stdout.close()  # as `| head -2` does
-    error = process.stderr.read()
-    assert process.wait() == 1
-    match = re.fullmatch(
-        r'main.py: standard output: cannot be written \(Broken pipe\); .*; '
-        r'saved up to iteration (\d+)\n',
-        error,
-    )
-    step = int(match[1])
-    assert step >= 3 and saved_steps(workspace / 'out' / 'piped') == [step]
-    result = resume(workspace, 'piped')
-    assert losses(result.stdout) == expected_losses(workspace, step + 1)
-    assert_equals_uninterrupted(workspace, 'piped')
-
-
-def test_run_whose_data_goes_away_saves_what_it_has_done(workspace, run_copy):
-    data = run_copy / 'data' / 'cats'
-    shutil.copytree(workspace / 'data' / 'cats', data)
-    args = ['--data_dir', data.parent, '--ckpt_freq', 99, '--num_workers', 0]
-    process, _ = start_run(workspace, 'no_data', 2, *args, '--epoch', 300)
-    data.rename(data.parent / 'elsewhere')
-    _, error = process.communicate()
-    match = re.search(r'; saved up to iteration (\d+)\n$', error)
-    assert process.returncode == 1 and 'images cannot be used' in error
-    assert saved_steps(workspace / 'out' / 'no_data') == [int(match[1])]
-
-
-def test_full_disk_under_the_output_is_named(workspace):
-    with open('/dev/full', 'w') as full:
-        result = subprocess.run(
-            command('main.py', *TRAIN, '--out_name', 'full'),
-            cwd=workspace,
-            env=clean_environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert result.returncode == 1
-    message = 'main.py: standard output: cannot be written (No space left on device)'
-    assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
-
-
-def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
-    cache = workspace / 'cache with spaces'
-    for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
-        args = ['--out_name', name, '--epoch', epoch, '--xla']
-        environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
-        result = run_anew('main.py', *TRAIN, *args, cwd=workspace, **environment)
-        assert result.returncode == 0, result.stderr
-        assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
-    assert_equals(workspace, 'xla', 'xla_resumed')
-    # what one process compiles, the next one loads: the iteration and the trial
-    assert len(list(cache.glob('dcgan/*/*'))) == 2
-
-
-def test_epoch_flag_is_the_total_number_of_epochs(workspace):
-    args = ['--epoch', 2, '--out_name', 'e']
-    assert run_in_process(*TRAIN, *args, cwd=workspace).stderr == ''
-    result = resume(workspace, 'e', '--epoch', 3)
-    assert losses(result.stdout) == expected_losses(workspace, 11)
-    assert_equals_uninterrupted(workspace, 'e')
-    result = resume(workspace, 'e')
-    assert result.returncode == 0 and not losses(result.stdout)
-    assert 'All 3 epochs are done; a higher --epoch resumes training' in result.stdout
-
-
 def test_resume_step_chooses_an_older_checkpoint(workspace, run_copy):
     result = resume(workspace, run_copy.name, '--resume_step', 8)
     assert losses(result.stdout) == expected_losses(workspace, 9)
@@ -266,30 +168,50 @@ def test_resume_step_chooses_an_older_checkpoint(workspace, run_copy):
     assert message in result.stderr
 
 
+def test_conditional_run_that_goes_on_equals_one_of_as_many_epochs(tiny_copy):
+    args = ['--train', '--dataset', 'set', '--out_name']
+    (tiny_copy / 'out' / 'set').rename(tiny_copy / 'out' / 'goes on')
+    goes_on = run_in_process(*args, 'goes on', '--epoch', 2, cwd=tiny_copy)
+    at_once = [*args, 'at once', *SMALL, '--seed', 1, '--epoch', 2]
+    at_once += ['--sample_freq', 1]
+    complete = run_in_process(*at_once, cwd=tiny_copy)
+    first = losses((tiny_copy / 'set.txt').read_text())
+    assert first | losses(goes_on.stdout) == losses(complete.stdout)
+    assert_equals_uninterrupted(tiny_copy, 'goes on', 'at once')
+
+
+def test_recorded_flags_apply_unless_the_command_line_overrides_them(
+    workspace, run_copy
+):
+    result = resume(workspace, run_copy.name)
+    assert result.returncode == 0 and not losses(result.stdout)
+    assert 'All 3 epochs are done; a higher --epoch resumes training' in result.stdout
+    # another process was killed while it deleted this checkpoint
+    (run_copy / 'checkpoint' / 'model.b8-12.data-00000-of-00001').unlink()
+    result = resume(workspace, run_copy.name, '--epoch', 4, '--sample_freq', 7)
+    assert result.returncode == 0, result.stderr
+    flags = json.loads((run_copy / 'FLAGS.json').read_text())
+    assert flags['batch_size'] == 8 and flags['input_fname_pattern'] == '*.png'
+    assert flags['epoch'] == 4 and flags['sample_freq'] == 7 and flags['seed'] == 5
+    grids = {path.name for path in (run_copy / 'samples').glob('train_*')}
+    assert 'train_00000020.png' in grids and 'train_00000016.png' not in grids
+    assert saved_steps(run_copy) == [16, 20]  # max_to_keep is 2
+    assert not list(run_copy.glob('checkpoint/*-12.*'))
+
+
 @pytest.mark.parametrize('ending', ['index', 'data-00000-of-00001'])
 def test_truncated_checkpoint_is_reported_and_the_previous_one_used(
-    ending, workspace, run_copy
+    ending, run_copy, capsys
 ):
     path = run_copy / 'checkpoint' / f'model.b8-15.{ending}'
     path.write_bytes(path.read_bytes()[:-9])
-    result = resume(workspace, run_copy.name)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count('cannot be read') == 1
+    newest = newest_checkpoint(str(run_copy / 'checkpoint'))
+    assert newest == str(run_copy / 'checkpoint' / 'model.b8-12')
     message = (
         r' \[!\] .*model\.b8-15: this checkpoint cannot be read \(.+\); '
         r'using model\.b8-12\n'
     )
-    assert re.search(message, result.stdout)
-    assert losses(result.stdout) == expected_losses(workspace, 13)
-    assert_equals_uninterrupted(workspace, run_copy.name)
-
-
-def test_partly_deleted_checkpoint_is_deleted_by_the_next_process(workspace, run_copy):
-    (run_copy / 'checkpoint' / 'model.b8-12.data-00000-of-00001').unlink()
-    result = resume(workspace, run_copy.name, '--epoch', 4, '--max_to_keep', 1)
-    assert result.returncode == 0, result.stderr
-    assert saved_steps(run_copy) == [20]
-    assert not list(run_copy.glob('checkpoint/*-12.*'))
+    assert re.fullmatch(message, capsys.readouterr().out)
 
 
 def test_run_with_only_corrupt_checkpoints_is_not_restarted(workspace, run_copy):
@@ -298,47 +220,6 @@ def test_run_with_only_corrupt_checkpoints_is_not_restarted(workspace, run_copy)
     result = resume(workspace, run_copy.name)
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert 'model.b8-15: this checkpoint cannot be read' in result.stderr
-
-
-def test_run_can_be_resumed_after_the_disk_was_full(workspace, run_copy):
-    def limit_file_size():  # larger files cannot be written, as on a full disk
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    args = ['--train', '--out_name', run_copy.name, '--resume_step', 8]
-    result = subprocess.run(
-        command('main.py', *args),
-        cwd=workspace,
-        env=clean_environment(),
-        preexec_fn=limit_file_size,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
-    assert 'model.b8-12: cannot be written (' in result.stderr
-    assert saved_steps(run_copy) == [8, 12, 15]
-    assert not list(run_copy.glob('checkpoint/.*'))
-    result = resume(workspace, run_copy.name)
-    assert result.returncode == 0, result.stderr
-    assert_equals_uninterrupted(workspace, run_copy.name)
-
-
-def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
-    process, _ = start_run(workspace, 'moved', 5, '--ckpt_freq', 3, '--epoch', 200)
-    folder = workspace / 'out' / 'moved' / 'checkpoint'
-    os.rename(folder, folder.with_suffix('.away'))
-    folder.touch()
-    _, error = process.communicate()
-    assert process.returncode == 1 and error.count('\n') == 1
-    assert re.search(r'checkpoint/model\.b8-\d+: cannot be written \(', error)
-    folder.unlink()
-    os.rename(folder.with_suffix('.away'), folder)
-    result = resume(workspace, 'moved', '--epoch', 3, '--ckpt_freq', 4)
-    assert result.returncode == 0, result.stderr
-
-
-def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
-    soak(str(tmp_path), kills=2, seed=time.time_ns(), iterations=40)
 
 
 def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
@@ -356,82 +237,15 @@ def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
     assert all(np.isfinite(array).all() for array in state.values())
 
 
-def test_runs_started_in_the_same_second_get_different_folders(workspace, monkeypatch):
-    monkeypatch.setattr('dcgan.runs.run.timestamp', lambda: '20200101.000000')
-    check = DCGAN.check
-
-    def check_while_another_run_starts(*args):
-        monkeypatch.setattr(DCGAN, 'check', check)
-        assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
-        return check(*args)
-
-    assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
-    monkeypatch.setattr(DCGAN, 'check', check_while_another_run_starts)
-    assert run_in_process(*TRAIN, '--epoch', 1, cwd=workspace).returncode == 0
-    names = sorted(path.name for path in (workspace / 'out').glob('20200101*'))
-    assert names == [names[0], f'{names[0]} - 2', f'{names[0]} - 3']
-    for name in names:
-        flags = json.loads((workspace / 'out' / name / 'FLAGS.json').read_text())
-        assert flags['out_name'] == name
-        assert flags['checkpoint_dir'] == 'checkpoint' and flags['out_dir'] == '.'
-        assert saved_steps(workspace / 'out' / name)[-1] == 5
-
-
-def test_hangup_signal_saves_the_run_unless_it_is_ignored(workspace):
-    args = ['--epoch', 9999]
-    process, _ = start_run(workspace, 'hup', 3, *args, before=handle_hangup)
-    process.send_signal(signal.SIGHUP)
-    _, error = process.communicate()
-    assert process.returncode == 128 + signal.SIGHUP and 'saved up to' in error
-    last = saved_steps(workspace / 'out' / 'hup')[-1]
-    args = ['--epoch', last // 5 + 20]
-    process, _ = start_run(workspace, 'hup', last + 1, *args, before=ignore_hangup)
-    process.send_signal(signal.SIGHUP)
-    process.communicate()
-    assert process.returncode == 0
-    assert saved_steps(workspace / 'out' / 'hup')[-1] == 5 * (last // 5 + 20)
-
-
-def handle_hangup():
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
-
-
-def ignore_hangup():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-
-
-def test_summaries_are_flushed_with_each_checkpoint(workspace):
-    process, _ = start_run(workspace, 'flushed', 9, '--epoch', 9999)
-    process.kill()
-    process.communicate()
-    saved = max(saved_steps(workspace / 'out' / 'flushed'))
-    (events,) = (workspace / 'out' / 'flushed' / 'logs').iterdir()
-    steps = []
-    with contextlib.suppress(tf.errors.DataLossError):  # the last event may be torn
-        steps += (e.step for e in tf.train.summary_iterator(str(events)))
-    assert saved <= max(steps)
-
-
-def test_run_folder_is_locked_until_its_process_ends(workspace):
-    first, _ = start_run(workspace, 'locked', 2, '--epoch', 9999)
-    flags = (workspace / 'out' / 'locked' / 'FLAGS.json').read_text()
-    second = resume(workspace, 'locked', '--epoch', 3)
-    assert second.returncode == 1 and second.stderr.count('\n') == 1
-    assert f'out/locked: process {first.pid} on ' in second.stderr
-    assert (workspace / 'out' / 'locked' / 'FLAGS.json').read_text() == flags
-    first.kill()
-    first.communicate()
-    assert resume(workspace, 'locked', '--epoch', 1).returncode == 0
-
-
 def test_same_seed_gives_the_same_losses_and_another_seed_does_not(workspace):
-    again = run_in_process(*TRAIN, '--epoch', 1, '--out_name', 'a', cwd=workspace)
-    other = run_in_process(*TRAIN, '--epoch', 1, '--seed', 6, cwd=workspace)
-    same_seed, other_seed = losses(again.stdout), losses(other.stdout)
+    same, other = (
+        run_in_process(*TRAIN, '--epoch', 1, '--seed', seed, cwd=workspace)
+        for seed in (5, 6)
+    )
     expected = expected_losses(workspace)
-    assert same_seed == {n: expected[n] for n in range(1, 6)}
-    assert other_seed.keys() == same_seed.keys()
-    assert not set(other_seed.values()) & set(same_seed.values())
+    assert losses(same.stdout) == {n: expected[n] for n in range(1, 6)}
+    assert losses(other.stdout).keys() == losses(same.stdout).keys()
+    assert not {*losses(other.stdout).values()} & {*expected.values()}
 
 
 def test_few_images_and_a_small_batch_are_warned_of(workspace):
@@ -441,91 +255,212 @@ def test_few_images_and_a_small_batch_are_warned_of(workspace):
     assert 'Only 40 images' in warnings[0] and 'batch of 8' in warnings[1]
 
 
-def test_resumed_epoch_restarts_if_the_number_of_images_changed(workspace, tmp_path):
-    write_images(tmp_path / 'data' / 'cats', count=41, size=(12, 12))
-    shutil.copytree(workspace / 'out', tmp_path / 'out')
-    result = resume(tmp_path, 'uninterrupted', '--resume_step', 12)
-    assert result.returncode == 0, result.stderr
-    assert 'from its beginning: the data set has changed' in result.stdout
-    assert max(losses(result.stdout)) == 12 + 5  # epoch 2 is trained again
-
-
 def test_resumed_epoch_restarts_if_the_batch_size_changed(workspace, run_copy):
     args = ['--batch_size', 10, '--resume_step', 12]
     result = resume(workspace, run_copy.name, *args)
     assert result.returncode == 0, result.stderr
-    assert 'from its beginning: the batch size has changed' in result.stdout
-    assert max(losses(result.stdout)) == 12 + 4
+    message = 'in epoch 2, from its beginning: the batch size has changed'
+    assert f'after iteration 12, {message}' in result.stdout
+    assert list(losses(result.stdout)) == [13, 14, 15, 16]
 
 
-@pytest.mark.parametrize(
-    ('is_old', 'change'), [(False, 'one image more'), (True, 'batch size')]
-)
-def test_completed_epoch_is_not_trained_again(is_old, change, workspace, run_copy):
-    args = ['--epoch', 4, '--seed', 6]
-    if change == 'batch size':
-        args += ['--batch_size', 10]
-    else:
-        shutil.copytree(workspace / 'data' / 'cats', run_copy / 'cats')
-        write_images(run_copy / 'more', count=1, size=(12, 12))
-        (run_copy / 'more' / '000.png').rename(run_copy / 'cats' / 'more.png')
-        args += ['--data_dir', run_copy]
-    if is_old:
-        with_state_of_older_versions(run_copy / 'checkpoint' / 'model.b8-15')
-    result = resume(workspace, run_copy.name, *args)
+def test_completed_epoch_is_not_trained_again_on_other_images(workspace, tmp_path):
+    write_images(tmp_path / 'data' / 'cats', count=41, size=(12, 12))
+    shutil.copytree(workspace / 'out', tmp_path / 'out')
+    result = resume(tmp_path, 'uninterrupted', '--epoch', 4, '--seed', 6)
     assert result.returncode == 0, result.stderr
-    assert 'after iteration 15, in epoch 3, from its beginning' in result.stdout
-    batches = 4 if change == 'batch size' else 5
-    assert list(losses(result.stdout)) == list(range(16, 16 + batches))
+    message = 'in epoch 3, from its beginning: the data set has changed'
+    assert f'after iteration 15, {message}' in result.stdout
+    assert list(losses(result.stdout)) == [16, 17, 18, 19, 20]
 
 
-def with_state_of_older_versions(path):
-    """Change the checkpoint at the end of 3 epochs of 5 batches as they wrote it."""
-    values = read_checkpoint(path)
-    values['training/epoch'] -= 1
-    values['training/batch'] += 5
-    with tf.Graph().as_default(), tf.Session() as sess:
-        variables = [tf.Variable(v, name=n, dtype=v.dtype) for n, v in values.items()]
-        sess.run(tf.global_variables_initializer())
-        tf.train.Saver(variables).save(sess, str(path), write_meta_graph=False)
+def test_older_versions_saved_the_end_of_an_epoch_as_its_last_batch(workspace):
+    state = read_checkpoint(workspace / 'out' / 'uninterrupted' / 'checkpoint')
+    stored = {name.partition('/')[2]: value for name, value in state.items()}
+    old = {**stored, 'epoch': stored['epoch'] - 1, 'batch': stored['batch'] + 5}
+    assert next_batch(stored, np.inf) == next_batch(old, np.inf) == (3, 0)
 
 
+# Signals, kills and full disks
+
+
+def test_hangup_saves_a_run_unless_it_is_ignored_as_under_nohup():
+    before = signal.getsignal(signal.SIGHUP)
+    for handler in signal.SIG_DFL, signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
+        is_stop = signal.SIGHUP in stop_signals()
+        signal.signal(signal.SIGHUP, before)
+        assert is_stop == (handler == signal.SIG_DFL)
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
+    for number, until in ((signal.SIGINT, 6), (signal.SIGTERM, 10)):
+        with started(workspace, 'stopped', until) as process:
+            process.send_signal(number)
+            result = process.wait()
+        printed = losses(result.stdout)
+        last = max(printed)
+        assert result.returncode == 128 + number
+        assert result.stderr == (
+            f'main.py: interrupted; saved up to iteration {last}\n'
+        )
+        expected = expected_losses(workspace)
+        assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
+        assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
+    # FLAGS.json holds the other flags
+    result = run('main.py', '--train', '--out_name', 'stopped', cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert losses(result.stdout) == expected_losses(workspace, last + 1)
+    assert_equals_uninterrupted(workspace, 'stopped')
+
+
+@pytest.mark.slow
+def test_run_whose_output_goes_away_saves_what_it_has_done(workspace):
+    with subprocess.Popen(
+        command('main.py', *TRAIN, '--out_name', 'piped', '--ckpt_freq', 99),
+        cwd=workspace,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while '[       2 ' not in process.stdout.readline():
+            pass
+        process.stdout.close()  # as `| head -2` does
+        error = process.stderr.read()
+    match = re.fullmatch(
+        r'main.py: standard output: cannot be written \(Broken pipe\); .*; '
+        r'saved up to iteration (\d+)\n',
+        error,
+    )
+    assert process.returncode == 1 and match, error
+    step = int(match[1])
+    assert step >= 3 and saved_steps(workspace / 'out' / 'piped') == [step]
+    result = resume(workspace, 'piped')
+    assert losses(result.stdout) == expected_losses(workspace, step + 1)
+    assert_equals_uninterrupted(workspace, 'piped')
+
+
+@pytest.mark.slow
+def test_run_whose_data_goes_away_saves_what_it_has_done(workspace, run_copy):
+    data = run_copy / 'data' / 'cats'
+    shutil.copytree(workspace / 'data' / 'cats', data)
+    args = ['--data_dir', data.parent, '--ckpt_freq', 99, '--num_workers', 0]
+    with started(workspace, 'no_data', 2, *args, '--epoch', 300) as process:
+        data.rename(data.parent / 'elsewhere')
+        result = process.wait()
+    match = re.search(r'; saved up to iteration (\d+)\n$', result.stderr)
+    assert result.returncode == 1 and 'images cannot be used' in result.stderr
+    assert saved_steps(workspace / 'out' / 'no_data') == [int(match[1])]
+
+
+@pytest.mark.slow
+def test_full_disk_under_the_output_is_named(workspace):
+    with open('/dev/full', 'w') as full:
+        result = subprocess.run(
+            command('main.py', *TRAIN, '--out_name', 'full'),
+            cwd=workspace,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert result.returncode == 1
+    message = 'main.py: standard output: cannot be written (No space left on device)'
+    assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
+
+
+@pytest.mark.slow
+def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
+    cache = workspace / 'cache with spaces'
+    for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
+        args = ['--out_name', name, '--epoch', epoch, '--xla']
+        environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+        result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
+    assert_equals_uninterrupted(workspace, 'xla_resumed', 'xla')
+    # what one process compiles, the next one loads: the iteration and the trial
+    assert len(list(cache.glob('dcgan/*/*'))) == 2
+
+
+FULL_DISK = """
+import resource, runpy, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # of a file, in bytes
+runpy.run_path({script!r}, run_name='__main__')
+"""
+
+
+@pytest.mark.slow
+def test_run_can_be_resumed_after_the_disk_was_full(workspace, run_copy, tmp_path):
+    script = tmp_path / 'full.py'
+    script.write_text(FULL_DISK.format(script=str(ROOT / 'main.py')))
+    args = ['--train', '--out_name', run_copy.name, '--resume_step', 8]
+    result = run(script, *args, cwd=workspace)
+    assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
+    assert 'model.b8-12: cannot be written (' in result.stderr
+    assert saved_steps(run_copy) == [8, 12, 15]
+    assert not list(run_copy.glob('checkpoint/.*'))
+    result = resume(workspace, run_copy.name)
+    assert result.returncode == 0, result.stderr
+    assert_equals_uninterrupted(workspace, run_copy.name)
+
+
+@pytest.mark.slow
+def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
+    args = ['--ckpt_freq', 3, '--epoch', 200]
+    folder = workspace / 'out' / 'moved' / 'checkpoint'
+    with started(workspace, 'moved', 5, *args) as process:
+        os.rename(folder, folder.with_suffix('.away'))
+        folder.touch()
+        result = process.wait()
+    assert result.returncode == 1 and result.stderr.count('\n') == 1
+    assert re.search(r'checkpoint/model\.b8-\d+: cannot be written \(', result.stderr)
+    folder.unlink()
+    os.rename(folder.with_suffix('.away'), folder)
+    result = resume(workspace, 'moved', '--epoch', 3, '--ckpt_freq', 4)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
+    soak(str(tmp_path), kills=2, seed=time.time_ns(), iterations=40)
+
+
+@pytest.mark.slow
+def test_summaries_are_flushed_with_each_checkpoint(workspace):
+    with started(workspace, 'flushed', 9, '--epoch', 9999):
+        pass  # it is killed
+    saved = max(saved_steps(workspace / 'out' / 'flushed'))
+    (events,) = (workspace / 'out' / 'flushed' / 'logs').iterdir()
+    steps = []
+    with contextlib.suppress(tf.errors.DataLossError):  # the last event may be torn
+        steps += (e.step for e in tf.train.summary_iterator(str(events)))
+    assert saved <= max(steps)
+
+
+@pytest.mark.slow
+def test_run_folder_is_locked_until_its_process_ends(workspace):
+    with started(workspace, 'locked', 2, '--epoch', 9999) as first:
+        flags = (workspace / 'out' / 'locked' / 'FLAGS.json').read_text()
+        second = resume(workspace, 'locked', '--epoch', 3)
+        assert second.returncode == 1 and second.stderr.count('\n') == 1
+        assert f'out/locked: process {first.pid} on ' in second.stderr
+        assert (workspace / 'out' / 'locked' / 'FLAGS.json').read_text() == flags
+    assert resume(workspace, 'locked', '--epoch', 1).returncode == 0
+
+
+@pytest.mark.slow
 def test_final_checkpoint_is_kept_until_the_next_final_one(workspace, run_copy):
     args = ['--max_to_keep', 1, '--ckpt_freq', 2]
     for until, expected_steps in ((19, {15, 18}), (23, {15, 18, 22})):
-        process, _ = start_run(workspace, run_copy.name, until, *args, '--epoch', 100)
-        process.kill()
-        process.communicate()
+        with started(workspace, run_copy.name, until, *args, '--epoch', 100):
+            pass  # it is killed
         steps = set(saved_steps(run_copy))
         assert {15} < steps and len(steps) <= 4
         assert expected_steps & steps
     result = resume(workspace, run_copy.name, *args, '--epoch', 8)
     assert result.returncode == 0, result.stderr
     assert saved_steps(run_copy) == [40]
-
-
-def test_resumed_conditional_run_equals_an_uninterrupted_one(tmp_path):
-    write_idx_set(tmp_path / 'data' / 'set', count=40)
-    args = ['--train', '--dataset', 'set', *SMALL, '--epoch', 3, '--ckpt_freq', 4]
-    args += ['--sample_freq', 4, '--seed', 5, '--out_dir', tmp_path / 'runs']
-    complete = run_in_process(*args, '--out_name', 'a', cwd=tmp_path)
-    shorter = run_in_process(*args, '--epoch', 2, '--out_name', 'b', cwd=tmp_path)
-    assert shorter.returncode == 0, shorter.stderr
-    resumed = resume(tmp_path, 'b', '--out_dir', tmp_path / 'runs', '--epoch', 3)
-    printed = losses(complete.stdout)
-    assert losses(resumed.stdout) == {n: printed[n] for n in range(11, 16)}
-    a, b = (read_checkpoint(tmp_path / f'runs/{name}/checkpoint') for name in 'ab')
-    assert all(b[name].tobytes() == array.tobytes() for name, array in a.items())
-
-
-def test_recorded_flags_apply_unless_the_command_line_overrides_them(
-    workspace, run_copy
-):
-    result = resume(workspace, run_copy.name, '--epoch', 4, '--sample_freq', 7)
-    assert result.returncode == 0, result.stderr
-    flags = json.loads((run_copy / 'FLAGS.json').read_text())
-    assert flags['batch_size'] == 8 and flags['input_fname_pattern'] == '*.png'
-    assert flags['epoch'] == 4 and flags['sample_freq'] == 7 and flags['seed'] == 5
-    grids = {path.name for path in (run_copy / 'samples').glob('train_*')}
-    assert 'train_00000020.png' in grids and 'train_00000016.png' not in grids
-    assert saved_steps(run_copy) == [16, 20]  # max_to_keep is 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from absl.testing.flagsaver import flagsaver
-from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
+from conftest import ROOT, SMALL, write_idx_set, write_images
 
 import main
 from dcgan.runs import command_line, settings
@@ -37,25 +37,23 @@ def fails(*args):
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """The checkpoint folder of a run of 2 iterations, in one epoch."""
+def trained(tiny_runs, tmp_path_factory):
+    """A folder that holds the checkpoint of a run after its first epoch."""
     folder = tmp_path_factory.mktemp('trained')
-    write_images(folder / 'data' / 'p', count=16)
-    args = ['--train', *SMALL, '--epoch', 1, '--dataset', 'p', '--out_name', 'a']
-    assert run_in_process(*args, cwd=folder).returncode == 0
-    return folder / 'out' / 'a' / 'checkpoint'
+    for path in (tiny_runs / 'out' / 'cats' / 'checkpoint').glob('model.b8-3.*'):
+        shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture
 def train(trained):
-    """A function that leaves what a training of 2 iterations by these flags does."""
+    """A function that leaves what the first epoch of a training by these flags does."""
 
     def train(*args):
         config, (run, *_) = settle('--train', *SMALL, *args)
         run.start(config, [])
         run.close()
-        for path in trained.glob('model*'):
-            shutil.copy(path, run.checkpoint_dir)
+        shutil.copytree(trained, run.checkpoint_dir, dirs_exist_ok=True)
         return run
 
     return train
@@ -93,7 +91,7 @@ def test_folder_with_a_checkpoint_is_the_run(is_relative, cwd, trained):
     given = os.path.relpath(copy) if is_relative else copy
     config, settled = settle('--checkpoint_dir', given)
     assert folders(config) == (copy, copy, f'{copy}/samples')
-    assert settled.checkpoint == f'{copy}/model.b8-2'
+    assert settled.checkpoint == f'{copy}/model.b8-3'
     config, _ = settle('--checkpoint_dir', given, '--sample_dir', cwd / 'grids')
     assert config.sample_dir == f'{cwd}/grids'
 
@@ -279,7 +277,7 @@ def test_newest_run_is_the_one_saved_last(cwd, train):
     for name, time in times.items():
         dataset = 'q' if name == 'other' else 'p'
         run = train('--dataset', dataset, '--out_name', name)
-        os.utime(f'{run.checkpoint_dir}/model.b8-2.index', (time, time))
+        os.utime(f'{run.checkpoint_dir}/model.b8-3.index', (time, time))
     (cwd / 'out' / 'corrupt' / 'FLAGS.json').write_text('[1]')
     assert settle('--dataset', 'p')[0].out_dir == './out/saved last'
 
@@ -299,7 +297,7 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(cwd, monkeypatch):
 
 def test_checkpoint_without_an_iteration_in_its_name_is_named(cwd):
     folder = cwd / 'out' / 'a' / 'checkpoint'
-    (folder / 'model.b8-2.index').rename(folder / 'DCGAN.model.index')
+    (folder / 'model.b8-3.index').rename(folder / 'DCGAN.model.index')
     message = './out/a/checkpoint: has DCGAN.model.index, but the name of a checkpoint '
     message += 'has to end in -ITERATION'
     assert fails('--out_name', 'a').startswith(message)
@@ -339,7 +337,26 @@ def test_flags_that_do_not_fit_are_reported_with_the_way_out(cwd):
     assert sorted(cwd.rglob('*')) == before
 
 
-# FLAGS.json
+# Flags, and FLAGS.json
+
+
+def test_run_name_is_the_originals_also_in_the_same_second(cwd, monkeypatch):
+    monkeypatch.setattr('dcgan.runs.run.timestamp', lambda: '20200101.000000')
+    args = ['--train', *SMALL, '--dataset', './p', '--input_height', 9]
+    two = settle(*args), settle(*args)  # before one of them has started
+    for config, (run, *_) in two:
+        run.start(config, [])
+        run.close()
+    third, _ = settle(*args)
+    name = '20200101.000000 - data - p - x9.z6.uniform_signed.y16.b8'
+    folders = [config.out_dir for config in (two[0][0], two[1][0], third)]
+    assert folders == [f'./out/{name}', f'./out/{name} - 2', f'./out/{name} - 3']
+    assert two[1][0].out_name == f'{name} - 2' and os.path.isdir(f'out/{name} - 2')
+
+
+def test_command_line_overrides_recorded_flags(cwd):
+    config, _ = settle('--out_name', 'a', '--batch_size', 3)
+    assert (config.batch_size, config.z_dim, config.gf_dim) == (3, 6, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Trace some iterations for TensorBoard's profiler."""
 
+import contextlib
 import re
 
 import tensorflow
@@ -23,13 +24,15 @@ class Profiler:
 
     def __init__(self, folder: str, first: int = 0, last: int = 0):
         self.folder, self.first, self.last = folder, first, last
-        self._is_running = False
+        self._trace = contextlib.ExitStack()  # while one is being written
 
     def begin(self, iteration: int) -> None:
         """Call this before each iteration."""
-        if self.first and iteration == self.first:
-            tensorflow.profiler.experimental.start(self.folder)
-            self._is_running = True
+        if iteration == self.first:
+            line = f' [*] Trace in {self.folder}/plugins/profile'
+            self._trace.callback(print, line, flush=True)
+            profile = tensorflow.profiler.experimental.Profile(self.folder)
+            self._trace.enter_context(profile)
 
     def end(self, iteration: int) -> None:
         """Call this after each iteration."""
@@ -37,8 +40,5 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Write the trace, if one is running, and print its path."""
-        if self._is_running:
-            self._is_running = False
-            tensorflow.profiler.experimental.stop()
-            print(f' [*] Trace in {self.folder}/plugins/profile', flush=True)
+        """Write the trace, if there is one, and print its path."""
+        self._trace.close()

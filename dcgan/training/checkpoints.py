@@ -33,7 +33,7 @@ TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhi
 ENDINGS = ('data-00000-of-00001', 'index')
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
 READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
-WRITE_ERRORS = (OSError, tf.errors.OpError)
+WRITE_ERRORS = (OSError, tf.errors.OpError, ValueError)  # the last: no such folder
 
 
 class CheckpointFolder:
