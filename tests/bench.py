@@ -3,25 +3,7 @@
 Compares ways to make one iteration: as the original does (six runs of its session, by
 TensorFlow's own ops, float32), and as this project does, in each precision of which the
 device is capable; on a GPU without and with XLA. All are timed in one process, in
-turns. The table shows medians:
-
-ms, images/s       an iteration whose batch is already in the memory of the device.
-                   Without XLA, TensorFlow chooses the algorithm of a convolution once a
-                   process: measure tf32 alone, by --kinds tf32 tf32-xla
-GFLOP/s            of convolutions, with their padding, and matrix multiplications
-share of the peak  these, divided by the GFLOP/s of a multiplication of large matrices
-                   in the same precision
-samples/s          as uint8, as main.py draws them; in brackets, by the sampler node in
-                   a loop, one batch at a time
-main.py, ms        an iteration of a real run on random data, with a 200th of the time
-                   for an image grid, the losses on the sample batch and a checkpoint;
-                   in brackets, the overhead over the iteration alone, in turns: while
-                   one process runs, the other waits. On a GPU, image models run twice:
-                   with JPEGs that are decoded, then with --cache
-start, s           of that run until its first iteration is complete. With XLA twice:
-                   with an empty cache of compiled programs, then with a full one
-peak memory, MB    of that run, without the processes that decode images
-GPU memory, MB     the peak that the model and an iteration alone take
+turns. docs/performance.md explains the columns of the table.
 
     python tests/bench.py --size 64 --batch 8 32 64 128      how the cost grows
     python tests/bench.py --size 32 64 128 --bare            without the runs of main.py

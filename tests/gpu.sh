@@ -88,6 +88,7 @@ seeds() {  # whether a second run, and a resumed one, are the same as the first
   wait $! || return
   for run in second resumed; do
     for file in metrics.csv checkpoint/model.*-20.data-00000-of-00001; do
+      ls "$first"/$file >&2 || return
       cmp -s <(without_seconds "$first"/$file) <(without_seconds "$work/out/$run"/$file)
       echo "$run: same $(basename "$file"),$((! $?)),"
     done
