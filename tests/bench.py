@@ -368,9 +368,6 @@ ORIGINAL_LAYERS = {
 }
 
 
-# Real runs
-
-
 def measure_runs(row, step, args, folder):
     """Add the results of real runs of main.py to the row of a kind, made by `step`."""
     size, batch, kind = row['size'], row['batch'], row['kind']
