@@ -2,40 +2,13 @@
 
 Compares ways to make one iteration: as the original does (six runs of its session, by
 TensorFlow's own ops, float32), and as this project does, in each precision of which the
-device is capable. On a GPU, each precision is measured without and with XLA; on a CPU,
-with XLA only if --xla is given. All are timed in one process, alternately. The first
-line names the device. The table shows medians:
-
-ms, images/s          an iteration whose batch is already in the memory of the device.
-                      Without XLA, TensorFlow chooses the algorithm of a convolution
-                      once a process, for float32 and tf32 alike: the time of tf32 is
-                      the time of main.py, which runs in another process
-share of the          the time of this iteration, divided by that of the original's six
-original's time       runs
-GFLOP/s               of the convolutions and matrix multiplications of an iteration,
-                      counted with their padding
-share of the peak     these GFLOP/s, divided by those of a multiplication of large
-                      matrices in the same precision, timed between the turns
-samples/s             samples drawn as main.py draws them, as uint8; in brackets, by the
-                      sampler node in a loop, one batch at a time
-main.py, ms           an iteration of a real run of main.py on random data. It includes
-                      reading, summaries and printing, and a 200th of the time for an
-                      image grid, the losses on the sample batch and a checkpoint. In
-                      brackets, the overhead: how much longer this is than the iteration
-                      alone. Both processes take turns: while one runs, the other waits.
-                      The median of the turns counts. On a GPU, image models are
-                      measured twice: with JPEGs that are decoded, then with --cache
-start, s              the time of that run until its first iteration is complete. With
-                      XLA twice: with an empty cache of compiled programs, then with
-                      what that run has left there
-peak memory, MB       the peak memory of that run, without the processes that decode
-                      images
-GPU memory, MB        the peak memory on the GPU that the model and an iteration alone
-                      take, from TensorFlow's allocator
+device is capable; on a GPU without and with XLA. All are timed in one process, in
+turns. docs/performance.md explains the columns of the table.
 
     python tests/bench.py --size 64 --batch 8 32 64 128      how the cost grows
     python tests/bench.py --size 32 64 128 --bare            without the runs of main.py
     python tests/bench.py --batch 64 256 1024                a GPU, at all its sizes
+    python tests/bench.py --main --kinds float32 -- --seed 1   only the runs of main.py
 """
 
 import argparse
@@ -51,31 +24,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dcgan.util.quiet_import import import_tensorflow
-
-import_tensorflow()  # comes first, because it silences the log of TensorFlow
+from main import tf  # comes first, because it silences the log of TensorFlow
 
 # isort: split
 import numpy as np
-import tensorflow.compat.v1 as tf
-from bench_data import IMAGES, make_jpegs
+from bench_data import MNIST_IMAGES, make_data
 
 import model
 from dcgan.compute import devices
-from dcgan.compute.devices import gpu_details, has_tensor_units
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import session_config
-from dcgan.data.idx import write_idx
 from dcgan.sampling.samples import draw_batches
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.original_iteration import OriginalIteration
@@ -83,115 +49,105 @@ from dcgan.training.prefetch import Batch
 
 MATRIX_SIZE = 4096  # height and width of the large matrices
 SAMPLES = 1024  # drawn in each turn
-SECONDS = 30  # for all turns of one size and batch
-RUN_ITERATIONS = 401  # of main.py at least, if they take at most MAX_RUN_SECONDS
-RUN_SECONDS = 20  # if 401 take less, as many iterations as fit into this
-MAX_RUN_SECONDS = 90
-SHORT_RUN_SECONDS = 60  # if they take more, as many iterations as fit into this
+RUN_ITERATIONS = 401  # of main.py at least, if that takes at most twice --seconds
 SAVE_EVERY = 200  # iterations between two grids and checkpoints, as by default
 TURN_SECONDS = 1  # of main.py at least
-MNIST_IMAGES = 70000
-EPOCH_BATCHES = 31  # of JPEGs at least, because none are decoded beyond an epoch
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
 SWITCHES = {
     'bare': 'leave out the runs of main.py',
+    'main': 'only the runs of main.py',
     'json': 'print JSON instead of the table',
+    'rows': 'print lines of name,value,unit instead of the table',
     'xla': 'measure XLA on a CPU as well',
 }
-HEADER = (
-    "| model, batch | iteration | ms | images/s | share of the original's time "
-    '| GFLOP/s | share of the peak | samples/s | main.py, ms | start, s '
-    '| peak memory, MB | GPU memory, MB |'
-)
+TABLE = {  # column: the pieces of its cell; one whose value is missing is left out
+    'ms': ['{ms:,.2f}'],
+    'images/s': ['{images/s:,.0f}'],
+    "share of the original's time": ['{ratio:.2f}'],
+    'GFLOP/s': ['{gflops:,.0f}'],
+    'share of the peak': ['{matrix_share:.0%}'],
+    'samples/s': ['{samples/s:,.0f} ({loop_samples/s:,.0f})'],
+    'main.py, ms': [
+        *('{main_ms:,.2f}', ' ({main_overhead:+.1%})'),
+        *('; {cached_ms:,.2f}', ' ({cached_overhead:+.1%})'),
+    ],
+    'start, s': ['{cold_start_s:.1f}; ', '{start_s:.1f}'],
+    'peak memory, MB': ['{peak_mb:,.0f}'],
+    'GPU memory, MB': ['{gpu_mb:,.0f}'],
+}
+PRECISIONS = ('float32', 'tf32', 'bfloat16')
+ORIGINAL = 'original'  # a kind of iteration; the others are those of this project
+KINDS = [ORIGINAL, *PRECISIONS, *(f'{p}-xla' for p in PRECISIONS)]
 
 
-class Step(NamedTuple):
-    """Something to be timed: run(), each time after prepare()."""
-
-    run: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None
-
-
-class Kind(NamedTuple):
-    """A kind of iteration: of this project, in a precision, or the original's."""
-
-    precision: str = 'float32'
-    xla: bool = False
-    is_original: bool = False
-
-    def __str__(self):
-        if self.is_original:
-            return "the original's six runs, float32"
-        return f'this project, {self.precision}' + (', XLA' if self.xla else '')
+def precision_of(kind):
+    return 'float32' if kind == ORIGINAL else kind.removesuffix('-xla')
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--size',
-        nargs='+',
-        default=['mnist', '64'],
-        help='mnist, or the height and width of an unconditional model in pixels; '
-        'default: mnist 64',
-    )
-    parser.add_argument(
-        '--batch', nargs='+', type=int, default=[64], help='batch sizes; default: 64'
-    )
-    for name, text in SWITCHES.items():
-        parser.add_argument(f'--{name}', action='store_true', help=text)
-    args = parser.parse_args()
-    if not all(1 <= batch <= SAMPLES for batch in args.batch):
-        parser.error(f'--batch takes numbers from 1 to {SAMPLES}')
-    # raise SystemExit, so that run_main kills its main.py, which may be stopped
+    args = parse_args()
+    # raise SystemExit, so that main.py is killed, which may be stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for gpu in tf.config.list_physical_devices('GPU'):
         tf.config.experimental.set_memory_growth(gpu, True)  # for gpu_memory
-    rows = []
+    kinds = args.kinds or capable_kinds(args.xla)
+    rows, show = [], as_rows if args.rows else as_line
     with tempfile.TemporaryDirectory() as folder:
-        if not args.json:
-            print(f'{device_name()}, TensorFlow {tf.__version__}\n', flush=True)
         if not args.bare:
             make_data(folder, args.size, max(args.batch))
-        if not args.json:
-            print(HEADER + '\n|' + '---|' * HEADER.count(' | ') + '---|', flush=True)
+        if not (args.json or args.rows):
+            print(f'{device_name()}, TensorFlow {tf.__version__}\n')
+            print(f'| model, batch | iteration | {" | ".join(TABLE)} |')
+            print('|' + '---|' * (len(TABLE) + 2), flush=True)
         for size in args.size:
             for batch in args.batch:
-                rows += measure_group(size, batch, args, folder)
+                with contextlib.ExitStack() as sessions:
+                    for row in measure(size, batch, kinds, args, sessions):
+                        step = row.pop('step', None)
+                        if not args.bare and row['kind'] != ORIGINAL:
+                            measure_runs(row, step, args, folder)
+                        rows.append(row)
+                        if not args.json:
+                            print(show(row), flush=True)
                 gc.collect()  # memory of a closed session is free when it is deleted
     if args.json:
         print(json.dumps(rows, indent=4))
 
 
-def measure_group(size, batch, args, folder):
-    """Measure a model with one batch size; returns its rows, and prints the table's."""
-    with contextlib.ExitStack() as sessions:
-        rows = measure(size, batch, args.xla, sessions)
-        for row in rows:
-            step = row.pop('step')
-            if not args.bare and not row['kind'].is_original:
-                measure_runs(row, step, folder)
-            row['kind'] = str(row['kind'])
-            if not args.json:
-                print(as_line(row), flush=True)
-    return rows
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    text = 'mnist, or the height and width of an unconditional model in pixels'
+    add('--size', nargs='+', default=['mnist', '64'], help=f'{text}; default: mnist 64')
+    add('--batch', nargs='+', type=int, default=[64], help='batch sizes; default: 64')
+    text = 'of iterations; default: all that suit this device'
+    add('--kinds', nargs='+', default=[], choices=KINDS, metavar='KIND', help=text)
+    text = 'for all turns of one size and batch; default: 30'
+    add('--seconds', type=float, default=30, help=text)
+    for name, text in SWITCHES.items():
+        add(f'--{name}', action='store_true', help=text)
+    add('flags', nargs='*', help='further flags of main.py, after --')
+    args = parser.parse_args()
+    if not all(1 <= batch <= SAMPLES for batch in args.batch):
+        parser.error(f'--batch takes numbers from 1 to {SAMPLES}')
+    return args
 
 
 def device_name():
     cores = f'{devices.usable_cores()} CPU cores'
-    gpu = gpu_details().get('device_name')
+    gpu = devices.gpu_details().get('device_name')
     return f'{gpu}, {cores}' if gpu else cores
 
 
-def kinds(with_xla):
-    """The kinds of iteration that this device is to be measured with."""
-    has_gpu = devices.has_gpu()
+def capable_kinds(with_xla):
+    """The kinds of iteration that suit this device."""
     precisions = ['float32']
-    precisions += ['tf32'] if has_tensor_units() else []
+    precisions += ['tf32'] if devices.has_tensor_units() else []
     precisions += ['bfloat16'] if has_bfloat16() else []
-    xla = [False, True] if has_gpu or with_xla else [False]
-    return [Kind(p, x) for p in precisions for x in xla]
+    suffixes = ['', '-xla'] if devices.has_gpu() or with_xla else ['']
+    return [ORIGINAL, *(p + suffix for p in precisions for suffix in suffixes)]
 
 
 def model_size(size):
@@ -201,74 +157,73 @@ def model_size(size):
     return {'output_height': int(size), 'output_width': int(size)}
 
 
-def measure(size, batch, with_xla, sessions):
+def measure(size, batch, kinds, args, sessions):
     """Return a row of results for each kind of iteration.
 
-    `step` in a row is a Step that makes one such iteration. Closing the ExitStack
-    `sessions` closes what the steps need.
+    `step` in a row makes one such iteration, see timed. Closing the ExitStack
+    `sessions` closes what it needs.
     """
+    rows = {kind: {'size': size, 'batch': batch, 'kind': kind} for kind in kinds}
+    if args.main:
+        return rows.values()
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    steps, models, memory, multiplications = {}, [], {}, {}
-    for kind in [Kind(is_original=True), *kinds(with_xla)]:
+    steps, models, memory = {}, {}, {}
+    for kind in kinds:
+        build = build_original if kind == ORIGINAL else build_ours
         before = gpu_memory('current')
-        build = build_original if kind.is_original else build_ours
-        steps[kind], dcgan = build(arguments, kind, sessions)
-        memory[kind] = peak_gpu_memory(steps[kind]) - before
-        models.append(dcgan)
-    for kind in steps:
-        if kind.precision not in multiplications:
-            step = multiplication(kind.precision, sessions)
-            multiplications[kind.precision] = step
-    in_loop, as_main = samplers(models[1])
+        steps[kind], models[kind] = build(arguments, kind, sessions)
+        if devices.has_gpu():
+            timed(steps[kind])
+            tf.config.experimental.reset_memory_stats('GPU:0')
+            timed(steps[kind])
+        memory[kind] = {'gpu_mb': (gpu_memory('peak') - before) / 1e6}
+    precisions = set(map(precision_of, kinds))
+    multiplications = {f'{p} matrix': multiplication(p, sessions) for p in precisions}
+    first = kinds[kinds[0] == ORIGINAL and len(kinds) > 1]  # samples are drawn with it
+    in_loop, as_main = samplers(models[first])
     samplings = {'sampler in a loop': in_loop, 'samples': as_main}
-    times = median_times({**steps, **multiplications, **samplings})
-    flops = count_flops(models[0])
-    rows = []
+    times = median_times({**steps, **multiplications, **samplings}, args.seconds)
+    flops = count_flops(arguments)
     for kind, step in steps.items():
         rate = flops / times[kind]
-        peak = 2 * MATRIX_SIZE**3 / times[kind.precision]
-        rows.append(
-            {
-                'device': device_name(),
-                'tensorflow': tf.__version__,
-                'size': size,
-                'batch': batch,
-                'kind': kind,
-                'ms': times[kind] * 1e3,
-                'images/s': batch / times[kind],
-                'ratio': times[kind] / times[Kind(is_original=True)],
-                'gflops': rate / 1e9,
-                'matrix_gflops': peak / 1e9,
-                'matrix_share': rate / peak,
-                'step': step,
-                **({'gpu_mb': memory[kind] / 1e6} if devices.has_gpu() else {}),
-            }
-        )
-    rows[1]['samples/s'] = SAMPLES / times['samples']
-    rows[1]['loop_samples/s'] = SAMPLES // batch * batch / times['sampler in a loop']
-    return rows
+        peak = 2 * MATRIX_SIZE**3 / times[f'{precision_of(kind)} matrix']
+        rows[kind] |= {
+            'device': device_name(),
+            'tensorflow': tf.__version__,
+            'ms': times[kind] * 1e3,
+            'images/s': batch / times[kind],
+            'gflops': rate / 1e9,
+            'matrix_gflops': peak / 1e9,
+            'matrix_share': rate / peak,
+            'step': step,
+        }
+        if ORIGINAL in kinds:
+            rows[kind]['ratio'] = times[kind] / times[ORIGINAL]
+        rows[kind] |= memory[kind] if devices.has_gpu() else {}
+    looped = SAMPLES // batch * batch
+    rows[first]['samples/s'] = SAMPLES / times['samples']
+    rows[first]['loop_samples/s'] = looped / times['sampler in a loop']
+    return rows.values()
 
 
-def median_times(steps):
-    """Run all Steps in turns; returns {name: median time in seconds}.
-
-    Each Step runs twice before, to warm up.
-    """
+def median_times(steps, seconds):
+    """Take all steps in turns, after two turns to warm up; returns {name: seconds}."""
     times = {name: [] for name in steps}
     for step in [*steps.values()] * 2:
         timed(step)
     start = time.perf_counter()
-    while min(map(len, times.values())) < 5 or time.perf_counter() - start < SECONDS:
+    while min(map(len, times.values())) < 5 or time.perf_counter() - start < seconds:
         for name, step in steps.items():
             times[name].append(timed(step))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def timed(step):
-    """Run a Step; returns how long it took, in seconds."""
-    step.prepare()
+    """Take a step, a pair (prepare, run); returns how many seconds run() took."""
+    prepare, run = step
+    prepare()
     start = time.perf_counter()
-    step.run()
+    run()
     return time.perf_counter() - start
 
 
@@ -279,17 +234,7 @@ def gpu_memory(kind):
     return tf.config.experimental.get_memory_info('GPU:0')[kind]
 
 
-def peak_gpu_memory(step):
-    """The peak of gpu_memory while a Step runs, after a first run that prepares it."""
-    if not devices.has_gpu():
-        return 0
-    timed(step)
-    tf.config.experimental.reset_memory_stats('GPU:0')
-    timed(step)
-    return gpu_memory('peak')
-
-
-# What is compared. The build_ functions return (Step, model).
+# What is compared. The build_ functions return (step, model).
 
 
 def open_session(config, sessions):
@@ -308,39 +253,35 @@ def build_original(arguments, kind, sessions):
     config.gpu_options.allow_growth = True
     with tf.Graph().as_default():
         sess = open_session(config, sessions)
-        with tensorflow_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
-            dcgan = model.DCGAN(sess, data_dir=None, **arguments)
+        dcgan = original_model(sess, arguments)
         iteration = OriginalIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())
-    feed = random_feed(dcgan)
+    feed = dcgan.feed(*random_batch(dcgan))
+    return (lambda: use_tf32(False), lambda: iteration.runs(feed)), dcgan
 
-    def step():
-        iteration.runs(feed)
 
-    return Step(step, lambda: use_tf32(False)), dcgan
+def original_model(sess, arguments):
+    """A model of the layers that the original has."""
+    with tensorflow_ops(), mock.patch.multiple(model, **ORIGINAL_LAYERS):
+        return model.DCGAN(sess, data_dir=None, **arguments)
 
 
 def build_ours(arguments, kind, sessions):
     """An iteration of this project: one run of the session."""
     with tf.Graph().as_default():
         sess = open_session(session_config(), sessions)
-        dcgan = model.DCGAN(
-            sess, data_dir=None, precision=kind.precision, xla=kind.xla, **arguments
-        )
+        how = {'precision': precision_of(kind), 'xla': kind.endswith('-xla')}
+        dcgan = model.DCGAN(sess, data_dir=None, **how, **arguments)
         iteration = FusedIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())
     put, batch = iteration.batches.putter(sess), Batch(*random_batch(dcgan))
 
     def prepare():
-        use_tf32(kind.precision == 'tf32')
+        use_tf32(precision_of(kind) == 'tf32')
         put(batch)
 
     rates = 2 * [CONFIG.learning_rate]
-    return Step(lambda: iteration(rates, stop=False), prepare), dcgan
-
-
-def random_feed(dcgan):
-    return dcgan.feed(*random_batch(dcgan))
+    return (prepare, lambda: iteration(rates, stop=False)), dcgan
 
 
 def random_batch(dcgan):
@@ -353,8 +294,8 @@ def random_batch(dcgan):
 
 
 def samplers(dcgan):
-    """Two Steps that draw SAMPLES: the sampler node in a loop, and as main.py."""
-    feed = random_feed(dcgan)
+    """Two steps that draw SAMPLES: the sampler node in a loop, and as main.py."""
+    feed = dcgan.feed(*random_batch(dcgan))
     feed.pop(dcgan.inputs)
     z = np.resize(feed[dcgan.z], (SAMPLES, dcgan.z_dim))
     labels = np.arange(SAMPLES) % (dcgan.y_dim or 1)
@@ -367,14 +308,11 @@ def samplers(dcgan):
         for _ in draw_batches(dcgan.sess, dcgan, z, labels, as_bytes=True):
             pass
 
-    def prepare():
-        use_tf32(False)
-
-    return Step(in_loop, prepare), Step(as_main, prepare)
+    return [(lambda: use_tf32(False), run) for run in (in_loop, as_main)]
 
 
 def multiplication(precision, sessions):
-    """A Step that multiplies two large matrices in a precision."""
+    """A step that multiplies two large matrices in a precision."""
     dtype = tf.bfloat16 if precision == 'bfloat16' else tf.float32
     with tf.Graph().as_default():
         sess = open_session(session_config(), sessions)
@@ -382,29 +320,27 @@ def multiplication(precision, sessions):
         a, b = (tf.Variable(tf.cast(value, dtype)) for value in values)
         run = tf.matmul(a, b).op
         sess.run([a.initializer, b.initializer])
-    return Step(lambda: sess.run(run), lambda: use_tf32(precision == 'tf32'))
+    return lambda: use_tf32(precision == 'tf32'), lambda: sess.run(run)
 
 
-def count_flops(dcgan):
-    """Count the floating-point operations of an iteration of a model.
+def count_flops(arguments):
+    """Count the floating-point operations of an iteration, by the layers of a model.
 
-    They belong to convolutions, with their padding, and matrix multiplications: a
-    multiplication and an addition for each term.
-
-    G makes three passes, because its weights change twice: before its first step, after
-    it, and after its second step. D makes passes on both batches in its own step, one
-    in each step of G, and on both batches at the end. A gradient with respect to
-    weights or to an input costs as much as a pass. D's step needs no gradient with
-    respect to D's input, and G's steps need none with respect to z.
+    G makes three passes, because its weights change twice. D makes passes on both
+    batches in its own step, one in each step of G, and on both batches at the end. A
+    gradient with respect to weights or to an input costs as much as a pass. D's step
+    needs none with respect to D's input, G's steps none with respect to z.
     """
     layers = {'generator': [], 'discriminator': []}
-    for op in dcgan.sess.graph.get_operations():
+    with tf.Graph().as_default() as graph:
+        original_model(None, arguments)
+    for op in graph.get_operations():
         network = op.name.split('/')[0]
         if network in layers and op.type in SMALLER_IMAGE:
             pixels = SMALLER_IMAGE[op.type](op).shape.as_list()[1:-1]
             weights = [t for t in op.inputs if t.op.type == 'ReadVariableOp']
             weight_count = math.prod(weights[0].shape.as_list())
-            terms = dcgan.batch_size * math.prod(pixels) * weight_count
+            terms = arguments['batch_size'] * math.prod(pixels) * weight_count
             layers[network].append(2 * terms)
     G, D = sum(layers['generator']), sum(layers['discriminator'])
     d_step = G + 2 * (D + D + D - layers['discriminator'][0])
@@ -432,77 +368,46 @@ ORIGINAL_LAYERS = {
 }
 
 
-# Real runs
-
-
-def make_data(folder, sizes, batch):
-    """Write the random data sets that the sizes need to folder/data.
-
-    The JPEGs fill EPOCH_BATCHES batches, if need be by links to the same files.
-    """
-    rng = np.random.RandomState(0)
-    if 'mnist' in sizes:
-        mnist = os.path.join(folder, 'data', 'mnist')
-        os.makedirs(mnist)
-        images = rng.randint(0, 256, (MNIST_IMAGES, 28, 28)).astype(np.uint8)
-        write_idx(f'{mnist}/train-images-idx3-ubyte', images)
-        labels = rng.randint(0, 10, MNIST_IMAGES).astype(np.uint8)
-        write_idx(f'{mnist}/train-labels-idx1-ubyte', labels)
-    if set(sizes) - {'mnist'}:
-        jpegs = os.path.join(folder, 'data', 'jpegs')
-        make_jpegs(jpegs)
-        for i in range(IMAGES, EPOCH_BATCHES * batch):
-            os.symlink(f'{i % IMAGES:06d}.jpg', f'{jpegs}/{i:06d}.jpg')
-
-
-def measure_runs(row, step, folder):
+def measure_runs(row, step, args, folder):
     """Add the results of real runs of main.py to the row of a kind, made by `step`."""
     size, batch, kind = row['size'], row['batch'], row['kind']
+    seconds = row['ms'] / 1e3 if step else 0.01
+    least, most = 0.7 * args.seconds / seconds, 2 * args.seconds / seconds
+    count = max(5, int(min(max(RUN_ITERATIONS, least), most)))
     if size == 'mnist':
         data, images = ['--dataset', 'mnist'], MNIST_IMAGES
     else:
         data = ['--dataset', 'jpegs', '--crop', '--output_height', size]
-        images = len(list(Path(folder, 'data', 'jpegs').glob('*.jpg')))
-    seconds = row['ms'] / 1e3
-    count = max(RUN_ITERATIONS, int(RUN_SECONDS / seconds))
-    if count * seconds >= MAX_RUN_SECONDS:
-        count = max(5, int(SHORT_RUN_SECONDS / seconds))
+        images = len(os.listdir(f'{folder}/data/jpegs'))
     batches = min(count, images // batch)
-    args = [*data, '--precision', kind.precision, '--batch_size', batch]
-    args += ['--xla' if kind.xla else '--noxla']
-    args += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
-    # a folder for compiled programs that is empty at first
+    flags = [*data, '--precision', precision_of(kind), '--batch_size', batch]
+    flags += ['--xla' if kind.endswith('-xla') else '--noxla', *args.flags]
+    flags += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
+    # an empty folder for compiled programs
     environment = {**os.environ, 'XDG_CACHE_HOME': tempfile.mkdtemp(dir=folder)}
-    for name in ('TF_XLA_FLAGS', 'TF_CPP_MIN_LOG_LEVEL'):  # set by import_tensorflow
+    for name in ('TF_XLA_FLAGS', 'TF_CPP_MIN_LOG_LEVEL'):  # set by the import
         environment.pop(name, None)
-    if kind.xla:
-        row['cold_start_s'] = time_to_first_iteration(args, folder, environment)
-    turn = max(2, count // 40, math.ceil(TURN_SECONDS / seconds))
-    settings = folder, environment, step, count, turn
-    start, pace, overhead, peak = run_main(args, *settings)
-    row['main_ms'], row['main_overhead'] = pace * 1e3, overhead
-    row['start_s'], row['peak_mb'] = start, peak
+    settings = folder, environment
+    if kind.endswith('-xla'):
+        with contextlib.closing(iterations(flags, *settings)) as started:
+            _, row['cold_start_s'] = next(started)
+    turn = min(max(2, count // 40, math.ceil(TURN_SECONDS / seconds)), count // 2)
+    settings += step, count, turn
+    row['start_s'], row['peak_mb'], times = run_main(flags, *settings)
+    row |= {f'main_{name}': value for name, value in times.items()}
     if devices.has_gpu() and size != 'mnist':
-        _, pace, overhead, _ = run_main([*args, '--cache'], *settings)
-        row['cached_ms'], row['cached_overhead'] = pace * 1e3, overhead
+        _, _, times = run_main([*flags, '--cache'], *settings)
+        row |= {f'cached_{name}': value for name, value in times.items()}
 
 
-def time_to_first_iteration(args, folder, environment):
-    """The seconds until main.py has printed its first iteration. Kills it then."""
+def iterations(flags, folder, environment):
+    """Train by main.py; yields (process id, seconds) for each iteration that it prints.
+
+    These are the seconds since the start of main.py, or since this generator goes on.
+    main.py is killed when the generator is closed.
+    """
+    command = [sys.executable, ROOT / 'main.py', '--train', *flags]
     start = time.perf_counter()
-    with start_main(args, folder, environment) as process:
-        for line in process.stdout:
-            if ' Epoch:[' in line:
-                seconds = time.perf_counter() - start
-                os.killpg(process.pid, signal.SIGKILL)
-                return seconds
-    sys.exit('bench.py: main.py failed, see above')
-
-
-@contextlib.contextmanager
-def start_main(args, folder, environment):
-    """A process that trains with main.py; it is killed where the block fails."""
-    command = [sys.executable, ROOT / 'main.py', '--train', *args]
     with subprocess.Popen(
         list(map(str, command)),
         cwd=folder,
@@ -512,100 +417,73 @@ def start_main(args, folder, environment):
         text=True,
     ) as process:
         try:
-            yield process
+            for line in process.stdout:
+                if ' Epoch:[' in line:
+                    yield process.pid, time.perf_counter() - start
+                    start = time.perf_counter()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+    if process.returncode:
+        sys.exit(f'bench.py: main.py {" ".join(map(str, flags))} failed, see above')
 
 
-def run_main(args, folder, environment, step, count, turn):
+def run_main(flags, folder, environment, step, count, turn):
     """Train `count` iterations by main.py; stop it after each turn, for bare steps.
 
     `turn` is the number of iterations in a turn of main.py; one of bare steps is half
-    as long. Returns the seconds until the first iteration is complete, the seconds of a
-    later one, how much longer that one is than a bare step (0.01 for 1%), and the peak
-    memory of main.py in MB.
+    as long. Without `step`, there are none. Returns the seconds until the first
+    iteration is complete, the peak memory of main.py in MB, and the `ms` of a later
+    iteration and, with `step`, its `overhead`, 0.01 for 1%.
     """
     save_every = min(SAVE_EVERY, count // 2)
-    args = [*args, '--sample_freq', save_every, '--ckpt_freq', save_every]
-    main_times, bare_times, peak, start = [], [], 0, time.perf_counter()
-    with start_main(args, folder, environment) as process:
-        for line in process.stdout:
-            if ' Trained: ' in line:  # the work is done, but the process is alive
-                peak = max(peak, peak_memory(process.pid))
-            if ' Epoch:[' not in line:
-                continue
-            main_times.append(time.perf_counter() - start)
-            if len(main_times) % turn == 1:
-                os.killpg(process.pid, signal.SIGSTOP)
-                steps = [timed(step) for _ in range(-(-turn // 2))]
-                bare_times.append(statistics.mean(steps))
-                peak = max(peak, peak_memory(process.pid))
-                os.killpg(process.pid, signal.SIGCONT)
-            start = time.perf_counter()
-    if process.returncode:
-        sys.exit(f'bench.py: main.py {" ".join(map(str, args))} failed, see above')
-    first, *main_times = main_times
-    times = compare_times(main_times, bare_times, turn, save_every)
-    return first, *times, peak
-
-
-def compare_times(main_times, bare_times, turn, save_every):
-    """Return the seconds of an iteration of main.py, and its overhead as a fraction.
-
-    main_times has the seconds of each iteration after the first, bare_times the mean
-    seconds of a bare step in each turn.
-    """
-    # After the iterations save_every, 2 * save_every, ..., main.py saves a grid and a
-    # checkpoint. `saving` is their share of one iteration with the default flags.
-    other_times = [
-        statistics.mean(
-            seconds
-            for i, seconds in enumerate(main_times[first : first + turn], first + 1)
-            if i % save_every
-        )
-        for first in range(0, len(main_times) - turn + 1, turn)
-    ]
-    other = statistics.median(other_times)
-    saving_times = main_times[save_every - 1 :: save_every]
-    saving = (statistics.mean(saving_times) - other) / SAVE_EVERY
-    ratio = statistics.median(a / b for a, b in zip(other_times, bare_times))
-    return other + saving, ratio + saving / other - 1
-
-
-def peak_memory(pid):
-    """The peak memory of a process so far, in MB; 0 if it has ended.
-
-    getrusage would not do: its maximum includes the memory of this process, from which
-    the other one was forked.
-    """
-    match = re.search(r'VmHWM:\s*(\d+) kB', Path(f'/proc/{pid}/status').read_text())
-    return int(match[1]) / 1000 if match else 0
+    flags = [*flags, '--sample_freq', save_every, '--ckpt_freq', save_every]
+    turns, bare, saving = [], [], []
+    with contextlib.closing(iterations(flags, folder, environment)) as trained:
+        for i, (pid, seconds) in enumerate(trained):
+            if not i:
+                start = seconds
+            elif i % save_every:
+                turns[-1].append(seconds)
+            else:  # with a grid and a checkpoint
+                saving.append(seconds)
+            # getrusage has the memory of this process, from which main.py was forked
+            status = Path(f'/proc/{pid}/status').read_text()
+            if match := re.search(r'VmHWM:\s*(\d+) kB', status):  # it has not ended
+                peak = int(match[1]) / 1000
+            if i % turn == 0:
+                turns.append([])
+                os.killpg(pid, signal.SIGSTOP)
+                times = [timed(step) for _ in range(-(-turn // 2))] if step else [1]
+                bare.append(statistics.mean(times))
+                os.killpg(pid, signal.SIGCONT)
+    means = [statistics.mean(times) for times in turns if times]
+    other = statistics.median(means)
+    # the share of a grid and a checkpoint with the default flags
+    share = (statistics.mean(saving) - other) / SAVE_EVERY
+    ratio = statistics.median(a / b for a, b in zip(means, bare))
+    overhead = {'overhead': ratio + share / other - 1} if step else {}
+    return start, peak, {'ms': (other + share) * 1e3, **overhead}
 
 
 def as_line(row):
     """A row of results as a line of the table."""
-
-    def cell(key, form, scale=1):
-        return format(row[key] * scale, form) if key in row else ''
-
-    def pair(first, second, form='{} ({})'):
-        return form.format(first, second) if first and second else first
-
     name = 'MNIST 28x28' if row['size'] == 'mnist' else f'{row["size"]}x{row["size"]}'
-    digits = ',.0f' if row['ms'] >= 100 else ',.2f'
-    main_py = pair(cell('main_ms', digits), cell('main_overhead', '+.1%'))
-    cached = pair(cell('cached_ms', digits), cell('cached_overhead', '+.1%'))
-    cells = [f'{name}, {row["batch"]}', row['kind'], cell('ms', digits)]
-    cells += [cell('images/s', ',.0f'), cell('ratio', '.2f'), cell('gflops', ',.0f')]
-    cells += [cell('matrix_share', '.0%')]
-    cells += [pair(cell('samples/s', ',.0f'), cell('loop_samples/s', ',.0f'))]
-    cells += [pair(main_py, cached, '{}; {}')]
-    starts = cell('cold_start_s', '.1f'), cell('start_s', '.1f')
-    cells += [pair(*starts, '{}; {}') or starts[1]]
-    cells += [cell('peak_mb', ',.0f'), cell('gpu_mb', ',.0f')]
+    cells = [f'{name}, {row["batch"]}', row['kind']]
+    for pieces in TABLE.values():
+        cells.append('')
+        for piece in pieces:
+            with contextlib.suppress(KeyError):
+                cells[-1] += piece.format_map(row)
     return '| ' + ' | '.join(cells) + ' |'
+
+
+def as_rows(row):
+    """A row of results as lines of a name, a value and its unit."""
+    name = f'{row["size"]} {row["batch"]} {row["kind"]}'
+    values = {key: value for key, value in row.items() if isinstance(value, float)}
+    return '\n'.join(f'{name},{value:.6g},{key}' for key, value in values.items())
 
 
 if __name__ == '__main__':

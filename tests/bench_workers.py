@@ -3,21 +3,18 @@
 2 to 4 minutes for each size and batch, on a core for each worker and no others:
 
 alone          ms of an iteration of one process
-side by side   of processes that do the same and know nothing of each other: what they
-               take from each other, memory bandwidth and heat, is no fault of workers
+side by side   of processes that know nothing of each other: what they take from each
+               other, memory bandwidth and heat, is no fault of workers
 together       of workers, on a batch as large for each of them
 efficiency     alone / together; in brackets the same of processor time, which does not
                count waiting, and suffers less from other work on the machine
 MB, messages   that a worker sends in an iteration, and how many collective ops
-in collectives the share of `together` that the same collective ops take when nothing is
-               computed between them
+in collectives the share of `together` that these ops take when nothing is computed
 
 Each process has one thread and one core, which also does all of its communication.
 Processes are started in turns, alone first; the median of all their iterations counts.
-
-Then a projection, which is computed, not measured: to 2, 8 and 64 machines, with the
-sizes of messages of graphs for more workers, sent in rings at --bandwidth and
---latency while nothing is computed.
+Then a projection, computed, to 2, 8 and 64 machines, with the messages of graphs for
+more workers, sent in rings at --bandwidth and --latency while nothing is computed.
 
     python tests/bench_workers.py --size mnist 64 --batch 32 64 256
     python tests/bench_workers.py --size 64 --precision bfloat16
@@ -37,23 +34,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dcgan.util.quiet_import import import_tensorflow
-
-import_tensorflow()  # comes first, because it silences the log of TensorFlow
+from main import tf  # comes first, because it silences the log of TensorFlow
 
 # isort: split
-import tensorflow.compat.v1 as tf
 from bench import CONFIG, model_size, random_batch
 
 import model
-from dcgan.compute.cluster import (
-    Cluster,
-    Task,
-    local_tasks,
-    read_cluster,
-    silenced,
-    tf_config,
-)
+from dcgan.compute import cluster
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.compute.workers import Workers
 from dcgan.training.fused_iteration import FusedIteration
@@ -62,7 +49,11 @@ from dcgan.training.prefetch import Batch
 ROUNDS = 2  # starts of each kind
 WARM_UP = 3  # iterations before those that count
 PROJECTED = (2, 8, 64)  # machines
-COLLECTIVES = ('CollectiveReduceV2', 'CollectiveGather')
+REDUCE, GATHER = 'CollectiveReduceV2', 'CollectiveGather'  # types of collective ops
+HEADER = (
+    '| model, batch of each | alone, ms | side by side | together | efficiency '
+    '| MB, messages | in collectives |'
+)
 
 
 def main():
@@ -83,22 +74,15 @@ def main():
     if args.child:
         print(json.dumps(measure(**json.loads(args.child))))
         return
-    print(
-        '| model, batch of each | alone, ms | side by side | together | efficiency '
-        '| MB, messages | in collectives |\n|' + '---|' * 7
-    )
+    print(f'{HEADER}\n|' + '---|' * 7)
     projections = []
     for size in args.size:
         for batch in args.batch:
             alone = args.project_ms or measure_all(size, batch, args)
             projections += project(size, batch, alone, args)
-    print(
-        f'\nProjection (computed), {args.bandwidth:g} Gbit/s, {args.latency:g} ms:\n\n'
-        '| model, batch of each | machines | MB | messages | ms | efficiency |\n|'
-        + '---|'
-        * 6
-    )
-    print('\n'.join(projections))
+    print(f'\nProjection (computed), {args.bandwidth:g} Gbit/s, {args.latency:g} ms:\n')
+    print('| model, batch of each | machines | MB | messages | ms | efficiency |')
+    print('\n'.join(['|' + '---|' * 6, *projections]))
 
 
 def measure_all(size, batch, args):
@@ -129,7 +113,7 @@ def measure_all(size, batch, args):
 
 def run_children(count, settings):
     """Run `count` processes, each on a core; returns what they measure."""
-    tasks = local_tasks(count)
+    tasks = cluster.local_tasks(count)
     cores, children = sorted(os.sched_getaffinity(0)), []
     for i in range(count):
         environment = {
@@ -137,21 +121,20 @@ def run_children(count, settings):
             **os.environ,
             'TF_NUM_INTRAOP_THREADS': '1',
             'OMP_NUM_THREADS': '1',
-            'TF_CONFIG': tf_config(tasks, i) if settings['is_joint'] else '',
+            'TF_CONFIG': cluster.tf_config(tasks, i) if settings['is_joint'] else '',
         }
-        child = {**settings, 'core': cores[i % len(cores)], 'count': count}
-        command = [sys.executable, __file__, '--child', json.dumps(child)]
-        children.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        )
+        child = json.dumps({**settings, 'core': cores[i % len(cores)]})
+        command = [sys.executable, __file__, '--child', child]
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        children.append(child)
     return [json.loads(child.communicate()[0]) for child in children]
 
 
-def measure(size, batch, precision, seconds, is_joint, core, count):
+def measure(size, batch, precision, seconds, is_joint, core):
     """In a child: the times of iterations, and what the collective ops take."""
     os.sched_setaffinity(0, [core])
-    workers = Workers(read_cluster(os.environ['TF_CONFIG']), 120)
-    with silenced():
+    workers = Workers(cluster.read_cluster(os.environ['TF_CONFIG']), 120)
+    with cluster.silenced():
         workers.connect()
     with tf.Session(workers.target, config=workers.session_config()) as sess:
         dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)
@@ -167,24 +150,18 @@ def measure(size, batch, precision, seconds, is_joint, core, count):
         start = time.process_time()
         times = timed(iterate, seconds, workers)
         busy = 1e3 * (time.process_time() - start) / (len(times) + WARM_UP + 1)
-        sizes = messages(sess.graph, iteration.tensors) if is_joint else []
-    result = {'ms': times, 'busy_ms': busy, 'messages': len(sizes)}
-    result['mb'] = sum(sent(kind, size, count) for kind, size, _ in sizes) / 1e6
-    result['collectives_ms'] = statistics.median(replay(workers, sizes) or [0])
-    return result
+        sent = messages(sess.graph, iteration.tensors) if is_joint else []
+    result = {'ms': times, 'busy_ms': busy, 'messages': len(sent)}
+    result['mb'], _ = traffic(sent, workers.count)
+    replayed = replay(workers, sent) if sent else [0]
+    return {**result, 'collectives_ms': statistics.median(replayed)}
 
 
 def build(sess, workers, size, batch, precision):
     """A model and an iteration on a joint batch."""
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    dcgan = model.DCGAN(
-        sess,
-        data_dir=None,
-        precision=precision,
-        xla=False,
-        workers=workers,
-        **arguments,
-    )
+    arguments |= {'precision': precision, 'xla': False, 'workers': workers}
+    dcgan = model.DCGAN(sess, data_dir=None, **arguments)
     return dcgan, FusedIteration(dcgan, CONFIG)
 
 
@@ -205,37 +182,30 @@ def timed(step, seconds, workers):
 
 
 def messages(graph, iteration):
-    """[(type, bytes of the input, the input)] of an iteration's collective ops."""
+    """[(type, input)] of an iteration's collective ops."""
     fetches = [t.op.name for t in tf.nest.flatten(iteration)]
     used = tf.graph_util.extract_sub_graph(graph.as_graph_def(), fetches)
     ops = [graph.get_operation_by_name(node.name) for node in used.node]
-    ops = [op for op in ops if op.type in COLLECTIVES]
-    return [
-        (op.type, x.shape.num_elements() * x.dtype.size, x)
-        for op in ops
-        for x in op.inputs[:1]
-    ]
+    return [(op.type, op.inputs[0]) for op in ops if op.type in (REDUCE, GATHER)]
 
 
-def sent(kind, size, count):
-    """The bytes that a worker sends in a ring of `count`, of an input of this size."""
-    factor = 2 / count if kind == 'CollectiveReduceV2' else 1
-    return (count - 1) * factor * size
+def traffic(sent, count):
+    """What one of `count` workers sends in rings: MB, and steps one after another."""
+    steps = [(count - 1) * (2 if kind == REDUCE else 1) for kind, _ in sent]
+    sizes = [x.shape.num_elements() * x.dtype.size for _, x in sent]
+    parts = [count if kind == REDUCE else 1 for kind, _ in sent]
+    return sum(s * n / p for s, n, p in zip(steps, sizes, parts)) / 1e6, sum(steps)
 
 
-def replay(workers, sizes):
+def replay(workers, sent):
     """Times in ms of the collective ops of an iteration, one after another, alone."""
-    if not sizes:
-        return []
     with tf.Graph().as_default(), tf.device('/cpu:0'):
         values, last = [], []
-        for kind, _, x in sizes:
-            value = tf.Variable(tf.zeros(x.shape, x.dtype))
-            values.append(value)
+        for kind, x in sent:
+            values.append(tf.Variable(tf.zeros(x.shape, x.dtype)))
             with tf.control_dependencies(last):
-                is_sum = kind == 'CollectiveReduceV2'
-                send = workers._reduce if is_sum else workers._gather
-                last = [send(tf.identity(value)).op]
+                send = workers._reduce if kind == REDUCE else workers._gather
+                last = [send(tf.identity(values[-1])).op]
         with tf.Session(workers.target, config=workers.session_config()) as sess:
             sess.run([value.initializer for value in values])
             run = sess.make_callable(last[0], accept_options=True)
@@ -247,21 +217,17 @@ def project(size, batch, alone, args):
     """Rows of the projection of a model, from the time of an iteration alone, in ms."""
     rows = []
     for count in PROJECTED:
-        tasks = [Task('worker', i, f'host{i}:2222') for i in range(count)]
-        workers = Workers(Cluster(tasks, 0))
+        tasks = [cluster.Task('worker', i, f'host{i}:2222') for i in range(count)]
+        workers = Workers(cluster.Cluster(tasks, 0))
         # a GPU's layers are TensorFlow's own
         layers = tensorflow_ops() if args.project_ms else contextlib.nullcontext()
         with tf.Graph().as_default(), layers:
             _, iteration = build(None, workers, size, batch * count, args.precision)
-            sizes = messages(tf.get_default_graph(), iteration.tensors)
-        size_sent = sum(sent(kind, n, count) for kind, n, _ in sizes)
-        hops = sum(
-            (count - 1) * (2 if kind == 'CollectiveReduceV2' else 1)
-            for kind, _, _ in sizes
-        )
-        ms = alone + 8e-6 * size_sent / args.bandwidth + hops * args.latency
+            sent = messages(tf.get_default_graph(), iteration.tensors)
+        mb, steps = traffic(sent, count)
+        ms = alone + 8 * mb / args.bandwidth + steps * args.latency
         rows.append(
-            f'| {size}, {batch} | {count} | {size_sent / 1e6:.1f} | {len(sizes)} '
+            f'| {size}, {batch} | {count} | {mb:.1f} | {len(sent)} '
             f'| {ms:.0f} | {alone / ms:.0%} |'
         )
     return rows

@@ -4,14 +4,11 @@
     python tests/soak.py --kills 10 -- --workers 2    kills any of the workers
 
 Both runs train a small model on images in random order, with a checkpoint every third
-iteration. One run is never stopped. The other is trained by many processes, one after
-the other: each is killed at a random instant after a random iteration, by SIGKILL or,
-less often, by SIGTERM or SIGINT.
-
-Each process has to resume from the newest complete checkpoint of the process before it.
-Every line that it prints has to show the same losses as the run that is never stopped.
-Everything in the final checkpoint (weights, moving averages, Adam's moments, random
-state) has to be equal bit for bit, and metrics.csv has to be the same but for seconds.
+iteration. One is trained by many processes, each of which is killed at a random instant
+after a random iteration, by SIGKILL or, less often, by SIGTERM or SIGINT. Each process
+has to resume from the newest complete checkpoint of the process before it, and to print
+the same losses as the run that is never stopped. Everything in the final checkpoint has
+to be equal bit for bit, and metrics.csv has to be the same but for seconds.
 """
 
 import argparse
@@ -23,10 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import numpy as np
 from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
 
 from dcgan.record.metrics_csv import read_rows
@@ -71,34 +68,19 @@ def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0, vi
             match = LINE.match(line)
             if kill_at and match and int(match[1]) >= kill_at:
                 time.sleep(delay)
-                os.kill(workers_of(process)[victim], kill_signal)
+                find = ['pgrep', '-P', str(process.pid), '-f', 'main.py']
+                found = subprocess.run(find, stdout=subprocess.PIPE).stdout.split()
+                os.kill([process.pid, *map(int, found)][victim], kill_signal)
                 kill_at = None
     return ''.join(lines), process.returncode
 
 
-def workers_of(process) -> list[int]:
-    """The process ids of main.py and of the workers that it has started."""
-    found = subprocess.run(
-        ['pgrep', '-P', str(process.pid), '-f', 'main.py'],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return [process.pid, *map(int, found.stdout.split())]
-
-
-def soak(
-    folder: str,
-    kills: int,
-    seed: int = 0,
-    iterations: int | None = None,
-    flags: Sequence[str] = (),
-) -> None:
-    """Run the comparison in `folder`, printing the seed and one line for each process.
+def soak(folder, kills, seed=0, iterations=None, flags=()):
+    """Run the comparison in `folder`. Raises AssertionError if the runs differ.
 
     Each run has `iterations` iterations (by default 40 for each kill), rounded up to
     whole epochs. `seed` decides when the processes are killed, and by which signals.
     `flags` are further flags of main.py.
-    Raises AssertionError if the runs differ.
     """
     print(f'soak: seed {seed}', flush=True)
     rng = random.Random(seed)
@@ -132,21 +114,14 @@ def soak(
         print(f'{i + 1:4d}: {name} in {done}', *warnings, flush=True)
     text, status = train(folder, [*flags, 'killed'])
     assert status == 0 and check_process(text, expected, done) == len(expected), text
-    reference, resumed = (
-        read_checkpoint(f'{folder}/out/{name}/checkpoint')
-        for name in ('never_stopped', 'killed')
-    )
+    runs = [f'{folder}/out/{name}' for name in ('never_stopped', 'killed')]
+    reference, resumed = (read_checkpoint(f'{run}/checkpoint') for run in runs)
     assert reference.keys() == resumed.keys()
     for name, array in reference.items():
         assert array.tobytes() == resumed[name].tobytes(), name
-    metrics = [
-        [row[:3] + row[4:] for row in rows.tolist()]
-        for rows in (
-            read_rows(f'{folder}/out/{name}/metrics.csv')
-            for name in ('never_stopped', 'killed')
-        )
-    ]
-    assert metrics[0] == metrics[1] and len(metrics[0]) == len(expected)
+    # without seconds
+    metrics = [np.delete(read_rows(f'{run}/metrics.csv'), 3, axis=1) for run in runs]
+    assert np.array_equal(*metrics) and len(metrics[0]) == len(expected)
 
 
 def check_process(text, expected, done):
