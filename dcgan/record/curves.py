@@ -52,7 +52,11 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
-    all_axes[0].set_ylim(0, _highest(runs.values()))
+    losses = [in_bins(run[name])[0] for run in runs.values() for name in PANELS[0][1]]
+    finite = np.concatenate(losses)
+    finite = finite[np.isfinite(finite)]
+    top = 1.15 * np.quantile(finite, 0.99) if len(finite) else 1  # cuts rare peaks
+    all_axes[0].set_ylim(0, max(1e-3, top))
     all_axes[1].set_ylim(0, 1)
     all_axes[-1].set_xlabel('iteration')
     all_axes[-1].ticklabel_format(axis='x', style='plain')
@@ -89,16 +93,6 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, weights, 'same') / counts
 
 
-def _highest(histories):
-    """The upper end of the losses' axis, which may cut rare peaks."""
-    losses = [
-        in_bins(history[name])[0] for history in histories for name in PANELS[0][1]
-    ]
-    finite = np.concatenate(losses)
-    finite = finite[np.isfinite(finite)]
-    return max(1e-3, 1.15 * np.quantile(finite, 0.99)) if len(finite) else 1
-
-
 def _mark_epochs(all_axes, history):
     epochs = history['epoch'].astype(int)
     starts = np.flatnonzero(np.diff(epochs, prepend=-1))
@@ -119,8 +113,9 @@ def history_of_run(run_dir: str) -> History:
     The original's runs have event files only. Raises UserError if there are neither.
     """
     path = os.path.join(run_dir, FILE_NAME)
-    has_metrics = os.path.exists(path)
-    history = read_history(path) if has_metrics else _history_of_events(run_dir)
+    history = (
+        read_history(path) if os.path.exists(path) else _history_of_events(run_dir)
+    )
     if not len(history['iteration']):
         raise UserError(
             f'{run_dir}: has no {FILE_NAME} and no event files with losses; '

@@ -28,49 +28,42 @@ def name_in(out_dir: str, out_name: str) -> str:
     return name
 
 
-def chosen_folders(config, flags: Flags) -> dict[str, str]:
-    """{flag: path} of the folders in a run that the command line gives.
+def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
+    """{flag: path} of the folders in a run that the command line gives, and one path.
 
-    A --checkpoint_dir that means a run by itself becomes absolute, others are names in
-    the run. Raises UserError for a path of a folder without checkpoints, where nothing
-    else says which run is used.
+    That is the absolute path of a --checkpoint_dir that means a run by itself, or ''.
+    Raises UserError for a path of a folder without checkpoints, where nothing else says
+    which run is used.
     """
     chosen = {
         name: expand_path(flags[name].value)
         for name in flags.given('checkpoint_dir', 'sample_dir')
     }
-    folder = chosen.get('checkpoint_dir', '')
+    folder, own = chosen.get('checkpoint_dir', ''), ''
     is_used = not (config.train or config.out_name)
     if folder and has_checkpoints(folder):
         run_dir = os.path.join(config.out_dir, config.out_name)
         is_in_run = config.out_name and is_inside(folder, run_dir)
         if os.path.isabs(folder) or is_in_run or is_used:
-            chosen['checkpoint_dir'] = os.path.abspath(folder)
+            own = chosen['checkpoint_dir'] = os.path.abspath(folder)
     elif is_used and os.path.dirname(os.path.normpath(folder)):
         raise no_checkpoint(folder)
-    return chosen
+    return chosen, own
 
 
-def own_checkpoints(chosen: dict[str, str]) -> str:
-    """The path of a --checkpoint_dir that means a run by itself, or ''."""
-    folder = chosen.get('checkpoint_dir', '')
-    return folder if os.path.isabs(folder) and has_checkpoints(folder) else ''
-
-
-def meant_run(config, chosen: dict[str, str]) -> Run | None:
-    """The run of --out_name, or of a --checkpoint_dir that means one; else the newest.
+def meant_run(config, chosen: dict[str, str], own: str) -> Run | None:
+    """The run of --out_name, or of the checkpoints in `own`; else the newest.
 
     In training, None takes the place of the newest, and stands for a new run.
     """
-    folder = own_checkpoints(chosen)
-    owner = Run.of_checkpoints(folder, chosen) if folder else None
+    owner = Run.of_checkpoints(own, chosen) if own else None
     if config.out_name:
         named = Run(os.path.join(config.out_dir, config.out_name), chosen)
         if not owner or named.recorded:
             return named
         # the same command, given from another working folder
         is_same = os.path.basename(owner.folder) == os.path.basename(named.folder)
-        if owner.recorded and owner.folder != folder and is_same:
+        if owner.recorded and owner.folder != own and is_same:
             return owner
         named.recorded = owner.recorded
         return named
