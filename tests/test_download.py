@@ -220,18 +220,16 @@ def test_invalid_download_is_reported_and_removed(download_file, tmp_path):
     assert not list(tmp_path.glob('*'))
 
 
-@pytest.mark.parametrize(
-    ('page', 'reason'),
-    [
-        (b"can't scan this file for viruses. download anyway?", 'confirm large files'),
-        (b'please sign in to continue', 'asks for a login'),
-        (b'502', 'dead link or a proxy'),
-    ],
-)
-def test_html_page_is_recognized_and_explained(page, reason, tmp_path):
+def test_html_page_is_recognized_and_explained(tmp_path):
+    pages = {
+        b"can't scan this file for viruses. download anyway?": 'confirm large files',
+        b'please sign in to continue': 'asks for a login',
+        b'502': 'dead link or a proxy',
+    }
     path = tmp_path / 'file'
-    path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
-    assert reason in describe_problem(str(path), lambda path: True)
+    for page, reason in pages.items():
+        path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
+        assert reason in describe_problem(str(path), lambda path: True)
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,10 @@ def test_partition_holds_the_images_that_the_list_assigns_to_it(celeba):
         open_set(celeba, partition='val')
     (celeba / 'list_eval_partition.txt').unlink()
     assert len(open_set(celeba, partition='all')) == 2
+    with pytest.raises(
+        UserError, match=r'partition\.txt is missing, .*py celebA" down'
+    ):
+        open_set(celeba, partition='val')
 
 
 def test_images_are_cropped_to_the_part_of_the_box_inside_them(celeba):
@@ -248,14 +252,6 @@ def test_image_without_a_valid_box_cannot_be_used(row, message, celeba, capsys):
     assert f'002.png: {message}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('options', [{'bbox': True}, {'partition': 'val'}])
-def test_missing_list_is_reported_by_name(options, tmp_path):
-    write_images(tmp_path)
-    message = r'list_\w+\.txt is missing, .*"download.py celebA" downloads it'
-    with pytest.raises(UserError, match=message):
-        open_set(tmp_path, **options)
-
-
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
@@ -263,7 +259,6 @@ def test_missing_list_is_reported_by_name(options, tmp_path):
         (b'', 'truncated: 0 rows instead of 1'),
         (b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n', 'truncated: 1 rows instead of 2'),
         (b'000.jpg 1 2 3 4\n001.jpg 1 2', "not one of CelebA's .* row '001.jpg 1 2'"),
-        (b'000.jpg 1 2 3 x\n', "not one of CelebA's .* row '000.jpg 1 2 3 x'"),
     ],
 )
 def test_invalid_list_is_reported_by_name(content, message, celeba):
@@ -298,10 +293,8 @@ def test_undecodable_images_are_reported_once_and_replaced(damaged, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(images) == 600 and images.reshape(600, -1).any(1).all()
     assert len(printed) == 3 and '*.png are used' in printed[0]
-    assert {line.split(': ')[0] for line in printed[1:]} == {
-        ' [!] Image left out, 1 so far',
-        ' [!] Image left out, 2 so far',
-    }
+    starts = [line.split(' so far: ')[0] for line in printed[1:]]
+    assert starts == [' [!] Image left out, 1', ' [!] Image left out, 2']
     assert sum('003.png' in line for line in printed) == 1
 
 
@@ -327,13 +320,6 @@ def test_any_name_of_a_corrupt_image_can_be_printed(damaged, capfdbinary):
     all_batches(open_set(damaged), size=50)
     printed = capfdbinary.readouterr().out.decode('ascii').splitlines()
     assert len(printed) == 3 and any('\\udcff.png' in line for line in printed)
-
-
-def test_data_set_without_any_usable_image_is_an_error(tmp_path):
-    for i in range(8):
-        (tmp_path / f'{i}.jpg').write_text('<html>')
-    with pytest.raises(UserError, match='1 of 8 images cannot be used'):
-        next(open_set(tmp_path).batches(4, 1))
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
@@ -420,11 +406,11 @@ def test_death_of_a_worker_is_reported(images):
         list(batches)
 
 
-def test_workers_do_not_hear_signals_to_the_group(images):
+def test_signals_to_the_group_reach_only_the_main_process(images):
     before, dataset = children(), open_set(images, num_workers=2)
     next(dataset.batches(4, 5))
-    groups = {os.getpgid(process.pid) for process in children() - before}
-    assert len(groups) == 2 and os.getpgid(0) not in groups
+    pids = [process.pid for process in children() - before]
+    assert wait_until(lambda: os.getpgid(0) not in map(os.getpgid, pids))
 
 
 def test_decoding_processes_end_when_the_cache_is_built(images, monkeypatch):
@@ -449,8 +435,13 @@ def test_decoding_processes_end_with_close_and_start_again_when_needed(images):
 
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from dcgan.data.dataset import open_dataset
+from dcgan.data.decoding import DecodingProcess
+signal.signal(signal.SIGINT, lambda *_: None)
+start = DecodingProcess.start
+# Ctrl-C while the processes start
+DecodingProcess.start = lambda self: start(self) or os.killpg(0, signal.SIGINT)
 dataset = open_dataset(sys.argv[1], None, (8, 8), (8, 8), 0, 0, num_workers=2)
 next(dataset.batches(4, 5))
 for process in dataset.decoders.processes:
@@ -472,7 +463,12 @@ def test_workers_of_a_script_do_not_run_it_and_end_with_it(number, images):
     command = [sys.executable, images / 'script.py', images, str(int(number))]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     result = subprocess.run(
-        command, cwd='/', env=environment, capture_output=True, text=True
+        command,
+        cwd='/',
+        env=environment,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
     )
     pids = result.stdout.splitlines()[-2:]
     assert result.returncode == -number and result.stderr == '' and len(pids) == 2

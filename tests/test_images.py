@@ -56,7 +56,6 @@ SPANS = [
     (np.uint16, [0, 100, 255], [0, 100, 255], '16 or 32 bits'),
     (np.uint16, [0, 256, 65535], [0, 1, 255], ''),
     (np.int32, [0, 100, 255], [0, 100, 255], '16 or 32 bits'),
-    (np.int32, [0, 16, 4095], [0, 1, 255], '16 or 32 bits'),
     (np.int32, [0, 256, 65535], [0, 1, 255], ''),
     (np.int32, [-100, 0, 155], [0, 100, 255], 'of other ranges'),
     (np.int32, [0, 100000, 255000], [0, 100, 255], 'of other ranges'),
@@ -131,6 +130,11 @@ def test_alpha_is_mixed_and_noted_only_below_1(tmp_path):
     assert not notes
 
 
+def test_manifold_size_equals_the_originals():
+    sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
+    assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
+
+
 @pytest.mark.parametrize('count', [1, 2, 3, 5, 7, 8, 12, 64])
 def test_any_number_of_images_fits_in_a_grid(count, tmp_path):
     images = np.random.RandomState(0).uniform(-1, 1, (count, 4, 5, 3))
@@ -141,11 +145,6 @@ def test_any_number_of_images_fits_in_a_grid(count, tmp_path):
     cells = (grid.shape[0] // 4) * (grid.shape[1] // 5)
     assert grid.shape[:2] == (grid.shape[0] // 4 * 4, grid.shape[1] // 5 * 5)
     assert count <= cells < count + grid.shape[1] // 5
-
-
-def test_manifold_size_equals_the_originals():
-    sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
-    assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
 
 
 def test_file_is_replaced_completely_or_not_at_all(tmp_path):

@@ -5,11 +5,13 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
@@ -89,16 +91,23 @@ class Decoders:
 
 
 class DecodingProcess(SpawnProcess):
-    """A process that does not import the main script, and with it TensorFlow."""
+    """A process without the main script, and thus TensorFlow, and without Ctrl-C."""
 
     def start(self) -> None:
+        is_posix = os.name == 'posix'
+        if is_posix:
+            resource_tracker.ensure_running()  # its own start would unblock Ctrl-C
         with STARTING:
+            if is_posix:  # the process inherits what is blocked
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             main = sys.modules['__main__']
             sys.modules['__main__'] = types.ModuleType('__main__')
             try:
                 super().start()
             finally:
                 sys.modules['__main__'] = main
+                if is_posix:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def decode_in_process(idle, task):
@@ -125,7 +134,7 @@ def decode_in_process(idle, task):
 def serve(connection) -> None:
     """Send results of `decode_images`, or exceptions, until the connection ends."""
     if os.name == 'posix':
-        os.setsid()  # so that Ctrl-C reaches only the main process
+        os.setsid()  # signals to the process group reach only the main process
     ignore_pillow_warnings()
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
