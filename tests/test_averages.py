@@ -1,9 +1,11 @@
 """Moving averages of G's weights: what they are, what uses them, how runs keep them."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, SMALL, read_checkpoint, run_in_process, same, write_images
+from conftest import ROOT, SMALL, read_checkpoint, run_in_process, same
 
 from dcgan.training.ema import Averages
 
@@ -24,20 +26,14 @@ def test_averages_forget_the_first_weights_and_then_keep_the_rate(sess):
         assert sess.run(averages.of['w']) == pytest.approx(average, rel=1e-6)
 
 
-TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
-
-
 @pytest.fixture(scope='module')
-def workspace(tmp_path_factory):
-    workspace = tmp_path_factory.mktemp('workspace')
-    write_images(workspace / 'data' / 'cats', count=24)
-    train(workspace, 'raw', '--epoch', 3)
-    train(workspace, 'averaged', '--epoch', 3, '--ema', 0.9)
+def workspace(tiny_runs, tmp_path_factory):
+    """A copy of tiny_runs with the run `averaged`, which is `cats` with averages."""
+    workspace = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
+    often = ['--sample_freq', 1, '--ckpt_freq', 1, '--max_to_keep', 0, '--epoch', 1]
+    args = ['--dataset', 'cats', *SMALL, '--seed', 1, *often, '--ema', 0.9]
+    use(workspace, 'averaged', '--train', *args)
     return workspace
-
-
-def train(workspace, name, *args):
-    use(workspace, name, *TRAIN, *args)
 
 
 def use(workspace, name, *args):
@@ -58,16 +54,16 @@ def sampled(workspace, name, *args):
 
 
 def test_averages_leave_the_training_as_it_is(workspace):
-    raw, averaged = weights(workspace, 'raw'), weights(workspace, 'averaged')
+    raw, averaged = weights(workspace, 'cats'), weights(workspace, 'averaged')
     assert all((averaged[name] == raw[name]).all() for name in raw)
     names = {name.removeprefix('ema/') for name in averaged.keys() - raw.keys()}
     of_g = {n for n in raw if n.startswith('generator/') and 'Adam' not in n}
     assert names == of_g | {'moves'}
-    assert averaged['ema/moves'] == 9
+    assert averaged['ema/moves'] == 3
 
 
 def test_samples_come_from_the_averages_unless_told_otherwise(workspace):
-    raw = sampled(workspace, 'raw')
+    raw = sampled(workspace, 'cats')
     assert (sampled(workspace, 'averaged', '--ema', 0) == raw).all()
     assert (sampled(workspace, 'averaged') != raw).any()
 
@@ -84,7 +80,7 @@ def test_exports_hold_the_averages_under_the_names_of_the_original(workspace):
 
 
 def test_a_frozen_sampler_draws_by_the_averages(workspace):
-    path = workspace / 'out/averaged/checkpoint/frozen_b8/model.b8-000009_frz.pb'
+    path = workspace / 'out/averaged/checkpoint/frozen_b8/model.b8-000003_frz.pb'
     use(workspace, 'averaged', '--freeze')
     averaged = path.read_bytes()
     use(workspace, 'averaged', '--freeze', '--ema', 0)
@@ -98,19 +94,20 @@ def test_a_frozen_sampler_draws_by_the_averages(workspace):
 
 
 def test_a_resumed_run_with_averages_equals_one_that_was_not_stopped(workspace):
-    train(workspace, 'resumed', '--epoch', 2, '--ema', 0.9)
-    use(workspace, 'resumed', '--train', '--epoch', 3)
+    shutil.copytree(workspace / 'out/averaged', workspace / 'out/resumed')
+    use(workspace, 'resumed', '--train', '--epoch', 1, '--resume_step', 2)
     resumed, whole = weights(workspace, 'resumed'), weights(workspace, 'averaged')
     assert resumed.keys() == whole.keys() and same(resumed, whole)
 
 
+@pytest.mark.slow
 def test_averages_can_begin_and_end_in_a_later_part_of_a_run(workspace):
-    train(workspace, 'later', '--epoch', 2)
-    use(workspace, 'later', '--train', '--epoch', 3, '--ema', 0.9)
+    shutil.copytree(workspace / 'out/cats', workspace / 'out/later')
+    use(workspace, 'later', '--train', '--epoch', 1, '--resume_step', 2, '--ema', 0.9)
     later = weights(workspace, 'later')
-    assert later['ema/moves'] == 3
-    assert same(weights(workspace, 'raw'), later)
-    use(workspace, 'later', '--train', '--epoch', 4, '--ema', 0)
+    assert later['ema/moves'] == 1
+    assert same(weights(workspace, 'cats'), later)
+    use(workspace, 'later', '--train', '--epoch', 2, '--ema', 0)
     assert not any(name.startswith('ema/') for name in weights(workspace, 'later'))
 
 

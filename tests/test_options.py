@@ -1,26 +1,21 @@
 """Options to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
 
 import csv
-import json
+import itertools
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import (
-    SMALL,
-    read_checkpoint,
-    run_in_process,
-    same,
-    write_idx_set,
-    write_images,
-)
+from absl.testing.flagsaver import flagsaver
+from conftest import SMALL, read_checkpoint, run_in_process, same, write_images
 
 import main
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.record.profiler import profiled
-from dcgan.runs.recipes import FAITHFUL
+from dcgan.runs.command_line import read_flags
+from dcgan.runs.recipes import FAITHFUL, apply_recipe
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
@@ -32,16 +27,16 @@ from dcgan.util.errors import UserError
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 ALL = ['--learning_rate_d', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', '1,2']
 ALL += ['--d_steps', 2, '--g_steps', 3, '--pretrain_d', 7, '--d_dropout', 0.3]
-ALL += ['--label_smoothing', 0.9, '--r1', 1, '--flip']
+ALL += ['--label_smoothing', 0.9, '--r1', 1, '--flip', '--max_to_keep', 0]
 ALL += ['--sample_epochs', 2, '--ckpt_epochs', 1]
 
 
 @pytest.fixture(scope='module')
 def workspace(tmp_path_factory):
+    """A folder with the run `all`, of all options and 9 iterations."""
     workspace = tmp_path_factory.mktemp('workspace')
     write_images(workspace / 'data' / 'cats', count=24)
-    for name, args in ('default', []), ('all', ALL):
-        train(workspace, name, '--epoch', 3, *args)
+    train(workspace, 'all', '--epoch', 3, *ALL)
     return workspace
 
 
@@ -107,28 +102,49 @@ def test_settings_that_make_no_sense_are_refused(settings, message, tmp_path):
         check_schedule(options, 6)
 
 
-def test_rates_reach_the_metrics_and_the_updates(workspace):
+def test_rates_reach_the_metrics(workspace):
     assert column(workspace, 'all', 'learning_rate_d') == pytest.approx(
         [*3 * [1e-3], *3 * [1e-4], *3 * [1e-5]]
     )
     assert column(workspace, 'all', 'learning_rate_g') == pytest.approx(
         [*3 * [2e-4], *3 * [2e-5], *3 * [2e-6]]
     )
-    train(workspace, 'still', '--epoch', 1, '--learning_rate_g', 0, '--ckpt_freq', 1)
-    train(workspace, 'still2', '--epoch', 2, '--learning_rate_g', 0)
-    a, b = weights(workspace, 'still'), weights(workspace, 'still2')
-    for name in a:
-        if name.startswith('generator/') and name.endswith(('w', 'biases', 'beta')):
-            assert (a[name] == b[name]).all(), name
-    assert (a['discriminator/d_h0_conv/w'] != b['discriminator/d_h0_conv/w']).any()
+
+
+def iterate(dcgan, rates=(0.1, 0.1), **options):
+    """(the result of an iteration on random images, the variables that it changes)."""
+    config = SimpleNamespace(learning_rate=0.1, beta1=0.5, G_img_sum=False, **options)
+    iteration, sess, rng = FusedIteration(dcgan, config), dcgan.sess, np.random
+    sess.run(tf.global_variables_initializer())
+    before = sess.run(dcgan.variables)
+    images = rng.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    batch = Batch(images, None, rng.RandomState(0).rand(6, 5).astype(np.float32))
+    if iteration.options.pretrain_d:
+        result = [iteration.pretrain(batch, rates, False)[0] for _ in range(9)]
+    else:
+        feed = {**iteration.batches.feed(batch), iteration.learning_rates: rates}
+        result = sess.run(iteration.tensors, feed)
+    pairs = zip(before, sess.run(dcgan.variables))
+    are_changed = [(a != b).any() for a, b in pairs]
+    names = [variable.op.name for variable in dcgan.variables]
+    return result, set(itertools.compress(names, are_changed))
+
+
+def test_each_network_has_its_rate(make_dcgan):
+    _, changed = iterate(make_dcgan(), rates=(0.1, 0))
+    assert 'discriminator/d_h0_conv/w' in changed and 'generator/g_h1/w' not in changed
 
 
 # Steps
 
 
-def test_two_steps_of_g_are_the_default(workspace):
-    train(workspace, 'two', '--epoch', 3, '--g_steps', 2, '--d_steps', 1)
-    assert same(weights(workspace, 'default'), weights(workspace, 'two'))
+def test_two_steps_of_g_and_the_faithful_recipe_are_the_default(tiny_runs, tmp_path):
+    for name, value in FAITHFUL.items():
+        assert main.TABLE.table[name].default == value
+    write_images(tmp_path / 'data' / 'cats', count=24)
+    args = ['--g_steps', 2, '--d_steps', 1, '--recipe', 'faithful', '--sample_freq', 1]
+    train(tmp_path, 'cats', '--epoch', 1, '--seed', 1, *args)
+    assert same(weights(tiny_runs, 'cats'), weights(tmp_path, 'cats'))
 
 
 def tags_of_first_iteration(workspace, run):
@@ -138,9 +154,9 @@ def tags_of_first_iteration(workspace, run):
     return ['d' if 'd_loss' in {v.tag for v in e.summary.value} else 'g' for e in first]
 
 
-@pytest.mark.parametrize('run, steps', [('default', 'dgg'), ('all', 'ddggg')])
-def test_each_step_leaves_its_summary(run, steps, workspace):
-    assert ''.join(tags_of_first_iteration(workspace, run)) == steps
+def test_each_step_leaves_its_summary(workspace, tiny_runs):
+    assert ''.join(tags_of_first_iteration(tiny_runs, 'cats')) == 'dgg'
+    assert ''.join(tags_of_first_iteration(workspace, 'all')) == 'ddggg'
 
 
 def test_adam_counts_the_steps(workspace):
@@ -153,39 +169,19 @@ def test_adam_counts_the_steps(workspace):
 # Pretraining
 
 
-def test_pretraining_changes_only_d(sess, make_dcgan):
-    dcgan = make_dcgan(data_dir=None)
-    config = SimpleNamespace(
-        learning_rate=0.1, beta1=0.5, G_img_sum=False, epoch=1, pretrain_d=1
-    )
-    iteration = FusedIteration(dcgan, config)
-    sess.run(tf.global_variables_initializer())
-    names = [v.op.name for v in tf.global_variables()]
-    before = sess.run(tf.global_variables())
-    rng = np.random.RandomState(0)
-    batch = Batch(
-        labels=None,
-        images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
-        z=rng.rand(6, 5).astype(np.float32),
-    )
-    losses = [iteration.pretrain(batch, [0.1, 0.1], False)[0] for _ in range(9)]
-    assert losses[-1] < losses[0]
-    after = sess.run(tf.global_variables())
-    changed = {n for n, a, b in zip(names, before, after) if (a != b).any()}
-    assert 'discriminator/d_h0_conv/w' in changed
+def test_pretraining_changes_only_d(make_dcgan):
+    losses, changed = iterate(make_dcgan(), pretrain_d=1)
+    assert losses[-1] < losses[0] and 'discriminator/d_h0_conv/w' in changed
     assert not any('generator/' in name for name in changed)
 
 
-def test_pretraining_is_not_counted(workspace):
+def test_pretraining_is_not_counted(workspace, tiny_runs):
     assert column(workspace, 'all', 'iteration') == list(range(1, 10))
-    train(workspace, 'short', '--epoch', 1, '--pretrain_d', 20)
-    real = column(workspace, 'default', 'd_real')[0]
-    expected = real - column(workspace, 'default', 'd_fake')[0]
-    assert (
-        column(workspace, 'short', 'd_real')[0]
-        - column(workspace, 'short', 'd_fake')[0]
-        > expected
+    trained, new = (
+        column(folder, name, 'd_real')[0] - column(folder, name, 'd_fake')[0]
+        for folder, name in ((workspace, 'all'), (tiny_runs, 'cats'))
     )
+    assert trained > new
 
 
 # Dropout, smoothing, mirrored images
@@ -207,20 +203,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(sess):
     assert (sess.run(layers[0], {seed: [1, 3]}) != first).any()
 
 
-def test_smoothed_label_is_that_of_real_images_in_updates_of_d(sess, make_dcgan):
-    dcgan = make_dcgan(data_dir=None)
-    config = SimpleNamespace(
-        learning_rate=0.0, beta1=0.5, G_img_sum=False, epoch=1, label_smoothing=0.8
-    )
-    iteration = FusedIteration(dcgan, config)
-    sess.run(tf.global_variables_initializer())
-    rng = np.random.RandomState(0)
-    batch = Batch(
-        labels=None,
-        images=rng.randint(0, 256, (6, 16, 16, 3)).astype(np.uint8),
-        z=rng.rand(6, 5).astype(np.float32),
-    )
-    result = sess.run(iteration.tensors, iteration.batches.feed(batch))
+def test_smoothed_label_is_that_of_real_images_in_updates_of_d(make_dcgan):
+    result, _ = iterate(make_dcgan(), rates=(0, 0), label_smoothing=0.8)
     p = result.probabilities[0]
     smoothed = -np.mean(0.8 * np.log(p) + 0.2 * np.log(1 - p))
     assert result.step_losses[0][0] == pytest.approx(smoothed, rel=1e-5)
@@ -236,8 +220,10 @@ def test_the_penalty_is_half_the_squared_norm_of_the_gradient(sess):
     assert penalty == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize('y_dim, size', [(None, 28), (4, 28), (None, 16)])
-@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+    'y_dim, size, precision',
+    [(None, 16, 'float32'), (4, 28, 'float32'), (None, 28, 'bfloat16')],
+)
 def test_the_gradient_of_the_penalty_is_that_of_tensorflow_ops(
     y_dim, size, precision, make_dcgan, monkeypatch
 ):
@@ -266,13 +252,19 @@ def test_the_gradient_of_the_penalty_is_that_of_tensorflow_ops(
         assert np.abs(fast - expected).max() <= limit * np.abs(expected).max()
 
 
-def test_d_minimizes_the_penalty_as_well(workspace):
-    train(workspace, 'penalty', '--epoch', 1, '--r1', 1000)
-    train(workspace, 'none', '--epoch', 1, '--r1', 0)
-    assert not same(weights(workspace, 'penalty'), weights(workspace, 'none'))
+def test_d_minimizes_the_penalty_as_well():
+    weights = []
+    for r1 in (0, 1000):
+        with tf.Graph().as_default(), tf.Session() as sess:
+            tf.set_random_seed(1)
+            size = dict(output_height=16, output_width=16, z_dim=5, gf_dim=4, df_dim=4)
+            dcgan = main.DCGAN(sess, batch_size=6, data_dir=None, **size)
+            iterate(dcgan, r1=r1, g_steps=1)
+            weights.append(sess.run(dcgan.d_vars[0]))
+    assert (weights[0] != weights[1]).any()
 
 
-def test_flip_mirrors_about_half_of_the_images(workspace):
+def test_flip_mirrors_about_half_of_the_images():
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, (400, 3, 4, 1)).astype(np.uint8)
     np.random.seed(0)
@@ -283,17 +275,10 @@ def test_flip_mirrors_about_half_of_the_images(workspace):
     assert (flip(images, 400, slice(None)) != varied).any()  # others in the next epoch
 
 
-def test_flip_does_not_depend_on_workers_and_cache(workspace):
-    kinds = {'w0': ['--num_workers', 0], 'w2': ['--num_workers', 2], 'c': ['--cache']}
-    for name, args in kinds.items():
-        train(workspace, name, '--epoch', 2, '--flip', *args)
-    of_none, of_two, of_cache = (weights(workspace, name) for name in kinds)
-    assert same(of_none, of_two) and same(of_none, of_cache)
-
-
 # All of them
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_one_never_stopped(workspace):
     more = ['--lr_decay_epochs', '1,2', '--epoch']
     train(workspace, 'stopped', *ALL, '--lr_decay_epochs', '1', '--epoch', 2)
@@ -308,8 +293,7 @@ def test_image_grids_and_checkpoints_come_with_epochs(workspace):
     samples = workspace / 'out' / 'all' / 'samples'
     names = sorted(path.name for path in samples.glob('train_*'))
     assert names == [f'train_{i:08d}.png' for i in (0, 6, 9)]
-    train(workspace, 'kept', '--epoch', 3, '--ckpt_epochs', 1, '--max_to_keep', 0)
-    folder = workspace / 'out' / 'kept' / 'checkpoint'
+    folder = workspace / 'out' / 'all' / 'checkpoint'
     steps = sorted(path.stem for path in folder.glob('*.index'))
     assert steps == [f'model.b8-{i}' for i in (3, 6, 9)]
 
@@ -317,62 +301,49 @@ def test_image_grids_and_checkpoints_come_with_epochs(workspace):
 # Recipes
 
 
-def flags_of(workspace, run):
-    return json.loads((workspace / 'out' / run / 'FLAGS.json').read_text())
+def with_recipe(*args, y_dim=None, is_images=False):
+    """What main.py settles for these arguments, with its recipe."""
+    with flagsaver():
+        main.TABLE.define()
+        main.FLAGS(['main.py', *map(str, args)])
+        config = read_flags(['main.py'], main.TABLE)
+        apply_recipe(config, main.TABLE, y_dim, is_images)
+    return config
 
 
-def test_a_recipe_sets_flags_that_are_not_given_and_records_them(workspace):
-    result = train(workspace, 'best', '--epoch', 2, '--recipe', 'best', '--r1', 3)
-    line = (
-        ' [*] Recipe best: --g_steps 1 --ema 0.999 --beta1 0 --learning_rate 0.0004\n'
-    )
-    assert line in result.stdout
-    recorded = flags_of(workspace, 'best')
-    assert recorded['recipe'] == 'best' and recorded['g_steps'] == 1
-    assert recorded['r1'] == 3 and recorded['ema'] == 0.999
-    flags = ['--g_steps', 1, '--r1', 3, '--ema', 0.999, '--beta1', 0]
-    flags += ['--learning_rate', 0.0004]
-    train(workspace, 'flags', '--epoch', 2, *flags)
-    assert same(weights(workspace, 'best'), weights(workspace, 'flags'))
+BEST = '--g_steps 1 --r1 10 --ema 0.999 --beta1 0 --learning_rate 0.0004'
+OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001'
 
 
+@pytest.mark.parametrize(
+    'args, data, changes',
+    [
+        ('', {}, None),
+        ('--recipe best', {}, BEST),
+        ('--recipe best --r1 3', {}, BEST.replace(' --r1 10', '')),
+        ('--recipe best', {'is_images': True}, f'{BEST} --batch_size 32'),
+        ('--recipe best', {'y_dim': 4}, OF_CLASSES),
+        ('--recipe best --learning_rate 0.1 --ema 0', {'y_dim': 4}, '--g_steps 1'),
+        ('--recipe faithful', {}, 'changes nothing'),
+    ],
+)
+def test_a_recipe_sets_flags_that_are_not_given(args, data, changes, capsys):
+    config = with_recipe(*args.split(), **data)
+    line = f' [*] Recipe {config.recipe}: {changes}\n' if changes else ''
+    assert capsys.readouterr().out == line
+    assert config.g_steps == (1 if '--g_steps' in line else 2)
+    assert config.r1 == (3 if '--r1' in args else 10 if '--r1' in line else 0)
+
+
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
-    args = ['--out_name', 'kept_recipe', '--train', '--epoch']
-    train(workspace, 'kept_recipe', '--epoch', 1, '--recipe', 'best')
+    args = ['--out_name', 'best', '--train', '--epoch']
+    train(workspace, 'best', '--epoch', 1, '--recipe', 'best')
     result = run_in_process(*args, 2, cwd=workspace)
     assert result.returncode == 0 and 'Recipe' not in result.stdout
-    assert flags_of(workspace, 'kept_recipe')['g_steps'] == 1
+    powers = weights(workspace, 'best')  # by one step of G in an iteration, and beta1 0
+    assert powers['beta1_power'] == powers['beta1_power_1'] == 0
+    assert powers['ema/moves'] == 6
     result = run_in_process(*args, 3, '--recipe', 'faithful', cwd=workspace)
     line = '--g_steps 2 --r1 0 --ema 0 --beta1 0.5 --learning_rate 0.0002\n'
     assert f' [*] Recipe faithful: {line}' in result.stdout
-    assert flags_of(workspace, 'kept_recipe')['g_steps'] == 2
-
-
-def test_the_faithful_recipe_is_the_default(workspace):
-    for name, value in FAITHFUL.items():
-        assert main.TABLE.table[name].default == value
-    train(workspace, 'faithful', '--epoch', 3, '--recipe', 'faithful')
-    assert same(weights(workspace, 'default'), weights(workspace, 'faithful'))
-
-
-def test_a_model_with_classes_has_a_recipe_of_its_own(workspace):
-    write_idx_set(workspace / 'data' / 'digits4', count=24, size=16)
-    args = ['--train', '--dataset', 'digits4', *SMALL, '--recipe', 'best', '--epoch', 1]
-    result = run_in_process(*args, '--out_name', 'classes', cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    line = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001\n'
-    assert f' [*] Recipe best: {line}' in result.stdout
-    result = run_in_process(*args, '--learning_rate', 0.1, '--ema', 0, cwd=workspace)
-    assert ' [*] Recipe best: --g_steps 1\n' in result.stdout
-    result = run_in_process(*args, '--recipe', 'faithful', cwd=workspace)
-    assert ' [*] Recipe faithful: changes nothing\n' in result.stdout
-    assert flags_of(workspace, 'classes')['beta1'] == 0.5
-
-
-def test_the_recipe_for_image_files_has_smaller_batches(workspace):
-    write_images(workspace / 'data' / 'dogs', count=40)
-    args = ['--dataset', 'dogs', '--input_fname_pattern', '*.png', '--train']
-    args += [*SMALL[2:], '--epoch', 1, '--out_name', 'images', '--recipe', 'best']
-    result = run_in_process(*args, cwd=workspace)
-    assert result.returncode == 0 and ' --batch_size 32\n' in result.stdout
-    assert flags_of(workspace, 'images')['batch_size'] == 32

@@ -26,6 +26,7 @@ from conftest import (
     write_idx_set,
 )
 
+from dcgan.compute.batch_norm import normalize
 from dcgan.compute.cluster import (
     Cluster,
     answers,
@@ -127,20 +128,59 @@ def are_equal(chief, *others):
     )
 
 
-@pytest.fixture(scope='module')
-def one(groups):
-    """What one process has of the model with classes."""
-    return trained(groups[1], COND)[0]
+def have_close_gradients(one, chief, error, network=''):
+    """Whether the first moments of Adam agree, within `error` of the largest."""
+    (_, a), (_, b) = one, chief
+    # biases before batch norm: zero gradients, but for rounding
+    zero = 'd_h1_conv/b', 'd_h2_lin/b', 'g_h0_lin/b', 'g_h1_lin/b', 'g_h2/b'
+    names = [n for n in a if n.startswith(network) and n.endswith('/Adam')]
+    names = [name for name in names if not any(other in name for other in zero)]
+    assert len(names) == (10 if network else 21)
+    return all(
+        np.abs(a[name] - b[name]).max() <= error * np.abs(a[name]).max()
+        for name in names
+    )
 
 
-def test_three_workers_have_the_numbers_of_one(groups, one):
-    # without learning, no rounding is amplified
-    chief, *others = trained(groups[3], COND)
+def test_three_workers_have_the_numbers_of_one(groups, monkeypatch):
+    monkeypatch.setattr('dcgan.compute.workers.LARGE', 1 << 14)
+    (one,) = trained(groups[1], WIDE)  # without learning, no rounding is amplified
+    chief, *others = trained(groups[3], WIDE)
     assert are_close(one, chief) and are_equal(chief, *others)
-    assert one[0].probabilities.shape == (3, 12, 1)
+    assert have_close_gradients(one, chief, 1e-3)
+    assert one[0].probabilities.shape == chief[0].probabilities.shape == (3, 12, 1)
     assert chief[0].stop == 1  # the mean of what 0, 1 and 2 ask
 
 
+@pytest.mark.parametrize('differentiable', [False, True])
+def test_batch_norm_of_two_workers_has_the_gradients_of_one(differentiable, groups):
+    values = np.random.RandomState(0).randn(12, 3, 2, 5).astype(np.float32)
+
+    def build(workers):
+        with tf.Graph().as_default(), workers.joint(differentiable):
+            workers.split_batch(12)
+            x = tf.constant(values[workers.slice])
+            y, *moments = normalize(x, tf.range(1.0, 6), tf.ones([5]), 1e-5)
+            found = [y, *tf.gradients(y**3, [x])]
+            if differentiable:
+                found += tf.gradients(found[-1] ** 2, [x])
+            found = [workers.gather(tensor, axis=0) for tensor in found]
+            sess = tf.Session(workers.target, config=workers.session_config())
+        return workers, sess, [*found, *moments]
+
+    def evaluate(built):
+        workers, sess, tensors = built
+        with sess:
+            return sess.run(tensors, options=workers.run_options)
+
+    (one,), (chief, other) = (
+        together(evaluate, list(map(build, groups[count]))) for count in (1, 2)
+    )
+    for a, b, c in zip(one, chief, other):
+        assert (b == c).all() and np.allclose(a, b, 1e-4, 1e-4 * abs(a).max())
+
+
+@pytest.mark.slow
 def test_two_workers_have_the_numbers_of_one_with_all_options(groups):
     settings = {**COND, 'y_dim': None, 'c_dim': 3, 'ema': 0.9}
     (one,) = trained(groups[1], settings, **ALL_OPTIONS)
@@ -148,33 +188,16 @@ def test_two_workers_have_the_numbers_of_one_with_all_options(groups):
     assert are_close(one, chief) and are_equal(chief, other)
 
 
-def test_statistics_of_each_slice_alone_are_other_numbers(groups, one, monkeypatch):
-    monkeypatch.setattr('dcgan.compute.batch_norm.current', lambda: None)
-    chief, _ = trained(groups[2], COND)
-    assert not are_close(one, chief, 1e-4)
-
-
-@pytest.mark.parametrize(
-    'precision, error',
-    [('float32', 1e-3), pytest.param('bfloat16', 0.05, marks=pytest.mark.slow)],
-)
-def test_two_workers_have_the_gradients_of_one(precision, error, groups, monkeypatch):
-    if precision == 'bfloat16' and not has_bfloat16():
+@pytest.mark.slow
+def test_two_workers_have_the_gradients_of_one_in_bfloat16(groups):
+    if not has_bfloat16():
         pytest.skip('this machine has no fast bfloat16')
-    monkeypatch.setattr('dcgan.compute.workers.LARGE', 1 << 14)
-    settings = {**WIDE, 'precision': precision}
-    (_, one), *_ = trained(groups[1], settings, 2e-4, iterations=1)
+    settings = {**WIDE, 'precision': 'bfloat16'}
+    (one,) = trained(groups[1], settings, 2e-4, iterations=1)
     chief, other = trained(groups[2], settings, 2e-4, iterations=1)
+    # of G, other images have other gradients
     assert are_equal(chief, other)
-    # biases before batch norm: zero gradients, but for rounding, which Adam scales up
-    zero = 'd_h1_conv/b', 'd_h2_lin/b', 'g_h0_lin/b', 'g_h1_lin/b', 'g_h2/b'
-    moments = [n for n in one if n.endswith('/Adam') and not any(z in n for z in zero)]
-    if precision == 'bfloat16':  # and so come out other images, and other gradients
-        moments = [name for name in moments if name.startswith('discriminator/')]
-    assert len(moments) == (21 if precision == 'float32' else 10)
-    for name in moments:
-        limit = error * np.abs(one[name]).max()
-        assert np.abs(one[name] - chief[1][name]).max() <= limit, name
+    assert have_close_gradients(one, chief, 0.05, 'discriminator/')
 
 
 @pytest.mark.slow
