@@ -1,0 +1,99 @@
+"""Break one line at a time: do the quick tests of its folder notice?
+
+python tests/mutate.py [compute ...]   tries these folders; .. has the files at the top
+python tests/mutate.py --check         only looks whether all lines are there
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# a folder of dcgan/ and the tests that belong to it, then file: text -> its replacement
+LINES = """
+util images which_run samples main
+files.py: if real in seen: -> if real not in seen:
+files.py: and not process_exists -> and process_exists
+flags.py: and without not in -> or without not in
+z.py: uniform(-1, 1, size) -> uniform(0, 1, size)
+compute kernels ops workers model main
+batch_norm.py: q = 1 - (1 - m) * (1 + m**2) -> q = 1 - (1 - m) * (1 + m)
+batch_norm.py: points / max(1, points - 1) -> points / max(1, points)
+kernels.py: (kernel - stride) // 2 -> (kernel - stride + 1) // 2
+kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
+workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
+data data images labels folders feeding download utils
+image_folder.py: return len(self) // 100 -> return len(self) // 10
+image_folder.py: np.roll(order, -end) -> np.roll(order, end)
+images.py: + 0.5).astype(np.uint8) -> ).astype(np.uint8)
+images.py: int(round((size - crop) / 2.0)) -> int((size - crop) / 2.0)
+labels.py: .setdefault(name, label) != label: -> .setdefault(name, label) == label:
+resumable_download.py: if sent else 0 -> if sent else start
+record record options model
+curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
+metrics_csv.py: if int(iteration) > last -> if int(iteration) >= last
+tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
+recorder.py: if d_loss < WON_LOSS else 0 -> if d_loss > WON_LOSS else 0
+training model options averages changing runs
+checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
+checkpoints.py: if batch >= images // -> if batch > images //
+ema.py: kept = tf.minimum( -> kept = tf.maximum(
+iteration.py: stands_for=d_steps + 1) -> stands_for=d_steps)
+learning_rates.py: sum(epoch >= e for -> sum(epoch > e for
+loop.py: if first == 0: -> if first == 1:
+regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
+state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
+sampling samples utils model
+samples.py: [: len(drawn)] -> [:]
+visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
+runs which_run labels options main runs
+flags_json.py: os.pardir) and os.path.isabs( -> os.pardir) or os.path.isabs(
+run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
+settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
+evaluation metrics evaluation
+encode.py: count = min(CELLS, size) -> count = CELLS
+fid.py: - 2 * roots.sum() -> - roots.sum()
+kid.py: count * (count - 1)) -> count * count)
+nearest.py: - ranks / 2) -> - ranks)
+page page
+drawing.py: if request.number < self -> if request.number <= self
+requests.py: 0 <= label < classes -> 0 <= label <= classes
+server.py: if server.token and not is_right -> if server.token and is_right
+.. ops utils model main download
+download.py: and args.limit < 1: -> and args.limit > 1:
+main.py: if seed is not None: -> if seed is None:
+model.py: cross_entropy(D_logits_, 1), -> cross_entropy(D_logits_, 0),
+ops.py: (1 - momentum) * (average - value) -> momentum * (average - value)
+utils.py: image / 127.5 - 1.0 -> image / 127.5 + 1.0
+"""
+
+
+def fails(checkout, files):  # 1: a test fails, 2: a file cannot be imported
+    command = [sys.executable, '-m', 'pytest', '-qx', *files]
+    return subprocess.call(command, cwd=checkout, stdout=subprocess.DEVNULL) in (1, 2)
+
+
+if __name__ == '__main__':
+    chosen, missed = sys.argv[1:], 0
+    with tempfile.TemporaryDirectory() as copy:
+        ignore = shutil.ignore_patterns('.*', 'out')
+        shutil.copytree(Path(__file__).parents[1], copy, ignore=ignore, dirs_exist_ok=True)
+        for line in LINES.strip().splitlines():
+            name, _, change = line.partition(': ')
+            if not change:
+                folder, *tests = line.split()
+                files = [f'tests/test_{test}.py' for test in tests]
+                is_tried = folder in (chosen or [folder])
+                assert not is_tried or not fails(copy, files), f'these fail now: {line}'
+                continue
+            path, (old, new) = Path(copy, 'dcgan', folder, name), change.split(' -> ')
+            text = path.read_text()
+            assert text.count(old) == 1, f'{folder}: not there, or not once: {line}'
+            if is_tried:
+                path.write_text(text.replace(old, new))
+                result = 'caught' if fails(copy, files) else 'MISSED'
+                path.write_text(text)
+                missed += result == 'MISSED'
+                print(f'{result} {folder}/{line}')
+    sys.exit(missed > 0)
