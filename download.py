@@ -25,8 +25,8 @@ from collections.abc import Iterable
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
-from dcgan.data.find_images import class_folders, glob_images, require_folder
-from dcgan.data.idx import idx_summary
+from dcgan.data.find_images import class_folders, glob_images
+from dcgan.data.idx import IdxSet
 from dcgan.data.images import ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import (
     DRIVE,
@@ -42,6 +42,7 @@ from dcgan.util.files import (
     remove,
     require_writable,
     write_bytes,
+    write_errors,
     write_json,
 )
 from dcgan.util.progress import progress_bar
@@ -167,25 +168,21 @@ def check_set(folder: str, pattern: str | None) -> None:
 
     Prints or lists which cannot be used. UserError if training would refuse the set.
     """
-    require_folder(folder)
-    if sizes := idx_summary(folder):
-        data = open_dataset(folder, None, sizes[:2], sizes[:2], False, True)
-        print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
-        return
     by_class = not pattern and not glob_images(folder) and bool(class_folders(folder))
     sizes, workers = ((8, 8), (8, 8)), {'num_workers': usable_cores()}
     data = open_dataset(folder, pattern, *sizes, False, False, by_class, **workers)
-    data.find_unusable()
+    if isinstance(data, IdxSet):
+        print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
+        return
     path = f'{folder}.unusable.txt'
+    if not os.access(os.path.dirname(path), os.W_OK):
+        path = os.path.basename(path)
+    remove(path)  # of an earlier check
+    data.find_unusable()
     if not data.unusable:
-        if os.access(path, os.W_OK):
-            os.remove(path)  # of an earlier check
         print(f' [*] {folder}: all {len(data)} images can be used', flush=True)
         return
-    try:
-        line = data.name_unusable(path)
-    except UserError:  # the data folder cannot be written
-        line = data.name_unusable(os.path.basename(path))
+    line = data.name_unusable(path)
     if len(data.unusable) > data.tolerated:
         raise UserError(f'{folder}: {line}')
     print(f' [!] {folder}: {line}', flush=True)
@@ -257,13 +254,13 @@ def fetch_celeba(
     Raises UserError if that fails, or if the number of images is not `image_count`.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
-    count, in_all = count_images(folder), f'but CelebA has {image_count:,}'
+    count = count_images(folder)
     if count == image_count:
         print(f'{folder}: the images are already there')
     elif count:
         raise UserError(
-            f'{folder}: holds {count:,} images, {in_all}; move it away, or choose '
-            'another --data_dir'
+            f'{folder}: holds {count:,} images, but CelebA has {image_count:,}; move '
+            'it away, or choose another --data_dir'
         )
     for name, (drive_id, md5) in files.items():
         is_archive = name.endswith('.zip')
@@ -280,11 +277,6 @@ def fetch_celeba(
         )
         if is_archive:
             unpack(path, staging, '.jpg')
-            if (count := count_images(staging)) != image_count:
-                raise UserError(
-                    f'{staging}: holds {count:,} images after unpacking {path}, '
-                    f'{in_all}; remove {staging} and run this again'
-                )
             publish_folder(staging, folder, name)
 
 
@@ -318,7 +310,6 @@ def fetch_lsun(
             f'{folder}: holds something other than {limit or "all"} images of '
             f'{category}; move it away, or choose another --data_dir'
         )
-    os.makedirs(staging, exist_ok=True)
     if not read_export_record(staging).items() >= source.items():
         for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
@@ -337,13 +328,12 @@ def fetch_lsun(
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         write_json(os.path.join(staging, EXPORT_RECORD), source)
-        try:
-            with lmdb.open(path, readonly=True, lock=False) as environment:
-                export_images(environment, staging, limit)
-        except lmdb.Error as error:
-            raise UserError(
-                f'{archive}: not an LSUN database ({error}); remove it and try again'
-            ) from error
+        advice, problem = 'remove it and try again', 'not an LSUN database'
+        with (
+            write_errors(archive, lmdb.Error, advice, problem),
+            lmdb.open(path, readonly=True, lock=False) as environment,
+        ):
+            export_images(environment, staging, limit)
     publish_folder(staging, folder, *intermediates)
 
 
@@ -393,17 +383,16 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
     if os.path.exists(path):
         print(f'{path}: already there')
         return
-    was_there = os.path.exists(os.path.join(folder, INCEPTION_ARCHIVE))
+    _, staging = dataset_and_staging_folders(data_dir, 'inception')
     archive = find_or_download(
         INCEPTION_ARCHIVE,
-        [folder, data_dir],
+        [staging, data_dir, folder],
         urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
         is_valid=lambda path: read_member(path, name) is not None,
         advice=f'try --mirror with another URL, or put {name} in {folder}',
     )
     write_bytes(path, read_member(archive, name))
-    if os.path.dirname(archive) == folder and not was_there:
-        os.remove(archive)
+    remove(staging)
     print(f'{path}: complete')
 
 

@@ -78,7 +78,9 @@ if __name__ == '__main__':
     chosen, missed = sys.argv[1:], 0
     with tempfile.TemporaryDirectory() as copy:
         ignore = shutil.ignore_patterns('.*', 'out')
-        shutil.copytree(Path(__file__).parents[1], copy, ignore=ignore, dirs_exist_ok=True)
+        shutil.copytree(
+            Path(__file__).parents[1], copy, ignore=ignore, dirs_exist_ok=True
+        )
         for line in LINES.strip().splitlines():
             name, _, change = line.partition(': ')
             if not change:

@@ -16,6 +16,7 @@ from six.moves import urllib
 from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
+from dcgan.util.files import file_signature
 from dcgan.util.progress import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
@@ -71,16 +72,39 @@ def find_or_download(
 
 
 def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> None:
-    """Download a URL to `part`, resuming it. UserError if it fails or is invalid."""
-    was_resumed = os.path.exists(part)
-    download_with_retries(url, part)
-    if problem := describe_problem(part, is_valid):
+    """Download a URL to `part`, resuming it.
+
+    UserError if it is refused or invalid, or if MAX_TRIES in a row add no bytes.
+    """
+    tries, was_resumed = 0, os.path.exists(part)
+    while True:
+        before = bytes_so_far(part)
+        try:
+            if url.startswith(DRIVE):
+                download_from_drive(url, part)
+            else:
+                for chunk in receive(url, file_signature(part)[0]):
+                    with open(part, 'ab') as file:  # no chunk: no file
+                        file.write(chunk)
+        except TransientError as error:
+            tries = 1 if bytes_so_far(part) > before else tries + 1
+            reason = getattr(error.__cause__, 'reason', None)
+            host_is_unknown = isinstance(reason, socket.gaierror)
+            if tries == MAX_TRIES or (host_is_unknown and not before):
+                raise UserError(f'{url}: {error} (tries: {tries})') from error
+            pause = PAUSE * 2 ** (tries - 1)
+            print(f'{url}: {error}; trying again in {pause:.0f} s', flush=True)
+            time.sleep(pause)
+            continue
+        problem = describe_problem(part, is_valid)
+        if not problem:
+            return
         os.remove(part)
         if not was_resumed:
             raise UserError(f'{url}: {problem}; the download was removed')
         # what was there before may belong to a different file
         print(f'{part}: {problem}; removing it and downloading it again', flush=True)
-        download_verified(url, part, is_valid)
+        tries, was_resumed = 0, False
 
 
 def describe_problem(path: str, is_valid: Callable[[str], bool]) -> str | None:
@@ -101,29 +125,6 @@ def describe_html(prefix: bytes) -> str | None:
     return f'an HTML page instead of the file ({reason})'
 
 
-def download_with_retries(url: str, part: str) -> None:
-    """Download a URL to `part`. UserError if refused, or if MAX_TRIES add no bytes."""
-    tries = 0
-    while True:
-        before = bytes_so_far(part)
-        try:
-            if url.startswith(DRIVE):
-                return download_from_drive(url, part)
-            for chunk in receive(url, file_size(part)):
-                with open(part, 'ab') as file:  # no chunk: no file
-                    file.write(chunk)
-            return
-        except TransientError as error:
-            tries = 1 if bytes_so_far(part) > before else tries + 1
-            reason = getattr(error.__cause__, 'reason', None)
-            host_is_unknown = isinstance(reason, socket.gaierror)
-            if tries == MAX_TRIES or (host_is_unknown and not before):
-                raise UserError(f'{url}: {error} (tries: {tries})') from error
-            pause = PAUSE * 2 ** (tries - 1)
-            print(f'{url}: {error}; trying again in {pause:.0f} s', flush=True)
-            time.sleep(pause)
-
-
 def bytes_so_far(part: str) -> int:
     """Size of the file `part` plus gdown's temporary files for it, in bytes."""
     return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(part)}*'))
@@ -142,7 +143,7 @@ def receive(url: str, start: int) -> Iterator[bytes]:
             total = position + int(length) if length else None
             chunk = response.read(HTML_PREFIX)
             if problem := describe_html(chunk):
-                raise UserError(f'{url}: {problem}')
+                raise ValueError(problem)
             with progress_bar(os.path.basename(url), total, 'B', start) as bar:
                 while chunk:
                     new = chunk[max(start - position, 0) :]
@@ -151,9 +152,7 @@ def receive(url: str, start: int) -> Iterator[bytes]:
                     yield new
                     chunk = response.read1(1 << 20)
         if total and position < total:
-            raise TransientError(
-                f'connection lost after {position:,} of {total:,} bytes'
-            )
+            raise OSError(f'connection lost after {position:,} of {total:,} bytes')
     except urllib.error.HTTPError as error:
         message = f'{error.code} {printable(error.reason)[:300]}'
         if error.code in BUSY_STATUSES:
@@ -163,8 +162,6 @@ def receive(url: str, start: int) -> Iterator[bytes]:
     except (OSError, HTTPException) as error:
         reason = getattr(error, 'reason', error)
         raise TransientError(printable(reason)[:300]) from error
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f'{url}: {error}') from error
 
@@ -190,11 +187,6 @@ def download_from_drive(url: str, part: str) -> None:
         if was_refused or (status < 500 and status not in BUSY_STATUSES):
             raise UserError(f'{url}: {printable(error)[:300]}') from error
         raise TransientError(printable(error)[:300]) from error
-
-
-def file_size(path: str) -> int:
-    """Size of a file in bytes; 0 if it does not exist."""
-    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
@@ -223,7 +215,7 @@ def unpack(archive: str, folder: str, suffix: str) -> bool:
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]  # stays in folder
                     path = os.path.join(folder, name)
-                    if file_size(path) == member.file_size:
+                    if file_signature(path)[0] == member.file_size:
                         bar.update(member.file_size)
                         continue
                     with packed.open(member) as source, open(path, 'wb') as target:
