@@ -10,12 +10,7 @@ from typing import NamedTuple
 from dcgan.data.celeba import attribute_names, split_attributes
 from dcgan.data.idx import idx_summary
 from dcgan.data.labels import Classes
-from dcgan.runs.find_run import (
-    chosen_folders,
-    meant_run,
-    own_checkpoints,
-    print_unfinished,
-)
+from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
 from dcgan.runs.run import Run, class_names_in, has_checkpoints, new_run, number_labels
@@ -42,10 +37,10 @@ class Settled(NamedTuple):
 def settle_training(config, flags: Flags) -> Settled:
     """Settle the run, the data, the sizes and the recipe of a training, in config."""
     check_outputs(config.features, config.encode)
-    chosen = chosen_folders(config, flags)
-    run = meant_run(config, chosen)
+    chosen, own = chosen_folders(config, flags)
+    run = meant_run(config, chosen, own)
     recorded = run.recorded if run else {}
-    if own := own_checkpoints(chosen):
+    if own:
         path = usable_checkpoint(own, config.resume_step)
         recorded = with_shapes(recorded, path, flags)
     recall(config, flags, recorded, flags.names('model', 'data', 'training'))
@@ -74,8 +69,8 @@ def settle_training(config, flags: Flags) -> Settled:
 
 def settle_use(config, flags: Flags) -> Settled:
     """Settle the trained run to use, and its recorded flags, in config."""
-    chosen = chosen_folders(config, flags)
-    run = meant_run(config, chosen)
+    chosen, own = chosen_folders(config, flags)
+    run = meant_run(config, chosen, own)
     run.settle(config)
     path = usable_checkpoint(run.checkpoint_dir, config.resume_step)
     # recorded only of networks that a user has written
