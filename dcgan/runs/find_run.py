@@ -3,9 +3,10 @@
 import contextlib
 import os
 import shlex
+from pathlib import Path
 
 from dcgan.runs.flags_json import NAME, agrees
-from dcgan.runs.run import Run, has_checkpoints, is_inside, same_folder
+from dcgan.runs.run import Run, has_checkpoints, same_folder
 from dcgan.training.checkpoints import checkpoints, completed_epochs, no_checkpoint
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, file_signature, glob_files
@@ -39,16 +40,17 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
         name: expand_path(flags[name].value)
         for name in flags.given('checkpoint_dir', 'sample_dir')
     }
-    folder, own = chosen.get('checkpoint_dir', ''), ''
+    folder = chosen.get('checkpoint_dir', '')
     is_used = not (config.train or config.out_name)
     if folder and has_checkpoints(folder):
-        run_dir = os.path.join(config.out_dir, config.out_name)
-        is_in_run = config.out_name and is_inside(folder, run_dir)
-        if os.path.isabs(folder) or is_in_run or is_used:
-            own = chosen['checkpoint_dir'] = os.path.abspath(folder)
+        run_dir = os.path.realpath(os.path.join(config.out_dir, config.out_name))
+        is_in_run = Path(os.path.realpath(folder)).is_relative_to(run_dir)
+        if os.path.isabs(folder) or is_used or (config.out_name and is_in_run):
+            chosen['checkpoint_dir'] = os.path.abspath(folder)
+            return chosen, chosen['checkpoint_dir']
     elif is_used and os.path.dirname(os.path.normpath(folder)):
         raise no_checkpoint(folder)
-    return chosen, own
+    return chosen, ''
 
 
 def meant_run(config, chosen: dict[str, str], own: str) -> Run | None:
@@ -63,7 +65,7 @@ def meant_run(config, chosen: dict[str, str], own: str) -> Run | None:
             return named
         # the same command, given from another working folder
         is_same = os.path.basename(owner.folder) == os.path.basename(named.folder)
-        if owner.recorded and owner.folder != own and is_same:
+        if owner.folder != own and is_same:
             return owner
         named.recorded = owner.recorded
         return named
@@ -79,14 +81,13 @@ def newest_run(config, chosen: dict[str, str]) -> Run:
 
     Raises UserError if there is none.
     """
-    runs = trained_runs(config.out_dir, chosen.get('checkpoint_dir', 'checkpoint'))
+    runs = trained_runs(config.out_dir, chosen)
     names = [os.path.normpath(run.recorded['dataset']) for run in runs]
     found = [run for run in runs if run.is_of(config.data_dir, config.dataset)]
     if not found:  # on a set of this name in another folder
         wanted = os.path.normpath(config.dataset)
         found = [run for run, name in zip(runs, names) if name == wanted]
     if found:
-        found[-1].chosen = chosen
         return found[-1]
     names = printable(', '.join(sorted({*names})))
     there = f'there are runs of {names}; ' if names else ''
@@ -96,24 +97,21 @@ def newest_run(config, chosen: dict[str, str]) -> Run:
     )
 
 
-def trained_runs(out_dir: str, checkpoint_dir: str = 'checkpoint') -> list[Run]:
-    """The runs with checkpoints under out_dir, nested ones too, the newest last.
-
-    checkpoint_dir names the folder of checkpoints in runs that do not record it.
-    """
+def trained_runs(out_dir: str, chosen: dict[str, str]) -> list[Run]:
+    """The runs with checkpoints under out_dir, nested ones too, the newest last."""
     found = []
     for run_dir, _, names in os.walk(out_dir):
         if NAME not in names:
             continue
         # a run with a corrupt FLAGS.json is skipped
         with contextlib.suppress(UserError):
-            run = Run(run_dir, {})
-            folder = run.recorded_checkpoints(checkpoint_dir)
-            is_copy = same_folder(folder, run_dir)  # beside checkpoints
+            run = Run(run_dir, chosen)
+            is_copy = same_folder(run.checkpoint_dir, run_dir)  # beside checkpoints
             if is_copy or not isinstance(run.recorded.get('dataset'), str):
                 continue
             # 0 for a checkpoint that another process prunes now
-            times = [file_signature(i)[1] for i in glob_files(folder, '*.index')]
+            indices = glob_files(run.checkpoint_dir, '*.index')
+            times = [file_signature(path)[1] for path in indices]
             if any(times):
                 found.append((max(times), run_dir, run))
     return [run for _, _, run in sorted(found)]  # no two have one folder
@@ -122,7 +120,7 @@ def trained_runs(out_dir: str, checkpoint_dir: str = 'checkpoint') -> list[Run]:
 def print_unfinished(config, flags: Flags) -> None:
     """Print a line on the newest run of these settings that was not completed."""
     names = ['epoch', *flags.names('result')]
-    for run in reversed(trained_runs(config.out_dir)):
+    for run in reversed(trained_runs(config.out_dir, {})):
         is_same = run.is_of(config.data_dir, config.dataset)
         if not (is_same and agrees(config, flags, run.recorded, names)):
             continue

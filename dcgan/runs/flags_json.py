@@ -50,20 +50,14 @@ def recorded_folder(
     paths = recorded.get(name), recorded.get('out_dir')
     if not all(isinstance(path, str) for path in paths):
         return default
-    moved = _moved_folder(*paths, run_dir)
-    from_windows = _moved_folder(*(p.replace('\\', '/') for p in paths), run_dir)
-    candidates = [moved, from_windows, default]
-    return next(filter(os.path.isdir, candidates), from_windows)
-
-
-def _moved_folder(folder, out_dir, run_dir):
-    """Where a folder is, now that the run folder out_dir is at run_dir."""
-    if os.path.isabs(folder) != os.path.isabs(out_dir):
-        return os.path.join(run_dir, folder)
-    relative = os.path.relpath(folder, out_dir)
-    if os.path.isabs(folder) and relative.startswith(os.pardir):
-        return folder  # elsewhere, so it has not moved with the run
-    return os.path.join(run_dir, relative)
+    candidates = []
+    for folder, out_dir in paths, [path.replace('\\', '/') for path in paths]:
+        is_outside = os.path.isabs(folder) != os.path.isabs(out_dir)
+        relative = folder if is_outside else os.path.relpath(folder, out_dir)
+        if os.path.isabs(folder) and relative.startswith(os.pardir):
+            relative = folder  # elsewhere, so it has not moved with the run
+        candidates.append(os.path.join(run_dir, relative))
+    return next(filter(os.path.isdir, [*candidates, default]), candidates[-1])
 
 
 def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """A run: its folder, recorded flags, checkpoints, samples, classes and lock."""
 
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -36,40 +37,34 @@ class Run:
         """
         own = cls(folder, chosen)
         above = [os.path.dirname(path) for path in (folder, os.path.realpath(folder))]
-        for path in (*above, own.recorded.get('out_dir')):
-            run = cls(path, chosen) if isinstance(path, str) else own
-            if run.recorded and same_folder(run.recorded_checkpoints(), folder):
-                run.recorded = own.recorded or run.recorded
+        for path in (*above, str(own.recorded.get('out_dir'))):
+            run = cls(path, {})
+            if run.recorded and same_folder(run.checkpoint_dir, folder):
+                run.chosen, run.recorded = chosen, own.recorded or run.recorded
                 return run
+        own._own = {}  # FLAGS.json there has the folders of another run
         return own
-
-    def recorded_checkpoints(self, default: str = 'checkpoint') -> str:
-        """Where FLAGS.json says that the checkpoints are."""
-        return recorded_folder(self._own, self.folder, 'checkpoint_dir', default)
 
     @property
     def checkpoint_dir(self) -> str:
         """Where its checkpoints are."""
-        if 'checkpoint_dir' in self.chosen:
-            return os.path.join(self.folder, self.chosen['checkpoint_dir'])
-        return self.recorded_checkpoints()
+        return self._path('checkpoint_dir', 'checkpoint')
 
     @property
     def sample_dir(self) -> str:
         """Where its image grids are."""
-        if 'sample_dir' in self.chosen:
-            return os.path.join(self.folder, self.chosen['sample_dir'])
-        # FLAGS.json that was copied to checkpoints has the folders of another run
-        folder = self.chosen.get('checkpoint_dir')
-        is_copy = folder and same_folder(self.checkpoint_dir, self.folder)
-        own = {} if is_copy else self._own
-        return recorded_folder(own, self.folder, 'sample_dir', 'samples')
+        return self._path('sample_dir', 'samples')
+
+    def _path(self, flag, default):
+        if flag in self.chosen:
+            return os.path.join(self.folder, self.chosen[flag])
+        return recorded_folder(self._own, self.folder, flag, default)
 
     @property
     def has_checkpoints_inside(self) -> bool:
         """Whether its checkpoints are in a folder inside of the run folder."""
-        is_same = same_folder(self.checkpoint_dir, self.folder)
-        return is_inside(self.checkpoint_dir, self.folder) and not is_same
+        folder = Path(os.path.realpath(self.checkpoint_dir))
+        return Path(os.path.realpath(self.folder)) in folder.parents
 
     def is_of(self, data_dir: str, dataset: str) -> bool:
         """Whether it was trained on a data set, or does not record on which one.
@@ -129,8 +124,12 @@ class Run:
                 'another --out_name'
             )
         try:
-            if self.is_new:
-                self._make(config)
+            while self.is_new:
+                self.folder = _free_folder(self._name)
+                with contextlib.suppress(FileExistsError):  # another was faster
+                    os.makedirs(self.folder)
+                    self.is_new, config.out_name = False, os.path.basename(self.folder)
+                    self.settle(config)
             os.makedirs(self.checkpoint_dir, exist_ok=True)
             os.makedirs(self.sample_dir, exist_ok=True)
             self.lock()
@@ -141,17 +140,6 @@ class Run:
                 f'{error.filename or self.folder}: cannot be written '
                 f'({error.strerror}); choose another --out_dir'
             ) from error
-
-    def _make(self, config):
-        """Make the folder of a new run, and name it in config."""
-        while self.is_new:
-            try:
-                os.makedirs(self.folder)
-                self.is_new = False
-            except FileExistsError:  # another process was faster
-                self.folder = _free_folder(self._name)
-        config.out_name = os.path.basename(self.folder)
-        self.settle(config)
 
     def _record(self, config, class_names):
         """Write FLAGS.json and classes.txt, also beside checkpoints elsewhere."""
@@ -191,11 +179,6 @@ def has_checkpoints(folder: str) -> bool:
 def same_folder(folder: str, other: str) -> bool:
     """Whether two paths, which need not exist, are one folder."""
     return os.path.realpath(folder) == os.path.realpath(other)
-
-
-def is_inside(folder, parent):
-    """Whether a folder is another one, or lies in it."""
-    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(parent))
 
 
 def new_run(config, chosen: dict[str, str]) -> Run:

@@ -6,6 +6,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+FLAGS = absl_flags.FLAGS
+DEFINITIONS = {bool: absl_flags.DEFINE_bool, str: absl_flags.DEFINE_string}
+DEFINITIONS |= {int: absl_flags.DEFINE_integer, float: absl_flags.DEFINE_float}
 # a run records all flags, but recalls only those marked model, data or training
 MARKS = {
     'model': 'defines the model: a run recalls it from FLAGS.json wherever it is used',
@@ -41,21 +44,17 @@ class Flag:
         """bool, int, float or str."""
         return self.type or type(self.default)
 
-    def define(self, values: absl_flags.FlagValues) -> None:
+    def define(self) -> None:
         """Define it for absl, in place of one of the same name."""
-        if self.name in values:
-            delattr(values, self.name)
-        args, more = (self.name, self.default), {'flag_values': values}
+        if self.name in FLAGS:
+            delattr(FLAGS, self.name)
         if self.choices:
-            absl_flags.DEFINE_enum(*args, [*self.choices], self.help, **more)
-        elif self.value_type is bool:
-            absl_flags.DEFINE_boolean(*args, self.help, **more)
-        elif self.value_type is str:
-            absl_flags.DEFINE_string(*args, self.help, **more)
-        else:
-            is_int = self.value_type is int
-            define = absl_flags.DEFINE_integer if is_int else absl_flags.DEFINE_float
-            define(*args, self.help, self.least, self.most, **more)
+            choices = [*self.choices]
+            absl_flags.DEFINE_enum(self.name, self.default, choices, self.help)
+            return
+        define = DEFINITIONS[self.value_type]
+        bounds = (self.least, self.most) if self.value_type in (int, float) else ()
+        define(self.name, self.default, self.help, *bounds)
 
 
 class Group:
@@ -69,23 +68,23 @@ class Flags:
     """A table of flags, and what the command line gives: flags[name] is absl's Flag."""
 
     def __init__(self, groups: list[Group]):
-        self.groups, self._values = groups, absl_flags.FLAGS
+        self.groups = groups
         self.table = {flag.name: flag for group in groups for flag in group.flags}
 
     def define(self) -> None:
         """Define all flags anew; what an earlier command line gave is forgotten."""
         for flag in self.table.values():
-            flag.define(self._values)
+            flag.define()
 
     def __contains__(self, name: str) -> bool:
         return name in self.table
 
     def __getitem__(self, name: str) -> absl_flags.Flag:
-        return self._values[name]
+        return FLAGS[name]
 
     def given(self, *names: str) -> list[str]:
         """Those of these flags that the command line has."""
-        return [name for name in names if self._values[name].present]
+        return [name for name in names if FLAGS[name].present]
 
     def names(self, *marks: str, without: str = '') -> list[str]:
         """Names of the flags that have one of these marks, and not `without`."""

@@ -31,7 +31,9 @@ def deferred_signals() -> Iterator[list[int]]:
     A second signal is handled at once. Outside the main thread, which alone can set
     signal handlers, the list stays empty.
     """
-    caught, handlers = [], {}
+    caught = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {n: signal.getsignal(n) for n in stop_signals() if is_main}
 
     def restore():
         for number, handler in handlers.items():
@@ -41,8 +43,6 @@ def deferred_signals() -> Iterator[list[int]]:
         caught.append(number)
         restore()
 
-    if threading.current_thread() is threading.main_thread():
-        handlers.update({n: signal.getsignal(n) for n in stop_signals()})
     for number in handlers:
         signal.signal(number, catch)
     try:
