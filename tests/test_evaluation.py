@@ -67,8 +67,7 @@ def write_means(path, dtype=tf.float32, size=None, channels=3):
 @pytest.fixture(scope='module')
 def workspace(tiny_runs, tmp_path_factory):
     """A copy of tiny_runs, and networks; the runs `set` and `cats` can be evaluated."""
-    folder = tmp_path_factory.mktemp('copy') / 'tiny'
-    shutil.copytree(tiny_runs, folder)
+    folder = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
     write_inception(folder / 'network' / 'inception.pb')
     write_means(folder / 'network' / 'means.pb')
     return folder
@@ -222,12 +221,6 @@ def test_labels_can_be_given_to_evaluate_a_model_without_classes(workspace):
     assert not any('accuracy' in m or 'nearest' in m for m, _ in rows)
 
 
-def test_sets_of_a_few_images_are_refused(tmp_path):
-    write_images(tmp_path / 'few', count=7)
-    with pytest.raises(UserError, match='few: 7 images are too few'):
-        RealImages(images_of(tmp_path / 'few'), str(tmp_path / 'few'), '')
-
-
 def test_nearest_images_are_shown_beside_samples(tmp_path):
     cells = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1)
     cells = np.tile(cells, (1, 1, 8, 8, 1))
@@ -265,7 +258,10 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
     assert names == {'classifier', 'statistics'}
 
 
-def test_files_that_cannot_be_used_are_named(tmp_path):
+def test_files_and_sets_that_cannot_be_used_are_named(tmp_path):
+    write_images(tmp_path / 'few', count=7)
+    with pytest.raises(UserError, match='few: 7 images are too few'):
+        RealImages(images_of(tmp_path / 'few'), str(tmp_path / 'few'), '')
     path = tmp_path / 'network.pb'
     with pytest.raises(UserError, match='network.pb: no such file'):
         check_outputs(str(path), '')
@@ -275,9 +271,6 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match='network.pb: neither a frozen graph nor'):
             GraphExtractor(str(path))
-
-
-# The networks
 
 
 def test_inception_takes_images_of_any_size_and_gray_ones(workspace):
@@ -337,10 +330,9 @@ def test_inception_is_downloaded_and_unpacked(tmp_path):
 
 def test_the_classifier_learns_classes(tmp_path):
     images = np.random.RandomState(0).randint(0, 100, (40, 16, 16, 1)).astype(np.uint8)
-    labels = np.arange(40) % 4
-    for image, label in zip(images, labels):  # of class n, the quarter n is bright
-        y, x = 8 * (label // 2), 8 * (label % 2)
-        image[y : y + 8, x : x + 8] += 150
+    labels = np.arange(40) % 4  # of class n, the quarter n is bright
+    quarters = np.eye(4, dtype=np.uint8)[labels].reshape(40, 2, 2, 1)
+    images += 150 * quarters.repeat(8, axis=1).repeat(8, axis=2)
     network, path = Classifier((16, 16, 1), 4), str(tmp_path / 'classifier.npz')
     network.train(images, labels)
     features = network.features(images)
@@ -352,9 +344,6 @@ def test_the_classifier_learns_classes(tmp_path):
     assert other.digest == network.digest and (other.features(images) == features).all()
     (tmp_path / 'classifier.npz').write_bytes(b'cut')
     assert not other.load(path)
-
-
-# Encoding
 
 
 def test_encode_writes_what_the_layers_of_d_make_of_images(workspace):

@@ -76,9 +76,6 @@ def run_main(workspace, *args):
     return [Path(path).read_bytes() for path in printed_paths(workspace, result)]
 
 
-# Requests
-
-
 def test_a_request_has_what_is_asked_for_and_defaults():
     request = parse(b'{"count": 6, "step": null}', 5, 4)
     assert request[:3] == (None, 0, 6) and request.labels.tolist() == [0, 1, 2, 3, 0, 1]
@@ -116,7 +113,6 @@ def test_a_request_has_what_is_asked_for_and_defaults():
         ({'labels': [1] * 257}, 'labels has to be a list'),
         ({'labels': [True]}, 'labels has to be a list'),
         ({'format': '../x'}, 'format has to be one of json, png, npz, gif'),
-        ({'columns': 0}, 'columns has to be a whole number'),
         ({'client': 'x' * 65}, 'client has to be a text'),
     ],
 )
@@ -127,9 +123,6 @@ def test_bad_requests_are_refused_in_one_line(content, message):
     assert refused.value.status == 400 and '\n' not in str(refused.value)
     with pytest.raises(Refused, match='this model has no classes'):
         parse(b'{"labels": [0]}', 6, None)
-
-
-# Drawing
 
 
 def test_samples_of_a_seed_equal_the_command_lines(workspace, port):
@@ -206,9 +199,6 @@ def test_the_page_draws_by_the_newest_checkpoint(workspace, port):
     assert json.loads(drawn(port))['step'] == 3
 
 
-# Whom it answers
-
-
 def test_only_the_page_itself_is_answered(port):
     for header, value, status in (
         ('Host', 'evil.example:80', 403),
@@ -256,13 +246,12 @@ def test_two_hundred_broken_requests_leave_it_serving(port):
             at = rng.randrange(len(broken))
             piece = rng.choice([b'', bytes([rng.randrange(256)]), b'\r\n', b'9' * 20])
             broken[at : at + rng.randint(0, 3)] = piece
-        broken = broken[: rng.randrange(len(broken))] if i % 5 == 0 else broken
+        end = rng.randrange(len(broken)) if i % 5 == 0 else None
         with socket.create_connection(('127.0.0.1', port), timeout=30) as connection:
-            connection.sendall(broken)
+            connection.sendall(broken[:end])
             connection.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionError):
-                answer = connection.recv(100)
-                assert not answer.startswith(b'HTTP/1.0 500')
+                assert not connection.recv(100).startswith(b'HTTP/1.0 500')
     assert ask(port, '/model')[0] == 200 and drawn(port, count=3)
 
 

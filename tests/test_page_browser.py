@@ -20,8 +20,7 @@ Z = '#palette > div'  # the cells of the current z
 @pytest.fixture(scope='module')
 def workspace(tiny_runs, tmp_path_factory):
     """A copy of tiny_runs, whose run of 4 classes has an animation of its grids."""
-    folder = tmp_path_factory.mktemp('copy') / 'tiny'
-    shutil.copytree(tiny_runs, folder)
+    folder = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
     run_main(folder, '--out_name', 'set', '--gif')
     return folder
 
@@ -92,8 +91,7 @@ def z_of(page, number):
 def download(page, panel, text):
     with page.expect_download() as waiting:
         page.click(f'#{panel}-export button:text-is("{text}")')
-    with open(waiting.value.path(), 'rb') as file:
-        return file.read()
+    return waiting.value.path().read_bytes()
 
 
 def assert_command_draws(page, panel, workspace, *parts):
@@ -144,16 +142,13 @@ def test_a_chosen_picture_can_be_changed_by_hand_and_reset(page):
     assert z_of(page, 0) != 1.5
     click(page, '#zero')
     assert z_of(page, 0) == 0
-
-
-def test_directions_and_classes_lead_on(page):
+    # directions and classes lead on from it
     assert page.locator('#directions .cell').count() == 6 * 7
     assert page.locator('#all-classes .cell').count() == 4
     click(page, '#all-classes .cell:nth-child(4)')
     assert page.input_value('#class') == '3'
-    z = z_of(page, 0)
     click(page, '#directions .cell:nth-child(1)')
-    assert z_of(page, 0) != z
+    assert z_of(page, 0) != 0
 
 
 def test_a_walk_goes_from_picture_to_picture(page, workspace):
