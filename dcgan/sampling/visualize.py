@@ -34,7 +34,7 @@ def visualize(
 ) -> None:
     """Show how the images depend on z, in files under sample_dir; print their paths.
 
-    `option` is a name in VISUALIZE_OPTIONS or its number, see docs/samples.md, else it
+    `option` is a name in VISUALIZE_OPTIONS or its number, see docs/samples.md; another
     is a UserError. In 0 to 4, config.batch_size is the number of images of a grid and
     of frames of an animation, and `config` may lack `label`, for all classes.
     """
