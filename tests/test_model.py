@@ -1,9 +1,7 @@
 """The DCGAN class: graph, moving averages, training, checkpoints and errors."""
 
 import collections
-import contextlib
 import glob
-import io
 import itertools
 import os
 import re
@@ -37,7 +35,7 @@ from dcgan.training.checkpoints import (
     step_of,
 )
 from dcgan.training.fused_iteration import FusedIteration
-from dcgan.training.inputs import byte_values, to_inputs
+from dcgan.training.inputs import to_inputs
 from dcgan.training.iteration import LOSSES
 from dcgan.training.loop import Training
 from dcgan.training.original_iteration import OriginalIteration
@@ -48,22 +46,22 @@ from dcgan.util.signals import deferred_signals
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
 
 
-def random_feed(dcgan):
-    """Feed random images, labels and z, the same ones at each call."""
+def random_arrays(dcgan):
+    """Random images, labels and z for a model, the same ones at each call."""
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, dcgan.inputs.shape.as_list()).astype(np.uint8)
     labels = rng.randint(0, dcgan.y_dim or 1, dcgan.batch_size)
-    z = rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim))
-    return dcgan.feed(images, labels, z)
+    return images, labels, rng.uniform(-1, 1, (dcgan.batch_size, dcgan.z_dim))
+
+
+def random_feed(dcgan):
+    """random_arrays for the placeholders of the model."""
+    return dcgan.feed(*random_arrays(dcgan))
 
 
 def random_batch(dcgan, iteration):
-    """The feed of an iteration: the images, labels and z of random_feed."""
-    feed = random_feed(dcgan)
-    values = byte_values(dcgan.y_dim)
-    images = np.searchsorted(values, feed[dcgan.inputs]).astype(np.uint8)
-    labels = feed[dcgan.y].argmax(1) if dcgan.y_dim else None
-    return iteration.batches.feed(Batch(images, labels, feed[dcgan.z]))
+    """random_arrays for an iteration."""
+    return iteration.batches.feed(Batch(*random_arrays(dcgan)))
 
 
 def moving_averages(sess, network=''):
@@ -560,38 +558,6 @@ def test_training_in_another_thread_leaves_signal_handlers_alone():
     with futures.ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: deferred_signals().__enter__()).result() == []
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def printed_losses(data_dir, out_dir, **dataset_options):
-    """Train a small model for 6 iterations; returns the losses that it prints."""
-    np.random.seed(0)
-    threads = tf.ConfigProto(
-        inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
-    )
-    with tf.Graph().as_default(), tf.Session(config=threads) as sess:
-        tf.set_random_seed(1)
-        dcgan = model.DCGAN(
-            sess,
-            **dict(batch_size=6, sample_num=6, output_height=16, output_width=16),
-            **dict(gf_dim=4, df_dim=4, data_dir=data_dir, dataset_name='cats'),
-            **dict(input_fname_pattern=None, out_dir=out_dir, **dataset_options),
-        )
-        config = training_config(out_dir, epoch=2, sample_freq=2)
-        config.flip = True
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            dcgan.train(config)
-    return re.findall(r'\w_loss: \S+', printed.getvalue())
-
-
-@pytest.mark.slow
-def test_losses_do_not_depend_on_workers_or_cache(tmp_path):
-    write_images(tmp_path / 'cats', count=19)
-    data_dir = str(tmp_path)
-    expected = printed_losses(data_dir, str(tmp_path / 'a'))
-    for name, dataset_options in ('b', {'num_workers': 2}), ('c', {'cache': True}):
-        losses = printed_losses(data_dir, str(tmp_path / name), **dataset_options)
-        assert losses == expected, dataset_options
-    assert len(expected) == 6 * 2 + 3 * 2  # 6 iterations, 3 of them with [Sample]
 
 
 def test_invalid_training_settings_are_reported_first(make_dcgan, cats):

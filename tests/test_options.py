@@ -275,6 +275,15 @@ def test_flip_mirrors_about_half_of_the_images():
     assert (flip(images, 400, slice(None)) != varied).any()  # others in the next epoch
 
 
+@pytest.mark.slow
+def test_flip_does_not_depend_on_how_images_are_decoded(workspace):
+    kinds = {'w0': ['--num_workers', 0], 'w2': ['--num_workers', 2], 'c': ['--cache']}
+    for name, args in kinds.items():
+        train(workspace, name, '--epoch', 2, '--flip', *args)
+    of_none, of_two, of_cache = (weights(workspace, name) for name in kinds)
+    assert same(of_none, of_two) and same(of_none, of_cache)
+
+
 # All of them
 
 
