@@ -22,7 +22,7 @@ def run_driver(tmp_path, script, *args):
     'case, xla',
     [
         pytest.param('cond28', False, marks=pytest.mark.smoke),
-        ('rgb64', False),
+        pytest.param('rgb64', False, marks=pytest.mark.slow),
         pytest.param('rgb_odd', False, marks=pytest.mark.slow),
         pytest.param('cond28', True, marks=pytest.mark.slow),
         pytest.param('rgb64', True, marks=pytest.mark.slow),

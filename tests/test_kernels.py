@@ -6,13 +6,8 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute import kernels
 from dcgan.compute.devices import has_gpu
-from dcgan.compute.kernels import (
-    append_labels,
-    cast,
-    dense,
-    shared_casts,
-    tensorflow_ops,
-)
+from dcgan.compute.kernels import append_labels, dense, shared_casts, tensorflow_ops
+from ops import conv_out_size_same
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
 # thresholds in kernels.py decide how each one is computed
@@ -68,11 +63,6 @@ def own(layer):
     return by_tensorflow
 
 
-def smaller(size, stride):
-    """The height or width of a convolution's result: ceil(size / stride)."""
-    return -(-size // stride)
-
-
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
 def test_conv2d_and_its_gradients_equal_tensorflow(
     sess, dtype, height, width, c, d, kernel, stride
@@ -86,7 +76,7 @@ def test_conv2d_and_its_gradients_equal_tensorflow(
 def test_conv2d_transpose_and_its_gradients_equal_tensorflow(
     sess, dtype, height, width, c, d, kernel, stride
 ):
-    x_shape = [5, smaller(height, stride), smaller(width, stride), d]
+    x_shape = [5, -(-height // stride), -(-width // stride), d]
     shapes = x_shape, [kernel, kernel, c, d], [c]
     args = [5, height, width, c], [stride, stride]
     fast = kernels.conv2d_transpose
@@ -141,10 +131,9 @@ def test_labels_that_are_taken_apart_give_the_same_result(
             return transposed(x, w, biases, [5, 8, 8, 2], [2, 2])
         return own(kernels.conv2d)(x, w, biases, [2, 2])
 
-    if is_transposed:
-        shapes = [5, 4, 4, 6], [5, 5, 2, 6 + labels], [2]
-    else:
-        shapes = [5, 8, 8, 6], [5, 5, 6 + labels, 2], [2]
+    x_shape = [5, *((4, 4) if is_transposed else (8, 8)), 6]
+    w_shape = [5, 5, 2, 6 + labels] if is_transposed else [5, 5, 6 + labels, 2]
+    shapes = x_shape, w_shape, [2]
     compare(sess, fast, joined, *shapes, dtype)
     types = {op.type for op in sess.graph.get_operations()}
     assert ('SplitV' in types) == (is_apart and not has_gpu())
@@ -153,13 +142,13 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 def test_shared_casts_end_with_their_block(sess):
     w = tf.Variable(tf.zeros([2, 3]))
     with shared_casts({w.ref(): None}):
-        first = cast(w, tf.bfloat16)
-        assert cast(w, tf.bfloat16) is first
+        first = kernels.cast(w, tf.bfloat16)
+        assert kernels.cast(w, tf.bfloat16) is first
         with shared_casts({}):
-            assert cast(w, tf.bfloat16) is not first
-        assert cast(w, tf.bfloat16) is first
-        assert cast(w, tf.float32).dtype == tf.float32
-    assert cast(w, tf.bfloat16) is not first
+            assert kernels.cast(w, tf.bfloat16) is not first
+        assert kernels.cast(w, tf.bfloat16) is first
+        assert kernels.cast(w, tf.float32).dtype == tf.float32
+    assert kernels.cast(w, tf.bfloat16) is not first
 
 
 # (height, width) of the larger image, of the filters and of the strides
@@ -177,7 +166,7 @@ def test_filters_and_strides_that_are_not_square_use_tensorflow(
 
     shapes = [5, *size, 3], [*kernel, 3, 4], [4]
     compare(sess, kernels.conv2d, conv2d, *shapes, tf.float32, strides)
-    x_shape = [5, *map(smaller, size, strides), 3]
+    x_shape = [5, *map(conv_out_size_same, size, strides), 3]
     shapes, args = (x_shape, [*kernel, 4, 3], [4]), ([5, *size, 4], strides)
     fast = kernels.conv2d_transpose
     compare(sess, fast, conv2d_transpose, *shapes, tf.float32, *args)

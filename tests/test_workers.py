@@ -410,17 +410,12 @@ def test_an_absent_worker_is_named():
         wait_for([task], 0.1, lambda: None)
 
 
+TWO, OTHERS = {'worker': ['b:1', 'c:1']}, {'worker': ['b', 'c:1']}
 REFUSED = {
-    'the job ps': {'cluster': {'ps': ['a:1'], 'worker': ['b:1', 'c:1']}},
-    'the job evaluator': {
-        'cluster': {'worker': ['b:1', 'c:1']},
-        'task': {'type': 'evaluator'},
-    },
-    'no address': {
-        'cluster': {'worker': ['b', 'c:1']},
-        'task': {'type': 'worker', 'index': 0},
-    },
-    'not in the cluster': {'cluster': {'worker': ['b:1', 'c:1']}},
+    'the job ps': {'cluster': {'ps': ['a:1'], **TWO}},
+    'the job evaluator': {'cluster': TWO, 'task': {'type': 'evaluator'}},
+    'no address': {'cluster': OTHERS, 'task': {'type': 'worker', 'index': 0}},
+    'not in the cluster': {'cluster': TWO},
     'TF_CONFIG: give': [],
 }
 
@@ -432,7 +427,7 @@ def test_a_tf_config_that_cannot_be_used_is_refused(message):
 
 
 def test_a_cluster_has_the_chief_first():
-    content = {'cluster': {'worker': ['b:1', 'c:1'], 'chief': ['a:1']}}
+    content = {'cluster': {**TWO, 'chief': ['a:1']}}
     content['task'] = {'type': 'worker', 'index': 1}
     tasks, index = read_cluster(json.dumps(content))
     assert [task.address for task in tasks] == ['a:1', 'b:1', 'c:1'] and index == 2

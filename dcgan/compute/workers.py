@@ -228,6 +228,14 @@ class Workers:
 
         return custom_gradient(mean, x)[0]
 
+    def means(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The mean of each tensor over the workers, by one message."""
+        if self.count == 1:
+            return tensors
+        flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in tensors], 0))
+        parts = tf.split(flat, [x.shape.num_elements() for x in tensors])
+        return [tf.reshape(part, x.shape) for part, x in zip(parts, tensors)]
+
     def gather(self, x: tf.Tensor, axis: int) -> tf.Tensor:
         """x of all workers, joined along an axis."""
         if self.count == 1:
@@ -245,27 +253,19 @@ class Workers:
             signals.append(signal.SIGTERM)
         return bool(stop)
 
-    def minimize(
-        self,
-        optimizer: tf.train.Optimizer,
-        loss: tf.Tensor,
-        variables: list[tf.Variable],
-        dtype: tf.DType = tf.float32,
-    ) -> tf.Operation:
-        """A step on the loss of the joint batch; workers send gradients in `dtype`."""
+    def minimize(self, optimizer, loss: tf.Tensor, variables: list, dtype: tf.DType):
+        """An op, a step of an optimizer on the loss of the joint batch.
+
+        Workers send each other gradients in `dtype`.
+        """
         if self.count == 1:
             return optimizer.minimize(loss, var_list=variables)
         gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
         sent = [tf.cast(x, dtype) for x in gradients]
-        # small ones in one message
-        small = [x for x in sent if x.shape.num_elements() < LARGE]
-        flat = self._reduce(tf.concat([tf.reshape(x, [-1]) for x in small], 0))
-        parts = iter(tf.split(flat, [x.shape.num_elements() for x in small]))
-        means = []
-        for x in sent:
-            is_small = x.shape.num_elements() < LARGE
-            mean = tf.reshape(next(parts), x.shape) if is_small else self._reduce(x)
-            means.append(tf.cast(mean, tf.float32))
+        are_small = [x.shape.num_elements() < LARGE for x in sent]
+        small = iter(self.means(list(itertools.compress(sent, are_small))))
+        means = [next(small) if s else self._reduce(x) for x, s in zip(sent, are_small)]
+        means = [tf.cast(mean, tf.float32) for mean in means]
         return optimizer.apply_gradients(zip(means, variables))
 
     def _gather(self, x):

@@ -133,19 +133,18 @@ class FusedIteration:
             iteration = iterate(self._networks(*batch), d_steps, g_steps)
             return iteration if config.G_img_sum else iteration._replace(images=[])
 
-        layers, mean = contextlib.nullcontext(), dcgan.workers.mean
+        layers, workers = contextlib.nullcontext(), dcgan.workers
         if dcgan.xla:
             build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
-            iteration = build(*self.batches.next)
-            d_real, d_fake, g = tf.unstack(mean(iteration.losses))
-            self.tensors = iteration._replace(
-                losses=tf.stack([d_fake + d_real, d_real, d_fake, g]),
-                step_losses=mean(iteration.step_losses),
-                probabilities=dcgan.workers.gather(iteration.probabilities, axis=1),
-                means=mean(iteration.means),
-                stop=mean(self.stop),
-            )
+            one = build(*self.batches.next)
+            parts = [one.losses, one.step_losses, one.means, self.stop]
+            losses, step_losses, means, stop = workers.means(parts)
+            d_real, d_fake, g = tf.unstack(losses)
+            losses = tf.stack([d_fake + d_real, d_real, d_fake, g])
+            of_all = {'losses': losses, 'step_losses': step_losses, 'means': means}
+            of_all['probabilities'] = workers.gather(one.probabilities, axis=1)
+            self.tensors = one._replace(stop=stop, **of_all)
 
     def _joint(self):
         return self.dcgan.workers.joint(differentiable=self.options.r1 > 0)
