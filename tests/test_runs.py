@@ -32,7 +32,7 @@ from dcgan.training.checkpoints import (
     next_batch,
     step_of,
 )
-from dcgan.util.signals import stop_signals
+from dcgan.util.signals import deferred_signals, stop_signals
 
 DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
 # flags of a run of 15 iterations: 3 epochs of 5
@@ -291,6 +291,18 @@ def test_hangup_saves_a_run_unless_it_is_ignored_as_under_nohup():
         is_stop = signal.SIGHUP in stop_signals()
         signal.signal(signal.SIGHUP, before)
         assert is_stop == (handler == signal.SIG_DFL)
+
+
+def test_the_second_signal_is_handled_at_once():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), deferred_signals() as caught:
+        signal.raise_signal(signal.SIGINT)
+        assert caught == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
+    assert caught == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is handler
+    with deferred_signals():
+        pass
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.slow
