@@ -385,13 +385,17 @@ def test_full_disk_under_the_output_is_named(workspace):
 
 @pytest.mark.slow
 def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
-    cache = workspace / 'cache with spaces'
-    for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
-        args = ['--out_name', name, '--epoch', epoch, '--xla']
-        environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+    cache, out = workspace / 'cache with spaces', workspace / 'out'
+    environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+    for step in None, 4:
+        args = ['--out_name', 'xla', '--epoch', 2, '--xla']
+        args += ['--out_name', 'xla_resumed', '--resume_step', step] if step else []
         result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
         assert result.returncode == 0, result.stderr
         assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
+        if not step:
+            shutil.copytree(out / 'xla', out / 'xla_resumed')
+    assert min(losses(result.stdout)) == 5
     assert_equals_uninterrupted(workspace, 'xla_resumed', 'xla')
     # what one process compiles, the next one loads: the iteration and the trial
     assert len(list(cache.glob('dcgan/*/*'))) == 2
