@@ -78,6 +78,16 @@ def test_torn_rows_are_mended(tail, tmp_path):
     assert (tmp_path / 'metrics.csv').read_text().startswith(','.join(COLUMNS) + '\n')
 
 
+def test_metrics_that_are_no_numbers_are_an_error_with_the_way_out(tmp_path):
+    path = tmp_path / 'metrics.csv'
+    path.write_text(f'{",".join(COLUMNS)}\n{",".join(COLUMNS)}\n')
+    message = r'metrics\.csv: cannot be read \(.*\); fix it or remove it'
+    with pytest.raises(UserError, match=message):
+        read_rows(str(path))
+    with pytest.raises(UserError, match=message):
+        MetricsFile(str(tmp_path), 1)
+
+
 def test_a_new_run_drops_old_rows(tmp_path):
     for _ in range(2):
         metrics = MetricsFile(str(tmp_path), 0)

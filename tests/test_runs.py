@@ -32,7 +32,7 @@ from dcgan.training.checkpoints import (
     next_batch,
     step_of,
 )
-from dcgan.util.signals import stop_signals
+from dcgan.util.signals import deferred_signals, stop_signals
 
 DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
 # flags of a run of 15 iterations: 3 epochs of 5
@@ -293,6 +293,18 @@ def test_hangup_saves_a_run_unless_it_is_ignored_as_under_nohup():
         assert is_stop == (handler == signal.SIG_DFL)
 
 
+def test_the_second_signal_is_handled_at_once():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), deferred_signals() as caught:
+        signal.raise_signal(signal.SIGINT)
+        assert caught == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
+    assert caught == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is handler
+    with deferred_signals():
+        pass
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
     for number, until in ((signal.SIGINT, 6), (signal.SIGTERM, 10)):
@@ -373,13 +385,17 @@ def test_full_disk_under_the_output_is_named(workspace):
 
 @pytest.mark.slow
 def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
-    cache = workspace / 'cache with spaces'
-    for name, epoch in (('xla', 2), ('xla_resumed', 1), ('xla_resumed', 2)):
-        args = ['--out_name', name, '--epoch', epoch, '--xla']
-        environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+    cache, out = workspace / 'cache with spaces', workspace / 'out'
+    environment = {'TF_XLA_FLAGS': '', 'XDG_CACHE_HOME': str(cache)}
+    for step in None, 4:
+        args = ['--out_name', 'xla', '--epoch', 2, '--xla']
+        args += ['--out_name', 'xla_resumed', '--resume_step', step] if step else []
         result = run('main.py', *TRAIN, *args, cwd=workspace, **environment)
         assert result.returncode == 0, result.stderr
         assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
+        if not step:
+            shutil.copytree(out / 'xla', out / 'xla_resumed')
+    assert min(losses(result.stdout)) == 5
     assert_equals_uninterrupted(workspace, 'xla_resumed', 'xla')
     # what one process compiles, the next one loads: the iteration and the trial
     assert len(list(cache.glob('dcgan/*/*'))) == 2

@@ -23,27 +23,22 @@ class MetricsFile:
     def __init__(self, folder: str, last_iteration: int):
         """Drop rows after `last_iteration`, which a killed process has left."""
         self.path = os.path.join(folder, FILE_NAME)
-        self.seconds = 0.0  # time that earlier processes have trained
+        size = 0
+        self.seconds = 0.0  # that earlier processes have trained
+        if last_iteration and os.path.exists(self.path):
+            with read_errors(self.path), open(self.path, 'rb') as file:
+                size = len(file.readline())
+                for line in itertools.takewhile(is_row, file):
+                    iteration, _, _, seconds, *_ = line.split(b',')
+                    if int(iteration) > last_iteration:
+                        break
+                    size, self.seconds = size + len(line), float(seconds)
         with write_errors(self.path):
-            size = 0
-            if last_iteration and os.path.exists(self.path):
-                size = self._kept_size(last_iteration)
             # unbuffered: each row is written as a whole, and a killed run loses none
             self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115, see close
             self._file.truncate(size)
             if not size:
                 self._file.write(f'{",".join(COLUMNS)}\n'.encode())
-
-    def _kept_size(self, last_iteration):
-        """The bytes up to the row of `last_iteration`, without torn rows."""
-        with read_errors(self.path), open(self.path, 'rb') as file:
-            size = len(file.readline())
-            for line in itertools.takewhile(is_row, file):
-                iteration, _, _, seconds, *_ = line.split(b',')
-                if int(iteration) > last_iteration:
-                    break
-                size, self.seconds = size + len(line), float(seconds)
-        return size
 
     def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
         """Add a row: (iteration, epoch, batch), VALUES, and seconds of this process."""
