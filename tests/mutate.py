@@ -77,10 +77,8 @@ def fails(checkout, files):  # 1: a test fails, 2: a file cannot be imported
 if __name__ == '__main__':
     chosen, missed = sys.argv[1:], 0
     with tempfile.TemporaryDirectory() as copy:
-        ignore = shutil.ignore_patterns('.*', 'out')
-        shutil.copytree(
-            Path(__file__).parents[1], copy, ignore=ignore, dirs_exist_ok=True
-        )
+        root, ignore = Path(__file__).parents[1], shutil.ignore_patterns('.*', 'out')
+        shutil.copytree(root, copy, ignore=ignore, dirs_exist_ok=True)
         for line in LINES.strip().splitlines():
             name, _, change = line.partition(': ')
             if not change:
