@@ -12,30 +12,30 @@ from pathlib import Path
 
 # a folder of dcgan/ and the tests that belong to it, then file: text -> its replacement
 LINES = """
-util images which_run samples main
+util which_run samples options folders
 files.py: if real in seen: -> if real not in seen:
 files.py: and not process_exists -> and process_exists
 flags.py: and without not in -> or without not in
 z.py: uniform(-1, 1, size) -> uniform(0, 1, size)
-compute kernels ops workers model main
+compute kernels ops workers
 batch_norm.py: q = 1 - (1 - m) * (1 + m**2) -> q = 1 - (1 - m) * (1 + m)
 batch_norm.py: points / max(1, points - 1) -> points / max(1, points)
 kernels.py: (kernel - stride) // 2 -> (kernel - stride + 1) // 2
 kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
 workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
-data data images labels folders feeding download utils
+data images labels data folders download
 image_folder.py: return len(self) // 100 -> return len(self) // 10
 image_folder.py: np.roll(order, -end) -> np.roll(order, end)
 images.py: + 0.5).astype(np.uint8) -> ).astype(np.uint8)
 images.py: int(round((size - crop) / 2.0)) -> int((size - crop) / 2.0)
 labels.py: .setdefault(name, label) != label: -> .setdefault(name, label) == label:
 resumable_download.py: if sent else 0 -> if sent else start
-record record options model
+record record model
 curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
 metrics_csv.py: if int(iteration) > last -> if int(iteration) >= last
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
 recorder.py: if d_loss < WON_LOSS else 0 -> if d_loss > WON_LOSS else 0
-training model options averages changing runs
+training options averages runs model
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
 ema.py: kept = tf.minimum( -> kept = tf.maximum(
@@ -44,10 +44,10 @@ learning_rates.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
-sampling samples utils model
+sampling samples
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
-runs which_run labels options main runs
+runs which_run labels main
 flags_json.py: os.pardir) and os.path.isabs( -> os.pardir) or os.path.isabs(
 run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
 settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
@@ -60,7 +60,7 @@ page page
 drawing.py: if request.number < self -> if request.number <= self
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if server.token and not is_right -> if server.token and is_right
-.. ops utils model main download
+.. ops utils download options model
 download.py: and args.limit < 1: -> and args.limit > 1:
 main.py: if seed is not None: -> if seed is None:
 model.py: cross_entropy(D_logits_, 1), -> cross_entropy(D_logits_, 0),
@@ -77,10 +77,8 @@ def fails(checkout, files):  # 1: a test fails, 2: a file cannot be imported
 if __name__ == '__main__':
     chosen, missed = sys.argv[1:], 0
     with tempfile.TemporaryDirectory() as copy:
-        ignore = shutil.ignore_patterns('.*', 'out')
-        shutil.copytree(
-            Path(__file__).parents[1], copy, ignore=ignore, dirs_exist_ok=True
-        )
+        root, ignore = Path(__file__).parents[1], shutil.ignore_patterns('.*', 'out')
+        shutil.copytree(root, copy, ignore=ignore, dirs_exist_ok=True)
         for line in LINES.strip().splitlines():
             name, _, change = line.partition(': ')
             if not change:
