@@ -37,6 +37,7 @@ def read_history(path: str) -> History:
 def draw_curves(runs: dict[str, History], path: str) -> None:
     """Draw runs, {name: history}, to a PNG file; a single run has its epochs marked.
 
+    A curve is the smoothed mean of its bins, over their ranges in a light color.
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
@@ -47,12 +48,21 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     for axes, (title, names) in zip(all_axes, PANELS):
         curves = itertools.product(runs.items(), names.items())
         for i, ((run, history), (name, label)) in enumerate(curves):
-            label = f'{run}: {label}' if run else label
-            _draw_curve(axes, history, name, label, f'C{i % 10}')
+            label, color = f'{run}: {label}' if run else label, f'C{i % 10}'
+            x, _, _ = in_bins(history['iteration'])
+            means, lows, highs = in_bins(history[name])
+            axes.fill_between(x, lows, highs, color=color, alpha=0.25, linewidth=0)
+            if len(means) == len(history[name]):  # a bin is one iteration
+                axes.plot(x, means, color=color, alpha=0.3, linewidth=0.8)
+            axes.plot(x, smooth(means), color=color, linewidth=1.8, label=label)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
-    all_axes[0].set_ylim(0, _highest(runs.values()))
+    means = [in_bins(run[name])[0] for run in runs.values() for name in PANELS[0][1]]
+    losses = np.concatenate(means)
+    finite = losses[np.isfinite(losses)]
+    highest = 1.15 * np.quantile(finite, 0.99) if len(finite) else 1  # cuts rare peaks
+    all_axes[0].set_ylim(0, max(1e-3, highest))
     all_axes[1].set_ylim(0, 1)
     all_axes[-1].set_xlabel('iteration')
     all_axes[-1].ticklabel_format(axis='x', style='plain')
@@ -60,16 +70,6 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         _mark_epochs(all_axes, *runs.values())
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', dpi=100)
-
-
-def _draw_curve(axes, history, name, label, color):
-    """Draw the range of each bin in light color, and the smoothed mean."""
-    x, _, _ = in_bins(history['iteration'])
-    means, lows, highs = in_bins(history[name])
-    axes.fill_between(x, lows, highs, color=color, alpha=0.25, linewidth=0)
-    if len(means) == len(history[name]):  # a bin is one iteration
-        axes.plot(x, means, color=color, alpha=0.3, linewidth=0.8)
-    axes.plot(x, smooth(means), color=color, linewidth=1.8, label=label)
 
 
 def in_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -87,16 +87,6 @@ def smooth(values: np.ndarray) -> np.ndarray:
     weights = np.ones(2 * (len(values) // (2 * SMOOTHED)) + 1)
     counts = np.convolve(np.ones(len(values)), weights, 'same')
     return np.convolve(values, weights, 'same') / counts
-
-
-def _highest(histories):
-    """The upper end of the losses' axis, which may cut rare peaks."""
-    losses = [
-        in_bins(history[name])[0] for history in histories for name in PANELS[0][1]
-    ]
-    finite = np.concatenate(losses)
-    finite = finite[np.isfinite(finite)]
-    return max(1e-3, 1.15 * np.quantile(finite, 0.99)) if len(finite) else 1
 
 
 def _mark_epochs(all_axes, history):

@@ -21,10 +21,9 @@ class Recorder:
     def __init__(self, folder: str, last_iteration: int, warns_of_d: bool = True):
         """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
         self.metrics = MetricsFile(folder, last_iteration)
-        self.warnings = FailureWarnings(folder, is_new=not last_iteration)
-        self.warns_of_d = warns_of_d  # whether d_loss is the cross entropy
+        self.warnings = FailureWarnings(folder, not last_iteration, warns_of_d)
         for row in read_rows(self.metrics.path)[-WON_ITERATIONS:]:
-            self._check_loss(int(row[0]), row[4 + D_LOSS])
+            self.warnings.check_loss(int(row[0]), row[4 + D_LOSS])
         self.path = os.path.join(folder, 'curves.png')
         self._thread = ThreadPoolExecutor(1)
         self._drawing: Future | None = None
@@ -35,11 +34,7 @@ class Recorder:
     ) -> None:
         """Add an iteration, see MetricsFile.add; warn if D has won."""
         self.metrics.add(position, values, seconds)
-        self._check_loss(position[0], values[D_LOSS])
-
-    def _check_loss(self, iteration, d_loss):
-        if self.warns_of_d:
-            self.warnings.check_loss(iteration, d_loss)
+        self.warnings.check_loss(position[0], values[D_LOSS])
 
     def add_grid(self, iteration: int, samples: np.ndarray, images: np.ndarray) -> None:
         """Draw the curves; warn if G draws one picture. Both arrays: [B, h, w, c]."""

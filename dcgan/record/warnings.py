@@ -17,16 +17,17 @@ ONE_PICTURE, ONE_PICTURE_GRIDS, FIRST_ITERATIONS = 0.05, 2, 500
 class FailureWarnings:
     """Prints a warning of each failure once, and keeps it in a run's warnings.txt."""
 
-    def __init__(self, folder: str, is_new: bool):
-        """is_new: drop the warnings of an earlier run in this folder."""
+    def __init__(self, folder: str, is_new: bool, warns_of_d: bool):
+        """Drop earlier warnings if is_new. warns_of_d: d_loss is the cross entropy."""
         self.path = os.path.join(folder, 'warnings.txt')
-        self._won_for, self._equal_grids = 0, 0
+        self.warns_of_d, self._won_for, self._equal_grids = warns_of_d, 0, 0
         if is_new:
             remove(self.path)
 
     def check_loss(self, iteration: int, d_loss: float) -> None:
         """Take the loss of D in an iteration; warn if D has won."""
-        self._won_for = self._won_for + 1 if d_loss < WON_LOSS else 0
+        is_low = self.warns_of_d and d_loss < WON_LOSS
+        self._won_for = self._won_for + 1 if is_low else 0
         if self._won_for == WON_ITERATIONS:
             self._warn(
                 iteration,

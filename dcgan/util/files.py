@@ -160,14 +160,13 @@ def temporary_path(path: str) -> str:
 
 def remove_leftovers(folder: str) -> None:
     """Remove the temporary files and folders that killed processes left in `folder`."""
-    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
-        name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
-        owner = re.match(r'(\d+)@([^~]*)~', name)
+    for path in Path(folder).glob(f'{TEMPORARY_PREFIX}*'):
+        owner = re.match(rf'{TEMPORARY_PREFIX}(\d+)@([^~]*)~', path.name)
         if not owner:
             continue
         with contextlib.suppress(FileNotFoundError):
             # a process on another host cannot be seen: what is a day old is removed
-            is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
+            is_old = time.time() - path.stat().st_mtime > SECONDS_PER_DAY
             is_of_this_host = owner[2] == socket.gethostname()
             if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
                 remove(path)
@@ -222,9 +221,8 @@ def require_writable(folder: str, advice: str) -> None:
 
     The folder need not exist, and is not created.
     """
-    existing = os.path.abspath(folder)
-    while not os.path.lexists(existing):
-        existing = os.path.dirname(existing)
+    path = Path(os.path.abspath(folder))
+    existing = next(filter(os.path.lexists, [path, *path.parents]))
     with write_errors(folder, advice=advice):
         os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
 
