@@ -124,7 +124,16 @@ def _history_of_events(run_dir):
     pattern = f'{glob.escape(run_dir)}/**/events.out.tfevents*'
     rows: dict[int, dict[str, float]] = {}
     for path in sorted(glob.glob(pattern, recursive=True)):
-        of_file = _read_events(path)
+        of_file: dict[int, dict[str, float]] = {}
+        # the last event of a process that was killed may be torn
+        with contextlib.suppress(tf.errors.DataLossError):
+            for event in tf.train.summary_iterator(path):
+                for value in event.summary.value:
+                    if value.tag in TAGS:  # the first value if a step has two
+                        mean, histogram = value.simple_value, value.histo
+                        if histogram.num:
+                            mean = histogram.sum / histogram.num
+                        of_file.setdefault(event.step, {}).setdefault(value.tag, mean)
         # where a run has resumed, later steps of earlier files are void
         first = min(of_file, default=math.inf)
         rows = {step: row for step, row in rows.items() if step < first} | of_file
@@ -134,21 +143,6 @@ def _history_of_events(run_dir):
         for tag, name in TAGS.items()
     }
     return {'iteration': np.array(steps), 'epoch': np.zeros(len(steps)), **history}
-
-
-def _read_events(path):
-    """{step: {tag: value}} of an event file; the first value if a step has two."""
-    rows: dict[int, dict[str, float]] = {}
-    # the last event of a process that was killed may be torn
-    with contextlib.suppress(tf.errors.DataLossError):
-        for event in tf.train.summary_iterator(path):
-            for value in event.summary.value:
-                if value.tag in TAGS:
-                    mean, histogram = value.simple_value, value.histo
-                    if histogram.num:
-                        mean = histogram.sum / histogram.num
-                    rows.setdefault(event.step, {}).setdefault(value.tag, mean)
-    return rows
 
 
 def draw_runs(names: str, out_dir: str) -> None:

@@ -41,4 +41,4 @@ class Profiler:
         if self._is_running:
             self._is_running = False
             tensorflow.profiler.experimental.stop()
-            print(f' [*] Trace in {self.folder}/plugins/profile', flush=True)
+            print(f' [*] Trace in {self.folder}/plugins/profile')

@@ -59,7 +59,5 @@ class Recorder:
             draw_curves({'': history}, self.path)
         except ImportError as error:
             self._can_draw = False
-            print(
-                f' [!] No curves: cannot import matplotlib ({short_reason(error)})',
-                flush=True,
-            )
+            reason = short_reason(error)
+            print(f' [!] No curves: cannot import matplotlib ({reason})')

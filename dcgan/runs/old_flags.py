@@ -55,5 +55,5 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
             todays.append('--grayscale')
     if todays != list(arguments):
         command = shlex.join(['main.py', *todays[1:]])
-        print(f' [*] Flags have other names today: {printable(command)}', flush=True)
+        print(f' [*] Flags have other names today: {printable(command)}')
     return todays

@@ -6,7 +6,6 @@ import errno
 import glob
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -81,11 +80,10 @@ def relative_path(path: str, folder: str) -> str:
 
 def file_signature(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
-    try:
+    with contextlib.suppress(OSError):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
-    except OSError:
-        return 0, 0
+    return 0, 0
 
 
 def json_digest(content: object) -> str:
@@ -261,10 +259,7 @@ def utc_timestamp() -> str:
 
 def write_json(path: str, content: dict) -> None:
     """Write a dict atomically as JSON with sorted keys; inf and NaN become strings."""
-    content = dict(content)
-    for key, value in content.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            content[key] = str(value)
+    content = json.loads(json.dumps(content), parse_constant=lambda x: str(float(x)))
     text = json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(text, encoding='utf-8')
