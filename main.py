@@ -163,13 +163,13 @@ def use(config, model, workers, settled):
             none = 'none (--seed N repeats a run)'
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
-            print(f' [*] {config.dataset}: {dcgan.data.contents}', flush=True)
+            print(f' [*] {config.dataset}: {dcgan.data.contents}')
             step = dcgan.train(config, checkpoint)
         else:
             path = settled.checkpoint
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step, path)
             which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
-            print(f' [*] {which} {config.out_dir}, iteration {step}', flush=True)
+            print(f' [*] {which} {config.out_dir}, iteration {step}')
         if run:
             run.close()
             write_outputs(sess, dcgan, config, step)

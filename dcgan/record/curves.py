@@ -37,6 +37,7 @@ def read_history(path: str) -> History:
 def draw_curves(runs: dict[str, History], path: str) -> None:
     """Draw runs, {name: history}, to a PNG file; a single run has its epochs marked.
 
+    A curve is the smoothed mean of its bins, over their ranges in a light color.
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
@@ -47,16 +48,21 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     for axes, (title, names) in zip(all_axes, PANELS):
         curves = itertools.product(runs.items(), names.items())
         for i, ((run, history), (name, label)) in enumerate(curves):
-            label = f'{run}: {label}' if run else label
-            _draw_curve(axes, history, name, label, f'C{i % 10}')
+            label, color = f'{run}: {label}' if run else label, f'C{i % 10}'
+            x, _, _ = in_bins(history['iteration'])
+            means, lows, highs = in_bins(history[name])
+            axes.fill_between(x, lows, highs, color=color, alpha=0.25, linewidth=0)
+            if len(means) == len(history[name]):  # a bin is one iteration
+                axes.plot(x, means, color=color, alpha=0.3, linewidth=0.8)
+            axes.plot(x, smooth(means), color=color, linewidth=1.8, label=label)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
-    losses = [in_bins(run[name])[0] for run in runs.values() for name in PANELS[0][1]]
-    finite = np.concatenate(losses)
-    finite = finite[np.isfinite(finite)]
-    top = 1.15 * np.quantile(finite, 0.99) if len(finite) else 1  # cuts rare peaks
-    all_axes[0].set_ylim(0, max(1e-3, top))
+    means = [in_bins(run[name])[0] for run in runs.values() for name in PANELS[0][1]]
+    losses = np.concatenate(means)
+    finite = losses[np.isfinite(losses)]
+    highest = 1.15 * np.quantile(finite, 0.99) if len(finite) else 1  # cuts rare peaks
+    all_axes[0].set_ylim(0, max(1e-3, highest))
     all_axes[1].set_ylim(0, 1)
     all_axes[-1].set_xlabel('iteration')
     all_axes[-1].ticklabel_format(axis='x', style='plain')
@@ -64,16 +70,6 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         _mark_epochs(all_axes, *runs.values())
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', dpi=100)
-
-
-def _draw_curve(axes, history, name, label, color):
-    """Draw the range of each bin in light color, and the smoothed mean."""
-    x, _, _ = in_bins(history['iteration'])
-    means, lows, highs = in_bins(history[name])
-    axes.fill_between(x, lows, highs, color=color, alpha=0.25, linewidth=0)
-    if len(means) == len(history[name]):  # a bin is one iteration
-        axes.plot(x, means, color=color, alpha=0.3, linewidth=0.8)
-    axes.plot(x, smooth(means), color=color, linewidth=1.8, label=label)
 
 
 def in_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,9 +109,8 @@ def history_of_run(run_dir: str) -> History:
     The original's runs have event files only. Raises UserError if there are neither.
     """
     path = os.path.join(run_dir, FILE_NAME)
-    history = (
-        read_history(path) if os.path.exists(path) else _history_of_events(run_dir)
-    )
+    has_metrics = os.path.exists(path)
+    history = read_history(path) if has_metrics else _history_of_events(run_dir)
     if not len(history['iteration']):
         raise UserError(
             f'{run_dir}: has no {FILE_NAME} and no event files with losses; '
@@ -129,7 +124,16 @@ def _history_of_events(run_dir):
     pattern = f'{glob.escape(run_dir)}/**/events.out.tfevents*'
     rows: dict[int, dict[str, float]] = {}
     for path in sorted(glob.glob(pattern, recursive=True)):
-        of_file = _read_events(path)
+        of_file: dict[int, dict[str, float]] = {}
+        # the last event of a process that was killed may be torn
+        with contextlib.suppress(tf.errors.DataLossError):
+            for event in tf.train.summary_iterator(path):
+                for value in event.summary.value:
+                    if value.tag in TAGS:  # the first value if a step has two
+                        mean, histogram = value.simple_value, value.histo
+                        if histogram.num:
+                            mean = histogram.sum / histogram.num
+                        of_file.setdefault(event.step, {}).setdefault(value.tag, mean)
         # where a run has resumed, later steps of earlier files are void
         first = min(of_file, default=math.inf)
         rows = {step: row for step, row in rows.items() if step < first} | of_file
@@ -139,21 +143,6 @@ def _history_of_events(run_dir):
         for tag, name in TAGS.items()
     }
     return {'iteration': np.array(steps), 'epoch': np.zeros(len(steps)), **history}
-
-
-def _read_events(path):
-    """{step: {tag: value}} of an event file; the first value if a step has two."""
-    rows: dict[int, dict[str, float]] = {}
-    # the last event of a process that was killed may be torn
-    with contextlib.suppress(tf.errors.DataLossError):
-        for event in tf.train.summary_iterator(path):
-            for value in event.summary.value:
-                if value.tag in TAGS:
-                    mean, histogram = value.simple_value, value.histo
-                    if histogram.num:
-                        mean = histogram.sum / histogram.num
-                    rows.setdefault(event.step, {}).setdefault(value.tag, mean)
-    return rows
 
 
 def draw_runs(names: str, out_dir: str) -> None:

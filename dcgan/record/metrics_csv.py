@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.util.files import read_errors, write_errors
+from dcgan.util.files import read_errors, write_bytes, write_errors
 
 COLUMNS = ['iteration', 'epoch', 'batch', 'seconds']
 COLUMNS += ['d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']  # as printed
 # means of D(x) and D(G(z)) in the D step, and of D(G(z)) after the iteration
 COLUMNS += ['d_real', 'd_fake', 'd_fake_after', 'learning_rate_d', 'learning_rate_g']
 VALUES = COLUMNS[4:]
+HEADER = f'{",".join(COLUMNS)}\n'.encode()
 FILE_NAME = 'metrics.csv'
 
 
@@ -23,22 +24,16 @@ class MetricsFile:
     def __init__(self, folder: str, last_iteration: int):
         """Drop rows after `last_iteration`, which a killed process has left."""
         self.path = os.path.join(folder, FILE_NAME)
-        size = 0
-        self.seconds = 0.0  # that earlier processes have trained
+        self.seconds = 0.0  # time that earlier processes have trained
+        lines = []
         if last_iteration and os.path.exists(self.path):
             with read_errors(self.path), open(self.path, 'rb') as file:
-                size = len(file.readline())
-                for line in itertools.takewhile(is_row, file):
-                    iteration, _, _, seconds, *_ = line.split(b',')
-                    if int(iteration) > last_iteration:
-                        break
-                    size, self.seconds = size + len(line), float(seconds)
-        with write_errors(self.path):
-            # unbuffered: each row is written as a whole, and a killed run loses none
-            self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115, see close
-            self._file.truncate(size)
-            if not size:
-                self._file.write(f'{",".join(COLUMNS)}\n'.encode())
+                rows = [*itertools.takewhile(is_row, file)][1:]
+                lines = [r for r in rows if int(r.split(b',')[0]) <= last_iteration]
+                self.seconds = float(lines[-1].split(b',')[3]) if lines else 0.0
+        write_bytes(self.path, b''.join([HEADER, *lines]))
+        # unbuffered: each row is written as a whole, and a killed run loses none
+        self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115, see close
 
     def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
         """Add a row: (iteration, epoch, batch), VALUES, and seconds of this process."""

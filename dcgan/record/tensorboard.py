@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -35,7 +36,8 @@ class SummaryLog:
         steps: tuple[int, int] = (1, 2),  # of D and of G in an iteration
     ):
         """Void the events after `last_step`, which a killed process has left."""
-        self.folder = folder
+        # any, because the thread may raise any
+        self._write_errors = functools.partial(write_errors, folder, Exception)
         with self._write_errors():
             # names hold seconds: a second train() would overwrite the file of the first
             suffix = f'.{last_step}' if last_step else ''
@@ -49,14 +51,15 @@ class SummaryLog:
 
     def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
         """Log an Iteration of arrays, its z, and the learning rates of D and of G."""
-        self._wait(MAX_WAITING)
+        with self._write_errors():
+            self._wait(MAX_WAITING)
         written = self._thread.submit(self._write, result, z, step, rates)
         self._waiting.append(written)
 
     def flush(self) -> None:
         """Wait until everything logged is in the file."""
-        self._wait(0)
         with self._write_errors():
+            self._wait(0)
             self.writer.flush()
 
     def close(self, ignore_errors=False) -> None:
@@ -73,8 +76,7 @@ class SummaryLog:
         """Wait until at most `most` iterations are not written yet."""
         waiting = self._waiting
         while waiting and (len(waiting) > most or waiting[0].done()):
-            with self._write_errors():
-                waiting.popleft().result()
+            waiting.popleft().result()
 
     def _write(self, result, z, step, rates):
         arrays = result.step_losses, result.probabilities, *result.images
@@ -87,9 +89,6 @@ class SummaryLog:
                 if value.tag in DESCRIPTIONS:  # written with the first of a tag only
                     value.metadata.summary_description = DESCRIPTIONS[value.tag]
             self.writer.add_summary(summary, step)
-
-    def _write_errors(self):
-        return write_errors(self.folder, Exception)  # the thread may raise any
 
 
 def summary_session(

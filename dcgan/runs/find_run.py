@@ -83,11 +83,10 @@ def newest_run(config, chosen: dict[str, str]) -> Run:
     """
     runs = trained_runs(config.out_dir, chosen)
     names = [os.path.normpath(run.recorded['dataset']) for run in runs]
+    wanted = os.path.normpath(config.dataset)
     found = [run for run in runs if run.is_of(config.data_dir, config.dataset)]
-    if not found:  # on a set of this name in another folder
-        wanted = os.path.normpath(config.dataset)
-        found = [run for run, name in zip(runs, names) if name == wanted]
-    if found:
+    # else on a set of this name in another folder
+    if found := found or [run for run, name in zip(runs, names) if name == wanted]:
         return found[-1]
     names = printable(', '.join(sorted({*names})))
     there = f'there are runs of {names}; ' if names else ''
@@ -131,7 +130,6 @@ def print_unfinished(config, flags: Flags) -> None:
             name = shlex.quote(os.path.relpath(run.folder, config.out_dir))
             print(
                 ' [*] A new run begins. One of the same settings is unfinished, after '
-                f'{epochs} of {config.epoch} epochs: --out_name {name} continues it',
-                flush=True,
+                f'{epochs} of {config.epoch} epochs: --out_name {name} continues it'
             )
             return

@@ -17,11 +17,10 @@ FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
 def read_flags(run_dir: str) -> dict[str, Any]:
     """The recorded flags of a run folder, or {}. UserError if FLAGS.json is corrupt."""
     path = os.path.join(run_dir, NAME)
-    with read_errors(path, 'does not hold flags of a run'):
-        try:
-            return {**json.loads(Path(path).read_text(encoding='utf-8'))}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
+    is_missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with read_errors(path, 'does not hold flags of a run'), is_missing:
+        return {**json.loads(Path(path).read_text(encoding='utf-8'))}
+    return {}
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:

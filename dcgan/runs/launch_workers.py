@@ -78,7 +78,8 @@ def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Se
 
     Raises UserError, on all workers, where one was given other flags.
     """
-    names = flags.names('model', 'data', 'training', without='local')
+    names, local = flags.names('model', 'data', 'training'), flags.names('local')
+    names = [name for name in names if name not in local]
     values = {name: getattr(config, name) for name in names}
     given = {name: flags[name].value for name in flags.given(*names)}
     dims = settled and (settled.y_dim, settled.c_dim)

@@ -5,11 +5,11 @@ import shlex
 from dcgan.util.errors import UserError, printable
 from dcgan.util.flags import Flags
 
-# what switches are called today, when they are on and when they are off
+# what switches are called today, when they are off and when they are on
 SWITCHES = {
-    'is_train': ('--train', '--notrain'),
-    'is_crop': ('--crop', '--nocrop'),
-    'noema': ('--ema 0', ''),
+    'is_train': ('--notrain', '--train'),
+    'is_crop': ('--nocrop', '--crop'),
+    'noema': ('', '--ema 0'),
 }
 VALUES = {
     'image_size': 'input_height',
@@ -29,24 +29,24 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
-        name, has_value, value = argument.lstrip('-').partition('=')
-        is_flag, follows = argument.startswith('-'), rest[0].lower() if rest else ''
-        is_today = is_flag and name in flags
-        if is_today and flags.table[name].value_type is bool and follows == 'false':
+        flag, has_value, value = argument.partition('=')
+        name = flag.lstrip('-') if flag.startswith('-') else ''
+        follows = rest[0].lower() if rest else ''
+        is_switch = name in flags and flags.table[name].value_type is bool
+        if is_switch and follows == 'false':
             raise UserError(
                 f'{argument} {rest[0]}: a switch takes no value, give --no{name}'
             )
-        is_negated = name.startswith('no') and name[2:] in SWITCHES
-        name = name[2:] if is_negated else name
-        if not is_flag or name not in {*SWITCHES, *VALUES}:
+        is_on = name[:2] != 'no' or name[2:] not in SWITCHES
+        name = name if is_on else name[2:]
+        if name not in {*SWITCHES, *VALUES}:
             todays.append(argument)
             continue
-        is_switch = name in SWITCHES
-        if not has_value and rest and (not is_switch or follows in BOOLEANS):
+        if not has_value and rest and (name in VALUES or follows in BOOLEANS):
             value = rest.pop(0)
-        if is_switch:
-            is_on = BOOLEANS.get(value.lower(), True) and not is_negated
-            todays += SWITCHES[name][0 if is_on else 1].split()
+        if name in SWITCHES:
+            is_on = is_on and BOOLEANS.get(value.lower(), True)
+            todays += SWITCHES[name][is_on].split()
         elif name != 'c_dim':
             todays.append(f'--{VALUES[name]}={value}')
         elif value not in ('1', '3'):
@@ -55,5 +55,5 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
             todays.append('--grayscale')
     if todays != list(arguments):
         command = shlex.join(['main.py', *todays[1:]])
-        print(f' [*] Flags have other names today: {printable(command)}', flush=True)
+        print(f' [*] Flags have other names today: {printable(command)}')
     return todays

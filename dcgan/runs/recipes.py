@@ -43,4 +43,4 @@ def apply_recipe(config, flags: Flags, y_dim: int | None, is_images: bool) -> No
             setattr(config, name, value)
             changes.append(f'no --{name}' if value is None else f'--{name} {value:g}')
     line = ' '.join(changes) or 'changes nothing'
-    print(f' [*] Recipe {config.recipe}: {line}', flush=True)
+    print(f' [*] Recipe {config.recipe}: {line}')

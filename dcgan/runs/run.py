@@ -201,11 +201,9 @@ def _free_folder(path: str) -> str:
 
 def class_names_in(run_dir: str) -> list[str]:
     """The names of the classes that a run has learned; [] if they have only numbers."""
-    try:
-        with open(os.path.join(run_dir, CLASS_FILE), 'rb') as file:
-            return os.fsdecode(file.read()).splitlines()
-    except OSError:
-        return []
+    with contextlib.suppress(OSError):
+        return os.fsdecode(Path(run_dir, CLASS_FILE).read_bytes()).splitlines()
+    return []
 
 
 def number_labels(label: str, names: list[str]) -> str:

@@ -61,8 +61,7 @@ def settle_training(config, flags: Flags) -> Settled:
     if run.is_new and not os.path.isabs(ignored) and has_checkpoints(ignored):
         print(
             f' [!] The checkpoints in {ignored} are not used; to train from them, '
-            f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}',
-            flush=True,
+            f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}'
         )
     return Settled(run, y_dim, 1 if config.grayscale else 3)
 
@@ -135,8 +134,7 @@ def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
         size = f'{settings["output_height"]}x{settings["output_width"]}'
         print(
             f' [*] Image size {size}, by the shapes of the weights; if the images are '
-            'not square, give --output_height and --output_width',
-            flush=True,
+            'not square, give --output_height and --output_width'
         )
     return {**settings, **recorded}
 

@@ -110,7 +110,6 @@ class Training:
             self.unsaved, self.state.at = None, position
             self.outputs.profiler.begin(position.counter)
             yield position
-            self.outputs.profiler.end(position.counter)
 
     def _draw(self):
         """Yield (Batch, Position) of each iteration that is left."""

@@ -6,7 +6,6 @@ import errno
 import glob
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -81,11 +80,10 @@ def relative_path(path: str, folder: str) -> str:
 
 def file_signature(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds; (0, 0) if unreadable."""
-    try:
+    with contextlib.suppress(OSError):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
-    except OSError:
-        return 0, 0
+    return 0, 0
 
 
 def json_digest(content: object) -> str:
@@ -160,14 +158,13 @@ def temporary_path(path: str) -> str:
 
 def remove_leftovers(folder: str) -> None:
     """Remove the temporary files and folders that killed processes left in `folder`."""
-    for path in glob.glob(os.path.join(glob.escape(folder), f'{TEMPORARY_PREFIX}*')):
-        name = os.path.basename(path)[len(TEMPORARY_PREFIX) :]
-        owner = re.match(r'(\d+)@([^~]*)~', name)
+    for path in Path(folder).glob(f'{TEMPORARY_PREFIX}*'):
+        owner = re.match(rf'{TEMPORARY_PREFIX}(\d+)@([^~]*)~', path.name)
         if not owner:
             continue
         with contextlib.suppress(FileNotFoundError):
             # a process on another host cannot be seen: what is a day old is removed
-            is_old = time.time() - os.stat(path).st_mtime > SECONDS_PER_DAY
+            is_old = time.time() - path.stat().st_mtime > SECONDS_PER_DAY
             is_of_this_host = owner[2] == socket.gethostname()
             if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
                 remove(path)
@@ -222,9 +219,8 @@ def require_writable(folder: str, advice: str) -> None:
 
     The folder need not exist, and is not created.
     """
-    existing = os.path.abspath(folder)
-    while not os.path.lexists(existing):
-        existing = os.path.dirname(existing)
+    path = Path(os.path.abspath(folder))
+    existing = next(filter(os.path.lexists, [path, *path.parents]))
     with write_errors(folder, advice=advice):
         os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=existing))
 
@@ -263,10 +259,7 @@ def utc_timestamp() -> str:
 
 def write_json(path: str, content: dict) -> None:
     """Write a dict atomically as JSON with sorted keys; inf and NaN become strings."""
-    content = dict(content)
-    for key, value in content.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            content[key] = str(value)
+    content = json.loads(json.dumps(content), parse_constant=lambda x: str(float(x)))
     text = json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(text, encoding='utf-8')

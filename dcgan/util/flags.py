@@ -86,11 +86,7 @@ class Flags:
         """Those of these flags that the command line has."""
         return [name for name in names if FLAGS[name].present]
 
-    def names(self, *marks: str, without: str = '') -> list[str]:
-        """Names of the flags that have one of these marks, and not `without`."""
-        return [
-            flag.name
-            for flag in self.table.values()
-            if set(marks) & set(flag.marks.split())
-            and without not in flag.marks.split()
-        ]
+    def names(self, *marks: str) -> list[str]:
+        """Names of the flags that have one of these marks."""
+        flags = self.table.values()
+        return [flag.name for flag in flags if {*marks} & {*flag.marks.split()}]

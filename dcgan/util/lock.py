@@ -31,8 +31,7 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
     except OSError as error:
         print(
             f' [!] {folder}: cannot be locked ({error.strerror}); do not train '
-            'this run in two processes at once',
-            flush=True,
+            'this run in two processes at once'
         )
         return lambda: None
     with contextlib.suppress(OSError), open(owner_path, 'w') as file:

@@ -37,10 +37,10 @@ def error_line(error: Exception) -> str:
 
 
 def escape_output() -> None:
-    """Print characters that the terminal cannot show as escapes, such as \\xe9."""
+    """Print each line at once, and as escapes what the terminal cannot show."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not in some notebooks
-            stream.reconfigure(errors='backslashreplace')
+            stream.reconfigure(errors='backslashreplace', line_buffering=True)
 
 
 def print_path(path: str) -> None:
