@@ -28,12 +28,7 @@ from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, glob_images
 from dcgan.data.idx import IdxSet
 from dcgan.data.images import ignore_pillow_warnings, open_image
-from dcgan.data.resumable_download import (
-    DRIVE,
-    find_or_download,
-    md5_of_file,
-    unpack,
-)
+from dcgan.data.resumable_download import DRIVE, find_or_download, md5_of_file, unpack
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
@@ -225,9 +220,9 @@ def fetch_mnist(
     folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
-        paths = [os.path.join(place, name) for place in (folder, staging)]
-        if valid := [path for path in paths if md5_of_file(path) == md5]:
-            print(f'{valid[0]}: already there')
+        path = os.path.join(folder, name)
+        if md5_of_file(path) == md5:
+            print(f'{path}: already there')
             continue
         archive = find_or_download(
             f'{name}.gz',
@@ -303,24 +298,21 @@ def fetch_lsun(
     folder, staging = dataset_and_staging_folders(data_dir, 'lsun')
     source = {'category': category, 'limit': limit}
     if os.path.isdir(folder) and os.listdir(folder):
-        if read_export_record(folder).items() >= source.items():
+        if holds_export(folder, source):
             print(f'{folder}: already there')
             return
         raise UserError(
             f'{folder}: holds something other than {limit or "all"} images of '
             f'{category}; move it away, or choose another --data_dir'
         )
-    record_path = os.path.join(staging, EXPORT_RECORD)
-    record = read_export_record(staging)
-    if not record.items() >= source.items() or not count_images(staging):
+    if not holds_export(staging, source):
         for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
-        record = {**source, 'done': []}
     intermediates = []
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
         intermediates += [name, database]
-        if part in record['done'] or (limit and count_images(staging) >= limit):
+        if limit and count_images(staging) >= limit:
             continue
         path = os.path.join(staging, database)
         archive = find_or_download(
@@ -331,24 +323,22 @@ def fetch_lsun(
             is_valid=lambda file, to=path: unpack(file, to, 'data.mdb') or remove(to),
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
-        write_json(record_path, record)
+        write_json(os.path.join(staging, EXPORT_RECORD), source)
         advice, problem = 'remove it and try again', 'not an LSUN database'
         with (
             write_errors(archive, lmdb.Error, advice, problem),
             lmdb.open(path, readonly=True, lock=False) as environment,
         ):
             export_images(environment, staging, limit)
-        record['done'].append(part)
-        write_json(record_path, record)
     publish_folder(staging, folder, *intermediates)
 
 
-def read_export_record(folder: str) -> dict:
-    """The category, limit and finished parts of an export; {} without a record."""
+def holds_export(folder: str, source: dict) -> bool:
+    """Whether a folder has the record of an export of this category and limit."""
     path = os.path.join(folder, EXPORT_RECORD)
     with contextlib.suppress(OSError, ValueError), open(path, encoding='utf-8') as file:
-        return json.load(file)
-    return {}
+        return json.load(file).items() >= source.items()
+    return False
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
@@ -357,7 +347,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
     with environment.begin() as transaction:
         entries = transaction.stat()['entries']
         with progress_bar(folder, min(entries, limit or entries), ' images') as bar:
-            for key, content in transaction.cursor():
+            for key in transaction.cursor().iternext(values=False):
                 if limit and count >= limit:
                     break
                 bar.update()
@@ -365,6 +355,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                 path = os.path.join(folder, f'{name}.jpg')
                 if os.path.exists(path):
                     continue
+                content = transaction.get(key)
                 if not content.startswith(b'\xff\xd8'):  # not JPEG, but WebP
                     jpeg = io.BytesIO()
                     try:
