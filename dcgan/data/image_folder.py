@@ -93,11 +93,9 @@ class ImageSet:
         self.classes = self.labels = self.class_names = None
         self.contents = f'{len(self)} images'
         if by_class:
-            labels = classes.of(self.files)
-            self.contents = classes.describe(labels)
+            self.files, self.labels = classes.of(self.files)
+            self.contents = classes.describe(self.labels)
             self.class_names, self.classes = classes.names, len(classes.names)
-            self.labels = labels[labels >= 0]  # the others are left out
-            self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
         self.boxes = [None] * len(self)
         if bbox:
             _, boxes = read_list('list_bbox_celeba.txt', folder, 4)
