@@ -102,6 +102,7 @@ class ImageSet:
             self.boxes = [boxes.get(stem(path), ()) for path in self.files]
         self.folder, self.noted = folder, set()
         self.unusable = {}  # path: reason
+        self.tolerated = len(self) // 100  # how many may be unusable
         self.decoders = Decoders(num_workers, options)
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
@@ -156,12 +157,11 @@ class ImageSet:
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
-        images, failures = pixels[indices], {}
-        for position, index in enumerate(indices) if failed else ():
-            if index in failed:  # try again: the file may be readable now
-                again = decode_images(self._jobs([index]), self.options)
-                images[position] = again.images[0]
-                failures.update(zip([position], again.failures.values()))
+        images, indices = pixels[indices], np.asarray(indices)
+        positions = np.flatnonzero(np.isin(indices, failed))  # may be readable now
+        again = decode_images(self._jobs(indices[positions]), self.options)
+        images[positions] = again.images
+        failures = {positions[i]: reason for i, reason in again.failures.items()}
         return Decoded(images, failures, set())
 
     def _decode_ahead(self, chunks):
@@ -205,11 +205,6 @@ class ImageSet:
             print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
             if count > self.tolerated:
                 raise UnusableImages(self)
-
-    @property
-    def tolerated(self) -> int:
-        """How many images may be left out: 1%."""
-        return len(self) // 100
 
     def find_unusable(self) -> None:
         """Decode all images, with a progress bar; `unusable` then has all reasons."""
@@ -262,16 +257,13 @@ class ImageSet:
         path = os.path.join(cache_dir, '-'.join(digests))
         shape = (len(self), *image_shape(self.options))
         try:
-            if not read_cache(path, shape):
-                os.makedirs(cache_dir, exist_ok=True)
-                unlock = lock_folder(
-                    cache_dir, 'another process is building this cache'
-                )
-                try:
+            with contextlib.ExitStack() as stack:
+                if not read_cache(path, shape):
+                    os.makedirs(cache_dir, exist_ok=True)
+                    reason = 'another process is building this cache'
+                    stack.callback(lock_folder(cache_dir, reason))
                     if not read_cache(path, shape):
                         self._build_cache(path)
-                finally:
-                    unlock()
             pixels, failed, notes = read_cache(path, shape)
         except OSError as error:
             raise UserError(
@@ -287,7 +279,6 @@ class ImageSet:
         for name in os.listdir(cache_dir):
             if settings_digest in name:
                 os.remove(os.path.join(cache_dir, name))
-        all_failed = []
         with (
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
@@ -296,9 +287,9 @@ class ImageSet:
             for indices, decoded in chunks:
                 for position, reason in decoded.failures.items():
                     self._report_unusable(indices[position], reason)
-                    all_failed.append(int(indices[position]))
                 file.write(decoded.images.data)
-            about = {'failed': all_failed, 'notes': sorted(self.noted)}
+            failed = [i for i, path in enumerate(self.files) if path in self.unusable]
+            about = {'failed': failed, 'notes': sorted(self.noted)}
             file.write(json.dumps(about).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -306,7 +297,7 @@ class ImageSet:
 
 def read_cache(
     path: str, shape: tuple[int, ...]
-) -> tuple[np.ndarray, set[int], set[str]] | None:
+) -> tuple[np.ndarray, list[int], set[str]] | None:
     """Open a cache file: the pixels, the indices of images that failed, and notes.
 
     The pixels are uint8 of `shape`, [n, h, w, c]. None if the file is incomplete.
@@ -316,6 +307,6 @@ def read_cache(
             file.seek(math.prod(shape))
             about = json.load(file)
         pixels = np.memmap(path, np.uint8, 'r', shape=shape)
-        return pixels, set(about['failed']), set(about['notes'])
+        return pixels, about['failed'], set(about['notes'])
     except (FileNotFoundError, ValueError):
         return None
