@@ -22,18 +22,14 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, glob_images
 from dcgan.data.idx import IdxSet
 from dcgan.data.images import ignore_pillow_warnings, open_image
-from dcgan.data.resumable_download import (
-    DRIVE,
-    find_or_download,
-    md5_of_file,
-    unpack,
-)
+from dcgan.data.resumable_download import DRIVE, find_or_download, md5_of_file, unpack
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
@@ -225,9 +221,9 @@ def fetch_mnist(
     folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
-        paths = [os.path.join(place, name) for place in (folder, staging)]
-        if valid := [path for path in paths if md5_of_file(path) == md5]:
-            print(f'{valid[0]}: already there')
+        path = os.path.join(folder, name)
+        if md5_of_file(path) == md5:
+            print(f'{path}: already there')
             continue
         archive = find_or_download(
             f'{name}.gz',
@@ -303,14 +299,14 @@ def fetch_lsun(
     folder, staging = dataset_and_staging_folders(data_dir, 'lsun')
     source = {'category': category, 'limit': limit}
     if os.path.isdir(folder) and os.listdir(folder):
-        if read_export_record(folder).items() >= source.items():
+        if holds_export(folder, source):
             print(f'{folder}: already there')
             return
         raise UserError(
             f'{folder}: holds something other than {limit or "all"} images of '
             f'{category}; move it away, or choose another --data_dir'
         )
-    if not read_export_record(staging).items() >= source.items():
+    if not holds_export(staging, source):
         for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again
     intermediates = []
@@ -337,12 +333,13 @@ def fetch_lsun(
     publish_folder(staging, folder, *intermediates)
 
 
-def read_export_record(folder: str) -> dict:
-    """The category and the limit of an export; {} without a record."""
+def holds_export(folder: str, source: dict) -> bool:
+    """Whether a folder has the record of an export of this category and limit."""
     path = os.path.join(folder, EXPORT_RECORD)
-    with contextlib.suppress(OSError, ValueError), open(path, encoding='utf-8') as file:
-        return json.load(file)
-    return {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        record = json.loads(Path(path).read_text(encoding='utf-8'))
+        return {**record}.items() >= source.items()
+    return False
 
 
 def export_images(environment, folder: str, limit: int | None) -> None:
@@ -353,7 +350,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
         environment.begin() as transaction,
         progress_bar(folder, min(total, limit or total), ' images') as bar,
     ):
-        for key, content in transaction.cursor():
+        for key in transaction.cursor().iternext(values=False):
             if limit and count >= limit:
                 break
             bar.update()
@@ -361,6 +358,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
             path = os.path.join(folder, f'{name}.jpg')
             if os.path.exists(path):
                 continue
+            content = transaction.get(key)
             if not content.startswith(b'\xff\xd8'):  # not JPEG, but WebP
                 jpeg = io.BytesIO()
                 try:

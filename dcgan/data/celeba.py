@@ -1,65 +1,21 @@
 """Read CelebA's lists: partitions, bounding boxes and attributes."""
 
-import difflib
 import os
 from collections.abc import Sequence
 
-from dcgan.util.errors import UserError, printable
+from dcgan.util.errors import UserError
 from dcgan.util.files import first_file, stem
 from dcgan.util.output import print_line
 
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
 PARTITION_LIST = 'list_eval_partition.txt'
-ATTRIBUTE_LIST = 'list_attr_celeba.txt'
-MAX_ATTRIBUTES = 6  # they make 64 classes
 HEADERS = {'name', 'file', 'filename', 'image', 'image_id', 'id', 'path'}
-
-
-def split_attributes(text: str) -> list[str]:
-    """The names in --attributes. Raises UserError for too many, or one twice."""
-    names = [name.strip() for name in text.split(',') if name.strip()]
-    if not names or len(names) > MAX_ATTRIBUTES or len(set(names)) < len(names):
-        raise UserError(
-            f'--attributes {text}: give 1 to {MAX_ATTRIBUTES} different names, such as '
-            'Male,Smiling'
-        )
-    return names
-
-
-def attribute_names(attributes: list[str]) -> list[str]:
-    """Names of the classes, by label: none, Male, Smiling, Male+Smiling."""
-    return [
-        '+'.join(name for bit, name in enumerate(attributes) if label >> bit & 1)
-        or 'none'
-        for label in range(2 ** len(attributes))
-    ]
-
-
-def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
-    """{name of an image, without extension: label}, from CelebA's list of attributes.
-
-    Bit i of a label is attribute i. Raises UserError if the list has no such attribute.
-    """
-    header, rows = read_list(ATTRIBUTE_LIST, folder)
-    for name in attributes:
-        if name not in header:
-            close = difflib.get_close_matches(name, header, 3, 0.3) or header
-            raise UserError(
-                f'--attributes: {ATTRIBUTE_LIST} has no {printable(name)}; it has '
-                f'{printable(", ".join(close))}'
-            )
-    columns = [header.index(name) for name in attributes]
-    return {
-        name: sum((row[column] == 1) << i for i, column in enumerate(columns))
-        for name, row in rows.items()
-    }
 
 
 def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
     """The files in a partition of CelebA, by its list. UserError if there are none."""
     _, rows = read_list(PARTITION_LIST, folder, 1)
-    unlisted = sum(stem(path) not in rows for path in files)
-    if unlisted:
+    if unlisted := sum(stem(path) not in rows for path in files):
         print_line(
             f' [!] {unlisted} images are left out: they are not in {PARTITION_LIST}'
         )

@@ -52,18 +52,10 @@ def open_dataset(
     folder = os.path.normpath(folder)
     if idx_pairs(folder):
         return IdxSet(folder, *output_size)
-    return ImageSet(
-        folder,
-        pattern,
-        by_class,
-        **dataset_options,
-        grayscale=grayscale,
-        input_height=input_size[0],
-        input_width=input_size[1],
-        resize_height=output_size[0],
-        resize_width=output_size[1],
-        crop=crop,
-    )
+    names = 'input_height', 'input_width', 'resize_height', 'resize_width'
+    sizes = dict(zip(names, (*input_size, *output_size)))
+    options = {**dataset_options, 'grayscale': grayscale, **sizes, 'crop': crop}
+    return ImageSet(folder, pattern, by_class, **options)
 
 
 def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:

@@ -54,9 +54,8 @@ def find_images(
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
         )
-    if not is_nested and not classes:
+    if not is_nested and not classes and (nested := glob_images(folder, '*/**')):
         used = {os.path.realpath(path) for path in files}  # some through links
-        nested = [p for p in glob_images(folder, '*/**') if not is_junk(folder, p)]
         nested = [path for path in nested if os.path.realpath(path) not in used]
         if nested:
             wanted = f'**/*{os.path.splitext(nested[0])[1]}'
@@ -68,8 +67,8 @@ def find_images(
 
 
 def glob_images(folder: str, pattern: str = '*') -> list[str]:
-    """The files with IMAGE_EXTENSIONS in a folder that match a glob."""
-    files = glob_files(folder, pattern)
+    """The files with IMAGE_EXTENSIONS in a folder that match a glob, but no JUNK."""
+    files = (p for p in glob_files(folder, pattern) if not is_junk(folder, p))
     return [path for path in files if path.lower().endswith(IMAGE_EXTENSIONS)]
 
 

@@ -166,9 +166,7 @@ class IdxSet:
         if images.shape[1:3] != self.size:
             if self.c_dim == 1:
                 images = images.reshape(images.shape[:3])
-            images = np.stack(
-                [resize(Image.fromarray(image), *self.size) for image in images]
-            )
+            images = np.stack([resize(Image.fromarray(x), *self.size) for x in images])
         return images.reshape(-1, *self.size, self.c_dim), self.labels[indices]
 
     def batches(

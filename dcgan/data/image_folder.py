@@ -93,17 +93,16 @@ class ImageSet:
         self.classes = self.labels = self.class_names = None
         self.contents = f'{len(self)} images'
         if by_class:
-            labels = classes.of(self.files)
-            self.contents = classes.describe(labels)
+            self.files, self.labels = classes.of(self.files)
+            self.contents = classes.describe(self.labels)
             self.class_names, self.classes = classes.names, len(classes.names)
-            self.labels = labels[labels >= 0]  # the others are left out
-            self.files = [self.files[i] for i in np.flatnonzero(labels >= 0)]
         self.boxes = [None] * len(self)
         if bbox:
             _, boxes = read_list('list_bbox_celeba.txt', folder, 4)
             self.boxes = [boxes.get(stem(path), ()) for path in self.files]
         self.folder, self.noted = folder, set()
         self.unusable = {}  # path: reason
+        self.tolerated = len(self) // 100  # how many may be unusable
         self.decoders = Decoders(num_workers, options)
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
@@ -158,12 +157,11 @@ class ImageSet:
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
-        images, failures = pixels[indices], {}
-        for position, index in enumerate(indices) if failed else ():
-            if index in failed:  # try again: the file may be readable now
-                again = decode_images(self._jobs([index]), self.options)
-                images[position] = again.images[0]
-                failures.update(zip([position], again.failures.values()))
+        images, indices = pixels[indices], np.asarray(indices)
+        positions = np.flatnonzero(np.isin(indices, failed))  # may be readable now
+        again = decode_images(self._jobs(indices[positions]), self.options)
+        images[positions] = again.images
+        failures = {positions[i]: reason for i, reason in again.failures.items()}
         return Decoded(images, failures, set())
 
     def _decode_ahead(self, chunks):
@@ -207,11 +205,6 @@ class ImageSet:
             print_line(f' [!] Image left out, {count} so far: {printable(reason)}')
             if count > self.tolerated:
                 raise UnusableImages(self)
-
-    @property
-    def tolerated(self) -> int:
-        """How many images may be left out: 1%."""
-        return len(self) // 100
 
     def find_unusable(self) -> None:
         """Decode all images, with a progress bar; `unusable` then has all reasons."""
@@ -265,16 +258,13 @@ class ImageSet:
         path = os.path.join(cache_dir, '-'.join(digests))
         shape = (len(self), *image_shape(self.options))
         try:
-            if not read_cache(path, shape):
-                os.makedirs(cache_dir, exist_ok=True)
-                unlock = lock_folder(
-                    cache_dir, 'another process is building this cache'
-                )
-                try:
+            with contextlib.ExitStack() as stack:
+                if not read_cache(path, shape):
+                    os.makedirs(cache_dir, exist_ok=True)
+                    reason = 'another process is building this cache'
+                    stack.callback(lock_folder(cache_dir, reason))
                     if not read_cache(path, shape):
                         self._build_cache(path)
-                finally:
-                    unlock()
             pixels, failed, notes = read_cache(path, shape)
         except OSError as error:
             raise UserError(
@@ -290,7 +280,6 @@ class ImageSet:
         for name in os.listdir(cache_dir):
             if settings_digest in name:
                 os.remove(os.path.join(cache_dir, name))
-        all_failed = []
         with (
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
@@ -299,9 +288,9 @@ class ImageSet:
             for indices, decoded in chunks:
                 for position, reason in decoded.failures.items():
                     self._report_unusable(indices[position], reason)
-                    all_failed.append(int(indices[position]))
                 file.write(decoded.images.data)
-            about = {'failed': all_failed, 'notes': sorted(self.noted)}
+            failed = [i for i, path in enumerate(self.files) if path in self.unusable]
+            about = {'failed': failed, 'notes': sorted(self.noted)}
             file.write(json.dumps(about).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -309,7 +298,7 @@ class ImageSet:
 
 def read_cache(
     path: str, shape: tuple[int, ...]
-) -> tuple[np.ndarray, set[int], set[str]] | None:
+) -> tuple[np.ndarray, list[int], set[str]] | None:
     """Open a cache file: the pixels, the indices of images that failed, and notes.
 
     The pixels are uint8 of `shape`, [n, h, w, c]. None if the file is incomplete.
@@ -319,6 +308,6 @@ def read_cache(
             file.seek(math.prod(shape))
             about = json.load(file)
         pixels = np.memmap(path, np.uint8, 'r', shape=shape)
-        return pixels, set(about['failed']), set(about['notes'])
+        return pixels, about['failed'], set(about['notes'])
     except (FileNotFoundError, ValueError):
         return None

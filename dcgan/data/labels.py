@@ -1,23 +1,21 @@
 """Label images by class folders, a CSV file or CelebA's attributes."""
 
 import csv
+import difflib
+import itertools
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.data.celeba import (
-    ATTRIBUTE_LIST,
-    HEADERS,
-    attribute_names,
-    read_attributes,
-    split_attributes,
-)
+from dcgan.data.celeba import HEADERS, read_list
 from dcgan.data.find_images import class_folders
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, first_file, relative_path, stem
 from dcgan.util.output import print_line
 
+ATTRIBUTE_LIST = 'list_attr_celeba.txt'
+MAX_ATTRIBUTES = 6  # they make 64 classes
 LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 
 
@@ -34,7 +32,10 @@ class Classes:
         self.list = None  # the path or the name of the list, if there is one
         if attributes:
             self.list, chosen = ATTRIBUTE_LIST, split_attributes(attributes)
-            self.names = attribute_names(chosen)
+            # none, Male, Smiling, Male+Smiling
+            bits = itertools.product((0, 1), repeat=len(chosen))
+            parts = [itertools.compress(chosen, number[::-1]) for number in bits]
+            self.names = ['+'.join(names) or 'none' for names in parts]
             self.label_of_name = read_attributes(folder, chosen)
         elif labels:
             self.list = find_labels(labels, folder)
@@ -66,36 +67,32 @@ class Classes:
                 )
         return folders if any(folders) else None
 
-    def of(self, files: Sequence[str]) -> np.ndarray:
-        """The labels of images, integers; -1 for images that are not in the list.
+    def of(self, files: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """The images that are in the list, and their labels, integers [n].
 
         Raises UserError if a class is empty; combinations of attributes may be.
         """
         labels = np.array([self._label(path) for path in files], np.int64)
-        unlisted = np.count_nonzero(labels < 0)
-        if unlisted:
+        listed = np.flatnonzero(labels >= 0)
+        if unlisted := len(files) - len(listed):
             print_line(
                 f' [!] {self.folder}: {unlisted} images are left out: they have no row '
                 f'in {self.list}'
             )
-        is_complete = self.attributes or self._counts(labels).all()
-        if unlisted == len(labels) or not is_complete:
-            way = (
-                "remove it, or include subfolders with --input_fname_pattern '**/*.jpg'"
-            )
+        labels = labels[listed]
+        if np.unique(labels).size < (1 if self.attributes else len(self.names)):
+            pattern = "--input_fname_pattern '**/*.jpg'"
+            way = f'remove it, or include subfolders with {pattern}'
             if self.list:
                 way = 'add images, or leave its rows out of the list'
             raise UserError(
                 f'{self.folder}: a class has no images ({self.describe(labels)}); {way}'
             )
-        return labels
-
-    def _counts(self, labels):
-        return np.bincount(labels[labels >= 0], minlength=len(self.names))
+        return [files[i] for i in listed], labels
 
     def describe(self, labels: np.ndarray) -> str:
         """A line with the number of images, in all and of each class."""
-        counts = self._counts(labels)
+        counts = np.bincount(labels, minlength=len(self.names))
         rows = ', '.join(f'{n} {name}' for n, name in zip(counts, self.names))
         return f'{sum(counts)} images: {printable(rows)}'
 
@@ -113,6 +110,37 @@ class Classes:
                 'remove it'
             )
         return self.label_of_name[name]
+
+
+def split_attributes(text: str) -> list[str]:
+    """The names in --attributes. Raises UserError for too many, or one twice."""
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if not names or len(names) > MAX_ATTRIBUTES or len(set(names)) < len(names):
+        raise UserError(
+            f'--attributes {text}: give 1 to {MAX_ATTRIBUTES} different names, such as '
+            'Male,Smiling'
+        )
+    return names
+
+
+def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
+    """{name of an image, without extension: label}, from CelebA's list of attributes.
+
+    Bit i of a label is attribute i. Raises UserError if the list has no such attribute.
+    """
+    header, rows = read_list(ATTRIBUTE_LIST, folder)
+    for name in attributes:
+        if name not in header:
+            close = difflib.get_close_matches(name, header, 3, 0.3) or header
+            raise UserError(
+                f'--attributes: {ATTRIBUTE_LIST} has no {printable(name)}; it has '
+                f'{printable(", ".join(close))}'
+            )
+    columns = [header.index(name) for name in attributes]
+    return {
+        name: sum((row[column] == 1) << i for i, column in enumerate(columns))
+        for name, row in rows.items()
+    }
 
 
 def find_labels(labels: str, folder: str) -> str:

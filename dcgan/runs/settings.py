@@ -7,9 +7,8 @@ import os
 import shlex
 from typing import NamedTuple
 
-from dcgan.data.celeba import attribute_names, split_attributes
 from dcgan.data.idx import idx_summary
-from dcgan.data.labels import Classes
+from dcgan.data.labels import Classes, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
@@ -154,7 +153,7 @@ def count_classes(config, folder: str, idx: tuple | None, flags: Flags) -> int |
         if config.unconditional or not labels:
             return None
         if config.attributes:  # known without the list, which is long
-            return len(attribute_names(split_attributes(config.attributes)))
+            return 2 ** len(split_attributes(config.attributes))
         return len(Classes(folder, labels=config.labels).names)
     for name in ('bbox', 'partition', 'background', 'attributes', 'labels'):
         if getattr(config, name) not in (False, 'all', ''):
