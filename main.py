@@ -48,7 +48,6 @@ from dcgan.runs.old_flags import todays_arguments
 from dcgan.sampling import samples
 from dcgan.sampling import visualize as visualization
 from dcgan.sampling.export import write_exports
-from dcgan.sampling.progress_gif import make_progress_gif
 from dcgan.training import options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
@@ -198,7 +197,7 @@ def write_outputs(sess, dcgan, config, step):
     if 'visualize' in todo:
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
     if 'gif' in todo:
-        make_progress_gif(config.sample_dir)
+        samples.make_progress_gif(config.sample_dir)
     if 'evaluate' in todo:
         evaluation.evaluate(sess, dcgan, config, step)
     if 'encode' in todo:

@@ -20,8 +20,7 @@ from dcgan.data.image_grids import (
     save_images,
 )
 from dcgan.data.images import bytescale, center_slice, imread, resize
-from dcgan.sampling.progress_gif import make_progress_gif
-from dcgan.sampling.samples import draw, save_samples
+from dcgan.sampling.samples import draw, make_progress_gif, save_samples
 from dcgan.sampling.visualize import VISUALIZE_OPTIONS, visualize
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.files import expand_path, timestamp

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.evaluation.inception import parts
 from dcgan.util.npz import read_arrays, write_arrays
 from dcgan.util.progress import progress_bar
 
@@ -15,7 +14,6 @@ FILTERS = (32, 64, 128, 128, 128, 128)  # of its convolutions
 ENOUGH = 7  # no more convolutions when the height or width is at most this
 STEPS, BATCH = 1800, 100  # of its training
 MAX_EPOCHS = 25  # of its training, if these are fewer steps
-RATES = ((0.7, 1e-3), (1.0, 2e-4))  # (share of the steps, rate of Adam until then)
 
 
 class Classifier:
@@ -73,22 +71,20 @@ class Classifier:
                 if len(queue) < size:
                     queue = rng.permutation(len(images))
                 batch, queue = queue[:size], queue[size:]
-                rate = next(rate for share, rate in RATES if step < share * steps)
                 feed = {self._images: images[batch], self._labels: labels[batch]}
-                self._sess.run(self._update, {**feed, self._rate: rate})
+                feed[self._rate] = 1e-3 if step < 0.7 * steps else 2e-4
+                self._sess.run(self._update, feed)
                 bar.update()
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features, float32 [n, 128], of images, uint8 [n, h, w, c]."""
-        return self._run(self._features, self._images, images)
+        chunks = np.split(images, range(250, len(images), 250))
+        features = [self._sess.run(self._features, {self._images: c}) for c in chunks]
+        return np.concatenate(features)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """The labels [n] that these features tell."""
-        return self._run(self._logits, self._features, features).argmax(axis=1)
-
-    def _run(self, output, placeholder, values):
-        feeds = ({placeholder: part} for part in parts(values, 250))
-        return np.concatenate([self._sess.run(output, feed) for feed in feeds])
+        return self._sess.run(self._logits, {self._features: features}).argmax(axis=1)
 
     def save(self, path: str) -> None:
         """Write the weights and the accuracy to an .npz file."""
@@ -98,9 +94,8 @@ class Classifier:
     def load(self, path: str) -> bool:
         """Read a file of save(); returns whether it exists and is complete."""
         values = read_arrays(path, [*self._variables, 'accuracy'])
-        if values is None:
-            return False
-        self.accuracy = float(values.pop('accuracy'))
-        for name, value in values.items():
-            self._variables[name].load(value, self._sess)
-        return True
+        if values:
+            self.accuracy = float(values.pop('accuracy'))
+            for name, value in values.items():
+                self._variables[name].load(value, self._sess)
+        return bool(values)

@@ -29,11 +29,10 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
             'are unknown; leave out --encode'
         )
     pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
-    labels = tf.zeros(tf.shape(pixels)[:1], tf.int64)
+    labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero
     inputs = to_inputs(dcgan, pixels, labels, None)
-    y = tf.zeros_like(inputs.y) if dcgan.y_dim else None
     how = SAMPLING._replace(probe=layers.append)
-    _, logits = dcgan.discriminator(inputs.images, y, reuse=True, how=how)
+    _, logits = dcgan.discriminator(inputs.images, inputs.y, reuse=True, how=how)
     features = tf.concat([pooled(layer) for layer in layers], 1)
     encoder = sess.make_callable([features, logits[:, 0]], [pixels])
     return encoder, int(features.shape[1])
@@ -72,9 +71,9 @@ def encode(sess, dcgan, path: str, limit: float = np.inf) -> None:
                 write(features)
                 labels = np.full(len(images), -1) if labels is None else labels
                 rows.append((labels, logits))
-        arrays = [*map(np.concatenate, zip(*rows)), indices]
-        for name, array in zip(('labels', 'logits', 'indices'), arrays):
-            dtype = np.float32 if name == 'logits' else np.int64
+        types = {'labels': np.int64, 'logits': np.float32, 'indices': np.int64}
+        arrays = *map(np.concatenate, zip(*rows)), indices
+        for (name, dtype), array in zip(types.items(), arrays):
             with add_array(name, (count,), dtype) as write:
                 write(array)
     print_path(path)

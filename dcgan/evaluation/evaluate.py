@@ -9,7 +9,7 @@ import numpy as np
 
 from dcgan.data.dataset import INCEPTION, read_images
 from dcgan.evaluation.fid import frechet_distance, gaussian
-from dcgan.evaluation.inception import GraphExtractor, parts
+from dcgan.evaluation.inception import GraphExtractor
 from dcgan.evaluation.kid import kernel_distance
 from dcgan.evaluation.nearest import Nearest, save_nearest, share_closer, to_vectors
 from dcgan.evaluation.precision_recall import precision_recall
@@ -55,19 +55,17 @@ class Evaluation:
                 'features: run "download.py inception", or give --features FILE'
             )
         own_cache = os.path.join(dcgan.out_dir, 'evaluation')
-        real_images = self.real_images = RealImages(dcgan.data, folder, own_cache)
+        real = self.real_images = RealImages(dcgan.data, folder, own_cache)
         self.classifier = None
         if dcgan.data.classes:
-            self.classifier = real_images.classifier()
+            self.classifier = real.classifier()
             self.extractors.append(self.classifier)
             recognized = f'{self.classifier.accuracy:.2%} of held-out images recognized'
             print(f' [*] Classifier of {config.dataset}: {recognized}', flush=True)
-        self.labels = np.full(self.count, -1)  # of the samples
+        of_real = dcgan.data.labels[real.indices] if dcgan.y_dim else -1
+        self.labels = np.resize(of_real, self.count).astype(np.int64)  # of the samples
         if dcgan.y_dim:
-            of_real = dcgan.data.labels[real_images.indices]
-            self.labels = np.resize(of_real, self.count).astype(np.int64)
-            held_out = real_images.held_out
-            self.held_out = real_images.read_all(held_out, 'held-out images')
+            self.held_out = real.read_all(real.held_out, 'held-out images')
 
     def run(self) -> None:
         """Draw samples, read the real images, and compute all metrics."""
@@ -96,30 +94,31 @@ class Evaluation:
                 count += len(images)
                 bar.update(len(images))
 
-    def _features(self, batches, count, kind, extractors, own=None):
-        """Features of `count` images by each extractor; own: see Nearest.
+    def _features(self, batches, count, kind, extractors, own=-1, pixels=None):
+        """Features of `count` images by each extractor; `pixels` gets the images, too.
 
         Adds errors of nearest-neighbour classifiers of pixels (paper, section 8.1).
         """
-        features, labels, nearest, found = [[] for _ in extractors], [], None, {}
+        features, labels, nearest = [[] for _ in extractors], [], None
         if self.dcgan.y_dim:
             nearest = Nearest(to_vectors(self.held_out[0]), own=own)
         for images, of_images in batches:
             labels.append(of_images)
             for extractor, collected in zip(extractors, features):
                 collected.append(extractor.features(images))
+            if pixels:
+                pixels.add(to_vectors(images))
             if not nearest:
                 continue
             cuts = [n - nearest.count for n in FITTED_TO]
             for part in np.split(images, [n for n in cuts if 0 < n < len(images)]):
                 nearest.add(to_vectors(part))
-                if nearest.count in (*FITTED_TO, count):
-                    found[nearest.count] = nearest.indices[:, 0]
-        for n, indices in found.items():
-            predicted = np.concatenate(labels)[indices]
-            error = float((predicted != self.held_out[1]).mean())
-            title = f'nearest-neighbour error, of {n:,} {kind}'
-            self._add(f'nearest_neighbour_error_{n}_{kind}', error, title=title)
+                if (n := nearest.count) in (*FITTED_TO, count):
+                    predicted = np.concatenate(labels)[nearest.indices[:, 0]]
+                    error = float((predicted != self.held_out[1]).mean())
+                    metric = f'nearest_neighbour_error_{n}_{kind}'
+                    title = f'nearest-neighbour error, of {n:,} {kind}'
+                    self._add(metric, error, title=title)
         return [np.concatenate(collected) for collected in features]
 
     def _compare_pixels(self, samples):
@@ -134,16 +133,11 @@ class Evaluation:
         own = np.concatenate([np.full(len(samples), -1), np.arange(len(real))])
         queries = to_vectors(np.concatenate([samples, real]))
         pixels = Nearest(queries, min(BESIDE, len(indices) - 1), own)
-
-        def batches():
-            for images, labels in read_images(data, indices, 'real images', 2):
-                pixels.add(to_vectors(images))
-                yield images, labels
-
         statistics = {e: real_images.statistics(e) for e in self.extractors}
         missing = [e for e, found in statistics.items() if not found]
         own = np.arange(len(data))[-len(real_images.held_out) :]
-        features = self._features(batches(), len(indices), 'real', missing, own)
+        batches = read_images(data, indices, 'real images', 2)
+        features = self._features(batches, len(indices), 'real', missing, own, pixels)
         for extractor, of_real in zip(missing, features):
             statistics[extractor] = real_images.save_statistics(extractor, of_real)
         return pixels, statistics
@@ -185,12 +179,12 @@ class Evaluation:
         count, center = len(samples), real['mu'].astype(np.float32)
         queries = np.concatenate([features[:count], real['features'][:count]]) - center
         nearest = Nearest(queries, pixels.indices.shape[1], pixels.own)
-        for part in parts(real['features'], 1000):
+        cuts = range(1000, len(real['features']), 1000)
+        for part in np.split(real['features'], cuts):
             nearest.add(part - center)
         spaces = ('pixels', pixels, None), ('features', nearest, self.extractors[0])
         for space, found, by in spaces:
-            first = found.distances[:, 0]
-            share = share_closer(first[:count], first[count:])
+            share = share_closer(*np.split(found.distances[:, 0], [count]))
             title = f'closer than real images, in {space}'
             self._add(f'closer_in_{space}', share, by, title=title)
         found = np.hstack([n.indices[:SHOWN] for n in (pixels, nearest)])
@@ -204,21 +198,20 @@ class Evaluation:
     def _add(self, metric, value, extractor=None, title='', **more):
         """Add a metric to `rows` and, if it is a number, to `lines`."""
         name = extractor and extractor.name
-        self.rows.append(
-            {
-                'measure': metric,
-                'value': value,
-                **more,
-                'extractor': name,
-                'sha256': extractor and extractor.digest,
-                'samples': self.count,
-                'real': len(self.real_images.indices),
-                'iteration': self.step,
-                'averages': bool(self.dcgan.averages),
-                'seed': self.seed,
-                'seconds': round(time.perf_counter() - self.started, 1),
-            }
-        )
+        row = {
+            'measure': metric,
+            'value': value,
+            **more,
+            'extractor': name,
+            'sha256': extractor and extractor.digest,
+            'samples': self.count,
+            'real': len(self.real_images.indices),
+            'iteration': self.step,
+            'averages': bool(self.dcgan.averages),
+            'seed': self.seed,
+            'seconds': round(time.perf_counter() - self.started, 1),
+        }
+        self.rows.append(row)
         if isinstance(value, list):
             return
         title = title or metric.replace('_', ' ').replace('frechet', 'Frechet')

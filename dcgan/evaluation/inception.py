@@ -6,19 +6,13 @@ SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from google.protobuf.message import DecodeError
 
-from dcgan.util.errors import UserError, short_reason
-from dcgan.util.files import without_wildcards
-
-# raised by TensorFlow for files that hold no graph, or an unsuitable one
-LOAD_ERRORS = (tf.errors.OpError, DecodeError, OSError)
-LOAD_ERRORS += (ValueError, KeyError, RuntimeError)
+from dcgan.util.errors import UserError
+from dcgan.util.files import read_errors, without_wildcards
 
 
 class GraphExtractor:
@@ -35,27 +29,20 @@ class GraphExtractor:
         self._graph = tf.Graph()
         self._sess = tf.Session(graph=self._graph)
         load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
-        try:
-            with self._graph.as_default():
-                self._images, self._features = load()
-                if self._images.shape.ndims != 4:
-                    raise ValueError('its input is not [any, h, w, channels]')
-                self._unsized = tf.placeholder(tf.float32, [None, None, None, None])
-                size = self._images.shape.as_list()[1:3]
-                if None not in size:
-                    self._resized = tf.image.resize(self._unsized, size)
-        except LOAD_ERRORS as error:
-            raise UserError(
-                f'{path}: neither a frozen graph nor a SavedModel that TensorFlow can '
-                f'load ({short_reason(error)})'
-            ) from error
+        problem = 'neither a frozen graph nor a SavedModel that TensorFlow can load'
+        with read_errors(path, problem), self._graph.as_default():
+            self._images, self._features = load()
+            if self._images.shape.ndims != 4:
+                raise ValueError('its input is not [any, h, w, channels]')
+            self._unsized = tf.placeholder(tf.float32, [None, None, None, None])
+            size, resized = self._images.shape[1:3], self._unsized
+            if size.is_fully_defined():
+                resized = tf.image.resize(self._unsized, size)
+            self._fed = tf.cast(resized, self._images.dtype)
 
     def _load_frozen(self):
         graph_def = tf.GraphDef.FromString(Path(self.path).read_bytes())
-        nodes = {node.name for node in graph_def.node}
-        if not nodes:
-            raise ValueError('it has no nodes')
-        if {'ExpandDims', 'pool_3'} <= nodes:
+        if {'ExpandDims', 'pool_3'} <= {node.name for node in graph_def.node}:
             self.name = 'Inception'
             images = tf.placeholder(tf.float32, [None, None, None, 3])
             inputs, outputs = {'ExpandDims:0': images}, ['pool_3:0']
@@ -84,32 +71,22 @@ class GraphExtractor:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features, float32 [n, d], of images, uint8 [n, h, w, c]."""
-        return np.concatenate([self._run(part) for part in parts(images)])
+        chunks = np.split(images, range(50, len(images), 50))
+        return np.concatenate([self._run(chunk) for chunk in chunks])
 
     def _run(self, images):
-        _, height, width, channels = self._images.shape.as_list()
+        channels = self._images.shape[3]
         if channels == 3 and images.shape[3] == 1:
             images = images.repeat(3, axis=3)
         elif channels == 1 and images.shape[3] == 3:
             images = images.mean(axis=3, keepdims=True)
-        if height and width and images.shape[1:3] != (height, width):
-            images = self._sess.run(self._resized, {self._unsized: images})
-        images = images.astype(self._images.dtype.as_numpy_dtype)
-        try:
+        images = self._sess.run(self._fed, {self._unsized: images})
+        with read_errors(self.path, 'cannot be run on these images'):
             features = self._sess.run(self._features, {self._images: images})
             features = features.reshape(len(images), -1).astype(np.float32)
-        except (tf.errors.OpError, ValueError) as error:
-            raise UserError(
-                f'{self.path}: cannot be run on these images ({short_reason(error)})'
-            ) from error
         if not np.isfinite(features).all():
             raise UserError(f'{self.path}: gives features that are not finite')
         return features
-
-
-def parts(images: np.ndarray, size: int = 50) -> Iterator[np.ndarray]:
-    """Split images, or other rows, into parts of `size`."""
-    return (images[i : i + size] for i in range(0, len(images), size))
 
 
 def digest_of(path: str) -> str:

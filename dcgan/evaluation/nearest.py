@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_grids import save_image
+from dcgan.data.image_grids import merge, save_image
 
 
 def to_vectors(images: np.ndarray) -> np.ndarray:
@@ -18,8 +18,7 @@ def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
     left, right = np.split(images.swapaxes(0, 1), 2)
     rows = np.concatenate([samples, gap, *left, gap, *right], axis=2)
     rows = np.pad(rows, ((0, 0), (0, 2), (0, 0), (0, 0)), constant_values=255)
-    grid = rows.reshape(-1, *rows.shape[2:])
-    save_image(Image.fromarray(grid[..., 0] if channels == 1 else grid), path)
+    save_image(Image.fromarray(merge(rows, (count, 1))), path)
 
 
 def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
@@ -34,16 +33,15 @@ def share_closer(distances: np.ndarray, others: np.ndarray) -> float:
 
 
 class Nearest:
-    """The k nearest points of each query. Points are added in parts.
+    """The k nearest points of queries, float32 [n, d]. Points are added in parts.
 
     distances: [queries, k], ascending; infinite if there are fewer than k points.
     indices: [queries, k], of the points, counted from 0 over all parts.
     own: [queries], the point that is the query itself, not a neighbour; or -1.
     """
 
-    def __init__(self, queries: np.ndarray, k: int = 1, own: np.ndarray | None = None):
-        """queries: float32 [n, d]."""
-        self.queries, self.own = queries, own
+    def __init__(self, queries: np.ndarray, k: int = 1, own: np.ndarray | int = -1):
+        self.queries, self.own = queries, np.reshape(own, (-1, 1))
         self._norms = np.einsum('ij,ij->i', queries, queries)[:, None]
         self._squared = np.full((len(queries), k), np.inf, np.float32)
         self.indices = np.full((len(queries), k), -1)
@@ -53,10 +51,8 @@ class Nearest:
         """Add points, float32 [m, d]."""
         squared = self._norms + np.einsum('ij,ij->i', points, points)
         squared -= 2 * self.queries @ points.T
-        if self.own is not None:
-            columns = self.own - self.count
-            rows = np.flatnonzero((columns >= 0) & (columns < len(points)))
-            squared[rows, columns[rows]] = np.inf
+        numbers = self.count + np.arange(len(points))
+        np.copyto(squared, np.inf, where=numbers == self.own)
         k = self.indices.shape[1]
         if k == 1:
             best = squared.argmin(axis=1)[:, None]

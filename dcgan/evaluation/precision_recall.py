@@ -21,15 +21,13 @@ def _share_in(manifold, points):
     """The share of points that lie in the manifold of other points."""
     within, across = (squared_distances(a, manifold) for a in (manifold, points))
     # the nearest is the point itself
-    parts = [np.partition(d, NEIGHBOURS, axis=1)[:, NEIGHBOURS] for d in within]
-    radii = np.concatenate(parts)
+    radii = np.concatenate([np.partition(d, NEIGHBOURS)[:, NEIGHBOURS] for d in within])
     return float(np.concatenate([(d <= radii).any(axis=1) for d in across]).mean())
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
     """Yield squared distances of a and b, [n, d]: ROWS rows of [len(a), len(b)]."""
     norms = np.einsum('ij,ij->i', b, b)
-    for start in range(0, len(a), ROWS):
-        rows = a[start : start + ROWS]
+    for rows in np.split(a, range(ROWS, len(a), ROWS)):
         squares = np.einsum('ij,ij->i', rows, rows)[:, None] + norms
         yield (squares - 2 * rows @ b.T).clip(0)

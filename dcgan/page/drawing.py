@@ -10,12 +10,12 @@ import threading
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_grids import grid_image, grid_size, write_gif
+from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.export import sampled_weights
-from dcgan.sampling.samples import draw_batches
-from dcgan.training.checkpoints import checkpoints, newest_checkpoint, step_of
+from dcgan.sampling.samples import draw
+from dcgan.training.checkpoints import checkpoints, step_of, usable_checkpoint
 from dcgan.util.errors import UserError
 from dcgan.util.files import file_signature
 from dcgan.util.z import gen_random
@@ -33,13 +33,13 @@ class Drawer:
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
         self._numbers: dict[str, int] = {}  # of the last request of each client
         # the choice of checkpoints that led to the loaded one; its step
-        self._loaded: tuple[list | None, int] = None, 0
+        self._loaded: tuple[tuple | None, int] = None, 0
 
     def about(self) -> dict[str, object]:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
         paths = checkpoints(config.checkpoint_dir)
-        paths = [path for path in paths if os.path.exists(f'{path}.index')]
+        steps = {step_of(p) for p in paths if os.path.exists(f'{p}.index')}
         names = class_names_in(dcgan.out_dir) or list(map(str, range(dcgan.y_dim or 0)))
         return {
             'dataset': config.dataset,
@@ -49,7 +49,7 @@ class Drawer:
             'height': dcgan.output_height,
             'width': dcgan.output_width,
             'classes': names[: dcgan.y_dim or 0],
-            'steps': sorted({step_of(path) for path in paths}),
+            'steps': sorted(steps),
             'step': config.resume_step,
             'files': [name for name in FILES if os.path.exists(self.path_of(name))],
             'command': f'python main.py {shlex.join(self.command)}',
@@ -90,30 +90,25 @@ class Drawer:
                 self._numbers.clear()
             last = self._numbers.get(request.client, 0)
             self._numbers[request.client] = max(last, request.number)
-        dcgan = self.dcgan
         with self.is_drawing:
             if request.number < self._numbers.get(request.client, 0):
                 raise Refused(409, 'out of date: a later request has replaced it')
             step, z = self._load(request.step), request.z
             if z is None:
                 np.random.seed(request.seed)
-                shape = (request.count, dcgan.z_dim)
+                shape = (request.count, self.dcgan.z_dim)
                 z = gen_random(self.config.z_dist, shape).astype(np.float32)
-            batches = draw_batches(dcgan.sess, dcgan, z, request.labels, as_bytes=True)
-            images = np.concatenate(list(batches))
+            images = draw(self.dcgan.sess, self.dcgan, z, request.labels, as_bytes=True)
         return encode(request, step, z, images)
 
     def _load(self, step):
         """Load the checkpoint of a step, or the newest one; returns its step."""
         folder = self.config.checkpoint_dir
         step = self.config.resume_step if step is None else step
-        choice = [step]
-        choice += [(p, file_signature(f'{p}.index')) for p in checkpoints(folder)]
+        choice = step, [(p, file_signature(f'{p}.index')) for p in checkpoints(folder)]
         if choice == self._loaded[0]:  # loading it again would take 60 ms
             return self._loaded[1]
-        path = newest_checkpoint(folder, step)
-        if path is None:
-            raise UserError(f'{folder}: has no checkpoint any more')
+        path = usable_checkpoint(folder, step)
         self._loaded = None, 0  # if loading fails
         _, step = self.dcgan.load(folder, step, path)
         self._loaded = choice, step
@@ -124,7 +119,7 @@ def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> by
     """Encode images, uint8 [n, h, w, c], drawn by checkpoint `step`, as requested."""
     file = io.BytesIO()
     if request.format == 'gif':
-        frames = (Image.fromarray(i[..., 0] if i.shape[2] == 1 else i) for i in images)
+        frames = (Image.fromarray(merge(image[None], (1, 1))) for image in images)
         write_gif(frames, file, request.milliseconds)
     elif request.format == 'npz':
         np.savez(file, images=images, labels=request.labels.astype(np.int64), z=z)

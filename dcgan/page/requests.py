@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan.sampling.samples import cycle_classes
-
 MAX_SAMPLES = 256  # in a request
 MAX_Z = 1e4  # largest absolute value in z
 FORMATS = {
@@ -75,14 +73,14 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     labels = fields.get('labels')
     are_whole = isinstance(labels, list) and {*map(type, labels)} == {int}
     if labels is None:
-        labels = range(classes) if classes else None
+        labels = range(classes) if classes else [-1]
     elif not are_whole or len(labels) > MAX_SAMPLES:
         _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
     elif not classes:
         _refuse('labels: this model has no classes')
     elif not all(0 <= label < classes for label in labels):
         _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
-    labels = cycle_classes(labels, values['count'])
+    labels = np.resize(labels, values['count'])
     kind, client = fields.get('format', 'json'), fields.get('client', '')
     if not isinstance(kind, str) or kind not in FORMATS:
         _refuse(f'format has to be one of {", ".join(FORMATS)}')

@@ -1,6 +1,5 @@
 """Serve the page, page.html, and answer its requests, which docs/page.md describes."""
 
-import hmac
 import http.server
 import ipaddress
 import json
@@ -16,11 +15,11 @@ from pathlib import Path
 
 from dcgan.page.drawing import Drawer
 from dcgan.page.requests import FILES, FORMATS, Refused, parse
-from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.flags import Flag, Flags, Group
 from dcgan.util.output import print_line
 
-FIRST_PORT, PORTS = 8100, 20  # without --page_port, the first of these that is free
+PORTS = range(8100, 8120)  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once
 POLICY = (
@@ -36,12 +35,21 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, drawer: Drawer, host: str, port: int):
+    def __init__(self, drawer: Drawer, host: str, port: int | None):
+        """port None: the first of PORTS that is free. UserError if none is."""
         self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
         self.token = '' if self.is_local else secrets.token_urlsafe(16)
         if ':' in host:
             self.address_family = socket.AF_INET6
-        super().__init__((host, port), Handler)
+        for number in PORTS if port is None else [port]:
+            try:
+                return super().__init__((host, number), Handler)
+            except OSError as error:
+                reason = short_reason(error)
+        where = f'{PORTS[0]} to {PORTS[-1]}' if port is None else port
+        raise UserError(
+            f'--page_host {host}, port {where}: {reason}; give another --page_port'
+        )
 
     def address(self) -> str:
         """The address of the page."""
@@ -51,12 +59,9 @@ class Server(socketserver.ThreadingTCPServer):
         token = f'?token={self.token}' if self.token else ''
         return f'http://{host}:{self.server_address[1]}/{token}'
 
-    def process_request(self, request, client_address):
-        """Answer in a new thread, unless there are MAX_CONNECTIONS of them."""
-        if threading.active_count() > MAX_CONNECTIONS:
-            self.shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
+    def verify_request(self, request, client_address):
+        """Whether to answer, in a new thread: not if there are MAX_CONNECTIONS."""
+        return threading.active_count() <= MAX_CONNECTIONS
 
     def handle_error(self, request, client_address):
         """Ignore clients that have disconnected."""
@@ -75,7 +80,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version, sys_version = 'DCGAN', ''
     timeout = 30  # seconds in which a client has to send more of its request
     wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
-    server: Server
 
     def send_error(self, code, message=None, explain=None):
         """Answer with an error in one line of JSON."""
@@ -142,7 +146,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
             raise Refused(403, 'another site cannot use this page')
         given = self.headers.get('X-Token') or query.get('token', '')
-        is_right = hmac.compare_digest(given.encode(), server.token.encode())
+        is_right = secrets.compare_digest(given.encode(), server.token.encode())
         if server.token and not is_right:
             raise Refused(403, 'the token is missing, or wrong')
 
@@ -178,33 +182,13 @@ def run_arguments(config, flags: Flags) -> list[str]:
     values = {name: flags[name].value for name in given} | {'dataset': config.dataset}
     if not {'out_name', 'checkpoint_dir'} & set(given):  # the newest run of today
         values['out_name'] = os.path.basename(os.path.normpath(config.out_dir))
-    arguments = []
-    for name, value in values.items():
-        if isinstance(value, bool):
-            arguments.append(f'--{name}' if value else f'--no{name}')
-        else:
-            arguments += [f'--{name}', str(value)]
-    return arguments
-
-
-def open_server(drawer: Drawer, host: str, port: int | None) -> Server:
-    """A Server on a port or, for None, on the first free one; UserError if none is."""
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
-    for number in ports:
-        try:
-            return Server(drawer, host, number)
-        except OSError as error:
-            reason = error.strerror or str(error)
-    where = f'{ports[0]} to {ports[-1]}' if port is None else port
-    raise UserError(
-        f'--page_host {host}, port {where}: {reason}; give another --page_port'
-    )
+    return [arg for name, value in values.items() for arg in (f'--{name}', str(value))]
 
 
 def serve(dcgan, config, flags) -> None:
     """Serve the page until Ctrl-C. Raises UserError if it cannot be served."""
     drawer = Drawer(dcgan, config, run_arguments(config, flags))
-    with open_server(drawer, config.page_host, config.page_port) as server:
+    with Server(drawer, config.page_host, config.page_port) as server:
         start = time.perf_counter()
         drawer.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles the drawing
         if not server.is_local:
@@ -230,7 +214,6 @@ FLAGS = Group(
     'where --page is served, docs/page.md',
     Flag('page_host', '127.0.0.1', 'Address of --page; others than this let other '
          'machines in'),
-    Flag('page_port', None,
-         f'Port of --page; default: the first free one from {FIRST_PORT}', type=int,
-         least=0, most=65535),
+    Flag('page_port', None, 'Port of --page; default: the first free one from '
+         f'{PORTS[0]}', type=int, least=0, most=65535),
 )

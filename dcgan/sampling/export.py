@@ -49,14 +49,6 @@ def sampled_weights(dcgan) -> dict[str, tf.Variable]:
     return {v.op.name: averages.get(v.op.name, v) for v in generator}
 
 
-def save_weights(dcgan, folder: str, step: int) -> None:
-    """Write a checkpoint that the original can read, with the sampler's weights."""
-    weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
-    saver = tf.train.Saver(weights, max_to_keep=None)
-    name, checkpoints = f'model.b{dcgan.batch_size}', dcgan.checkpoint_folder(folder)
-    checkpoints.write(dcgan.sess, saver, f'{name}-{step}', meta_graph(dcgan.saver))
-
-
 @contextlib.contextmanager
 def sampler_graph(dcgan) -> Iterator[tuple]:
     """(session, {name: input}, images) of a graph that holds the sampler alone.
@@ -84,9 +76,12 @@ def sampler_graph(dcgan) -> Iterator[tuple]:
 def write_exports(dcgan, config, step: int) -> None:
     """Write what --export, --freeze and --saved_model ask for; print where."""
     folder = config.checkpoint_dir
-    if config.export:
+    if config.export:  # a checkpoint for the original, of the sampler's weights
         path = os.path.join(folder, f'export_b{config.batch_size}')
-        save_weights(dcgan, path, step)
+        weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
+        saver, name = tf.train.Saver(weights), f'model.b{dcgan.batch_size}-{step}'
+        checkpoints, meta = dcgan.checkpoint_folder(path), meta_graph(dcgan.saver)
+        checkpoints.write(dcgan.sess, saver, name, meta)
         print_path(path)
     if config.freeze:
         path = os.path.join(folder, f'frozen_b{config.batch_size}')

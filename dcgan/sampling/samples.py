@@ -1,16 +1,15 @@
 """Draw samples from a trained model.DCGAN, and write them to files."""
 
 import os
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_grids import grid_size, save_image, save_images
+from dcgan.data.image_grids import grid_size, merge, save_gif, save_image, save_images
 from dcgan.data.labels import one_hot
-from dcgan.util.errors import UserError, short_reason
-from dcgan.util.files import utc_timestamp
+from dcgan.util.errors import UserError
+from dcgan.util.files import glob_files, read_errors, utc_timestamp
 from dcgan.util.flags import Flag, Group
 from dcgan.util.npz import npz_file
 from dcgan.util.output import print_path
@@ -22,12 +21,15 @@ MAX_SAMPLES_PER_CALL = 256  # on a CPU, this is 10% faster than 64
 MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always allowed
 
 
-def draw(sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+def draw(
+    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
+) -> np.ndarray:
     """Draw one image for each z [n, z_dim]: float32 [n, h, w, c] in [-1, 1].
 
     A conditional model needs integer labels [n], and its images are in [0, 1].
+    as_bytes: as uint8, with 0 to 255 for the sampler's full range.
     """
-    return np.concatenate(list(draw_batches(sess, dcgan, z, labels)))
+    return np.concatenate(list(draw_batches(sess, dcgan, z, labels, as_bytes)))
 
 
 def draw_batches(
@@ -35,8 +37,7 @@ def draw_batches(
 ) -> Iterator[np.ndarray]:
     """Yield the images of `draw` batch by batch, so that few of them are in memory.
 
-    as_bytes: as uint8, with 0 to 255 for the sampler's full range. A sampler with a
-    fixed batch draws that many, of which those beyond the last z are dropped.
+    A sampler with a fixed batch draws that many, and those beyond z are dropped.
     """
     tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
     fixed = next((tensor.shape[0] for tensor in tensors if tensor.shape[0]), None)
@@ -44,8 +45,7 @@ def draw_batches(
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
     count = fixed or max(dcgan.batch_size, affordable)
     images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
-    for start in range(0, len(z), count):
-        drawn = np.arange(start, min(start + count, len(z)))
+    for drawn in np.split(np.arange(len(z)), range(count, len(z), count)):
         rows = np.resize(drawn, count) if fixed else drawn
         feed = {dcgan.z: z[rows]}
         if dcgan.y is not None:
@@ -53,15 +53,15 @@ def draw_batches(
         yield sess.run(images, feed)[: len(drawn)]
 
 
-def parse_labels(text: str, classes: int | None) -> np.ndarray | None:
-    """The class numbers of --label, such as 0,1,2; empty: all; None without classes.
+def parse_labels(text: str, classes: int | None) -> np.ndarray:
+    """The class numbers of --label, such as 0,1,2; empty: all; [-1] without classes.
 
     Raises UserError for a class that does not exist.
     """
     if not classes and text:
         raise UserError(f'--label {text}: this model has no classes; leave --label out')
     if not text:
-        return np.arange(classes) if classes else None
+        return np.arange(classes) if classes else np.array([-1])
     labels = text.replace(' ', '').strip(',').split(',')
     if not {*labels} <= {*map(str, range(classes))}:
         raise UserError(
@@ -74,14 +74,13 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     """Draw samples with z from the training distribution and write them to files.
 
     test_{UTC time}.png in sample_dir is a grid of config.generate_test_images samples,
-    or of the first config.sheet_images (1,024). A conditional model cycles through the
-    classes of config.label. config.z_file, an .npz file as config.npz adds it, gives z
-    and classes: it has images (uint8 [n, h, w, c]), labels ([n], -1 without classes)
-    and z (float32 [n, z_dim]). config.separate_images adds a folder of image files.
-    Paths are printed. UserError for an invalid label, or if a file cannot be written.
+    or of the first config.sheet_images. A conditional model cycles through the classes
+    of config.label. config.npz adds an .npz file of images (uint8 [n, h, w, c]), labels
+    ([n], -1 without classes) and z (float32 [n, z_dim]), which config.z_file reads.
+    config.separate_images adds a folder of {index}.png or {index}_{label}.png. Paths
+    are printed. UserError for an invalid label, or if a file cannot be written.
     """
     z, labels = _choose_samples(dcgan, config)
-    batches = draw_batches(sess, dcgan, z, labels, as_bytes=True)
     count, start, shown = len(z), 0, []
     on_grid = min(count, getattr(config, 'sheet_images', GRID_IMAGES))
     path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
@@ -89,14 +88,16 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
         progress_bar('samples', count, ' images', delay=2) as bar,
     ):
-        shape = count, *dcgan.sampler.shape[1:]
-        with add_array('images', shape, np.uint8) as write:
-            for images in batches:
+        with add_array('images', (count, *dcgan.sampler.shape[1:]), np.uint8) as write:
+            for images in draw_batches(sess, dcgan, z, labels, as_bytes=True):
                 write(images)
                 if start < on_grid:
                     shown.append(images)
-                if config.separate_images:
-                    _save_each(images, labels, start, path)
+                for index, image in enumerate(images, start):
+                    if config.separate_images:
+                        suffix = '' if labels[index] < 0 else f'_{labels[index]}'
+                        name = os.path.join(path, f'{index:05d}{suffix}.png')
+                        save_image(Image.fromarray(merge(image[None], (1, 1))), name)
                 start += len(images)
                 bar.update(len(images))
         for name, array, dtype in (('labels', labels, np.int64), ('z', z, np.float32)):
@@ -119,17 +120,35 @@ def save_grid(images: np.ndarray, path: str, columns: int | None = None) -> None
     print_path(path)
 
 
+def make_progress_gif(sample_dir: str) -> None:
+    """Animate sample_dir/train_*.png as progress.gif there, and print its path.
+
+    Leaves out grids of another batch size than the last one's. UserError without grids.
+    """
+    paths = sorted(glob_files(sample_dir, 'train_*.png'))
+    if not paths:
+        raise UserError(
+            f'{sample_dir}: no image grids (train_*.png) for --gif; train the run '
+            'first or choose another --sample_dir'
+        )
+    last_size = Image.open(paths[-1]).size
+    grids = (grid for grid in map(Image.open, paths) if grid.size == last_size)
+    gif_path = os.path.join(sample_dir, 'progress.gif')
+    save_gif(grids, gif_path, milliseconds=150)
+    print_path(gif_path)
+
+
 def _choose_samples(dcgan, config):
     """z and labels of the samples that are asked for."""
     classes = parse_labels(config.label, dcgan.y_dim)
     path = getattr(config, 'z_file', '')
     if not path:
-        labels = cycle_classes(classes, config.generate_test_images)
+        labels = np.resize(classes, config.generate_test_images)
         z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
         return z.astype(np.float32), labels
     z, labels = read_z_file(path, dcgan.z_dim)
-    if classes is None or labels.min() < 0:
-        return z, cycle_classes(classes, len(z))
+    if not dcgan.y_dim or labels.min() < 0:
+        return z, np.resize(classes, len(z))
     if labels.max() >= dcgan.y_dim:
         raise UserError(
             f'{path}: has class {labels.max()}, but the classes of this model are 0 to '
@@ -138,38 +157,19 @@ def _choose_samples(dcgan, config):
     return z, labels
 
 
-def cycle_classes(classes: np.ndarray | None, count: int) -> np.ndarray:
-    """Labels of `count` samples, cycling through classes; -1 without classes."""
-    return np.full(count, -1) if classes is None else np.resize(classes, count)
-
-
-def _save_each(images, labels, start, folder):
-    """Write images as {index}.png or, if they have labels, {index}_{label}.png."""
-    for index, image in enumerate(images, start):
-        suffix = '' if labels[index] < 0 else f'_{labels[index]}'
-        pixels = image[..., 0] if image.shape[2] == 1 else image
-        path = os.path.join(folder, f'{index:05d}{suffix}.png')
-        save_image(Image.fromarray(pixels), path)
-
-
 def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Read z, float32 [n, z_dim], and labels [n] or -1 from an .npz file of samples.
 
     Raises UserError if it is no such file, or has another z_dim.
     """
-    try:
-        with np.load(path) as file:
-            z = file['z']
-            labels = file['labels'] if 'labels' in file else np.full(len(z), -1)
-            if not (len(z) and z.dtype.kind == 'f' and np.isfinite(z).all()):
-                raise ValueError('z has to be finite numbers')
-            if labels.shape != z.shape[:1] or labels.dtype.kind not in 'iu':
-                raise ValueError('a label for each z is missing')
-    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f'{path}: not an .npz file of samples ({short_reason(error)}); --npz '
-            'writes one'
-        ) from error
+    problem, advice = 'not an .npz file of samples', '--npz writes one'
+    with read_errors(path, problem, advice), np.load(path) as file:
+        z = file['z']
+        labels = file['labels'] if 'labels' in file else np.full(len(z), -1)
+        if not (len(z) and z.dtype.kind == 'f' and np.isfinite(z).all()):
+            raise ValueError('z has to be finite numbers')
+        if labels.shape != z.shape[:1] or labels.dtype.kind not in 'iu':
+            raise ValueError('a label for each z is missing')
     if z.shape[1:] != (z_dim,):
         raise UserError(
             f'{path}: z has shape {z.shape}, but this model needs [n, {z_dim}]; choose '

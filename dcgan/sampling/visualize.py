@@ -8,14 +8,7 @@ import re
 import numpy as np
 
 from dcgan.data.image_grids import inverse_transform, make_gif, merge
-from dcgan.sampling.samples import (
-    cycle_classes,
-    draw,
-    draw_batches,
-    parse_labels,
-    read_z_file,
-    save_grid,
-)
+from dcgan.sampling.samples import draw, parse_labels, read_z_file, save_grid
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
 from dcgan.util.flags import Flag, Group
@@ -59,12 +52,8 @@ def visualize(
 def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> None:
     """Options 0 to 4 of `visualize`, as in the original."""
     batch_size, z_dim = config.batch_size, dcgan.z_dim
-    classes = [0] if classes is None else classes
     z_shape = (batch_size, z_dim)
-
-    def sweep(z, dim):
-        z[:, dim] = np.arange(0, 1, 1.0 / batch_size)[:batch_size]
-        return z
+    sweep = np.arange(0, 1, 1.0 / batch_size)[:batch_size]
 
     def write_grid(z, name):
         labels = np.random.choice(classes, batch_size)
@@ -76,8 +65,9 @@ def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> N
         print_path(path)
 
     def write_sweep_gif(z, dim):
+        z[:, dim] = sweep
         labels = np.full(batch_size, classes[dim % len(classes)])
-        images = draw(sess, dcgan, sweep(z, dim), labels)
+        images = draw(sess, dcgan, z, labels)
         frames = (images if dcgan.y_dim else inverse_transform(images)) * 255
         write_gif(frames, f'test_gif_{dim}.gif')
         return frames
@@ -88,7 +78,8 @@ def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> N
     elif option == 'sweep':
         for dim in range(z_dim):
             z = np.random.uniform(-1, 1, z_shape)
-            write_grid(sweep(z, dim), f'test_arange_{dim}.png')
+            z[:, dim] = sweep
+            write_grid(z, f'test_arange_{dim}.png')
     elif option == 'gif_random':
         for dim in [random.randrange(z_dim) for _ in range(z_dim)]:
             z = np.random.uniform(-0.2, 0.2, z_dim)
@@ -110,13 +101,13 @@ def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     first, last = gen_random(config.z_dist, (2, ROWS, 1, dcgan.z_dim))
     weights = np.linspace(0, 1, COLUMNS)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
-    labels = cycle_classes(classes, ROWS).repeat(COLUMNS)
+    labels = np.resize(classes, ROWS).repeat(COLUMNS)
     return draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels), COLUMNS
 
 
 def draw_classes(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     """Images, and columns of their grid: each row is one z, each column one class."""
-    if classes is None:
+    if not dcgan.y_dim:
         raise UserError(
             '--visualize_option classes: this model has no classes; choose another '
             'option'
@@ -128,11 +119,10 @@ def draw_classes(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
 def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     """Images, and columns of their grid: A - B + C on z (paper, section 6.3.2).
 
-    config.arithmetic is A-B+C, lists of numbers such as 0,1,2: indices of the z in
-    config.z_file or, without it, seeds, which stand for the first sample that main.py
-    draws with this --seed. Three rows show the z of A, B and C, and their means. The
-    last row shows mean A - mean B + mean C, and eight z around it, by uniform NOISE.
-    All show the first class. Raises UserError for an invalid calculation or file.
+    The numbers in config.arithmetic are indices of the z in config.z_file or, without
+    it, seeds, each for the first z that it draws. Three rows show A, B and C, and their
+    means, the last one the result, and eight z around it, by uniform NOISE. All show
+    the first class. Raises UserError for an invalid calculation or file.
     """
     text = config.arithmetic.replace(' ', '')
     match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
@@ -163,9 +153,8 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     columns = max(map(len, rows))
     cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
     for row_of_cells, z in zip(cells, rows):
-        labels = cycle_classes(classes, 1).repeat(len(z))
-        images = draw_batches(sess, dcgan, z, labels, as_bytes=True)
-        row_of_cells[: len(z)] = np.concatenate(list(images))
+        labels = np.full(len(z), classes[0])
+        row_of_cells[: len(z)] = draw(sess, dcgan, z, labels, as_bytes=True)
     return cells.reshape(-1, *cells.shape[2:]), columns
 
 
