@@ -600,14 +600,16 @@ def test_runs_build_the_cache_once_and_anew_after_a_kill(tmp_path):
 # What is said of a set
 
 
-@pytest.mark.filterwarnings('ignore:Palette images')  # Pillow's, and not printed
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF')  # Pillow's, and not printed
 @pytest.mark.parametrize('options', PLACES)
 def test_what_is_unexpected_is_said_once_for_a_set(options, tmp_path, capfd):
     for i in range(12):
         pixels = np.full((8, 8), 4000 + i, np.uint16)
         Image.fromarray(pixels).save(tmp_path / f'{i}.png')
-    Image.new('RGBA', (8, 8)).save(tmp_path / 'a.png')
-    Image.new('P', (8, 8)).save(tmp_path / 'b.png', transparency=bytes(2))
+    for name in 'ab':
+        Image.new('RGBA', (8, 8)).save(tmp_path / f'{name}.png')
+    exif = b'Exif\0\0II*\0\x08\0\0\0\x05\0'
+    Image.new('RGB', (8, 8)).save(tmp_path / 'c.png', 'JPEG', exif=exif)
     all_batches(open_set(tmp_path, **options), 7)
     out, err = capfd.readouterr()
     assert 'Warning' not in err
