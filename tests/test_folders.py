@@ -298,6 +298,31 @@ def test_undecodable_images_are_reported_once_and_replaced(damaged, capsys):
     assert sum('003.png' in line for line in printed) == 1
 
 
+def test_replacement_is_the_image_that_follows_the_batch(damaged):
+    dataset = open_set(damaged)
+    whole = [images for images, _ in dataset.batches(20, 10)]
+    for end, images in zip(range(20, 220, 20), whole):
+        following = iter(np.roll(dataset.order, -end))
+        expected = [
+            next(following) if index in (3, 100) else index
+            for index in dataset.order[end - 20 : end]
+        ]
+        assert (images == dataset.take(np.array(expected))[0]).all()
+    for part in (slice(0, 5), slice(5, 20)):
+        parts = [images for images, _ in dataset.batches(20, 10, part=part)]
+        assert all((a == b[part]).all() for a, b in zip(parts, whole, strict=True))
+    ((images, _),) = dataset.read([np.arange(2, 5)])  # of the list of files
+    assert (images == dataset.take(np.array([2, 4, 4]))[0]).all()
+
+
+def test_digest_tells_changed_files_by_their_times_or_not(images):
+    dataset = open_set(images)
+    before = dataset.digest(), dataset.digest(by_time=False)
+    os.utime(images / '000.png', ns=(0, 1))
+    assert dataset.digest() != before[0]
+    assert dataset.digest(by_time=False) == before[1]
+
+
 @pytest.mark.parametrize('options', PLACES[1:])
 def test_replacement_does_not_depend_on_workers_or_cache(options, damaged):
     expected = all_batches(open_set(damaged), size=20)
@@ -575,15 +600,19 @@ def test_runs_build_the_cache_once_and_anew_after_a_kill(tmp_path):
 # What is said of a set
 
 
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF')  # Pillow's, and not printed
 @pytest.mark.parametrize('options', PLACES)
-def test_what_is_unexpected_is_said_once_for_a_set(options, tmp_path, capsys):
+def test_what_is_unexpected_is_said_once_for_a_set(options, tmp_path, capfd):
     for i in range(12):
         pixels = np.full((8, 8), 4000 + i, np.uint16)
         Image.fromarray(pixels).save(tmp_path / f'{i}.png')
     for name in 'ab':
         Image.new('RGBA', (8, 8)).save(tmp_path / f'{name}.png')
+    exif = b'Exif\0\0II*\0\x08\0\0\0\x05\0'
+    Image.new('RGB', (8, 8)).save(tmp_path / 'c.png', 'JPEG', exif=exif)
     all_batches(open_set(tmp_path, **options), 7)
-    out = capsys.readouterr().out
+    out, err = capfd.readouterr()
+    assert 'Warning' not in err
     assert out.count('gray images of 16 or 32 bits') == 1
     assert out.count('--background white') == 1
     assert 'Image left out' not in out
