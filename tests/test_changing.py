@@ -73,16 +73,9 @@ class OriginalStyle(DCGAN):
         self.D, self.D_logits = self.discriminator(self.inputs)
         self.sampler = self.sampler(self.z)
         self.D_, self.D_logits_ = self.discriminator(self.G, reuse=True)
-        cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits
-        ones, zeros = tf.ones_like(self.D), tf.zeros_like(self.D)
-        self.d_loss_real = tf.reduce_mean(
-            cross_entropy(logits=self.D_logits, labels=ones)
-        )
-        self.d_loss_fake = tf.reduce_mean(
-            cross_entropy(logits=self.D_logits_, labels=zeros)
-        )
-        self.g_loss = tf.reduce_mean(cross_entropy(logits=self.D_logits_, labels=ones))
-        self.d_loss = self.d_loss_real + self.d_loss_fake
+        losses = self.losses(self.D_logits, self.D_logits_)
+        self.d_loss_real, self.d_loss_fake = losses.d_real, losses.d_fake
+        self.d_loss, self.g_loss = losses.d, losses.g
         variables = tf.trainable_variables()
         self.d_vars = [v for v in variables if 'd_' in v.name]
         self.g_vars = [v for v in variables if 'g_' in v.name]
