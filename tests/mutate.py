@@ -14,7 +14,7 @@ LINES = """
 util folders images which_run samples options
 files.py: if real in seen: -> if real not in seen:
 files.py: and not process_exists -> and process_exists
-flags.py: and without not in -> or without not in
+flags.py: if {*marks} & {*flag -> if {*marks} - {*flag
 z.py: uniform(-1, 1, size) -> uniform(0, 1, size)
 compute kernels ops workers
 batch_norm.py: q = 1 - (1 - m) * (1 + m**2) -> q = 1 - (1 - m) * (1 + m)
@@ -23,7 +23,7 @@ kernels.py: (kernel - stride) // 2 -> (kernel - stride + 1) // 2
 kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
 workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
 data images labels data folders download
-image_folder.py: return len(self) // 100 -> return len(self) // 10
+image_folder.py: = len(self) // 100 -> = len(self) // 10
 image_folder.py: np.roll(order, -end) -> np.roll(order, end)
 images.py: + 0.5).astype(np.uint8) -> ).astype(np.uint8)
 images.py: int(round((size - crop) / 2.0)) -> int((size - crop) / 2.0)
@@ -31,9 +31,9 @@ labels.py: .setdefault(name, label) != label: -> .setdefault(name, label) == lab
 resumable_download.py: if sent else 0 -> if sent else start
 record record model
 curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
-metrics_csv.py: if int(iteration) > last -> if int(iteration) >= last
+metrics_csv.py: [0]) <= last_iteration -> [0]) < last_iteration
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
-recorder.py: if d_loss < WON_LOSS else 0 -> if d_loss > WON_LOSS else 0
+warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
 training options averages runs model
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
