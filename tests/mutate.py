@@ -1,10 +1,9 @@
 """Break one line at a time: do the quick tests of its folder notice?
 
-python tests/mutate.py [compute ...]   tries these folders; .. has the files at the top
-python tests/mutate.py --check         only looks whether all lines are there
+python tests/mutate.py [compute ...]   in these folders of dcgan/; .. is the top
+python tests/mutate.py --check         are all lines there?
 """
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,10 +11,10 @@ from pathlib import Path
 
 # a folder of dcgan/ and the tests that belong to it, then file: text -> its replacement
 LINES = """
-util which_run samples options folders
+util folders images which_run samples options
 files.py: if real in seen: -> if real not in seen:
 files.py: and not process_exists -> and process_exists
-flags.py: and without not in -> or without not in
+flags.py: if {*marks} & {*flag -> if {*marks} - {*flag
 z.py: uniform(-1, 1, size) -> uniform(0, 1, size)
 compute kernels ops workers
 batch_norm.py: q = 1 - (1 - m) * (1 + m**2) -> q = 1 - (1 - m) * (1 + m)
@@ -24,7 +23,7 @@ kernels.py: (kernel - stride) // 2 -> (kernel - stride + 1) // 2
 kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
 workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
 data images labels data folders download
-image_folder.py: return len(self) // 100 -> return len(self) // 10
+image_folder.py: = len(self) // 100 -> = len(self) // 10
 image_folder.py: np.roll(order, -end) -> np.roll(order, end)
 images.py: + 0.5).astype(np.uint8) -> ).astype(np.uint8)
 images.py: int(round((size - crop) / 2.0)) -> int((size - crop) / 2.0)
@@ -32,9 +31,9 @@ labels.py: .setdefault(name, label) != label: -> .setdefault(name, label) == lab
 resumable_download.py: if sent else 0 -> if sent else start
 record record model
 curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
-metrics_csv.py: if int(iteration) > last -> if int(iteration) >= last
+metrics_csv.py: [0]) <= last_iteration -> [0]) < last_iteration
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
-recorder.py: if d_loss < WON_LOSS else 0 -> if d_loss > WON_LOSS else 0
+warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
 training options averages runs model
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
@@ -44,7 +43,7 @@ learning_rates.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
-sampling samples
+sampling samples changing
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
 runs which_run labels main
@@ -60,7 +59,7 @@ page page
 drawing.py: if request.number < self -> if request.number <= self
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if server.token and not is_right -> if server.token and is_right
-.. ops utils download options model
+.. ops utils download main model options
 download.py: and args.limit < 1: -> and args.limit > 1:
 main.py: if seed is not None: -> if seed is None:
 model.py: cross_entropy(D_logits_, 1), -> cross_entropy(D_logits_, 0),
@@ -77,8 +76,9 @@ def fails(checkout, files):  # 1: a test fails, 2: a file cannot be imported
 if __name__ == '__main__':
     chosen, missed = sys.argv[1:], 0
     with tempfile.TemporaryDirectory() as copy:
-        root, ignore = Path(__file__).parents[1], shutil.ignore_patterns('.*', 'out')
-        shutil.copytree(root, copy, ignore=ignore, dirs_exist_ok=True)
+        found = Path(__file__).parents[1].glob('[!.]*')
+        sources = [path for path in found if path.name not in ('data', 'out')]
+        subprocess.check_call(['cp', '-r', *sources, copy])
         for line in LINES.strip().splitlines():
             name, _, change = line.partition(': ')
             if not change:

@@ -191,7 +191,8 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
     assert 'has changed generator, discriminator, sampler, d_loss, g_loss: ' in printed
     args = ['--out_name', 'style', '--seed', 1, '--npz', '--generate_test_images']
     found = []
-    for count, more in (8, []), (19, ['--freeze', '--saved_model']):
+    further = ['--freeze', '--saved_model', '--separate_images']
+    for count, more in (8, []), (19, further):
         result = run_in_process(*args, count, *more, cwd=workspace, model=OriginalStyle)
         assert result.returncode == 0, result.stderr
         path = re.search(r'\./out/\S+\.npz', result.stdout)[0]

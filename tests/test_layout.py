@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -35,3 +37,8 @@ def test_modules_and_functions_are_short():
                 length = node.end_lineno - node.lineno + 1
                 is_constructor = path.stem == 'model' and node.name == '__init__'
                 assert length <= 60 or is_constructor, (path, node.name)
+
+
+def test_the_lines_that_mutate_py_breaks_are_in_the_sources():
+    command = [sys.executable, ROOT / 'tests' / 'mutate.py', '--check']
+    assert subprocess.run(command).returncode == 0

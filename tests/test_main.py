@@ -179,6 +179,12 @@ def test_seed_makes_operations_deterministic_and_gives_programs_another_name():
     assert names == ['compiled', 'repeatable']
 
 
+def test_seed_decides_on_z_although_idx_files_seed_numpy_with_547(tiny_runs):
+    stored = read_checkpoint(tiny_runs / 'out' / 'set' / 'checkpoint')
+    z = np.random.RandomState(1).uniform(-1, 1, (8, 6))
+    assert (stored['training/sample_z'] == z).all()
+
+
 def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(capsys, tmp_path):
     print_device('float32', str(tmp_path / 'nvidia*'))
     assert has_gpu() or 'GPU' not in capsys.readouterr().out
