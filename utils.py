@@ -49,12 +49,11 @@ def transform(
     image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
 ):
     """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1]."""
+    size = resize_height, resize_width
     if crop:
-        image = center_crop(
-            image, input_height, input_width, resize_height, resize_width
-        )
+        image = center_crop(image, input_height, input_width, *size)
     else:
-        image = imresize(image, resize_height, resize_width)
+        image = imresize(image, *size)
     return image / 127.5 - 1.0
 
 

@@ -27,16 +27,12 @@ class SummaryLog:
     Errors of the thread are raised by a later call, as UserError.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        graph: tf.Graph,
-        last_step: int,
-        with_images: bool = False,  # of G
-        steps: tuple[int, int] = (1, 2),  # of D and of G in an iteration
-    ):
-        """Void the events after `last_step`, which a killed process has left."""
-        # any, because the thread may raise any
+    def __init__(self, folder: str, graph: tf.Graph, last_step: int, *made):
+        """Void the events after `last_step`, which a killed process has left.
+
+        made: the arguments of summary_session.
+        """
+        # Exception, because the thread may raise any
         self._write_errors = functools.partial(write_errors, folder, Exception)
         with self._write_errors():
             # names hold seconds: a second train() would overwrite the file of the first
@@ -45,7 +41,7 @@ class SummaryLog:
         if last_step:
             start = tf.SessionLog(status=tf.SessionLog.START)
             self.writer.add_session_log(start, last_step + 1)
-        self._sess, self._make_summaries = summary_session(with_images, steps)
+        self._sess, self._make_summaries = summary_session(*made)
         self._thread = ThreadPoolExecutor(1)
         self._waiting: collections.deque[Future] = collections.deque()
 

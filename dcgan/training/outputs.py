@@ -69,8 +69,8 @@ class Outputs(NoOutputs):
         if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
         logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
-        with_images, steps = self.config.G_img_sum, (options.d_steps, options.g_steps)
-        self.summaries = SummaryLog(logs, graph, counter, with_images, steps)
+        made = self.config.G_img_sum, (options.d_steps, options.g_steps)
+        self.summaries = SummaryLog(logs, graph, counter, *made)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)

@@ -32,20 +32,14 @@ def deferred_signals() -> Iterator[list[int]]:
     signal handlers, the list stays empty.
     """
     caught = []
-    is_main = threading.current_thread() is threading.main_thread()
-    handlers = {n: signal.getsignal(n) for n in stop_signals() if is_main}
+    with contextlib.ExitStack() as handlers:
 
-    def restore():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        def catch(number, frame):
+            caught.append(number)
+            handlers.close()  # restores them
 
-    def catch(number, frame):
-        caught.append(number)
-        restore()
-
-    for number in handlers:
-        signal.signal(number, catch)
-    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in stop_signals():
+                handlers.callback(signal.signal, number, signal.getsignal(number))
+                signal.signal(number, catch)
         yield caught
-    finally:
-        restore()
