@@ -189,7 +189,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
     """Call `check` until all tasks answer; UserError after `seconds`."""
     end = time.monotonic() + seconds
     if waiting := silent(tasks):
-        print(f' [*] Waiting for {", ".join(map(str, waiting))}', flush=True)
+        print(f' [*] Waiting for {", ".join(map(str, waiting))}')
     while waiting:
         if time.monotonic() > end:
             names = ', '.join(map(str, waiting))

@@ -83,7 +83,6 @@ class Workers:
             f' [!] {self.count} workers. TensorFlow listens on port '
             f'{address.rsplit(":", 1)[1]} of all network interfaces, without '
             'authentication: use a private network or a firewall',
-            flush=True,
         )
         self._check = check
         wait_for(self.others, self.timeout, check)

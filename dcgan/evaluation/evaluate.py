@@ -61,7 +61,7 @@ class Evaluation:
             self.classifier = real.classifier()
             self.extractors.append(self.classifier)
             recognized = f'{self.classifier.accuracy:.2%} of held-out images recognized'
-            print(f' [*] Classifier of {config.dataset}: {recognized}', flush=True)
+            print(f' [*] Classifier of {config.dataset}: {recognized}')
         of_real = dcgan.data.labels[real.indices] if dcgan.y_dim else -1
         self.labels = np.resize(of_real, self.count).astype(np.int64)  # of the samples
         if dcgan.y_dim:
@@ -239,7 +239,7 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     count, real = evaluation.count, len(evaluation.real_images.indices)
     samples = f'{count:,} samples (seed {evaluation.seed})'
     print(f'Iteration {step}: {samples}, {real:,} real images')
-    print('\n'.join([*evaluation.lines, *evaluation.classes]), flush=True)
+    print('\n'.join([*evaluation.lines, *evaluation.classes]))
     if count < BIASED:
         print(
             f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '

@@ -30,7 +30,7 @@ class Profiler:
         """Call this before each iteration."""
         if iteration == self.first:
             line = f' [*] Trace in {self.folder}/plugins/profile'
-            self._trace.callback(print, line, flush=True)
+            self._trace.callback(print, line)
             profile = tensorflow.profiler.experimental.Profile(self.folder)
             self._trace.enter_context(profile)
 

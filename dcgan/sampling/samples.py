@@ -107,7 +107,7 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     save_grid(np.concatenate(shown)[:on_grid], f'{path}.png', columns)
     if on_grid < count:
         limits = f'the first {on_grid} of {count} samples; --sheet_images N shows N'
-        print(f' [*] It shows {limits}', flush=True)
+        print(f' [*] It shows {limits}')
     if config.separate_images:
         print_path(f'{path}: {count} images')
     if config.npz:

@@ -167,7 +167,7 @@ def newest_checkpoint(
             failures.append(error)
             continue
         for error in failures:
-            print(f' [!] {error}; using {os.path.basename(path)}', flush=True)
+            print(f' [!] {error}; using {os.path.basename(path)}')
         return path
     is_replaced = not all(os.path.exists(f'{path}.index') for path in with_index)
     if is_replaced and tries > 1:  # by a run that is training: look again
@@ -345,7 +345,7 @@ def restore(
     with reading(path), without_wildcards(path) as clean:
         saver.restore(sess, clean)
     if not is_quiet:
-        print(f' [*] Read {path}', flush=True)
+        print(f' [*] Read {path}')
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:
@@ -364,7 +364,7 @@ def restore_newest(
     """
     path = path or newest_checkpoint(checkpoint_dir, step)
     if path is None:
-        print(f' [*] No checkpoint yet in {checkpoint_dir}', flush=True)
+        print(f' [*] No checkpoint yet in {checkpoint_dir}')
         return None
     try:
         check_shapes(path, dcgan.variables)

@@ -78,7 +78,7 @@ class Training:
         if not is_ours:
             self.sess.run(tf.global_variables_initializer())
         if checkpoint is None:
-            print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}', flush=True)
+            print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
         elif is_ours:
             restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
@@ -87,7 +87,6 @@ class Training:
             self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
             print(
                 ' [*] It holds only weights: epochs and Adam start from the beginning',
-                flush=True,
             )
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
@@ -170,7 +169,7 @@ class Training:
         if not self.dcgan.xla or self.pace_from[0] > self.first:
             yield
             return
-        print(' [*] XLA compiles the iteration', flush=True)
+        print(' [*] XLA compiles the iteration')
         start = time.perf_counter()
         try:
             yield
@@ -181,7 +180,7 @@ class Training:
             ) from error
         end = time.perf_counter()
         self.pace_from = self.state.at.counter, end
-        print(f' [*] XLA has compiled it, in {end - start:.1f} s', flush=True)
+        print(f' [*] XLA has compiled it, in {end - start:.1f} s')
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
@@ -257,7 +256,7 @@ class Training:
             if not self.is_due('sample'):
                 self.outputs.save_samples()
             grid = f'{config.sample_dir}/train_{at.counter:08d}.png'
-            print(f' [*] Trained: see {grid}', flush=True)
+            print(f' [*] Trained: see {grid}')
 
 
 def train(dcgan, config, checkpoint: str | None = None) -> int:

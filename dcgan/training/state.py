@@ -103,5 +103,5 @@ class TrainingState:
         else:
             change = 'the batch size' if same_data else 'the data set'
             line = f' [!] Resuming {where}, from its beginning: {change} has changed'
-        print(line, flush=True)
+        print(line)
         self.rewind()

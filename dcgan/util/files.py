@@ -103,7 +103,7 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     except filelock.Timeout:
         if not reason:
             raise
-        print(f' [*] Waiting: {reason}', flush=True)
+        print(f' [*] Waiting: {reason}')
         lock.acquire()
     except NotImplementedError as error:  # older versions of filelock
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
