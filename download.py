@@ -83,9 +83,7 @@ DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
 ARGUMENTS = {
     'datasets': dict(
         nargs='+', metavar='NAME',
-        help='mnist, celebA, lsun: download a data set; digits: draw one; inception: '
-        'download the network of FID; "check": decode all images of the folders that '
-        'are named after it'),
+        help='one or more of these names; after "check", the names of folders'),
     '--data_dir': dict(
         default='./data', help='folder in which each data set gets its own folder '
         '(default: %(default)s)'),

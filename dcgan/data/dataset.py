@@ -17,8 +17,6 @@ from dcgan.util.progress import progress_bar
 # path, in the folder of the data sets, of the graph that published FIDs use
 INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
 CHUNK = 250  # images that `read_images` reads at once
-
-
 Dataset = IdxSet | ImageSet
 
 

@@ -115,14 +115,12 @@ def on_background(
     if not image.has_transparency_data or (not background and TRANSPARENT in notes):
         return image
     rgba = image.convert('RGBA')
-    if rgba.getchannel('A').getextrema()[0] == 255:
-        return image
-    if not background:
+    if background:
+        base = Image.new('RGBA', image.size, background)
+        return Image.alpha_composite(base, rgba)
+    if rgba.getchannel('A').getextrema()[0] < 255:
         notes.add(TRANSPARENT)
-        return image
-    base = Image.new('RGBA', image.size, background)
-    base.alpha_composite(rgba)
-    return base
+    return image
 
 
 def parse_color(text: str) -> tuple[int, int, int]:
