@@ -27,14 +27,11 @@ class Profiler:
 
     def begin(self, iteration: int) -> None:
         """Call this before each iteration."""
-        if self.first and iteration == self.first:
+        if iteration > self.last:
+            self.close()
+        elif self.first and iteration == self.first:
             tensorflow.profiler.experimental.start(self.folder)
             self._is_running = True
-
-    def end(self, iteration: int) -> None:
-        """Call this after each iteration."""
-        if iteration == self.last:
-            self.close()
 
     def close(self) -> None:
         """Write the trace, if one is running, and print its path."""
