@@ -28,16 +28,13 @@ class Profiler:
 
     def begin(self, iteration: int) -> None:
         """Call this before each iteration."""
-        if iteration == self.first:
+        if iteration > self.last:
+            self.close()
+        elif iteration == self.first:
             line = f' [*] Trace in {self.folder}/plugins/profile'
             self._trace.callback(print, line)
             profile = tensorflow.profiler.experimental.Profile(self.folder)
             self._trace.enter_context(profile)
-
-    def end(self, iteration: int) -> None:
-        """Call this after each iteration."""
-        if iteration == self.last:
-            self.close()
 
     def close(self) -> None:
         """Write the trace, if there is one, and print its path."""
