@@ -33,10 +33,9 @@ def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
     (count, h, w, c), columns = images.shape, size[1]
     rows = max(size[0], math.ceil(count / columns))
     dtype = np.uint8 if images.dtype == np.uint8 else np.float64
-    grid = np.zeros((rows * columns, h, w, c), dtype)
-    grid[:count] = images
-    grid = grid.reshape(rows, columns, h, w, c).swapaxes(1, 2)
-    grid = grid.reshape(rows * h, columns * w, c)
+    grid = np.zeros((rows * h, columns * w, c), dtype)
+    cells = grid.reshape(rows, h, columns, w, c).swapaxes(1, 2)  # a view
+    cells[np.divmod(np.arange(count), columns)] = images
     return grid[..., 0] if c == 1 else grid
 
 
