@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
+from conftest import ROOT, run_in_process, write_idx_set, write_images
 from PIL import Image
 from scipy import spatial
 
@@ -28,11 +28,7 @@ COUNT = 24  # images of each set of tiny_runs
 
 
 def write_inception(path):
-    """A small frozen graph with the nodes of Inception, for images of any size.
-
-    It has, as that graph, an input that is a JPEG file, one image in a batch, and an op
-    that TensorFlow has given up for new graphs.
-    """
+    """A small graph like Inception: from a JPEG file, one image in a batch, old ops."""
     rng = np.random.RandomState(0)
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [], 'DecodeJpeg/contents')
@@ -95,6 +91,7 @@ def evaluated(workspace):
     """What `evaluate` returns for the run on the labelled set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('dcgan.evaluation.evaluate.FITTED_TO', (9, 20, 1000))
+        patch.setattr('dcgan.sampling.samples.MAX_SAMPLES_PER_CALL', 15)
         return evaluate(workspace, 'set')
 
 
@@ -131,22 +128,27 @@ def test_a_labelled_set_needs_no_download(workspace, evaluated):
 def test_the_error_of_a_nearest_neighbour_classifier_equals_its_definition(
     workspace, evaluated
 ):
-    errors = {
-        metric.removeprefix('nearest_neighbour_error_'): row['value']
-        for (metric, _), row in evaluated[1].items()
-        if metric.startswith('nearest_neighbour_error_')
-    }
-    of_samples = ['9_samples', '20_samples', '100_samples']
-    assert [*errors] == [*of_samples, '9_real', '20_real', '24_real']
     data = images_of(workspace / 'data' / 'set')
     images, labels = data.take(np.random.RandomState(0).permutation(COUNT))
-    vectors, held_out = to_vectors(images), slice(COUNT - COUNT // 7, COUNT)
-    distances = spatial.distance.cdist(vectors, vectors)
-    np.fill_diagonal(distances, np.inf)  # an image is not its own neighbour
-    for count in 9, 20, 24:
-        predicted = labels[distances[held_out, :count].argmin(axis=1)]
-        expected = (predicted != labels[held_out]).mean()
-        assert errors[f'{count}_real'] == pytest.approx(expected)
+    z = np.random.RandomState(0).uniform(-1, 1, (100, 6))
+    np.savez(workspace / 'z.npz', z=z, labels=np.resize(labels, 100))
+    output = use(workspace, 'set', '--z_file', 'z.npz', '--npz')
+    with np.load(workspace / re.search(r'\S+/test_\d+\.npz', output)[0]) as file:
+        samples, of_samples = file['images'], file['labels']
+    held_out = slice(COUNT - COUNT // 7, COUNT)
+    of_real = spatial.distance.cdist(*[to_vectors(images)] * 2)
+    np.fill_diagonal(of_real, np.inf)  # an image is not its own neighbour
+    of_drawn = spatial.distance.cdist(to_vectors(images), to_vectors(samples))
+    errors = {m: row['value'] for (m, _), row in evaluated[1].items() if 'error' in m}
+    for kind, distances, of_points, counts in (
+        ('samples', of_drawn, of_samples, (9, 20, 100)),
+        ('real', of_real, labels, (9, 20, 24)),
+    ):
+        for count in counts:
+            predicted = of_points[distances[held_out, :count].argmin(axis=1)]
+            error = errors.pop(f'nearest_neighbour_error_{count}_{kind}')
+            assert error == pytest.approx((predicted != labels[held_out]).mean())
+    assert not errors
 
 
 def test_the_classifier_and_the_statistics_are_kept(workspace, evaluated):
@@ -177,13 +179,6 @@ def test_metrics_are_of_the_samples_that_the_seed_draws(workspace):
     assert value == pytest.approx(distance, rel=1e-3)
     _, others = evaluate(workspace, 'cats', *args, '--seed', 4)
     assert others['frechet_distance', 'means.pb']['value'] != value
-
-
-def test_averages_are_evaluated(workspace):
-    args = ['--dataset', 'cats', '--epoch', 1, '--ema', 0.9, *SMALL]
-    use(workspace, 'averaged', '--train', *args)
-    _, rows = evaluate(workspace, 'averaged', '--features', 'network/means.pb')
-    assert all(row['averages'] for row in rows.values())
 
 
 def test_inception_is_found_where_it_was_downloaded(workspace):
@@ -242,6 +237,10 @@ def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
     assert rows['closer_in_pixels', None]['value'] == 1
     assert rows['closer_in_features', 'means.pb']['value'] > 0.99
     assert rows['precision', 'means.pb']['value'] == 1
+    with Image.open(workspace / 'out/cats/samples/nearest.png') as grid:
+        pixels = np.asarray(grid)
+    for left in 18, 18 + 5 * 16 + 2:  # the first neighbours in pixels, in features
+        assert (pixels[:, left : left + 16] == pixels[:, :16]).all()
 
 
 def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from conftest import printed_paths, run_code, run_in_process
 from PIL import Image
 
+from dcgan.data.image_grids import make_gif, save_images
 from dcgan.sampling.progress_gif import make_progress_gif
 from dcgan.sampling.samples import draw, draw_batches, parse_labels, save_samples
 from dcgan.sampling.visualize import (
@@ -65,9 +67,10 @@ def test_samples_are_a_grid_and_files_and_arrays(workspace):
 def test_many_samples_are_the_same_and_the_grid_has_few_of_them(workspace):
     args = ['--npz', '--seed', 4, '--label', '3,1,', '--generate_test_images']
     few = np.load(run_main(workspace, 'set', *args, 9)[1])
-    args += [300, '--sheet_images', 30, '--out_name', 'set']
+    args += [300, '--sheet_images', 30, '--out_name', 'set', '--separate_images']
     result = run_in_process(*args, cwd=workspace)
-    grid_path, npz = printed_paths(workspace, result)
+    grid_path, folder, npz = printed_paths(workspace, result)
+    assert os.path.exists(f'{folder}/00299_1.png')
     assert 'It shows the first 30 of 300 samples; --sheet_images N' in result.stdout
     assert pixels(grid_path).shape == (16 * 6, 16 * 6)
     many = np.load(npz)
@@ -96,7 +99,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(workspace):
 def test_samples_of_a_file_are_drawn_again(workspace):
     args = ['--npz', '--generate_test_images', 11, '--separate_images']
     grid_path, folder, npz = run_main(workspace, 'set', *args)
-    assert '00006_2.png' in os.listdir(folder)
+    assert {'00004_0.png', '00006_2.png'} <= {*os.listdir(folder)}
     square, first = pixels(grid_path), dict(np.load(npz))
     assert first['labels'].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2]
     again = ['--z_file', npz, '--npz', '--sheet_columns', 4]
@@ -164,6 +167,22 @@ def test_grids_are_written_with_the_time(workspace):
 def config():
     np.random.seed(3)
     return SimpleNamespace(z_dist='uniform_signed', z_file='', arithmetic='0,1 - 2 + 3')
+
+
+def test_sweeps_draw_known_z_of_the_class(sess, make_dcgan, tmp_path):
+    dcgan, config = make_dcgan(y_dim=4), SimpleNamespace(label='2', batch_size=6)
+    grid, gif = str(tmp_path / 'grid.png'), str(tmp_path / 'animation.gif')
+    for option, low, high in ('random', -0.5, 0.5), ('sweep', -1, 1), ('gif', 0, 0):
+        np.random.seed(3)
+        visualize(sess, dcgan, config, option, str(tmp_path / option))
+        z = np.random.RandomState(3).uniform(low, high, (6, 5))
+        if option != 'random':
+            z[:, 0] = np.arange(6) / 6
+        images = draw(sess, dcgan, z, np.full(6, 2))
+        save_images(images, (3, 3), grid)
+        make_gif(images * 255, gif, true_image=True)
+        expected = Path(gif if option == 'gif' else grid).read_bytes()
+        assert expected == min((tmp_path / option).iterdir()).read_bytes()
 
 
 def test_interpolation_rows_go_from_one_z_to_another(sess, make_dcgan, config):
