@@ -20,7 +20,7 @@ from conftest import SMALL, printed_paths, run_in_process, start
 from PIL import Image, ImageSequence
 
 from dcgan.page.requests import Refused, parse
-from dcgan.page.server import MAX_CONNECTIONS, open_server
+from dcgan.page.server import MAX_CONNECTIONS, Server
 from dcgan.util.errors import UserError
 
 
@@ -298,11 +298,11 @@ def test_other_machines_need_the_token_until_ctrl_c(workspace):
 
 
 def test_a_port_in_use_is_named_or_left_to_others():
-    with open_server(None, '127.0.0.1', None) as server:
+    with Server(None, '127.0.0.1', None) as server:
         used = server.server_address[1]
         with pytest.raises(UserError, match=f'port {used}: .*; give another --page_po'):
-            open_server(None, '127.0.0.1', used)
-        with open_server(None, '127.0.0.1', None) as other:
+            Server(None, '127.0.0.1', used)
+        with Server(None, '127.0.0.1', None) as other:
             assert other.server_address[1] > used
 
 

@@ -133,7 +133,7 @@ def test_files_of_other_samples_are_refused(tmp_path):
 def test_labels_are_classes_of_the_model():
     assert parse_labels(' 3,1 ,', 4).tolist() == [3, 1]
     assert parse_labels('', 4).tolist() == [0, 1, 2, 3]
-    assert parse_labels('', None) is None
+    assert parse_labels('', None).tolist() == [-1]
     with pytest.raises(UserError, match='4: the classes of this model are 0 to 3'):
         parse_labels('4', 4)
     with pytest.raises(UserError, match='1: this model has no classes'):
@@ -212,7 +212,7 @@ def test_arithmetic_adds_mean_z_of_seeds_or_of_saved_samples(
     sess, make_dcgan, config, tmp_path
 ):
     dcgan = make_dcgan()
-    images, columns = draw_arithmetic(sess, dcgan, config, None)
+    images, columns = draw_arithmetic(sess, dcgan, config, np.array([-1]))
     terms = [np.stack([z_of_seed(n, 5) for n in seeds]) for seeds in ([0, 1], [2], [3])]
     rows = [np.vstack([z, z.mean(axis=0)]) for z in terms]
     rng = np.random.RandomState(3)  # the last seed
@@ -227,7 +227,7 @@ def test_arithmetic_adds_mean_z_of_seeds_or_of_saved_samples(
     config.z_file = str(tmp_path / 'z.npz')
     np.savez(config.z_file, z=np.stack([z_of_seed(n, 5) for n in (2, 3, 0, 1)]))
     config.arithmetic = '2,3-0+1'
-    by_index, _ = draw_arithmetic(sess, dcgan, config, None)
+    by_index, _ = draw_arithmetic(sess, dcgan, config, np.array([-1]))
     assert (by_index[: 3 * columns + 1] == images[: 3 * columns + 1]).all()
 
 
