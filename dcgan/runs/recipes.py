@@ -10,18 +10,15 @@ BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0
 BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
 BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
 BEST_OF_IMAGES = {**BEST, 'batch_size': 32}  # more iterations in the same time
+# fmt: off
 FLAGS = Group(
     'Recipe',
     '--recipe best draws better images, docs/recipes.md',
-    Flag(
-        'recipe',
-        'faithful',
-        'Name of flags that are set unless they are given, see docs/recipes.md; '
-        'faithful: to the defaults of the original',
-        'training',
-        choices=('faithful', 'best'),
-    ),
+    Flag('recipe', 'faithful', 'Name of flags that are set unless they are given, see '
+         'docs/recipes.md; faithful: to the defaults of the original', 'training',
+         choices=('faithful', 'best')),
 )
+# fmt: on
 
 
 def apply_recipe(config, flags: Flags, y_dim: int | None, is_images: bool) -> None:
