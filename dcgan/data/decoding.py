@@ -1,22 +1,26 @@
 """Decode image files, in this process or ahead of time in other processes."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
 import types
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import SpawnContext, SpawnProcess
+from concurrent import futures
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 import numpy as np
 
 from dcgan.data.images import ignore_pillow_warnings, load_image
 from dcgan.util.errors import UserError
+
+STARTING = threading.Lock()  # a process, in one thread at a time
 
 
 def image_shape(options: dict) -> tuple[int, int, int]:
@@ -52,66 +56,91 @@ class Decoders:
     """`count` processes that decode images, by `load_image` with these options."""
 
     def __init__(self, count: int, options: dict):
-        self.count, self.options, self.pool = count, options, None
+        self.count, self.options, self.processes = count, options, []
+        self.threads = futures.ThreadPoolExecutor(count or 1)
 
     def map(self, batches: Iterable[Sequence]) -> Iterator[Decoded]:
         """Yield `decode_images` of each batch, in order, at most two per process ahead.
 
         Raises UserError if a process dies, OSError or MemoryError if decoding does.
         """
-        if not self.pool:
-            self.pool = ProcessPoolExecutor(self.count, Context(), begin)
+        if not self.processes:
+            self.idle = queue.SimpleQueue()  # of processes and connections to them
+            for _ in range(self.count):
+                ours, theirs = multiprocessing.Pipe()
+                process = DecodingProcess(target=serve, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()
+                self.processes.append(process)
+                self.idle.put((process, ours))
         pending = collections.deque()
-        try:
-            for jobs in batches:
-                if len(pending) == 2 * self.count:
-                    yield pending.popleft().result()
-                pending.append(self.pool.submit(decode_images, jobs, self.options))
-            while pending:
+        for jobs in batches:
+            if len(pending) == 2 * self.count:
                 yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                'a decoding process ended: see its output above; if there is none, it '
-                'probably ran out of memory: lower --num_workers'
-            ) from error
+            task = jobs, self.options
+            pending.append(self.threads.submit(decode_in_process, self.idle, task))
+        while pending:
+            yield pending.popleft().result()
 
     def close(self) -> None:
         """End the processes and wait for them. The next map() starts new ones."""
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-            self.pool = None
+        while self.processes:
+            process = self.processes.pop()
+            process.kill()  # it holds nothing that could be lost
+            process.join()
 
 
 class DecodingProcess(SpawnProcess):
     """A process without the main script, and thus TensorFlow, and without Ctrl-C."""
 
     def start(self) -> None:
-        main, is_posix = sys.modules['__main__'], os.name == 'posix'
-        if is_posix:  # the process inherits what is blocked
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        sys.modules['__main__'] = types.ModuleType('__main__')
-        try:
-            super().start()
-        finally:
-            sys.modules['__main__'] = main
-            if is_posix:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        is_posix = os.name == 'posix'
+        if is_posix:
+            resource_tracker.ensure_running()  # its own start would unblock Ctrl-C
+        with STARTING:
+            if is_posix:  # the process inherits what is blocked
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            main = sys.modules['__main__']
+            sys.modules['__main__'] = types.ModuleType('__main__')
+            try:
+                super().start()
+            finally:
+                sys.modules['__main__'] = main
+                if is_posix:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-class Context(SpawnContext):
-    """How a pool starts decoding processes."""
+def decode_in_process(idle, task):
+    """decode_images(*task) in one of the idle processes. UserError if it dies."""
+    process, connection = idle.get()
+    try:
+        connection.send(task)
+        decoded = connection.recv()
+    except (OSError, EOFError) as error:
+        connection.close()
+        process.join()
+        raise UserError(
+            f'a decoding process ended with exit code {process.exitcode}: see its '
+            'output above; if there is none, it probably ran out of memory: lower '
+            '--num_workers'
+        ) from error
+    finally:
+        idle.put((process, connection))
+    if isinstance(decoded, Exception):
+        raise decoded
+    return decoded
 
-    Process = DecodingProcess
 
-
-def begin() -> None:
-    """Begin a decoding process, which ends with its parent."""
+def serve(connection) -> None:
+    """Send results of `decode_images`, or exceptions, until the connection ends."""
     if os.name == 'posix':
         os.setsid()  # signals to the process group reach only the main process
     ignore_pillow_warnings()
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            task = connection.recv()
+            try:
+                decoded = decode_images(*task)
+            except (OSError, MemoryError) as error:
+                decoded = error
+            connection.send(decoded)
