@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import sys
-import threading
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
@@ -19,8 +18,6 @@ import numpy as np
 
 from dcgan.data.images import ignore_pillow_warnings, load_image
 from dcgan.util.errors import UserError
-
-STARTING = threading.Lock()  # a process, in one thread at a time
 
 
 def image_shape(options: dict) -> tuple[int, int, int]:
@@ -94,20 +91,17 @@ class DecodingProcess(SpawnProcess):
     """A process without the main script, and thus TensorFlow, and without Ctrl-C."""
 
     def start(self) -> None:
-        is_posix = os.name == 'posix'
-        if is_posix:
+        main, is_posix = sys.modules['__main__'], os.name == 'posix'
+        if is_posix:  # the process inherits what is blocked
             resource_tracker.ensure_running()  # its own start would unblock Ctrl-C
-        with STARTING:
-            if is_posix:  # the process inherits what is blocked
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            main = sys.modules['__main__']
-            sys.modules['__main__'] = types.ModuleType('__main__')
-            try:
-                super().start()
-            finally:
-                sys.modules['__main__'] = main
-                if is_posix:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        sys.modules['__main__'] = types.ModuleType('__main__')
+        try:
+            super().start()
+        finally:
+            sys.modules['__main__'] = main
+            if is_posix:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def decode_in_process(idle, task):
