@@ -13,7 +13,7 @@ from conftest import run_code
 from PIL import Image
 
 import utils
-from dcgan.data.images import open_image, parse_color
+from dcgan.data.images import center_slice, open_image, parse_color
 from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, remove_leftovers
 
@@ -235,3 +235,8 @@ print(usable_cores())
 """
     result = run_code(code, cwd=tmp_path)
     assert result.stdout == '1\n', result.stderr
+
+
+def test_halves_of_a_pixel_before_a_crop_are_rounded_to_even():
+    crops = center_slice(9, 8), center_slice(11, 8), center_slice(5, 8)
+    assert crops == (slice(0, 8), slice(2, 10), slice(0, 5))

@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, run_anew
 
 import ops
+from dcgan.compute.batch_norm import merged_momenta
 
 
 def evaluate(sess, tensor):
@@ -156,3 +157,13 @@ def test_a_condition_can_be_shared_by_all_images(sess):
 def test_batch_norm_rejects_other_ranks():
     with pytest.raises(ValueError, match=r'batch_norm takes \[B, h, w, c\] or'):
         ops.batch_norm()(tf.zeros([4, 5, 3]))
+
+
+def test_two_updates_with_merged_momenta_equal_three():
+    def update(average, value, momentum):
+        return momentum * average + (1 - momentum) * value
+
+    average, real, fake, m = 5.0, 2.0, 3.0, 0.9
+    three = update(update(update(average, fake, m), real, m), fake, m)
+    p, q = merged_momenta(m)
+    np.testing.assert_allclose(update(update(average, real, p), fake, q), three)

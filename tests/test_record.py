@@ -14,6 +14,7 @@ from PIL import Image
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
+from dcgan.record.tensorboard import summary_session
 from dcgan.util.errors import UserError
 
 
@@ -277,3 +278,12 @@ def test_unwritable_metrics_are_an_error(tmp_path):
     (tmp_path / 'metrics.csv').mkdir()
     with pytest.raises(UserError, match=r'metrics\.csv: cannot be written'):
         MetricsFile(str(tmp_path), 0)
+
+
+def test_images_of_g_are_in_the_summaries_of_its_steps_alone():
+    sess, make_summaries = summary_session(with_images=True, steps=(2, 1))
+    shapes = (6,), (3, 2), (3, 5, 1), (1, 3, 4, 4, 1)
+    with sess:
+        summaries = make_summaries(*map(np.zeros, shapes))
+    values = [tf.Summary.FromString(summary).value for summary in summaries]
+    assert [sum(v.HasField('image') for v in step) for step in values] == [0, 0, 3]
