@@ -16,9 +16,11 @@ from dcgan.compute.forward_pass import SAMPLING, Pass, Scopes
 from dcgan.compute.precision import use_precision
 from dcgan.compute.workers import Workers
 from dcgan.data.dataset import check_fit, open_dataset
+from dcgan.data.labels import one_hot
 from dcgan.sampling import export
-from dcgan.training import checkpoints, inputs, loop, user_model
+from dcgan.training import checkpoints, loop, user_model
 from dcgan.training.ema import Averages
+from dcgan.training.inputs import byte_values
 from ops import (
     batch_norm,
     conv2d,
@@ -31,9 +33,6 @@ from ops import (
     linear,
     lrelu,
     relu,
-    sigmoid,
-    tanh,
-    to_float32,
 )
 
 # `norm` normalizes a layer's output by the batch norm of a name, `hidden` is the
@@ -55,7 +54,7 @@ def generator(z, height, width, channels, gf, norm):
     x = deconv2d(x, [batch, h2, w2, gf], name='g_h3')
     x = relu(norm(x, 'g_bn3'))  # [B, h2, w2, gf]
     x = deconv2d(x, [batch, h, w, channels], name='g_h4')
-    return tanh(x)  # [B, h, w, channels]
+    return tf.tanh(tf.cast(x, tf.float32))  # [B, h, w, channels]
 
 
 def discriminator(x, df, norm, hidden):
@@ -84,7 +83,7 @@ def conditional_generator(z, y, height, width, channels, gf, gfc, norm):
     x = relu(norm(x, 'g_bn2'))  # [B, h2, w2, 2*gf]
     x = conv_cond_concat(x, yb)  # [B, h2, w2, 2*gf + y]
     x = deconv2d(x, [batch, height, width, channels], name='g_h3')
-    return sigmoid(x)  # [B, h, w, channels]
+    return tf.sigmoid(tf.cast(x, tf.float32))  # [B, h, w, channels]
 
 
 def conditional_discriminator(x, y, df, dfc, norm, hidden):
@@ -253,7 +252,7 @@ class DCGAN:
                 logits = conditional_discriminator(x, y, *widths, norm, hidden)
             else:
                 logits = discriminator(x, self.df_dim, norm, hidden)
-            logits = to_float32(logits)
+            logits = tf.cast(logits, tf.float32)
             return tf.sigmoid(logits), logits
 
     def build_model(self):
@@ -296,7 +295,8 @@ class DCGAN:
 
     def feed(self, images, labels, z):
         """The feed of inputs, y and z, from uint8 images, labels [B] or None, and z."""
-        return inputs.feed(self, images, labels, z)
+        fed = {self.inputs: byte_values(self.y_dim)[images], self.z: z}
+        return {**fed, self.y: one_hot(labels, self.y_dim)} if self.y_dim else fed
 
     def train(self, config, checkpoint=None):
         """Train by the original's flags, config; returns the last iteration's number.

@@ -117,39 +117,21 @@ class batch_norm:
             images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
             if train:
                 images, *batch = normalize(images, gamma, beta, epsilon)
-                images = self._update([mean, variance], batch, momentum, images)
+                # Read the averages only after this batch: if one session run makes two
+                # passes, which the caller orders, the second has to update what the
+                # first has left.
+                with tf.control_dependencies(batch):
+                    updates = [
+                        average.assign_sub((1 - momentum) * (average - value))
+                        for average, value in zip([mean, variance], batch)
+                    ]
+                with tf.control_dependencies(updates):
+                    images = tf.identity(images)
             else:
                 images, _, _ = tf.nn.fused_batch_norm(
                     images, gamma, beta, mean, variance, epsilon, is_training=False
                 )
             return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
-
-    def _update(self, averages, batch, momentum, images):
-        """Update the averages whenever the images are evaluated, which are returned."""
-        # Read the averages only after this batch: if one session run makes two passes,
-        # which the caller orders, the second has to update what the first has left.
-        with tf.control_dependencies(batch):
-            updates = [
-                average.assign_sub((1 - momentum) * (average - value))
-                for average, value in zip(averages, batch)
-            ]
-        with tf.control_dependencies(updates):
-            return tf.identity(images)
-
-
-def to_float32(x):
-    """x as float32, of any shape."""
-    return tf.cast(x, tf.float32)
-
-
-def tanh(x):
-    """The hyperbolic tangent of x, of any shape, in float32."""
-    return tf.tanh(to_float32(x))
-
-
-def sigmoid(x):
-    """The logistic function of x, of any shape, in float32."""
-    return tf.sigmoid(to_float32(x))
 
 
 def cross_entropy(logits, label):
@@ -166,10 +148,7 @@ def conv_out_size_same(size, stride):
 
 def halvings(size):
     """A height or width, and its sizes after one to four convolutions with stride 2."""
-    sizes = [size]
-    for _ in range(4):
-        sizes.append(conv_out_size_same(sizes[-1], 2))
-    return sizes
+    return [conv_out_size_same(size, 2**i) for i in range(5)]
 
 
 def flatten(x):

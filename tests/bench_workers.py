@@ -134,7 +134,7 @@ def measure(size, batch, precision, seconds, is_joint, core):
     """In a child: the times of iterations, and what the collective ops take."""
     os.sched_setaffinity(0, [core])
     workers = Workers(cluster.read_cluster(os.environ['TF_CONFIG']), 120)
-    with cluster.silenced():
+    with contextlib.redirect_stdout(None):
         workers.connect()
     with tf.Session(workers.target, config=workers.session_config()) as sess:
         dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)

@@ -3,14 +3,14 @@
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.gradients import custom_gradient
-from dcgan.compute.workers import Workers, current
+from dcgan.compute.workers import Workers
 
 
 def normalize(
     x: tf.Tensor, gamma: tf.Variable, beta: tf.Variable, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalize x, [B, h, w, c]; returns (y, mean [c], unbiased variance [c])."""
-    workers = current()
+    workers = Workers.current
     if workers is None:
         return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
     joint = _differentiable if workers.is_differentiable else _fused

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -88,10 +88,8 @@ def tf_config(tasks: list[Task], index: int) -> str:
 
 def addresses(tasks: list[Task]) -> dict[str, list[str]]:
     """The addresses of each job."""
-    found: dict[str, list[str]] = {}
-    for task in tasks:
-        found.setdefault(task.job, []).append(task.address)
-    return found
+    jobs = dict.fromkeys(task.job for task in tasks)
+    return {job: [t.address for t in tasks if t.job == job] for job in jobs}
 
 
 class LocalWorkers:
@@ -136,9 +134,9 @@ class LocalWorkers:
             if process.poll() is not None:
                 raise UserError(f'{task} has ended, see its message')
 
-    def close(self, failed: bool) -> None:
-        """Wait SECONDS_TO_END for the others, then kill them; if `failed`, at once."""
-        end = time.monotonic() + (0 if failed else SECONDS_TO_END)
+    def __exit__(self, kind, error, traceback):
+        """Wait SECONDS_TO_END for the others, then kill them; after errors at once."""
+        end = time.monotonic() + (0 if kind else SECONDS_TO_END)
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0, end - time.monotonic()))
@@ -180,9 +178,9 @@ def answers(address: str, seconds: float = 2.0) -> bool:
 
 def silent(tasks: list[Task]) -> list[Task]:
     """The tasks that do not answer."""
-    with ThreadPoolExecutor(len(tasks) or 1) as threads:
-        answering = list(threads.map(answers, [task.address for task in tasks]))
-    return [task for task, answer in zip(tasks, answering) if not answer]
+    with ThreadPoolExecutor(len(tasks)) as threads:
+        answering = threads.map(answers, [task.address for task in tasks])
+        return [task for task, answer in zip(tasks, answering) if not answer]
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
@@ -200,13 +198,3 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
         check()
         time.sleep(0.2)
         waiting = silent(tasks)
-
-
-@contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Drop what this block prints: the chief prints the same."""
-    with (
-        open(os.devnull, 'w', errors='replace') as devnull,
-        contextlib.redirect_stdout(devnull),
-    ):
-        yield

@@ -267,10 +267,10 @@ def _conv2d_transpose(y, w, shape, stride):
     is_multiple = is_known and all(n == m * stride for n, m in sizes)
     if c <= MAX_SUBPIXEL_CHANNELS and is_multiple and 1 < stride <= kernel:
         return _subpixel_conv2d(y, w, stride)  # 3.8 ms for G's last layer, not 8.4 ms
-    sizes_match = is_known and all(-(-n // stride) == m for n, m in sizes)
-    pixels = math.prod(m for _, m in sizes) if sizes_match else math.inf
+    fits = is_known and all(-(-n // stride) == m for n, m in sizes)
+    is_small = fits and math.prod(m for _, m in sizes) <= MAX_MATMUL_PIXELS
     # bfloat16 would round the partial sums, and gain nothing
-    if pixels > MAX_MATMUL_PIXELS or y.dtype == tf.bfloat16:
+    if not is_small or y.dtype == tf.bfloat16:
         return tf.nn.conv2d_transpose(y, w, shape, stride, 'SAME')
     # From 4x4: 19 ms, by oneDNN 24 to 27 ms, on a processor of family 26. The first
     # multiplication gives the contributions of each pixel of y; the second, with zeros
@@ -328,7 +328,7 @@ def _patches(x, kernel, stride):
 
 
 def _row_bands(h, w, kernel, stride):
-    """The matrix multiplications of a SAME convolution: (rows, kernel_rows, windows).
+    """Yield matrix multiplications of a SAME convolution: (rows, kernel_rows, windows).
 
     One for each group of the filters' rows that overlap the image in the same output
     rows: slices of the output's and the filters' rows, and the pixel under each weight,
@@ -337,9 +337,8 @@ def _row_bands(h, w, kernel, stride):
     would copy the filters.
     """
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (h, w)]
-    indices = np.arange(h * w).reshape(h, w)
     pads = [(pad // 2, pad - pad // 2) for pad in pads]
-    indices = np.pad(indices, pads, constant_values=h * w)
+    indices = np.pad(np.arange(h * w).reshape(h, w), pads, constant_values=h * w)
     windows = np.lib.stride_tricks.sliding_window_view(indices, (kernel, kernel))
     windows = windows[::stride, ::stride]
     overlaps = (windows < h * w).any(axis=(1, 3))  # [h', kernel]
@@ -347,11 +346,9 @@ def _row_bands(h, w, kernel, stride):
     def rows_overlapping(kernel_row):
         rows = np.flatnonzero(overlaps[:, kernel_row]).tolist()
         # without any, zeros are added: the filters' gradient needs this row, too
-        return (rows[0], rows[-1] + 1) if rows else (0, len(overlaps))
+        return slice(rows[0], rows[-1] + 1) if rows else slice(0, len(overlaps))
 
-    bands = []
-    for (start, stop), group in itertools.groupby(range(kernel), rows_overlapping):
+    for rows, group in itertools.groupby(range(kernel), rows_overlapping):
         first, *others = group
-        rows, kernel_rows = slice(start, stop), slice(first, first + len(others) + 1)
-        bands.append((rows, kernel_rows, windows[rows, :, kernel_rows]))
-    return bands
+        kernel_rows = slice(first, first + len(others) + 1)
+        yield rows, kernel_rows, windows[rows, :, kernel_rows]

@@ -34,9 +34,8 @@ LOST_ERRORS = (
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
 SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
-MAX_TEXT = 1 << 16  # bytes of a text that workers exchange
+MAX_TEXT = 1 << 16  # bytes of the JSON that workers exchange
 SECONDS_BETWEEN_CHECKS = 5  # whether the other workers are alive
-_current = None  # the Workers of the `joint` block that is being built
 
 
 class Workers:
@@ -45,6 +44,8 @@ class Workers:
     index is of this process: 0 is the chief, the only one that writes files. target is
     for sessions. A worker that does not answer for timeout seconds counts as lost.
     """
+
+    current = None  # the Workers of the `joint` block that is being built, if any
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 300.0):
         self.tasks, self.index = cluster or ([], 0)
@@ -72,7 +73,12 @@ class Workers:
             self._server = tf.train.Server(spec, *where, config=config, start=False)
             self.target = self._server.target
             if self.is_chief:
-                self._begin_sequence()
+                # It begins the sequence STEPS before others can ask for it: or else
+                # TensorFlow may begin it twice, and the two wait for each other forever
+                with tf.Graph().as_default():
+                    zero = tf.constant(0)
+                    with tf.Session(self.target, config=self.session_config()) as sess:
+                        sess.run(zero, options=self.run_options)
             self._server.start()
         except tf.errors.OpError as error:
             raise UserError(
@@ -86,13 +92,6 @@ class Workers:
         )
         self._check = check
         wait_for(self.others, self.timeout, check)
-
-    def _begin_sequence(self):
-        """Let the chief begin the sequence STEPS before others can ask for it."""
-        # or else TensorFlow may begin it twice, and the two wait for each other forever
-        config = self.session_config()
-        with tf.Graph().as_default(), tf.Session(self.target, config=config) as sess:
-            sess.run(tf.constant(0), options=self.run_options)
 
     @property
     def run_options(self) -> tf.RunOptions | None:
@@ -117,11 +116,15 @@ class Workers:
 
     # Before training
 
-    def exchange(self, text: str) -> list[str]:
-        """The texts of all workers. Waits while the other workers are alive."""
+    def exchange(self, value: object) -> list:
+        """The values of all workers, of types that JSON knows.
+
+        Waits while the other workers are alive.
+        """
         if self.count == 1:
-            return [text]
-        content = np.frombuffer(text.encode().ljust(MAX_TEXT, b'\0'), np.uint8)
+            return [value]
+        text = json.dumps(value).encode().ljust(MAX_TEXT)
+        content = np.frombuffer(text, np.uint8)
         with tf.Graph().as_default(), tf.device('/cpu:0'):
             gather = self._gather(tf.constant(content[np.newaxis].astype(np.int32)))
             sess = tf.Session(self.target, config=self.session_config(timeout=0))
@@ -145,14 +148,13 @@ class Workers:
         sess.close()
         if isinstance(results[0], Exception):
             raise self.lost(results[0]) from results[0]
-        rows = results[0].astype(np.uint8)
-        return [row.tobytes().rstrip(b'\0').decode() for row in rows]
+        return [json.loads(row.tobytes()) for row in results[0].astype(np.uint8)]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""
-        told = [json.loads(text) for text in self.exchange(json.dumps(facts))]
-        for task, other in zip(self.tasks, told):
-            for name, value in told[0].items():
+        chiefs, *others = self.exchange(facts)
+        for task, other in zip(self.tasks[1:], others):
+            for name, value in chiefs.items():
                 if other[name] != value:
                     raise UserError(
                         f'{task}: {name} {other[name]}, but the chief has {value}; '
@@ -209,13 +211,12 @@ class Workers:
         `minimize` alone completes their gradients, which can be differentiated again
         if `differentiable`.
         """
-        global _current
-        before, _current = _current, self if self.count > 1 else None
+        before, Workers.current = Workers.current, self if self.count > 1 else None
         self._last, self.is_differentiable = None, differentiable
         try:
             yield
         finally:
-            _current = before
+            Workers.current = before
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
         """The mean of x over the workers, differentiable."""
@@ -318,18 +319,13 @@ class Workers:
         return UserError(f'{problem} ({reason}); {advice}')
 
 
-def current() -> Workers | None:
-    """The Workers of the `joint` block that is being built; None outside of one."""
-    return _current
-
-
 def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Uniform numbers in [0, 1), [b, ...], for this worker's slice. seed: int32 [2]."""
-    draw = tf.random.stateless_uniform
-    if _current is None:
-        return draw(shape, seed, dtype=tf.float32)
-    joint_shape = tf.concat([[_current.count * shape[0]], shape[1:]], 0)
-    return draw(joint_shape, seed, dtype=tf.float32)[_current.slice]
+    workers = Workers.current
+    if workers is None:
+        return tf.random.stateless_uniform(shape, seed)
+    joint_shape = tf.concat([[workers.count * shape[0]], shape[1:]], 0)
+    return tf.random.stateless_uniform(joint_shape, seed)[workers.slice]
 
 
 # fmt: off

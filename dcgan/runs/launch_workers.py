@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 import shlex
@@ -13,7 +12,7 @@ import numpy as np
 import PIL
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.cluster import LocalWorkers, read_cluster, silenced
+from dcgan.compute.cluster import LocalWorkers, read_cluster
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
@@ -48,14 +47,16 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
         if workers.is_chief:
             workers.split_batch(config.batch_size)
         if local:
-            stack.push(lambda kind, error, traceback: local.close(kind is not None))
+            stack.push(local)
             # they take other flags from the chief
             names = ('data_dir', 'cache', 'num_workers', 'worker_timeout', 'debug')
             given = [f'--{name}={getattr(config, name)}' for name in names]
             local.start([script, '--train', *given])
         workers.connect(local.check if local else lambda: None)
         if not workers.is_chief:
-            stack.enter_context(silenced())
+            # what the chief prints, too
+            dropped = stack.enter_context(open(os.devnull, 'w', errors='replace'))
+            stack.enter_context(contextlib.redirect_stdout(dropped))
         if workers.count > 1:
             workers.require_same(versions())
             settled = agree(workers, config, flags, settled)
@@ -83,8 +84,7 @@ def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Se
     values = {name: getattr(config, name) for name in names}
     given = {name: flags[name].value for name in flags.given(*names)}
     dims = settled and (settled.y_dim, settled.c_dim)
-    texts = workers.exchange(json.dumps([values, given, dims]))
-    told = [json.loads(text) for text in texts]
+    told = workers.exchange([values, given, dims])
     values, chiefs, dims = told[0]
     for task, (_, given, _) in zip(workers.tasks, told):
         for name, value in given.items():

@@ -7,10 +7,12 @@ A checkpoint is known by its path prefix, `folder/name-iteration`. The state fil
 import contextlib
 import functools
 import glob
+import itertools
 import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -37,10 +39,9 @@ WRITE_ERRORS = (OSError, tf.errors.OpError, ValueError)  # the last: no such fol
 
 
 class CheckpointFolder:
-    """A folder to which checkpoints are written, and in which old ones are pruned."""
+    """A folder with checkpoints, of which max_to_keep are kept, or all if it is 0."""
 
     def __init__(self, folder: str, max_to_keep: int):
-        """max_to_keep 0 keeps all."""
         self.folder, self.max_to_keep = folder, max_to_keep
         self.managed: list[str] = []  # subject to max_to_keep, oldest first
         self.protected: list[str] = []  # neither pruned nor overwritten for now
@@ -55,9 +56,9 @@ class CheckpointFolder:
         newest_first = [checkpoint, *others]
         write_state(self.folder, newest_first[::-1])
         self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
-        states = {path: training_state(path, 'ended') for path in newest_first}
-        finals = [p for p in newest_first if states[p] and states[p]['ended']]
-        self.protected = [checkpoint, *finals[:1]]
+        states = ((path, training_state(path, 'ended')) for path in newest_first)
+        finals = (path for path, state in states if state and state['ended'])
+        self.protected = [checkpoint, *itertools.islice(finals, 1)]
 
     def write(
         self, sess: tf.Session, saver: tf.train.Saver, name: str, meta: bytes, extra=0
@@ -251,8 +252,7 @@ def write_state(checkpoint_dir: str, paths: list[str]) -> None:
     state = proto(checkpoint_dir, paths[-1], [*paths])  # a copy: it changes the list
     path = os.path.join(checkpoint_dir, 'checkpoint')
     with write_errors(path), atomic_path(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(str(state))
+        Path(temporary).write_text(str(state), encoding='utf-8')
         sync_to_disk(temporary)
     sync_to_disk(checkpoint_dir)
 

@@ -16,13 +16,12 @@ PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
 class Averages:
     """Moving averages of variables: `of` is {name of a variable: its average}.
 
-    Each move replaces a share 1 - r of an average by its variable. r is the rate, but
-    (1 + n) / (10 + n) after n moves where that is less, to forget the initial weights.
+    Each move replaces a share 1 - r of an average by its variable. r is the rate, in
+    (0, 1), or (1 + n) / (10 + n) after n moves where that is less, to forget the start.
     `start` is an op that sets the averages to the variables' values.
     """
 
     def __init__(self, variables: list[tf.Variable], rate: float):
-        """rate: in (0, 1), such as 0.999."""
         self.rate = rate
         self.of = {v.op.name: self._variable(v.op.name, v.shape) for v in variables}
         self._pairs = list(zip(self.of.values(), variables))  # (average, variable)

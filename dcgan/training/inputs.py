@@ -5,8 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.data.labels import one_hot
-
 
 class Inputs(NamedTuple):
     """What the networks see: tensors of type float32."""
@@ -23,19 +21,11 @@ def byte_values(y_dim: int | None) -> np.ndarray:
 
 
 def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor, z: tf.Tensor) -> Inputs:
-    """Inputs of uint8 images, integer labels and z: the float32 values of `feed`."""
+    """Inputs of uint8 images, integer labels and z: the values of DCGAN.feed."""
     # by a table, because XLA would round a division by 127.5 in another way
     images = tf.gather(byte_values(dcgan.y_dim), tf.cast(images, tf.int32))
     y = tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
     return Inputs(images, y, z)
-
-
-def feed(dcgan, images: np.ndarray, labels: np.ndarray | None, z: np.ndarray) -> dict:
-    """The feed of a model's placeholders inputs, y and z, from arrays."""
-    fed = {dcgan.inputs: byte_values(dcgan.y_dim)[images], dcgan.z: z}
-    if dcgan.y_dim:
-        fed[dcgan.y] = one_hot(labels, dcgan.y_dim)
-    return fed
 
 
 def flip(images: np.ndarray, batch: int, part: slice) -> np.ndarray:

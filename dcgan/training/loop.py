@@ -1,6 +1,5 @@
 """Run the training loop: resume, train on batches, log, draw samples, save."""
 
-import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -85,9 +84,8 @@ class Training:
         else:  # the original's: resume as it does, at its number, with epoch 0
             restore(self.sess, self.dcgan.saver, checkpoint)
             self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
-            print(
-                ' [*] It holds only weights: epochs and Adam start from the beginning',
-            )
+            line = 'It holds only weights: epochs and Adam start from the beginning'
+            print(f' [*] {line}')
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
 
@@ -163,16 +161,14 @@ class Training:
         drawn = {'order': self.data.order, 'random_state': np.random.get_state()}
         self.state.at = self.state.at._replace(**drawn)
 
-    @contextlib.contextmanager
-    def compiling(self) -> Iterator[None]:
-        """Around each iteration: XLA compiles it in the first one; print how long."""
+    def iterate(self, stop: bool):
+        """The result of an iteration; print how long XLA compiles the first one."""
         if not self.dcgan.xla or self.pace_from[0] > self.first:
-            yield
-            return
+            return self.iteration(self.rates(), stop)
         print(' [*] XLA compiles the iteration')
         start = time.perf_counter()
         try:
-            yield
+            result = self.iteration(self.rates(), stop)
         except tf.errors.OpError as error:
             raise UserError(
                 f'the first iteration failed under XLA ({short_reason(error)}); '
@@ -181,6 +177,7 @@ class Training:
         end = time.perf_counter()
         self.pace_from = self.state.at.counter, end
         print(f' [*] XLA has compiled it, in {end - start:.1f} s')
+        return result
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
@@ -195,9 +192,9 @@ class Training:
 
     def not_finite(self, losses, sums=()) -> list[str]:
         """The losses or else, by their `sums`, the variables that are not finite."""
-        d_loss, *_, g_loss = losses  # a model of a user may lack the others
-        names = [] if np.isfinite(d_loss) else ['d_loss']
-        names += [] if np.isfinite(g_loss) else ['g_loss']
+        # a model of a user may lack the others
+        found = {'d_loss': losses[0], 'g_loss': losses[-1]}
+        names = [name for name, loss in found.items() if not np.isfinite(loss)]
         broken = np.flatnonzero(~np.isfinite(sums))
         return names or [self.dcgan.variables[i].op.name for i in broken]
 
@@ -274,8 +271,7 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
     with deferred_signals() as signals, training:
         training.pretrain(signals)
         for _ in training.batches():
-            with training.compiling():
-                result = training.iteration(training.rates(), bool(signals))
+            result = training.iterate(bool(signals))
             training.print_losses(result)
             training.check_finite(result.losses, result.sums)
             training.outputs.log(result)

@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.training.inputs import feed
 from dcgan.training.iteration import Iteration
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
@@ -73,7 +72,7 @@ class OriginalIteration:
             self.dcgan.sess.run(self.dcgan.after_d_step)
 
     def _feed(self, batch, rates):
-        fed = feed(self.dcgan, batch.images, batch.labels, batch.z)
+        fed = self.dcgan.feed(batch.images, batch.labels, batch.z)
         return {**fed, self.learning_rates: rates}
 
     def __call__(self, rates: list[float], stop: bool) -> Iteration:

@@ -31,8 +31,7 @@ class BatchQueue:
     def __init__(
         self, image_shape: list[int], has_labels: bool, z_dim: int, has_seed=False
     ):
-        """image_shape is [B, h, w, c]."""
-        size = image_shape[0]
+        size, *_ = image_shape  # [B, h, w, c]
         kinds = {'images': (tf.uint8, image_shape), 'z': (tf.float32, [size, z_dim])}
         if has_labels:
             kinds['labels'] = tf.int64, [size]

@@ -43,7 +43,7 @@ class TrainingState:
         variables = tf.global_variables()
         self.saver = self.restorer = tf.train.Saver(variables, max_to_keep=None)
         raw = [v for v in variables if not v.op.name.startswith(PREFIX)]
-        if raw != variables:
+        if len(raw) < len(variables):
             self.restorer = tf.train.Saver(raw, max_to_keep=None)
 
     def restart(self, sample_z: np.ndarray) -> None:
@@ -85,14 +85,12 @@ class TrainingState:
     def read(self, sess: tf.Session, train_size: float) -> None:
         """Resume from what the variables were restored to; print where."""
         stored = sess.run(self.variables)
-        has_gauss, gauss = stored['random_gauss']
         key, position = (stored[f'random_{name}'] for name in ('key', 'position'))
-        of_key = key.astype(np.uint32), int(position)
-        random_state = 'MT19937', *of_key, int(has_gauss), gauss
-        counter = int(stored['counter'])
-        epoch, batch = next_batch(stored, train_size)
-        of_epoch = {'epoch': epoch, 'random_state': random_state}
-        self.at = self.at._replace(counter=counter, **of_epoch)
+        has_gauss, gauss = stored['random_gauss']
+        state = 'MT19937', key.astype(np.uint32), int(position), int(has_gauss), gauss
+        counter, (epoch, batch) = int(stored['counter']), next_batch(stored, train_size)
+        start = {'counter': counter, 'epoch': epoch, 'random_state': state}
+        self.at = self.at._replace(**start)
         where = f'after iteration {counter}, in epoch {epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
