@@ -107,12 +107,11 @@ def make_dcgan(sess):
     It takes the keyword arguments of DCGAN, and a session if it is not `sess`. Without
     further arguments, the model is not conditional and has no data set.
     """
+    settings = dict(batch_size=6, sample_num=6, z_dim=5, data_dir=None)
+    settings |= dict(output_height=16, output_width=16)
+    settings |= dict(gf_dim=4, df_dim=4, gfc_dim=8, dfc_dim=8)
 
     def make(session=sess, **changes):
-        settings = dict(
-            batch_size=6, sample_num=6, output_height=16, output_width=16, z_dim=5
-        )
-        settings.update(gf_dim=4, df_dim=4, gfc_dim=8, dfc_dim=8, data_dir=None)
         dcgan = DCGAN(session, **{**settings, **changes})
         session.run(tf.global_variables_initializer())
         return dcgan
@@ -137,28 +136,23 @@ def run(script, *args, cwd, **env):
         return process.wait()
 
 
+def with_pipes(cwd, **env):
+    """Keyword arguments of subprocess.run and Popen for a new process with pipes."""
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return {'cwd': cwd, 'env': {**clean_environment(), **env}, **pipes}
+
+
 def run_code(code, *args, cwd):
     """Run Python code that may import the project, in a new process."""
-    return subprocess.run(
-        [sys.executable, '-c', code, *map(str, args)],
-        cwd=cwd,
-        env={**clean_environment(), 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    code_and_args = [sys.executable, '-c', code, *map(str, args)]
+    options = with_pipes(cwd, PYTHONPATH=str(ROOT))
+    return subprocess.run(code_and_args, timeout=300, **options)
 
 
 def run_anew(script, *args, cwd, python_flags=(), **env):
     """Run a script in a new process: it takes seconds, to import TensorFlow."""
-    return subprocess.run(
-        command(script, *args, python_flags=python_flags),
-        cwd=cwd,
-        env={**clean_environment(), **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    line = command(script, *args, python_flags=python_flags)
+    return subprocess.run(line, timeout=300, **with_pipes(cwd, **env))
 
 
 def run_in_process(*args, cwd, model=DCGAN, with_curves=False):

@@ -22,13 +22,8 @@ class SmallDCGAN:
 
     def __init__(self, batch_size=12, z_dim=20, gf_dim=4, df_dim=4):
         self.batch_size, self.gf_dim, self.df_dim = batch_size, gf_dim, df_dim
-        self.d_bn1 = batch_norm(name='d_bn1')
-        self.d_bn2 = batch_norm(name='d_bn2')
-        self.d_bn3 = batch_norm(name='d_bn3')
-        self.g_bn0 = batch_norm(name='g_bn0')
-        self.g_bn1 = batch_norm(name='g_bn1')
-        self.g_bn2 = batch_norm(name='g_bn2')
-        self.g_bn3 = batch_norm(name='g_bn3')
+        self.d_bns = [batch_norm(name=f'd_bn{i}') for i in range(1, 4)]
+        self.g_bns = [batch_norm(name=f'g_bn{i}') for i in range(4)]
         self.inputs = tf.placeholder(tf.float32, [batch_size, 64, 64, 3])
         self.z = tf.placeholder(tf.float32, [None, z_dim])
         self.z_sum = histogram_summary('z', self.z)
@@ -41,45 +36,38 @@ class SmallDCGAN:
         with tf.variable_scope('discriminator') as scope:
             if reuse:
                 scope.reuse_variables()
-            h0 = lrelu(conv2d(image, self.df_dim, name='d_h0_conv'))
-            h1 = lrelu(self.d_bn1(conv2d(h0, self.df_dim * 2, name='d_h1_conv')))
-            h2 = lrelu(self.d_bn2(conv2d(h1, self.df_dim * 4, name='d_h2_conv')))
-            h3 = lrelu(self.d_bn3(conv2d(h2, self.df_dim * 8, name='d_h3_conv')))
-            h4 = linear(tf.reshape(h3, [self.batch_size, -1]), 1, 'd_h4_lin')
-            return tf.nn.sigmoid(h4), h4
+            h = lrelu(conv2d(image, self.df_dim, name='d_h0_conv'))
+            for i, d_bn in enumerate(self.d_bns, 1):
+                h = conv2d(h, self.df_dim * 2**i, name=f'd_h{i}_conv')
+                h = lrelu(d_bn(h))
+            h = linear(tf.reshape(h, [self.batch_size, -1]), 1, 'd_h4_lin')
+            return tf.nn.sigmoid(h), h
 
     def generator(self, z):
         with tf.variable_scope('generator'):
-            self.z_, self.h0_w, self.h0_b = linear(
-                z, self.gf_dim * 8 * 4 * 4, 'g_h0_lin', with_w=True
-            )
-            self.h0 = tf.reshape(self.z_, [-1, 4, 4, self.gf_dim * 8])
-            h0 = tf.nn.relu(self.g_bn0(self.h0))
-            self.h1, self.h1_w, self.h1_b = deconv2d(
-                h0, [self.batch_size, 8, 8, self.gf_dim * 4], name='g_h1', with_w=True
-            )
-            h1 = tf.nn.relu(self.g_bn1(self.h1))
-            h2 = deconv2d(h1, [self.batch_size, 16, 16, self.gf_dim * 2], name='g_h2')
-            h2 = tf.nn.relu(self.g_bn2(h2))
-            h3 = deconv2d(h2, [self.batch_size, 32, 32, self.gf_dim], name='g_h3')
-            h3 = tf.nn.relu(self.g_bn3(h3))
-            h4 = deconv2d(h3, [self.batch_size, 64, 64, 3], name='g_h4')
-            return tf.nn.tanh(h4)
+            width = self.gf_dim * 8 * 4 * 4
+            h, self.h0_w, self.h0_b = linear(z, width, 'g_h0_lin', with_w=True)
+            h = tf.nn.relu(self.g_bns[0](tf.reshape(h, [-1, 4, 4, self.gf_dim * 8])))
+            shape = [self.batch_size, 8, 8, self.gf_dim * 4]
+            h, self.h1_w, self.h1_b = deconv2d(h, shape, name='g_h1', with_w=True)
+            return self.upper_layers(tf.nn.relu(self.g_bns[1](h)), True)
 
     def sampler(self, z):
         with tf.variable_scope('generator') as scope:
             scope.reuse_variables()
-            h0 = linear(z, self.gf_dim * 8 * 4 * 4, 'g_h0_lin')
-            h0 = tf.reshape(h0, [-1, 4, 4, self.gf_dim * 8])
-            h0 = tf.nn.relu(self.g_bn0(h0, train=False))
-            h1 = deconv2d(h0, [self.batch_size, 8, 8, self.gf_dim * 4], name='g_h1')
-            h1 = tf.nn.relu(self.g_bn1(h1, train=False))
-            h2 = deconv2d(h1, [self.batch_size, 16, 16, self.gf_dim * 2], name='g_h2')
-            h2 = tf.nn.relu(self.g_bn2(h2, train=False))
-            h3 = deconv2d(h2, [self.batch_size, 32, 32, self.gf_dim], name='g_h3')
-            h3 = tf.nn.relu(self.g_bn3(h3, train=False))
-            h4 = deconv2d(h3, [self.batch_size, 64, 64, 3], name='g_h4')
-            return tf.nn.tanh(h4)
+            h = linear(z, self.gf_dim * 8 * 4 * 4, 'g_h0_lin')
+            h = tf.reshape(h, [-1, 4, 4, self.gf_dim * 8])
+            h = tf.nn.relu(self.g_bns[0](h, train=False))
+            h = deconv2d(h, [self.batch_size, 8, 8, self.gf_dim * 4], name='g_h1')
+            return self.upper_layers(tf.nn.relu(self.g_bns[1](h, train=False)), False)
+
+    def upper_layers(self, h, train):
+        h = deconv2d(h, [self.batch_size, 16, 16, self.gf_dim * 2], name='g_h2')
+        h = tf.nn.relu(self.g_bns[2](h, train=train))
+        h = deconv2d(h, [self.batch_size, 32, 32, self.gf_dim], name='g_h3')
+        h = tf.nn.relu(self.g_bns[3](h, train=train))
+        h = deconv2d(h, [self.batch_size, 64, 64, 3], name='g_h4')
+        return tf.nn.tanh(h)
 
 
 def differences(checkpoint, recording):

@@ -24,7 +24,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np
-from conftest import SMALL, clean_environment, command, read_checkpoint, write_images
+from conftest import SMALL, command, read_checkpoint, with_pipes, write_images
 
 from dcgan.record.metrics_csv import read_rows
 
@@ -55,14 +55,9 @@ def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0, vi
     args = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
     args += ['--ckpt_freq', 3, '--sample_freq', 10, '--seed', 1]
     lines = []
-    with subprocess.Popen(
-        command('main.py', '--train', *args, *flags),
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    line = command('main.py', '--train', *args, *flags)
+    options = {**with_pipes(folder), 'stderr': subprocess.STDOUT}
+    with subprocess.Popen(line, **options) as process:
         for line in process.stdout:
             lines.append(line)
             match = LINE.match(line)
@@ -75,18 +70,16 @@ def train(folder, flags, kill_at=None, kill_signal=signal.SIGKILL, delay=0.0, vi
     return ''.join(lines), process.returncode
 
 
-def soak(folder, kills, seed=0, iterations=None, flags=()):
+def soak(folder, kills, seed, flags=()):
     """Run the comparison in `folder`. Raises AssertionError if the runs differ.
 
-    Each run has `iterations` iterations (by default 40 for each kill), rounded up to
-    whole epochs. `seed` decides when the processes are killed, and by which signals.
-    `flags` are further flags of main.py.
+    `seed` decides when the processes are killed, and by which signals. `flags` are
+    further flags of main.py.
     """
     print(f'soak: seed {seed}', flush=True)
     rng = random.Random(seed)
-    flags = list(map(str, flags))
     workers = int(flags[flags.index('--workers') + 1]) if '--workers' in flags else 1
-    epochs = -(-(iterations or 40 * kills) // BATCHES_PER_EPOCH)
+    epochs = 2 * kills
     image_count = BATCHES_PER_EPOCH * BATCH_SIZE
     write_images(os.path.join(folder, 'data', 'cats'), image_count, size=(12, 12))
     flags = ['--epoch', epochs, *flags, '--out_name']
@@ -100,8 +93,7 @@ def soak(folder, kills, seed=0, iterations=None, flags=()):
         number = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
         delay = rng.uniform(0, 0.05)
         victim = rng.randrange(workers)
-        args = [*flags, 'killed'], kill_at, number, delay, victim
-        text, status = train(folder, *args)
+        text, status = train(folder, [*flags, 'killed'], kill_at, number, delay, victim)
         done = check_process(text, expected, done)
         statuses = {-number if number == signal.SIGKILL else 128 + number}
         if victim:  # the chief says that it was lost, or stops with it

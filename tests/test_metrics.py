@@ -18,25 +18,19 @@ def normal(count, dims, mean=0.0, scale=1.0, seed=0):
     return (mean + scale * features).astype(np.float32)
 
 
-def random_gaussian(dims, seed):
-    rng = np.random.RandomState(seed)
-    root = rng.standard_normal((dims, dims + 2))
-    return rng.standard_normal(dims), root @ root.T
-
-
 def test_frechet_distance_equals_the_closed_form():
     # of Gaussians with diagonal covariances: (m - n)^2 + (s - t)^2 in each dimension
-    means, scales = [[1.0, 2, 3], [0.0, 2, 5]], [[1.0, 4, 2], [3.0, 1, 2]]
-    covariances = [np.diag(np.square(s)) for s in scales]
-    distance = frechet_distance(
-        np.array(means[0]), covariances[0], np.array(means[1]), covariances[1]
-    )
+    m, a = np.array([1.0, 2, 3]), np.diag([1.0, 16, 4])
+    n, b = np.array([0.0, 2, 5]), np.diag([9.0, 1, 4])
+    distance = frechet_distance(m, a, n, b)
     assert distance == pytest.approx(1 + 0 + 4 + 4 + 9 + 0)
 
 
 @pytest.mark.parametrize('dims', [1, 7, 40])
 def test_frechet_distance_equals_scipys_matrix_root(dims):
-    (m, a), (n, b) = (random_gaussian(dims, seed) for seed in range(2))
+    rng = np.random.RandomState(0)
+    m, n = rng.standard_normal((2, dims))
+    a, b = (root @ root.T for root in rng.standard_normal((2, dims, dims + 2)))
     root = np.trace(linalg.sqrtm(a @ b)).real
     expected = ((m - n) ** 2).sum() + np.trace(a + b) - 2 * root
     assert frechet_distance(m, a, n, b) == pytest.approx(expected)
@@ -66,12 +60,8 @@ def test_the_squared_discrepancy_equals_its_definition():
     assert squared_discrepancy(x, y) == pytest.approx(within - 2 * across, rel=1e-4)
 
 
-@pytest.fixture
-def few_subsets(monkeypatch):
+def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance(monkeypatch):
     monkeypatch.setattr('dcgan.evaluation.kid.SUBSETS', 10)  # faster
-
-
-def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance(few_subsets):
     rng = np.random.RandomState(0)
     a = normal(600, 8)
     same, spread = kernel_distance(a, normal(600, 8, seed=1), rng)
@@ -81,12 +71,12 @@ def test_the_kernel_distance_is_unbiased_and_grows_with_the_distance(few_subsets
     assert same < near < far
 
 
-def test_the_kernel_distance_of_gaussians_follows_from_their_moments(few_subsets):
+def test_the_kernel_distance_of_gaussians_follows_from_their_moments(monkeypatch):
     # In one dimension, (x y + 1)^3 = 1 + 3 x y + 3 x^2 y^2 + x^3 y^3, so that the
     # distance is 3 (m1 - n1)^2 + 3 (m2 - n2)^2 + (m3 - n3)^2 of the raw moments.
+    monkeypatch.setattr('dcgan.evaluation.kid.SUBSETS', 10)  # faster
     mean, scale = 0.4, 1.5
-    moments = [stats.norm(mean, scale).moment(k) for k in (1, 2, 3)]
-    m1, m2, m3 = moments
+    m1, m2, m3 = (stats.norm(mean, scale).moment(k) for k in (1, 2, 3))
     expected = 3 * m1**2 + 3 * (m2 - 1) ** 2 + m3**2
     distance, _ = kernel_distance(
         normal(40000, 1), normal(40000, 1, mean, scale, 1), np.random.RandomState(0)
@@ -120,28 +110,20 @@ def test_distances_equal_scipys():
     assert squared == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize('k', [1, 3])
-def test_nearest_points_equal_scipys(k):
-    queries, points = normal(20, 5), normal(100, 5, seed=1)
-    nearest = Nearest(queries, k)
+@pytest.mark.parametrize('k, own', [(1, None), (3, None), (1, np.arange(10, 20))])
+def test_nearest_points_equal_scipys(k, own):
+    points = normal(100, 5, seed=1)
+    queries = normal(20, 5) if own is None else points[own]
+    nearest = Nearest(queries, k, own)
     for part in np.split(points, [7, 8, 60]):
         nearest.add(part)
     distances = spatial.distance.cdist(queries, points)
+    if own is not None:  # a point is not its own neighbour
+        distances[np.arange(10), own] = np.inf
     expected = np.argsort(distances, axis=1)[:, :k]
     assert (nearest.indices == expected).all()
     sorted_distances = np.sort(distances, axis=1)[:, :k]
     assert nearest.distances == pytest.approx(sorted_distances, abs=1e-3)
-
-
-def test_a_point_is_not_its_own_neighbour():
-    points = normal(50, 3)
-    own = np.arange(10, 20)
-    nearest = Nearest(points[own], 1, own)
-    for part in np.split(points, 5):
-        nearest.add(part)
-    distances = spatial.distance.cdist(points[own], points)
-    distances[np.arange(10), own] = np.inf
-    assert (nearest.indices[:, 0] == distances.argmin(axis=1)).all()
 
 
 def test_entropy_of_counts_equals_scipys():
