@@ -248,6 +248,13 @@ def test_same_seed_gives_the_same_losses_and_another_seed_does_not(workspace):
     assert not {*losses(other.stdout).values()} & {*expected.values()}
 
 
+def test_an_epoch_begins_with_a_shuffle_after_z_of_the_grids_is_drawn(tiny_runs):
+    stored = read_checkpoint(tiny_runs / 'out' / 'cats' / 'checkpoint')
+    rng = np.random.RandomState(1)
+    assert (stored['training/sample_z'] == rng.uniform(-1, 1, (8, 6))).all()
+    assert (stored['training/order'] == rng.permutation(24)).all()
+
+
 def test_few_images_and_a_small_batch_are_warned_of(workspace):
     lines = (workspace / 'uninterrupted.txt').read_text().splitlines()
     warnings = [line for line in lines if line.startswith(' [!]')]
