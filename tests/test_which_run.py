@@ -12,6 +12,8 @@ from conftest import ROOT, SMALL, write_idx_set, write_images
 
 import main
 from dcgan.runs import command_line, settings
+from dcgan.runs.flags_json import read_flags, write_flags
+from dcgan.runs.run import Run
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files
 from dcgan.util.lock import lock_run
@@ -117,6 +119,7 @@ def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case):
     size = {'cond28': 28, 'rgb64': 64}[case]
     assert (config.z_dim, config.output_height, config.output_width) == (20, size, size)
     assert settled[1:3] == {'cond28': (10, 1), 'rgb64': (None, 3)}[case]
+    assert config.grayscale == (case == 'cond28')
 
 
 @pytest.mark.parametrize('flags', ['{"z_dim": 6}', '{"gf_dim": 4, "dataset": "p"}'])
@@ -420,3 +423,20 @@ def test_folder_that_cannot_be_written_names_its_flag(cwd):
         message = fails(*(arg.replace('PATH', str(cwd)) for arg in args))
         assert 'cannot be written (' in message, args
         assert f'choose another {flag}' in message, args
+
+
+def test_a_data_set_whose_folder_is_missing_is_recognized_by_its_name(tmp_path):
+    run = Run(str(tmp_path), {})
+    run.recorded = {'data_dir': '/elsewhere', 'dataset': 'set'}
+    assert run.is_of(str(tmp_path), 'set') and not run.is_of(str(tmp_path), 'other')
+    (tmp_path / 'set').mkdir()
+    assert not run.is_of(str(tmp_path), 'set')
+
+
+def test_folders_in_a_run_are_recorded_as_paths_from_there(tmp_path):
+    inside, outside = f'{tmp_path}/checkpoint', '/elsewhere'
+    flags = {'out_dir': str(tmp_path), 'checkpoint_dir': inside, 'sample_dir': outside}
+    write_flags(str(tmp_path), flags)
+    recorded = read_flags(str(tmp_path))
+    assert recorded['checkpoint_dir'] == 'checkpoint'
+    assert recorded['sample_dir'] == outside
