@@ -30,8 +30,7 @@ class Pass(NamedTuple):
 
     def hidden(self, activation: Callable, x: tf.Tensor) -> tf.Tensor:
         """A hidden activation of D, as the next layer gets it."""
-        x = activation(x)
-        x = self.dropout(x) if self.dropout else x
+        x = self.dropout(activation(x)) if self.dropout else activation(x)
         if self.probe:
             self.probe(x)
         return x

@@ -26,11 +26,9 @@ def custom_gradient(function: Callable, *args: tf.Tensor) -> list[tf.Tensor]:
     graph = tf.get_default_graph()
     with graph.gradient_override_map({'IdentityN': GRADIENT}):
         tensors = tf.identity_n([*results, *args])
-    if not hasattr(graph, 'gradients_of_ops'):
-        graph.gradients_of_ops = {}
-    of_results = [None] * len(results)
+    graph.gradients_of_ops = getattr(graph, 'gradients_of_ops', {})
     graph.gradients_of_ops[tensors[0].op.name] = lambda *dys: [
-        *of_results,
+        *[None] * len(results),
         *gradients(*dys[: len(results)]),
     ]
     return tensors[: len(results)]

@@ -143,18 +143,16 @@ def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     batch = tf.shape(x)[0] if is_shared else 1
     planes = tf.tile(y, [batch, x.shape[1], x.shape[2], 1])
     appended = tf.concat([x, planes], axis=3)
-    if not is_shared:
+    if not is_shared and y.shape[-1] <= MAX_LABELS:  # many planes cost too much
         appended.x_and_y = x, y
     return appended
 
 
 def _with_labels(layer, x, w, biases, axis):
     """layer(x, w, biases, None), with x and appended labels taken apart."""
-    # Not in the pass that makes the variables: TensorFlow's seeds of initial weights
-    # depend on the number of ops. Not with many labels: their planes cost too much.
-    is_apart = tf.get_variable_scope().reuse and hasattr(x, 'x_and_y')
-    is_apart = is_apart and None not in x.shape.as_list()[1:3]
-    if not is_apart or x.x_and_y[1].shape[-1] > MAX_LABELS:
+    # not in the pass that makes the variables: TensorFlow's seeds of initial weights
+    # depend on the number of ops
+    if not (tf.get_variable_scope().reuse and hasattr(x, 'x_and_y')):
         return layer(x, w, biases, None)
     x, y = x.x_and_y
     (_, height, width, channels), labels = x.shape, y.shape[-1]

@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.cluster import Cluster, addresses, silent, wait_for
@@ -124,9 +123,8 @@ class Workers:
         if self.count == 1:
             return [value]
         text = json.dumps(value).encode().ljust(MAX_TEXT)
-        content = np.frombuffer(text, np.uint8)
         with tf.Graph().as_default(), tf.device('/cpu:0'):
-            gather = self._gather(tf.constant(content[np.newaxis].astype(np.int32)))
+            gather = self._gather(tf.constant([list(text)]))
             sess = tf.Session(self.target, config=self.session_config(timeout=0))
         results = []
 
@@ -148,7 +146,7 @@ class Workers:
         sess.close()
         if isinstance(results[0], Exception):
             raise self.lost(results[0]) from results[0]
-        return [json.loads(row.tobytes()) for row in results[0].astype(np.uint8)]
+        return [json.loads(bytes(row.tolist())) for row in results[0]]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""

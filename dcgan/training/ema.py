@@ -4,7 +4,6 @@ They even out the cycles of training (Yazici et al., https://arxiv.org/abs/1806.
 """
 
 import contextlib
-from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
@@ -34,15 +33,13 @@ class Averages:
         options = {'trainable': False, 'use_resource': True, 'name': f'{PREFIX}{name}'}
         return tf.Variable(tf.zeros(shape, dtype), **options)
 
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        """Let layers that are built in this block use averages as their variables."""
+    def used(self) -> contextlib.AbstractContextManager:
+        """A block in which layers that are built use averages as their variables."""
 
         def average(getter, name, *args, **kwargs):
             return self.of[name]
 
-        with tf.variable_scope(tf.get_variable_scope(), custom_getter=average):
-            yield
+        return tf.variable_scope(tf.get_variable_scope(), custom_getter=average)
 
     def move(self) -> tf.Operation:
         """An op that moves the averages towards what the variables are now."""

@@ -134,6 +134,7 @@ class FusedIteration:
             return iteration if config.G_img_sum else iteration._replace(images=[])
 
         layers, workers = contextlib.nullcontext(), dcgan.workers
+        self._joint = functools.partial(workers.joint, self.options.r1 > 0)
         if dcgan.xla:
             build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
@@ -145,9 +146,6 @@ class FusedIteration:
             of_all = {'losses': losses, 'step_losses': step_losses, 'means': means}
             of_all['probabilities'] = workers.gather(one.probabilities, axis=1)
             self.tensors = one._replace(stop=stop, **of_all)
-
-    def _joint(self):
-        return self.dcgan.workers.joint(differentiable=self.options.r1 > 0)
 
     def _networks(self, images, labels, z, seed):
         return Networks(self, to_inputs(self.dcgan, images, labels, z), seed)

@@ -296,8 +296,7 @@ def prepare(dcgan, config) -> tuple:
     names = ('d_steps', 'g_steps', 'd_dropout', 'label_smoothing', 'r1')
     settings |= {'options': [getattr(options, n) for n in names], 'losses': losses}
     if dcgan.training is None:
-        is_changed = user_model.print_changes(dcgan)
-        build = OriginalIteration if is_changed else FusedIteration
+        build = OriginalIteration if user_model.print_changes(dcgan) else FusedIteration
         iteration = build(dcgan, config)
         dcgan.training = TrainingState(dcgan.data), settings, iteration
     state, built, iteration = dcgan.training

@@ -117,24 +117,19 @@ class Outputs(NoOutputs):
         self.summaries.flush()
 
     def close(self, error):
-        note = self._save_completed() if isinstance(error, Exception) else ''
+        result, note = self.training.unsaved, ''
+        is_good = result and not self.training.not_finite(result.losses, result.sums)
+        if is_good and isinstance(error, Exception):  # save what it has completed
+            with contextlib.suppress(UserError):
+                self.save(ends=True)
+            if self.training.unsaved is None:
+                note = f'saved up to iteration {self.training.state.at.counter}'
         self.folder.protected = []
         self.summaries.close(ignore_errors=error is not None)
         with contextlib.suppress(UserError) if error else contextlib.nullcontext():
             self.recorder.close()
         if isinstance(error, UserError):
             error.note = note
-
-    def _save_completed(self):
-        """Save what was completed before an error, if finite; returns a note of it."""
-        result = self.training.unsaved
-        if result is None or self.training.not_finite(result.losses, result.sums):
-            return ''
-        with contextlib.suppress(UserError):
-            self.save(ends=True)
-        if self.training.unsaved is not None:
-            return ''
-        return f'saved up to iteration {self.training.state.at.counter}'
 
 
 def outputs_of(dcgan, config) -> NoOutputs:
