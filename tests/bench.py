@@ -3,12 +3,7 @@
 Compares ways to make one iteration: as the original does (six runs of its session, by
 TensorFlow's own ops, float32), and as this project does, in each precision of which the
 device is capable; on a GPU without and with XLA. All are timed in one process, in
-turns. docs/performance.md explains the columns of the table.
-
-    python tests/bench.py --size 64 --batch 8 32 64 128      how the cost grows
-    python tests/bench.py --size 32 64 128 --bare            without the runs of main.py
-    python tests/bench.py --batch 64 256 1024                a GPU, at all its sizes
-    python tests/bench.py --main --kinds float32 -- --seed 1   only the runs of main.py
+turns. docs/performance.md explains the columns of the table, and has examples.
 """
 
 import argparse
@@ -53,13 +48,6 @@ RUN_ITERATIONS = 401  # of main.py at least, if that takes at most twice --secon
 SAVE_EVERY = 200  # iterations between two grids and checkpoints, as by default
 TURN_SECONDS = 1  # of main.py at least
 CONFIG = SimpleNamespace(learning_rate=0.0002, beta1=0.5, G_img_sum=False)
-SWITCHES = {
-    'bare': 'leave out the runs of main.py',
-    'main': 'only the runs of main.py',
-    'json': 'print JSON instead of the table',
-    'rows': 'print lines of name,value,unit instead of the table',
-    'xla': 'measure XLA on a CPU as well',
-}
 TABLE = {  # column: the pieces of its cell; one whose value is missing is left out
     'ms': ['{ms:,.2f}'],
     'images/s': ['{images/s:,.0f}'],
@@ -67,17 +55,15 @@ TABLE = {  # column: the pieces of its cell; one whose value is missing is left 
     'GFLOP/s': ['{gflops:,.0f}'],
     'share of the peak': ['{matrix_share:.0%}'],
     'samples/s': ['{samples/s:,.0f} ({loop_samples/s:,.0f})'],
-    'main.py, ms': [
-        *('{main_ms:,.2f}', ' ({main_overhead:+.1%})'),
-        *('; {cached_ms:,.2f}', ' ({cached_overhead:+.1%})'),
-    ],
+    'main.py, ms': ['{main_ms:,.2f}', ' ({main_overhead:+.1%})'],
+    'main.py --cache, ms': ['{cached_ms:,.2f}', ' ({cached_overhead:+.1%})'],
     'start, s': ['{cold_start_s:.1f}; ', '{start_s:.1f}'],
     'peak memory, MB': ['{peak_mb:,.0f}'],
     'GPU memory, MB': ['{gpu_mb:,.0f}'],
 }
-PRECISIONS = ('float32', 'tf32', 'bfloat16')
 ORIGINAL = 'original'  # a kind of iteration; the others are those of this project
-KINDS = [ORIGINAL, *PRECISIONS, *(f'{p}-xla' for p in PRECISIONS)]
+KINDS = [ORIGINAL, 'float32', 'tf32', 'bfloat16']
+KINDS += [f'{precision}-xla' for precision in KINDS[1:]]
 
 
 def precision_of(kind):
@@ -89,7 +75,7 @@ def main():
     # raise SystemExit, so that main.py is killed, which may be stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for gpu in tf.config.list_physical_devices('GPU'):
-        tf.config.experimental.set_memory_growth(gpu, True)  # for gpu_memory
+        tf.config.experimental.set_memory_growth(gpu, True)  # to count what is used
     kinds = args.kinds or capable_kinds(args.xla)
     rows, show = [], as_rows if args.rows else as_line
     with tempfile.TemporaryDirectory() as folder:
@@ -119,14 +105,18 @@ def parse_args():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    text = 'mnist, or the height and width of an unconditional model in pixels'
-    add('--size', nargs='+', default=['mnist', '64'], help=f'{text}; default: mnist 64')
-    add('--batch', nargs='+', type=int, default=[64], help='batch sizes; default: 64')
+    add('--size', nargs='+', default=['mnist', '64'], help='mnist, or pixels')
+    add('--batch', nargs='+', type=int, default=[64], help='batch sizes')
     text = 'of iterations; default: all that suit this device'
     add('--kinds', nargs='+', default=[], choices=KINDS, metavar='KIND', help=text)
-    text = 'for all turns of one size and batch; default: 30'
-    add('--seconds', type=float, default=30, help=text)
-    for name, text in SWITCHES.items():
+    add('--seconds', type=float, default=30, help='for all turns of a size and batch')
+    for name, text in {
+        'bare': 'leave out the runs of main.py',
+        'main': 'only the runs of main.py',
+        'json': 'print JSON instead of the table',
+        'rows': 'print lines of name,value,unit instead of the table',
+        'xla': 'measure XLA on a CPU as well',
+    }.items():
         add(f'--{name}', action='store_true', help=text)
     add('flags', nargs='*', help='further flags of main.py, after --')
     args = parser.parse_args()
@@ -167,16 +157,17 @@ def measure(size, batch, kinds, args, sessions):
     if args.main:
         return rows.values()
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    steps, models, memory = {}, {}, {}
+    steps, models = {}, {}
+    memory = tf.config.experimental.get_memory_info  # in bytes
     for kind in kinds:
         build = build_original if kind == ORIGINAL else build_ours
-        before = gpu_memory('current')
+        before = memory('GPU:0')['current'] if devices.has_gpu() else 0
         steps[kind], models[kind] = build(arguments, kind, sessions)
         if devices.has_gpu():
             timed(steps[kind])
             tf.config.experimental.reset_memory_stats('GPU:0')
             timed(steps[kind])
-        memory[kind] = {'gpu_mb': (gpu_memory('peak') - before) / 1e6}
+            rows[kind]['gpu_mb'] = (memory('GPU:0')['peak'] - before) / 1e6
     precisions = set(map(precision_of, kinds))
     multiplications = {f'{p} matrix': multiplication(p, sessions) for p in precisions}
     first = kinds[kinds[0] == ORIGINAL and len(kinds) > 1]  # samples are drawn with it
@@ -199,7 +190,6 @@ def measure(size, batch, kinds, args, sessions):
         }
         if ORIGINAL in kinds:
             rows[kind]['ratio'] = times[kind] / times[ORIGINAL]
-        rows[kind] |= memory[kind] if devices.has_gpu() else {}
     looped = SAMPLES // batch * batch
     rows[first]['samples/s'] = SAMPLES / times['samples']
     rows[first]['loop_samples/s'] = looped / times['sampler in a loop']
@@ -225,13 +215,6 @@ def timed(step):
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-def gpu_memory(kind):
-    """The bytes of the first GPU that this process uses: 'current', or the 'peak'."""
-    if not devices.has_gpu():
-        return 0
-    return tf.config.experimental.get_memory_info('GPU:0')[kind]
 
 
 # What is compared. The build_ functions return (step, model).
@@ -387,12 +370,11 @@ def measure_runs(row, step, args, folder):
     environment = {**os.environ, 'XDG_CACHE_HOME': tempfile.mkdtemp(dir=folder)}
     for name in ('TF_XLA_FLAGS', 'TF_CPP_MIN_LOG_LEVEL'):  # set by the import
         environment.pop(name, None)
-    settings = folder, environment
     if kind.endswith('-xla'):
-        with contextlib.closing(iterations(flags, *settings)) as started:
+        with contextlib.closing(iterations(flags, folder, environment)) as started:
             _, row['cold_start_s'] = next(started)
     turn = min(max(2, count // 40, math.ceil(TURN_SECONDS / seconds)), count // 2)
-    settings += step, count, turn
+    settings = folder, environment, step, count, turn
     row['start_s'], row['peak_mb'], times = run_main(flags, *settings)
     row |= {f'main_{name}': value for name, value in times.items()}
     if devices.has_gpu() and size != 'mnist':
@@ -469,8 +451,7 @@ def run_main(flags, folder, environment, step, count, turn):
 
 def as_line(row):
     """A row of results as a line of the table."""
-    name = 'MNIST 28x28' if row['size'] == 'mnist' else f'{row["size"]}x{row["size"]}'
-    cells = [f'{name}, {row["batch"]}', row['kind']]
+    cells = [f'{row["size"]}, {row["batch"]}', row['kind']]
     for pieces in TABLE.values():
         cells.append('')
         for piece in pieces:

@@ -1,6 +1,8 @@
 """Measure how much faster several workers train: python tests/bench_workers.py.
 
-2 to 4 minutes for each size and batch, on a core for each worker and no others:
+2 to 4 minutes for each size and batch. Each process has one thread and one core, which
+also does all of its communication. They are started in turns, and the median of all
+their iterations counts:
 
 alone          ms of an iteration of one process
 side by side   of processes that know nothing of each other: what they take from each
@@ -11,14 +13,8 @@ efficiency     alone / together; in brackets the same of processor time, which d
 MB, messages   that a worker sends in an iteration, and how many collective ops
 in collectives the share of `together` that these ops take when nothing is computed
 
-Each process has one thread and one core, which also does all of its communication.
-Processes are started in turns, alone first; the median of all their iterations counts.
 Then a projection, computed, to 2, 8 and 64 machines, with the messages of graphs for
 more workers, sent in rings at --bandwidth and --latency while nothing is computed.
-
-    python tests/bench_workers.py --size mnist 64 --batch 32 64 256
-    python tests/bench_workers.py --size 64 --precision bfloat16
-    python tests/bench_workers.py --project_ms 4.0 --size 64     of a GPU's iteration
 """
 
 import argparse
@@ -50,10 +46,6 @@ ROUNDS = 2  # starts of each kind
 WARM_UP = 3  # iterations before those that count
 PROJECTED = (2, 8, 64)  # machines
 REDUCE, GATHER = 'CollectiveReduceV2', 'CollectiveGather'  # types of collective ops
-HEADER = (
-    '| model, batch of each | alone, ms | side by side | together | efficiency '
-    '| MB, messages | in collectives |'
-)
 
 
 def main():
@@ -64,7 +56,6 @@ def main():
     add('--size', nargs='+', default=['mnist', '64'], help='as of bench.py')
     add('--batch', nargs='+', type=int, default=[64], help='images of each worker')
     add('--workers', type=int, default=2)
-    add('--precision', default='float32')
     add('--seconds', type=float, default=20, help='of each start, after warming up')
     add('--bandwidth', type=float, default=10, help='of the projection, in Gbit/s')
     add('--latency', type=float, default=0.1, help='of a message, in ms')
@@ -74,7 +65,8 @@ def main():
     if args.child:
         print(json.dumps(measure(**json.loads(args.child))))
         return
-    print(f'{HEADER}\n|' + '---|' * 7)
+    print('| model, batch of each | alone, ms | side by side | together ', end='')
+    print('| efficiency | MB, messages | in collectives |\n|' + '---|' * 7)
     projections = []
     for size in args.size:
         for batch in args.batch:
@@ -87,20 +79,20 @@ def main():
 
 def measure_all(size, batch, args):
     """Print the row of a model; returns the time of an iteration alone, in ms."""
-    kinds = {'alone': 1, 'side by side': args.workers, 'together': args.workers}
-    times, results = {kind: [] for kind in kinds}, {}
-    busy = {kind: [] for kind in kinds}
+    settings = {'size': size, 'batch': batch, 'seconds': args.seconds}
+    counts = [1, args.workers, args.workers]  # alone, side by side, together
+    results = [[], [], []]
     for _ in range(ROUNDS):
-        for kind, count in kinds.items():
-            settings = {'size': size, 'batch': batch, 'precision': args.precision}
-            settings |= {'seconds': args.seconds, 'is_joint': kind == 'together'}
-            results[kind] = run_children(count, settings)
-            for result in results[kind]:
-                times[kind] += result['ms']
-                busy[kind].append(result['busy_ms'])
-    alone, beside, together = (statistics.median(times[kind]) for kind in kinds)
-    of_processor = statistics.mean(busy['alone']) / statistics.mean(busy['together'])
-    result = results['together'][0]
+        for kind, count in enumerate(counts):
+            settings['is_joint'] = kind == 2
+            results[kind] += run_children(count, settings)
+    alone, beside, together = (
+        statistics.median(ms for result in of_kind for ms in result['ms'])
+        for of_kind in results
+    )
+    busy = [statistics.mean(r['busy_ms'] for r in of_kind) for of_kind in results]
+    of_processor = busy[0] / busy[2]
+    result = results[2][-1]
     print(
         f'| {size}, {batch} | {alone:.0f} | {beside:.0f} | {together:.0f} '
         f'| {alone / together:.0%} ({of_processor:.0%}) '
@@ -115,29 +107,24 @@ def run_children(count, settings):
     """Run `count` processes, each on a core; returns what they measure."""
     tasks = cluster.local_tasks(count)
     cores, children = sorted(os.sched_getaffinity(0)), []
+    one_thread = {'TF_NUM_INTRAOP_THREADS': '1', 'OMP_NUM_THREADS': '1'}
     for i in range(count):
-        environment = {
-            'TF_NUM_INTEROP_THREADS': '1',
-            **os.environ,
-            'TF_NUM_INTRAOP_THREADS': '1',
-            'OMP_NUM_THREADS': '1',
-            'TF_CONFIG': cluster.tf_config(tasks, i) if settings['is_joint'] else '',
-        }
+        env = {'TF_NUM_INTEROP_THREADS': '1', **os.environ, **one_thread}
+        env['TF_CONFIG'] = cluster.tf_config(tasks, i) if settings['is_joint'] else ''
         child = json.dumps({**settings, 'core': cores[i % len(cores)]})
         command = [sys.executable, __file__, '--child', child]
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        children.append(child)
+        children.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE))
     return [json.loads(child.communicate()[0]) for child in children]
 
 
-def measure(size, batch, precision, seconds, is_joint, core):
+def measure(size, batch, seconds, is_joint, core):
     """In a child: the times of iterations, and what the collective ops take."""
     os.sched_setaffinity(0, [core])
     workers = Workers(cluster.read_cluster(os.environ['TF_CONFIG']), 120)
     with contextlib.redirect_stdout(None):
         workers.connect()
     with tf.Session(workers.target, config=workers.session_config()) as sess:
-        dcgan, iteration = build(sess, workers, size, batch * workers.count, precision)
+        dcgan, iteration = build(sess, workers, size, batch * workers.count)
         sess.run(tf.global_variables_initializer())
         put = iteration.batches.putter(sess)
         parts = [a[workers.slice] for a in random_batch(dcgan)]
@@ -157,11 +144,10 @@ def measure(size, batch, precision, seconds, is_joint, core):
     return {**result, 'collectives_ms': statistics.median(replayed)}
 
 
-def build(sess, workers, size, batch, precision):
+def build(sess, workers, size, batch):
     """A model and an iteration on a joint batch."""
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
-    arguments |= {'precision': precision, 'xla': False, 'workers': workers}
-    dcgan = model.DCGAN(sess, data_dir=None, **arguments)
+    dcgan = model.DCGAN(sess, data_dir=None, xla=False, workers=workers, **arguments)
     return dcgan, FusedIteration(dcgan, CONFIG)
 
 
@@ -191,10 +177,13 @@ def messages(graph, iteration):
 
 def traffic(sent, count):
     """What one of `count` workers sends in rings: MB, and steps one after another."""
-    steps = [(count - 1) * (2 if kind == REDUCE else 1) for kind, _ in sent]
-    sizes = [x.shape.num_elements() * x.dtype.size for _, x in sent]
-    parts = [count if kind == REDUCE else 1 for kind, _ in sent]
-    return sum(s * n / p for s, n, p in zip(steps, sizes, parts)) / 1e6, sum(steps)
+    size, all_steps = 0, 0
+    for kind, x in sent:
+        turns, parts = (2, count) if kind == REDUCE else (1, 1)
+        steps = (count - 1) * turns
+        size += steps * x.shape.num_elements() * x.dtype.size / parts
+        all_steps += steps
+    return size / 1e6, all_steps
 
 
 def replay(workers, sent):
@@ -222,7 +211,7 @@ def project(size, batch, alone, args):
         # a GPU's layers are TensorFlow's own
         layers = tensorflow_ops() if args.project_ms else contextlib.nullcontext()
         with tf.Graph().as_default(), layers:
-            _, iteration = build(None, workers, size, batch * count, args.precision)
+            _, iteration = build(None, workers, size, batch * count)
             sent = messages(tf.get_default_graph(), iteration.tensors)
         mb, steps = traffic(sent, count)
         ms = alone + 8 * mb / args.bandwidth + steps * args.latency

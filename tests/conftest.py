@@ -165,13 +165,13 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     curves = contextlib.nullcontext()
     if not with_curves:
         curves = mock.patch('dcgan.record.recorder.draw_curves')
-    stdout, stderr = io.StringIO(), io.StringIO()
-    cwd_before, excepthook = os.getcwd(), threading.excepthook
+    stdout, stderr, cwd_before = io.StringIO(), io.StringIO(), os.getcwd()
     handlers = {n: signal.getsignal(n) for n in stop_signals()}
     os.chdir(cwd)
     try:
         with (
             curves,
+            mock.patch('threading.excepthook', threading.excepthook),  # restores it
             flagsaver(),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
@@ -183,7 +183,6 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     finally:
         disable_op_determinism()  # which --seed enables
         os.chdir(cwd_before)
-        threading.excepthook = excepthook
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if isinstance(status, str):  # Python prints this message when the process exits

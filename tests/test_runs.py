@@ -15,12 +15,12 @@ import tensorflow.compat.v1 as tf
 from conftest import (
     ROOT,
     SMALL,
-    clean_environment,
     command,
     read_checkpoint,
     run,
     run_in_process,
     start,
+    with_pipes,
     write_images,
 )
 from PIL import Image
@@ -122,14 +122,14 @@ def test_meta_graph_of_a_checkpoint_can_be_differentiated(workspace):
         assert not any('_gradient_op_type' in node.attr for node in nodes)
 
 
-def test_final_checkpoint_is_kept_besides_max_to_keep_others(workspace):
-    assert saved_steps(workspace / 'out' / 'uninterrupted') == [8, 12, 15]
-
-
-def test_gif_flag_makes_an_animation_of_the_training_grids(workspace):
-    folder = workspace / 'out' / 'uninterrupted' / 'samples'
-    with Image.open(folder / 'progress.gif') as gif:
+def test_run_leaves_few_checkpoints_an_animation_and_warnings_of_few_images(workspace):
+    run_dir = workspace / 'out' / 'uninterrupted'
+    assert saved_steps(run_dir) == [8, 12, 15]  # the final one and max_to_keep others
+    with Image.open(run_dir / 'samples' / 'progress.gif') as gif:
         assert gif.n_frames == 5 and gif.size == (16 * 3, 16 * 3)
+    printed = (workspace / 'uninterrupted.txt').read_text()
+    first, second = re.findall(r'^ \[!\] .*', printed, re.MULTILINE)
+    assert 'Only 40 images' in first and 'batch of 8' in second
 
 
 def test_run_of_the_original_is_resumed_as_the_original_does(workspace):
@@ -141,10 +141,7 @@ def test_run_of_the_original_is_resumed_as_the_original_does(workspace):
     before = (folder / 'checkpoint' / 'model.b9-1.index').read_bytes()
     result = resume(workspace, 'original', '--epoch', 1, '--ckpt_freq', 1)
     assert result.returncode == 0, result.stderr
-    assert (
-        'It holds only weights: epochs and Adam start from the beginning'
-        in result.stdout
-    )
+    assert 'only weights: epochs and Adam start from the beginning' in result.stdout
     assert list(losses(result.stdout)) == [1, 2, 3, 4]
     assert '[       1 Epoch:[ 0/ 1] [   0/   4]' in result.stdout
     # the checkpoint of the original is not deleted; of our own, the newest is kept
@@ -199,22 +196,20 @@ def test_recorded_flags_apply_unless_the_command_line_overrides_them(
     assert not list(run_copy.glob('checkpoint/*-12.*'))
 
 
-@pytest.mark.parametrize('ending', ['index', 'data-00000-of-00001'])
 def test_truncated_checkpoint_is_reported_and_the_previous_one_used(
-    ending, run_copy, capsys
+    workspace, run_copy, capsys
 ):
-    path = run_copy / 'checkpoint' / f'model.b8-15.{ending}'
-    path.write_bytes(path.read_bytes()[:-9])
-    newest = newest_checkpoint(str(run_copy / 'checkpoint'))
-    assert newest == str(run_copy / 'checkpoint' / 'model.b8-12')
-    message = (
-        r' \[!\] .*model\.b8-15: this checkpoint cannot be read \(.+\); '
-        r'using model\.b8-12\n'
-    )
-    assert re.fullmatch(message, capsys.readouterr().out)
-
-
-def test_run_with_only_corrupt_checkpoints_is_not_restarted(workspace, run_copy):
+    newest = run_copy / 'checkpoint' / 'model.b8-15'
+    for ending in 'index', 'data-00000-of-00001':
+        path = newest.with_suffix(f'.b8-15.{ending}')
+        content = path.read_bytes()
+        path.write_bytes(content[:-9])
+        used = newest_checkpoint(str(run_copy / 'checkpoint'))
+        assert used == str(run_copy / 'checkpoint' / 'model.b8-12')
+        message = rf' \[!\] {newest}: this checkpoint cannot be read \(.+\); using '
+        assert re.fullmatch(rf'{message}model\.b8-12\n', capsys.readouterr().out)
+        path.write_bytes(content)
+    # where all are corrupt, training does not start again
     for path in run_copy.glob('checkpoint/*.data*'):
         path.write_bytes(b'corrupt')
     result = resume(workspace, run_copy.name)
@@ -226,10 +221,8 @@ def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
     args = ['--learning_rate', 1e30, '--epoch', 9, '--ckpt_freq', 1]
     result = resume(workspace, run_copy.name, *args)
     assert result.returncode == 1
-    message = (
-        r'main.py: iteration (\d+): not finite: .*_loss.*; training stops; '
-        r'the last good checkpoint is .*model\.b8-(\d+); '
-    )
+    message = r'main.py: iteration (\d+): not finite: .*_loss.*; training stops; '
+    message += r'the last good checkpoint is .*model\.b8-(\d+); '
     match = re.match(message, result.stderr)
     assert match and int(match[1]) == int(match[2]) + 1
     state = read_checkpoint(run_copy / 'checkpoint')
@@ -253,13 +246,6 @@ def test_an_epoch_begins_with_a_shuffle_after_z_of_the_grids_is_drawn(tiny_runs)
     rng = np.random.RandomState(1)
     assert (stored['training/sample_z'] == rng.uniform(-1, 1, (8, 6))).all()
     assert (stored['training/order'] == rng.permutation(24)).all()
-
-
-def test_few_images_and_a_small_batch_are_warned_of(workspace):
-    lines = (workspace / 'uninterrupted.txt').read_text().splitlines()
-    warnings = [line for line in lines if line.startswith(' [!]')]
-    assert len(warnings) == 2
-    assert 'Only 40 images' in warnings[0] and 'batch of 8' in warnings[1]
 
 
 def test_resumed_epoch_restarts_if_the_batch_size_changed(workspace, run_copy):
@@ -321,9 +307,8 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
         printed = losses(result.stdout)
         last = max(printed)
         assert result.returncode == 128 + number
-        assert result.stderr == (
-            f'main.py: interrupted; saved up to iteration {last}\n'
-        )
+        message = f'main.py: interrupted; saved up to iteration {last}\n'
+        assert result.stderr == message
         expected = expected_losses(workspace)
         assert printed == {n: expected[n] for n in range(min(printed), last + 1)}
         assert saved_steps(workspace / 'out' / 'stopped')[-1] == last
@@ -336,23 +321,14 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(workspace):
 
 @pytest.mark.slow
 def test_run_whose_output_goes_away_saves_what_it_has_done(workspace):
-    with subprocess.Popen(
-        command('main.py', *TRAIN, '--out_name', 'piped', '--ckpt_freq', 99),
-        cwd=workspace,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    line = command('main.py', *TRAIN, '--out_name', 'piped', '--ckpt_freq', 99)
+    with subprocess.Popen(line, **with_pipes(workspace)) as process:
         while '[       2 ' not in process.stdout.readline():
             pass
         process.stdout.close()  # as `| head -2` does
         error = process.stderr.read()
-    match = re.fullmatch(
-        r'main.py: standard output: cannot be written \(Broken pipe\); .*; '
-        r'saved up to iteration (\d+)\n',
-        error,
-    )
+    message = r'main.py: standard output: cannot be written \(Broken pipe\); .*; '
+    match = re.fullmatch(rf'{message}saved up to iteration (\d+)\n', error)
     assert process.returncode == 1 and match, error
     step = int(match[1])
     assert step >= 3 and saved_steps(workspace / 'out' / 'piped') == [step]
@@ -376,15 +352,9 @@ def test_run_whose_data_goes_away_saves_what_it_has_done(workspace, run_copy):
 
 @pytest.mark.slow
 def test_full_disk_under_the_output_is_named(workspace):
+    line = command('main.py', *TRAIN, '--out_name', 'full')
     with open('/dev/full', 'w') as full:
-        result = subprocess.run(
-            command('main.py', *TRAIN, '--out_name', 'full'),
-            cwd=workspace,
-            env=clean_environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        result = subprocess.run(line, **{**with_pipes(workspace), 'stdout': full})
     assert result.returncode == 1
     message = 'main.py: standard output: cannot be written (No space left on device)'
     assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
@@ -408,18 +378,15 @@ def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
     assert len(list(cache.glob('dcgan/*/*'))) == 2
 
 
-FULL_DISK = """
-import resource, runpy, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # of a file, in bytes
-runpy.run_path({script!r}, run_name='__main__')
-"""
-
-
 @pytest.mark.slow
 def test_run_can_be_resumed_after_the_disk_was_full(workspace, run_copy, tmp_path):
     script = tmp_path / 'full.py'
-    script.write_text(FULL_DISK.format(script=str(ROOT / 'main.py')))
+    script.write_text(f"""
+import resource, runpy, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # of a file, in bytes
+runpy.run_path({str(ROOT / 'main.py')!r}, run_name='__main__')
+""")
     args = ['--train', '--out_name', run_copy.name, '--resume_step', 8]
     result = run(script, *args, cwd=workspace)
     assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
@@ -450,18 +417,6 @@ def test_run_can_be_resumed_after_its_folder_was_not_writable(workspace):
 @pytest.mark.slow
 def test_run_killed_at_random_instants_equals_an_uninterrupted_one(tmp_path):
     soak(str(tmp_path), kills=2, seed=time.time_ns())
-
-
-@pytest.mark.slow
-def test_summaries_are_flushed_with_each_checkpoint(workspace):
-    with started(workspace, 'flushed', 9, '--epoch', 9999):
-        pass  # it is killed
-    saved = max(saved_steps(workspace / 'out' / 'flushed'))
-    (events,) = (workspace / 'out' / 'flushed' / 'logs').iterdir()
-    steps = []
-    with contextlib.suppress(tf.errors.DataLossError):  # the last event may be torn
-        steps += (e.step for e in tf.train.summary_iterator(str(events)))
-    assert saved <= max(steps)
 
 
 @pytest.mark.slow

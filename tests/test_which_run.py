@@ -18,8 +18,6 @@ from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files
 from dcgan.util.lock import lock_run
 
-GOLDEN = ROOT / 'tests' / 'golden'
-
 
 def settle(*args):
     """(config, Settled) of a command line that is given in this working folder."""
@@ -87,21 +85,16 @@ def folders(config):
 # --checkpoint_dir as a separate run
 
 
-@pytest.mark.parametrize('is_relative', [False, True])
-def test_folder_with_a_checkpoint_is_the_run(is_relative, cwd, trained):
+def test_folder_with_a_checkpoint_is_the_run_of_the_flags_beside_it(cwd, trained):
     copy = str(shutil.copytree(trained, cwd / 'copies' / 'c'))
-    given = os.path.relpath(copy) if is_relative else copy
-    config, settled = settle('--checkpoint_dir', given)
-    assert folders(config) == (copy, copy, f'{copy}/samples')
-    assert settled.checkpoint == f'{copy}/model.b8-3'
-    config, _ = settle('--checkpoint_dir', given, '--sample_dir', cwd / 'grids')
-    assert config.sample_dir == f'{cwd}/grids'
-
-
-def test_flags_beside_the_checkpoint_are_used(cwd, trained):
-    copy = shutil.copytree(trained, cwd / 'c')
+    for given in copy, os.path.relpath(copy):
+        config, settled = settle('--checkpoint_dir', given)
+        assert folders(config) == (copy, copy, f'{copy}/samples')
+        assert settled.checkpoint == f'{copy}/model.b8-3'
+        config, _ = settle('--checkpoint_dir', given, '--sample_dir', cwd / 'grids')
+        assert config.sample_dir == f'{cwd}/grids'
     flags = json.loads((cwd / 'out' / 'a' / 'FLAGS.json').read_text())
-    (copy / 'FLAGS.json').write_text(json.dumps({**flags, 'z_dist': 'normal01'}))
+    Path(copy, 'FLAGS.json').write_text(json.dumps({**flags, 'z_dist': 'normal01'}))
     config, _ = settle('--checkpoint_dir', copy)
     assert config.z_dist == 'normal01' and config.sample_dir == f'{copy}/samples'
 
@@ -113,13 +106,13 @@ def test_checkpoint_folder_of_a_run_means_that_run_also_by_a_link(cwd):
         assert config.out_dir == f'{cwd}/out/a' and config.out_name == 'a'
 
 
-@pytest.mark.parametrize('case', ['cond28', 'rgb64'])
-def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original(case):
-    config, settled = settle('--checkpoint_dir', GOLDEN / case / 'checkpoint', '--gif')
-    size = {'cond28': 28, 'rgb64': 64}[case]
-    assert (config.z_dim, config.output_height, config.output_width) == (20, size, size)
-    assert settled[1:3] == {'cond28': (10, 1), 'rgb64': (None, 3)}[case]
-    assert config.grayscale == (case == 'cond28')
+def test_shapes_tell_the_flags_of_a_checkpoint_of_the_original():
+    for case, size, y_dim, c_dim in ('cond28', 28, 10, 1), ('rgb64', 64, None, 3):
+        checkpoint = ROOT / 'tests' / 'golden' / case / 'checkpoint'
+        config, settled = settle('--checkpoint_dir', checkpoint, '--gif')
+        assert (config.output_height, config.output_width) == (size, size)
+        assert config.z_dim == 20 and settled[1:3] == (y_dim, c_dim)
+        assert config.grayscale == (c_dim == 1)
 
 
 @pytest.mark.parametrize('flags', ['{"z_dim": 6}', '{"gf_dim": 4, "dataset": "p"}'])
@@ -138,22 +131,19 @@ def test_folders_without_checkpoints_are_explained(cwd):
     message = f'{cwd}/empty: no checkpoint found'
     assert fails('--checkpoint_dir', cwd / 'empty').startswith(message)
     for folder in 'out/a', f'{cwd}/out/a':
-        message = (
-            f'{folder}: no checkpoint found; there are some in {folder}/checkpoint'
-        )
-        assert fails('--checkpoint_dir', folder) == message
+        message = f'no checkpoint found; there are some in {folder}/checkpoint'
+        assert fails('--checkpoint_dir', folder) == f'{folder}: {message}'
 
 
 # Checkpoints and samples elsewhere
 
 
 def test_run_with_folders_elsewhere_goes_on_from_anywhere(cwd, elsewhere, monkeypatch):
-    expected = f'{cwd}/out/far', f'{cwd}/ckpt', f'{cwd}/grids'
     (cwd / 'other').mkdir()
     monkeypatch.chdir(cwd / 'other')
     for task in ['--gif'], ['--train', *SMALL]:
         config, _ = settle(*task, *elsewhere)
-        assert folders(config) == expected
+        assert folders(config) == (f'{cwd}/out/far', f'{cwd}/ckpt', f'{cwd}/grids')
     assert config.data_dir == f'{cwd}/data'
     assert not os.listdir()
 
@@ -239,8 +229,7 @@ def test_relative_folder_with_checkpoints_that_is_not_used_is_named(
     cwd, trained, capsys
 ):
     shutil.copytree(trained, cwd / 'c')
-    args = ['--train', *SMALL, '--dataset', 'p', '--checkpoint_dir', 'c']
-    config, _ = settle(*args)
+    config, _ = settle('--train', *SMALL, '--dataset', 'p', '--checkpoint_dir', 'c')
     assert config.checkpoint_dir == f'{config.out_dir}/c'
     out = capsys.readouterr().out
     assert 'The checkpoints in c are not used' in out
@@ -318,24 +307,21 @@ def test_labels_and_color_are_settled_by_flags(cwd):
         assert settle('--train', *SMALL, '--dataset', 'p', *flags)[1].c_dim == c_dim
 
 
-FLAG_ERRORS = [
-    ('--train --dataset set --conditional --unconditional', 'exclude each other'),
-    ('--train --dataset p --conditional', 'no class folders'),
-    ('--train --dataset none --conditional', './data/none: no such data folder'),
-    ('--train --dataset set --bbox', '--bbox is for images, and ./data/set has IDX'),
-    ('--train --dataset p --out_dir file', 'file: is a file; choose another --out_dir'),
-    ('--out_name none', './out/none/checkpoint: no checkpoint found'),
-    ('--dataset p --encode e.txt', '--encode e.txt: the name has to end in .npz'),
-    ('--dataset p --features none.pb', '--features none.pb: no such file'),
-    ('--dataset p False', "'False' is not a flag, see --help; "),
-]
-
-
 def test_flags_that_do_not_fit_are_reported_with_the_way_out(cwd):
     write_idx_set(cwd / 'data' / 'set', count=1)
     (cwd / 'file').touch()
     before = sorted(cwd.rglob('*'))
-    for flags, message in FLAG_ERRORS:
+    for flags, message in {
+        '--train --dataset set --conditional --unconditional': 'exclude each other',
+        '--train --dataset p --conditional': 'no class folders',
+        '--train --dataset none --conditional': './data/none: no such data folder',
+        '--train --dataset set --bbox': '--bbox is for images, and ./data/set has IDX',
+        '--train --dataset p --out_dir file': 'is a file; choose another --out_dir',
+        '--out_name none': './out/none/checkpoint: no checkpoint found',
+        '--dataset p --encode e.txt': '--encode e.txt: the name has to end in .npz',
+        '--dataset p --features none.pb': '--features none.pb: no such file',
+        '--dataset p False': "'False' is not a flag, see --help; ",
+    }.items():
         assert message in fails(*flags.split())
     assert sorted(cwd.rglob('*')) == before
 
@@ -362,26 +348,20 @@ def test_command_line_overrides_recorded_flags(cwd):
     assert (config.batch_size, config.z_dim, config.gf_dim) == (3, 6, 4)
 
 
-@pytest.mark.parametrize(
-    ('record', 'message'),
-    [
-        ('{"batch_size": "many"}', "FLAGS.json of the run: batch_size 'many': "),
-        ('{"epoch": null}', 'FLAGS.json of the run: epoch None: '),
-        ('[1]', './out/a/FLAGS.json: does not hold flags of a run ('),
-        ('{', './out/a/FLAGS.json: does not hold flags of a run ('),
-    ],
-)
-def test_invalid_flags_json_is_reported(record, message, cwd):
-    (cwd / 'out' / 'a' / 'FLAGS.json').write_text(record)
-    assert fails('--out_name', 'a', '--train').startswith(message)
-
-
-def test_infinity_in_flags_json_of_the_original_is_read(cwd):
+def test_flags_json_may_hold_infinity_but_has_to_hold_flags(cwd):
     path = cwd / 'out' / 'a' / 'FLAGS.json'
     flags = json.loads(path.read_text())
     path.write_text(json.dumps({**flags, 'train_size': math.inf, 'z_dim': 9}))
     config, _ = settle('--train', '--out_name', 'a')
     assert config.train_size == math.inf and config.z_dim == 9
+    for record, message in {
+        '{"batch_size": "many"}': "FLAGS.json of the run: batch_size 'many': ",
+        '{"epoch": null}': 'FLAGS.json of the run: epoch None: ',
+        '[1]': './out/a/FLAGS.json: does not hold flags of a run (',
+        '{': './out/a/FLAGS.json: does not hold flags of a run (',
+    }.items():
+        path.write_text(record)
+        assert fails('--out_name', 'a', '--train').startswith(message)
 
 
 # Unfinished runs
@@ -407,20 +387,18 @@ def test_unfinished_run_of_these_settings_is_named(cwd, train, capsys):
 # Folders that cannot be written
 
 
-UNWRITABLE = [  # arguments, and the flag that chooses another folder
-    (['--train', '--dataset', 'p', '--out_dir', 'file/out'], '--out_dir'),
-    (['--train', '--dataset', 'p', '--sample_dir', 'PATH/file'], '--sample_dir'),
-    (['--train', '--dataset', 'p', '--checkpoint_dir', 'PATH/file'], '--checkpoint'),
-    (['--train', '--dataset', 'digits', '--data_dir', 'file'], '--data_dir'),
-    (['--dataset', 'p', '--sample_dir', 'PATH/file/samples'], '--sample_dir'),
-    (['--out_name', 'a', '--visualize', '--sample_dir', 'PATH/file'], '--sample_dir'),
-]
-
-
 def test_folder_that_cannot_be_written_names_its_flag(cwd):
-    (cwd / 'file').touch()
-    for args, flag in UNWRITABLE:
-        message = fails(*(arg.replace('PATH', str(cwd)) for arg in args))
+    file = cwd / 'file'
+    file.touch()
+    for *args, flag, folder in (
+        ['--train', '--dataset', 'p', '--out_dir', 'file/out'],
+        ['--train', '--dataset', 'p', '--sample_dir', file],
+        ['--train', '--dataset', 'p', '--checkpoint_dir', file],
+        ['--train', '--dataset', 'digits', '--data_dir', 'file'],
+        ['--dataset', 'p', '--sample_dir', file / 'samples'],
+        ['--out_name', 'a', '--visualize', '--sample_dir', file],
+    ):
+        message = fails(*args, flag, folder)
         assert 'cannot be written (' in message, args
         assert f'choose another {flag}' in message, args
 
