@@ -15,25 +15,26 @@ def batch(number):
     return Batch(np.full((2, 1, 1, 1), number, np.uint8), None, np.zeros((2, 3)))
 
 
-def test_batches_come_in_order_each_with_its_note(sess):
+def test_batches_come_in_order_also_after_a_feeder_that_was_closed_early(sess):
     batches = BatchQueue([2, 1, 1, 1], False, 3)
+    closed = fed_ahead(sess, batches, ((batch(i), i) for i in range(50, 59)))
+    assert next(closed) == 50
+    closed.close()
     feeder = fed_ahead(sess, batches, ((batch(i), f'note {i}') for i in range(9)))
     for number, note in enumerate(feeder):
         images = sess.run(batches.next.images)
         assert note == f'note {number}' and (images == number).all()
     assert number == 8
-    feeder.close()
 
 
-def test_labels_are_sent_as_numbers(sess):
+def test_labels_are_queued_and_a_batch_can_be_fed_in_place_of_those_in_the_queue(sess):
     batches = BatchQueue([2, 1, 1, 1], True, 3)
-    labels = np.array([0, 300])
-    feeder = fed_ahead(
-        sess, batches, iter([(batch(1)._replace(labels=labels), 'note')])
-    )
-    assert next(feeder) == 'note'
+    labelled = batch(1)._replace(labels=np.array([0, 300]))
+    assert list(fed_ahead(sess, batches, iter([(labelled, 'note')]))) == ['note']
     assert sess.run(batches.next.labels).tolist() == [0, 300]
-    feeder.close()
+    images = tf.cast(batches.next.images, tf.int32) + 0
+    fed = sess.run([images, batches.next.z], batches.feed(batch(7)))
+    assert (fed[0] == 7).all() and fed[1].shape == (2, 3)
 
 
 def test_only_a_few_batches_are_drawn_ahead(sess):
@@ -65,21 +66,3 @@ def test_error_of_the_source_is_raised_after_the_batches_before_it(sess):
     assert next(feeder) == 0
     with pytest.raises(ValueError, match='no more'):
         next(feeder)
-
-
-def test_batches_of_a_feeder_that_was_closed_early_are_dropped(sess):
-    batches = BatchQueue([2, 1, 1, 1], False, 3)
-    feeder = fed_ahead(sess, batches, ((batch(i), i) for i in range(9)))
-    assert next(feeder) == 0
-    feeder.close()
-    feeder = fed_ahead(sess, batches, ((batch(i), i) for i in range(50, 59)))
-    assert next(feeder) == 50
-    assert (sess.run(batches.next.images) == 50).all()
-    feeder.close()
-
-
-def test_a_batch_can_be_fed_in_place_of_those_in_the_queue(sess):
-    batches = BatchQueue([2, 1, 1, 1], False, 3)
-    images = tf.cast(batches.next.images, tf.int32) + 0
-    fed = sess.run([images, batches.next.z], batches.feed(batch(7)))
-    assert (fed[0] == 7).all() and fed[1].shape == (2, 3)

@@ -20,6 +20,7 @@ from dcgan.util.errors import UserError
 
 # where images are decoded must not change what is read
 PLACES = [{}, {'num_workers': 2}, {'cache': True}]
+PIPES = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def open_set(folder, pattern=None, size=(8, 8), grayscale=False, **options):
@@ -116,23 +117,21 @@ def test_images_in_subfolders_are_counted_where_they_are_not_used(
     assert 'in subfolders' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ('files', 'message'),
-    [
-        ('a.png b.png c.x', r"'\*\.jpg'; the folder holds 2 \*\.png: try .*'\*\.png'$"),
-        ('deep/a.png', r"'\*\*/\*\.png' or, if the folders are classes, --conditional"),
-        ('a.heic b.heic', r'only 2 \*\.heic: .*mogrify -format jpg'),
-        ('a.npy', r'only 1 \*\.npy: .*fromarray'),
-        ('a.x b.x c', r'only 2 \*\.x, 1 files without an extension: .*to PNG or JPEG'),
-        ('', 'and the folder holds no other images$'),
-    ],
-)
-def test_folder_without_matches_is_described_with_a_way_out(files, message, tmp_path):
-    for path in map(tmp_path.joinpath, files.split()):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    with pytest.raises(UserError, match=f'no file matches .*{message}'):
-        open_set(tmp_path, '*.jpg')
+def test_folder_without_matches_is_described_with_a_way_out(tmp_path):
+    ways = {
+        'a.png b.png c.x': r"'\*\.jpg'; the folder holds 2 \*\.png: try .*'\*\.png'$",
+        'deep/a.png': r"'\*\*/\*\.png' or, if the folders are classes, --conditional",
+        'a.heic b.heic': r'only 2 \*\.heic: .*mogrify -format jpg',
+        'a.npy': r'only 1 \*\.npy: .*fromarray',
+        'a.x b.x c': r'only 2 \*\.x, 1 files without an extension: .*to PNG or JPEG',
+        '': 'and the folder holds no other images$',
+    }
+    for number, (files, way) in enumerate(ways.items()):
+        (tmp_path / f'{number}' / 'deep').mkdir(parents=True)
+        for name in files.split():
+            (tmp_path / f'{number}' / name).touch()
+        with pytest.raises(UserError, match=f'no file matches .*{way}'):
+            open_set(tmp_path / f'{number}', '*.jpg')
 
 
 def test_color_images_can_be_read_in_grayscale(tmp_path):
@@ -163,10 +162,7 @@ def test_class_folders_determine_the_labels(pattern, classes):
     assert (images[:, :, 0, 0].argmax(1) == labels).all()
     assert np.bincount(labels).tolist() == [4, 5, 6] and dataset.classes == 3
     assert dataset.contents == '15 images: 4 ant, 5 bee, 6 cat'
-
-
-def test_each_class_may_have_its_own_image_type(classes):
-    for path in (classes / 'bee').iterdir():
+    for path in (classes / 'bee').iterdir():  # the type of each class may differ
         path.rename(path.with_suffix('.jpg'))
     assert len(open_set(classes, by_class=True)) == 15
 
@@ -182,7 +178,7 @@ def test_replacement_image_brings_its_own_label(classes):
     assert np.bincount(labels).sum() == 135 and len(dataset.unusable) == 1
 
 
-def test_folders_that_are_no_classes_are_reported(classes, tmp_path):
+def test_folders_that_are_no_classes_are_reported(classes):
     Image.new('RGB', (8, 8)).save(classes / 'stray.png')
     with pytest.raises(UserError, match=r'stray\.png is in no class folder'):
         open_set(classes, '**/*.png', by_class=True)
@@ -219,9 +215,8 @@ def test_partition_holds_the_images_that_the_list_assigns_to_it(celeba):
         open_set(celeba, partition='val')
     (celeba / 'list_eval_partition.txt').unlink()
     assert len(open_set(celeba, partition='all')) == 2
-    with pytest.raises(
-        UserError, match=r'partition\.txt is missing, .*py celebA" down'
-    ):
+    missing = r'partition\.txt is missing, .*py celebA" down'
+    with pytest.raises(UserError, match=missing):
         open_set(celeba, partition='val')
 
 
@@ -236,35 +231,31 @@ def test_images_are_cropped_to_the_part_of_the_box_inside_them(celeba):
         assert (boxed._decode([i])[0] == cropped._decode([i])[0]).all()
 
 
-@pytest.mark.parametrize(
-    ('row', 'message'),
-    [
-        ('002.jpg 0 0 0 0', 'its bounding box (0, 0, 0, 0) lies outside the image'),
-        ('002.jpg 20 0 9 9', 'its bounding box (20, 0, 9, 9) lies outside the image'),
-        ('004.jpg 0 0 9 9', 'it is not in the list of bounding boxes'),
-    ],
-)
-def test_image_without_a_valid_box_cannot_be_used(row, message, celeba, capsys):
-    rows = f'000.jpg 0 0 9 9\n001.jpg 0 0 9 9\n{row}\n'
-    (celeba / 'list_bbox_celeba.txt').write_text(rows)
-    with pytest.raises(UserError, match=r'002\.png'):
-        all_batches(open_set(celeba, bbox=True), size=3)
-    assert f'002.png: {message}' in capsys.readouterr().out
+def test_image_without_a_valid_box_cannot_be_used(celeba, capsys):
+    problems = {
+        '002.jpg 0 0 0 0': 'its bounding box (0, 0, 0, 0) lies outside the image',
+        '002.jpg 20 0 9 9': 'its bounding box (20, 0, 9, 9) lies outside the image',
+        '004.jpg 0 0 9 9': 'it is not in the list of bounding boxes',
+    }
+    for row, problem in problems.items():
+        rows = f'000.jpg 0 0 9 9\n001.jpg 0 0 9 9\n{row}\n'
+        (celeba / 'list_bbox_celeba.txt').write_text(rows)
+        with pytest.raises(UserError, match=r'002\.png'):
+            all_batches(open_set(celeba, bbox=True), size=3)
+        assert f'002.png: {problem}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ('content', 'message'),
-    [
-        (b'<html>\xff', "not one of CelebA's lists: invalid row '<html>"),
-        (b'', 'truncated: 0 rows instead of 1'),
-        (b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n', 'truncated: 1 rows instead of 2'),
-        (b'000.jpg 1 2 3 4\n001.jpg 1 2', "not one of CelebA's .* row '001.jpg 1 2'"),
-    ],
-)
-def test_invalid_list_is_reported_by_name(content, message, celeba):
-    (celeba / 'list_bbox_celeba.txt').write_bytes(content)
-    with pytest.raises(UserError, match=rf'list_bbox_celeba\.txt: {message}'):
-        open_set(celeba, bbox=True)
+def test_invalid_list_is_reported_by_name(celeba):
+    problems = {
+        b'<html>\xff': "not one of CelebA's lists: invalid row '<html>",
+        b'': 'truncated: 0 rows instead of 1',
+        b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n': 'truncated: 1 rows instead of 2',
+        b'000.jpg 1 2 3 4\n001.jpg 1 2': "not one of CelebA's .* row '001.jpg 1 2'",
+    }
+    for content, problem in problems.items():
+        (celeba / 'list_bbox_celeba.txt').write_bytes(content)
+        with pytest.raises(UserError, match=rf'list_bbox_celeba\.txt: {problem}'):
+            open_set(celeba, bbox=True)
 
 
 def test_list_may_have_commas_and_lack_images(celeba, capsys):
@@ -323,16 +314,12 @@ def test_digest_tells_changed_files_by_their_times_or_not(images):
     assert dataset.digest(by_time=False) == before[1]
 
 
-@pytest.mark.parametrize('options', PLACES[1:])
-def test_replacement_does_not_depend_on_workers_or_cache(options, damaged):
-    expected = all_batches(open_set(damaged), size=20)
-    assert (all_batches(open_set(damaged, **options), size=20) == expected).all()
-
-
 @pytest.mark.parametrize('options', PLACES)
-def test_more_than_1_percent_unusable_images_are_an_error_that_lists_them(
+def test_above_1_percent_unusable_images_are_listed_and_below_they_are_replaced(
     options, damaged
 ):
+    expected = all_batches(open_set(damaged), size=20)
+    assert (all_batches(open_set(damaged, **options), size=20) == expected).all()
     (damaged / '050.png').write_bytes(b'')
     message = '3 of 200 .* more than 1%; .*003.png, .*050.png, .*100.png'
     with pytest.raises(UserError, match=message):
@@ -359,12 +346,11 @@ def test_decompression_bomb_counts_as_an_unusable_image(damaged, monkeypatch, ca
 
 
 @pytest.mark.parametrize('options', [{}, {'num_workers': 1}])
-def test_disk_error_is_not_reported_as_an_unusable_image(options, tmp_path):
-    write_images(tmp_path, count=20)
-    (tmp_path / '003.png').unlink()
-    (tmp_path / '003.png').symlink_to('/proc/self/mem')  # reading it is an I/O error
+def test_disk_error_is_not_reported_as_an_unusable_image(options, images):
+    (images / '003.png').unlink()
+    (images / '003.png').symlink_to('/proc/self/mem')  # reading it is an I/O error
     with pytest.raises(OSError, match=r'Input/output error: .*003\.png'):
-        all_batches(open_set(tmp_path, **options))
+        all_batches(open_set(images, **options))
 
 
 # Workers
@@ -431,13 +417,6 @@ def test_death_of_a_worker_is_reported(images):
         list(batches)
 
 
-def test_signals_to_the_group_reach_only_the_main_process(images):
-    before, dataset = children(), open_set(images, num_workers=2)
-    next(dataset.batches(4, 5))
-    pids = [process.pid for process in children() - before]
-    assert wait_until(lambda: os.getpgid(0) not in map(os.getpgid, pids))
-
-
 def test_decoding_processes_end_when_the_cache_is_built(images, monkeypatch):
     before, during = children(), []
     monkeypatch.setattr(ImageSet, '_report_notes', lambda *_: during.append(children()))
@@ -446,17 +425,22 @@ def test_decoding_processes_end_when_the_cache_is_built(images, monkeypatch):
     assert len(dataset) == 20
 
 
-def test_decoding_processes_end_with_close_and_start_again_when_needed(images):
+def test_decoding_processes_get_no_signals_of_the_group_and_end_with_close(images):
     before, dataset = children(), open_set(images, num_workers=2)
-    for _ in range(2):
+
+    def started():
+        return [process.pid for process in children() - before]
+
+    for _ in range(2):  # they start again when needed
         batches = dataset.batches(4, 5)
         next(batches)
-        assert len(children() - before) == 2
+        assert len(started()) == 2
+        assert wait_until(lambda: os.getpgid(0) not in map(os.getpgid, started()))
         dataset.close()
-        assert not children() - before
+        assert not started()
     assert len(list(dataset.batches(4, 5))) == 5
     del batches, dataset
-    assert wait_until(lambda: not children() - before)
+    assert wait_until(lambda: not started())
 
 
 SCRIPT = """
@@ -486,15 +470,8 @@ def has_ended(pid):
 def test_workers_of_a_script_do_not_run_it_and_end_with_it(number, images):
     (images / 'script.py').write_text(SCRIPT)
     command = [sys.executable, images / 'script.py', images, str(int(number))]
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    result = subprocess.run(
-        command,
-        cwd='/',
-        env=environment,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-    )
+    settings = dict(cwd='/', env={**os.environ, 'PYTHONPATH': str(ROOT)}, **PIPES)
+    result = subprocess.run(command, **settings, start_new_session=True)
     pids = result.stdout.splitlines()[-2:]
     assert result.returncode == -number and result.stderr == '' and len(pids) == 2
     assert wait_until(lambda: all(map(has_ended, pids)))
@@ -509,48 +486,38 @@ def cache_files(folder):
 
 def test_cache_gives_the_same_batches_and_is_built_once(images, capsys):
     without = all_batches(open_set(images))
-    for built in (True, False):
+    for is_built in (True, False):
         assert (all_batches(open_set(images, cache=True)) == without).all()
-        assert ('cache: 100%' in capsys.readouterr().err) == built
+        assert ('cache: 100%' in capsys.readouterr().err) == is_built
+        if is_built:
+            (images / '.cache' / 'lock').unlink()
+            (images / '.cache' / 'lock').mkdir()  # so that it could not be opened
     (path,) = cache_files(images)
     assert 20 * 8 * 8 * 3 <= path.stat().st_size < 20 * 8 * 8 * 3 + 40
 
 
-@pytest.mark.parametrize('change', ['an image is modified', 'an image is new'])
-def test_cache_is_replaced_if_the_image_files_change(change, images):
-    open_set(images, cache=True)
-    before = cache_files(images)
-    if change == 'an image is new':
-        Image.new('RGB', (8, 8)).save(images / 'new.png')
-    else:
-        os.utime(images / '000.png', ns=(0, 1))
-    dataset = open_set(images, cache=True)
-    assert len(cache_files(images)) == 1 and cache_files(images) != before
-    assert (all_batches(dataset) == all_batches(open_set(images))).all()
+def test_corrupt_cache_is_rebuilt_and_one_of_other_image_files_is_replaced(images):
+    def cached_path():
+        cached = all_batches(open_set(images, cache=True))
+        assert (cached == all_batches(open_set(images))).all()
+        (path,) = cache_files(images)
+        return path
+
+    path = cached_path()
+    for size in (0, 100, -1):
+        path.write_bytes(path.read_bytes()[:size])
+        assert cached_path() == path
+    os.utime(images / '000.png', ns=(0, 1))
+    changed = cached_path()
+    Image.new('RGB', (8, 8)).save(images / 'new.png')
+    assert len({path, changed, cached_path()}) == 3
 
 
-@pytest.mark.parametrize('change', [{'size': (9, 8)}, {'grayscale': True}])
-def test_each_setting_has_a_separate_cache(change, images):
-    open_set(images, cache=True)
-    cached = all_batches(open_set(images, cache=True, **change))
-    assert len(cache_files(images)) == 2
-    assert (cached == all_batches(open_set(images, **change))).all()
-
-
-@pytest.mark.parametrize('size', [0, 100, -1])
-def test_corrupt_cache_is_rebuilt(size, images):
-    open_set(images, cache=True)
-    (path,) = cache_files(images)
-    path.write_bytes(path.read_bytes()[:size])
-    cached = all_batches(open_set(images, cache=True))
-    assert (cached == all_batches(open_set(images))).all()
-
-
-def test_existing_cache_is_used_without_writing(images):
-    open_set(images, cache=True)
-    (images / '.cache' / 'lock').unlink()
-    (images / '.cache' / 'lock').mkdir()  # so that it could not be opened
-    assert len(open_set(images, cache=True)) == 20
+def test_each_setting_has_a_separate_cache(images):
+    for count, change in enumerate([{}, {'size': (9, 8)}, {'grayscale': True}], 1):
+        cached = all_batches(open_set(images, cache=True, **change))
+        assert len(cache_files(images)) == count
+        assert (cached == all_batches(open_set(images, **change))).all()
 
 
 def test_images_that_failed_when_the_cache_was_built_are_tried_again(damaged):
@@ -580,14 +547,13 @@ open_dataset(sys.argv[1], None, (64, 64), (8, 8), 0, 0, cache=True)
 @pytest.mark.slow
 def test_runs_build_the_cache_once_and_anew_after_a_kill(tmp_path):
     write_images(tmp_path, count=300, size=(200, 200))
-    options = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     command = [sys.executable, '-c', BUILD, str(tmp_path)]
-    killed = subprocess.Popen(command, **options)
+    killed = subprocess.Popen(command, cwd=ROOT, **PIPES)
     assert wait_until(lambda: list(tmp_path.glob('.cache/.*-*')))
     killed.kill()
     killed.communicate()
     assert not cache_files(tmp_path)
-    both = [subprocess.Popen(command, **options) for _ in range(2)]
+    both = [subprocess.Popen(command, cwd=ROOT, **PIPES) for _ in range(2)]
     outputs = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum('cache: 100%' in err for _, err in outputs) == 1
