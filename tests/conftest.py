@@ -86,6 +86,12 @@ def tiny_runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='module')
+def workspace(tiny_runs, tmp_path_factory):
+    """A copy of tiny_runs, to which the tests of a file add files."""
+    return shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
+
+
 @pytest.fixture
 def tiny_copy(tiny_runs, tmp_path):
     """A copy of tiny_runs, which a test may change."""
@@ -193,6 +199,13 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     )
 
 
+def use(workspace, name, *args, **settings):
+    """Run main.py on a run, in this process and without an error; returns stdout."""
+    result = run_in_process('--out_name', name, *args, cwd=workspace, **settings)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def printed_paths(workspace, result):
     """Return the paths that a successful run of main.py printed."""
     assert result.returncode == 0 and result.stderr == '', result.stderr
@@ -204,6 +217,11 @@ def read_checkpoint(checkpoint_dir):
     """Return {variable name: array} of the newest checkpoint in a folder."""
     reader = tf.train.load_checkpoint(str(checkpoint_dir))
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def weights(workspace, name):
+    """Return read_checkpoint of a run."""
+    return read_checkpoint(workspace / 'out' / name / 'checkpoint')
 
 
 def same(a, b):

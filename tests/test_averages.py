@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, SMALL, read_checkpoint, run_in_process, same
+from conftest import ROOT, SMALL, read_checkpoint, same, use, weights
 
 from dcgan.training.ema import Averages
 
@@ -27,23 +27,12 @@ def test_averages_forget_the_first_weights_and_then_keep_the_rate(sess):
 
 
 @pytest.fixture(scope='module')
-def workspace(tiny_runs, tmp_path_factory):
+def workspace(workspace):
     """A copy of tiny_runs with the run `averaged`, which is `cats` with averages."""
-    workspace = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
     often = ['--sample_freq', 1, '--ckpt_freq', 1, '--max_to_keep', 0, '--epoch', 1]
     args = ['--dataset', 'cats', *SMALL, '--seed', 1, *often, '--ema', 0.9]
     use(workspace, 'averaged', '--train', *args)
     return workspace
-
-
-def use(workspace, name, *args):
-    result = run_in_process('--out_name', name, *args, cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def weights(workspace, name):
-    return read_checkpoint(workspace / 'out' / name / 'checkpoint')
 
 
 def sampled(workspace, name, *args):
@@ -69,28 +58,17 @@ def test_samples_come_from_the_averages_unless_told_otherwise(workspace):
 
 
 def test_exports_hold_the_averages_under_the_names_of_the_original(workspace):
-    use(workspace, 'averaged', '--export')
-    exported = read_checkpoint(workspace / 'out/averaged/checkpoint/export_b8')
-    trained = weights(workspace, 'averaged')
-    for name, value in exported.items():
-        assert (value == trained.get(f'ema/{name}', trained[name])).all(), name
-    use(workspace, 'averaged', '--export', '--ema', 0)
-    exported = read_checkpoint(workspace / 'out/averaged/checkpoint/export_b8')
-    assert same(exported, trained)
-
-
-def test_a_frozen_sampler_draws_by_the_averages(workspace):
-    path = workspace / 'out/averaged/checkpoint/frozen_b8/model.b8-000003_frz.pb'
-    use(workspace, 'averaged', '--freeze')
-    averaged = path.read_bytes()
-    use(workspace, 'averaged', '--freeze', '--ema', 0)
-    raw = path.read_bytes()
-    assert averaged != raw
-    for content, name in (
-        (averaged, 'ema/generator/g_h4/w'),
-        (raw, 'generator/g_h4/w'),
-    ):
-        assert weights(workspace, 'averaged')[name].tobytes() in content
+    folder, trained = (
+        workspace / 'out/averaged/checkpoint',
+        weights(workspace, 'averaged'),
+    )
+    frozen = folder / 'frozen_b8' / 'model.b8-000003_frz.pb'
+    for args, of_g in ([], 'ema/generator/'), (['--ema', 0], 'generator/'):
+        use(workspace, 'averaged', '--export', '--freeze', *args)
+        for name, value in read_checkpoint(folder / 'export_b8').items():
+            source = name.replace('generator/', of_g)
+            assert (value == trained[source]).all(), name
+        assert trained[f'{of_g}g_h4/w'].tobytes() in frozen.read_bytes()
 
 
 def test_a_resumed_run_with_averages_equals_one_that_was_not_stopped(workspace):

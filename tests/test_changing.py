@@ -12,9 +12,10 @@ import tensorflow.compat.v1 as tf
 from conftest import (
     ROOT,
     SMALL,
-    read_checkpoint,
     run_anew,
     run_in_process,
+    use,
+    weights,
     write_idx_set,
     write_images,
 )
@@ -117,11 +118,9 @@ class Doubled(DCGAN):
 
 def train(workspace, name, model, *args):
     """Train a subclass; returns what main.py printed."""
-    args = [*TRAIN, '--out_name', name, *args]
-    result = run_in_process(*args, cwd=workspace, model=model)
-    assert result.returncode == 0, result.stderr
-    assert f'Trained: see ./out/{name}/samples/train_' in result.stdout
-    return result.stdout
+    printed = use(workspace, name, *TRAIN, *args, model=model)
+    assert f'Trained: see ./out/{name}/samples/train_' in printed
+    return printed
 
 
 def rows(workspace, name):
@@ -135,11 +134,10 @@ def test_each_change_of_the_page_trains_and_samples(name, workspace):
     is_fused = name in ('MyDCGAN', 'LeastSquares')
     assert (f'{name} has changed ' in printed) == (not is_fused)
     if name == 'Wasserstein':  # which clips the weights after each step of D
-        weights = read_checkpoint(workspace / 'out' / name / 'checkpoint')
-        of_d = [w for n, w in weights.items() if re.fullmatch(r'dis.*(/w|Matrix)', n)]
+        saved = weights(workspace, name)
+        of_d = [w for n, w in saved.items() if re.fullmatch(r'dis.*(/w|Matrix)', n)]
         assert len(of_d) == 5 and max(abs(w).max() for w in of_d) <= np.float32(0.01)
-    result = run_in_process('--out_name', name, cwd=workspace, model=PAGE[name])
-    assert result.returncode == 0 and 'test_' in result.stdout, result.stderr
+    assert 'test_' in use(workspace, name, model=PAGE[name])
 
 
 def test_the_page_shows_the_four_changes_that_users_make_most():
@@ -157,9 +155,9 @@ def test_a_loss_that_is_set_is_the_loss_that_is_trained_and_printed(workspace):
     assert 'Constant has changed d_loss: ' in printed
     assert re.findall(r'd_loss: (\S+), g', printed) == 2 * ['7.00000000']
     assert (rows(workspace, 'constant')[:, 4] == 7).all()
-    weights = read_checkpoint(workspace / 'out' / 'constant' / 'checkpoint')
-    assert not weights['discriminator/d_h0_conv/biases'].any()  # never trained
-    assert weights['generator/g_h4/biases'].any()
+    saved = weights(workspace, 'constant')
+    assert not saved['discriminator/d_h0_conv/biases'].any()  # never trained
+    assert saved['generator/g_h4/biases'].any()
 
 
 def test_both_ways_to_train_have_the_same_losses(workspace):
@@ -176,10 +174,7 @@ def test_a_run_with_a_changed_loss_resumes_bit_for_bit(workspace):
     for name, epochs in ('whole', [2]), ('parts', [1, 2]):
         for epoch in epochs:
             train(workspace, name, Doubled, '--epoch', epoch, '--ema', 0.9)
-    whole, parts = (
-        read_checkpoint(workspace / 'out' / name / 'checkpoint')
-        for name in ('whole', 'parts')
-    )
+    whole, parts = weights(workspace, 'whole'), weights(workspace, 'parts')
     assert whole.keys() == parts.keys() and 'ema/generator/g_h4/w' in whole
     # D's moving averages are updated by two passes at once, in any order
     same = {n: (whole[n] == parts[n]).all() for n in whole if 'd_bn' not in n}
@@ -189,13 +184,11 @@ def test_a_run_with_a_changed_loss_resumes_bit_for_bit(workspace):
 def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace):
     printed = train(workspace, 'style', OriginalStyle)
     assert 'has changed generator, discriminator, sampler, d_loss, g_loss: ' in printed
-    args = ['--out_name', 'style', '--seed', 1, '--npz', '--generate_test_images']
+    args = ['--seed', 1, '--npz', '--generate_test_images']
     found = []
-    further = ['--freeze', '--saved_model', '--separate_images']
-    for count, more in (8, []), (19, further):
-        result = run_in_process(*args, count, *more, cwd=workspace, model=OriginalStyle)
-        assert result.returncode == 0, result.stderr
-        path = re.search(r'\./out/\S+\.npz', result.stdout)[0]
+    for more in [8], [19, '--freeze', '--saved_model', '--separate_images']:
+        printed = use(workspace, 'style', *args, *more, model=OriginalStyle)
+        path = re.search(r'\./out/\S+\.npz', printed)[0]
         found.append(np.load(workspace / path)['images'])
     # a fixed batch draws, of each z, what any other would draw
     assert found[1].shape == (19, 16, 16, 3) and (found[0] == found[1][:8]).all()
@@ -219,8 +212,13 @@ def build(sess, model):
     return model(sess, batch_size=4, data_dir=None, **size)
 
 
-def test_options_of_the_fused_iteration_are_errors_that_name_the_flag(sess):
+def test_options_that_a_changed_loss_lacks_are_off_or_errors_that_name_the_flag(
+    sess, capsys
+):
     dcgan = build(sess, Doubled)
+    dcgan.xla = True
+    assert print_changes(dcgan) and not dcgan.xla
+    assert ' [!] XLA is off: ' in capsys.readouterr().out
     for flag, value in ('r1', 10), ('d_dropout', 0.5), ('label_smoothing', 0.9):
         message = f'--{flag} {value}: cannot be used with Doubled, which has changed d'
         with pytest.raises(UserError, match=message):
@@ -228,19 +226,11 @@ def test_options_of_the_fused_iteration_are_errors_that_name_the_flag(sess):
     dcgan.workers = SimpleNamespace(count=2)
     with pytest.raises(UserError, match='--workers 2: cannot be used with Doubled'):
         check_options(dcgan, Options())
-
-
-def test_smoothing_needs_a_loss_that_takes_a_label(sess):
+    with tf.Graph().as_default():
+        dcgan = build(None, PAGE['LeastSquares'])
     message = '--label_smoothing 0.9: LeastSquares.losses has no parameter real_label'
     with pytest.raises(UserError, match=message):
-        check_options(build(sess, PAGE['LeastSquares']), Options(label_smoothing=0.9))
-
-
-def test_xla_is_off_for_a_changed_loss(sess, capsys):
-    dcgan = build(sess, Doubled)
-    dcgan.xla = True
-    assert print_changes(dcgan) and not dcgan.xla
-    assert ' [!] XLA is off: ' in capsys.readouterr().out
+        check_options(dcgan, Options(label_smoothing=0.9))
 
 
 def test_a_loss_that_needs_real_images_in_steps_of_g_is_noticed(sess):

@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, run_in_process, write_idx_set, write_images
+from conftest import ROOT, run_in_process, use, write_idx_set, write_images
 from PIL import Image
 from scipy import spatial
 
@@ -61,18 +61,11 @@ def write_means(path, dtype=tf.float32, size=None, channels=3):
 
 
 @pytest.fixture(scope='module')
-def workspace(tiny_runs, tmp_path_factory):
+def workspace(workspace):
     """A copy of tiny_runs, and networks; the runs `set` and `cats` can be evaluated."""
-    folder = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
-    write_inception(folder / 'network' / 'inception.pb')
-    write_means(folder / 'network' / 'means.pb')
-    return folder
-
-
-def use(workspace, name, *args):
-    result = run_in_process('--out_name', name, *args, cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    write_inception(workspace / 'network' / 'inception.pb')
+    write_means(workspace / 'network' / 'means.pb')
+    return workspace
 
 
 def evaluate(workspace, name, *args):

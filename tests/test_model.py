@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent import futures
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,19 @@ from dcgan.util.signals import deferred_signals
 RECORDING = ROOT / 'tests' / 'golden' / 'rgb64'  # of the original, unconditional
 
 
+@pytest.fixture
+def cats(make_dcgan, tmp_path, monkeypatch):
+    """(a model on 19 images, config of a training of 3 iterations)."""
+    monkeypatch.setattr('dcgan.record.recorder.draw_curves', lambda *args: None)
+    write_images(tmp_path / 'cats', count=19)
+    folders = dict.fromkeys(['checkpoint_dir', 'sample_dir'], str(tmp_path / 'out'))
+    data = {'data_dir': str(tmp_path), 'dataset_name': 'cats'}
+    data |= {'input_fname_pattern': '*.png', 'out_dir': str(tmp_path / 'out')}
+    config = dict(learning_rate=1e-3, beta1=0.5, epoch=1, train_size=np.inf)
+    config |= dict(z_dist='normal01', sample_freq=9, ckpt_freq=9, G_img_sum=False)
+    return make_dcgan(**data, **folders), SimpleNamespace(**config, **folders)
+
+
 def random_arrays(dcgan):
     """Random images, labels and z for a model, the same ones at each call."""
     rng = np.random.RandomState(0)
@@ -64,53 +78,27 @@ def random_batch(dcgan, iteration):
     return iteration.batches.feed(Batch(*random_arrays(dcgan)))
 
 
-def moving_averages(sess, network=''):
-    """All moving averages of a network, by default of both, in one array."""
-    names = ('moving_mean', 'moving_variance')
-    averages = [
-        variable
-        for variable in tf.global_variables()
-        if variable.op.name.startswith(network) and variable.op.name.endswith(names)
-    ]
-    return np.concatenate(sess.run(averages))
-
-
 @pytest.mark.parametrize('y_dim', [None, 4])
-def test_sampler_leaves_moving_averages_alone(sess, make_dcgan, y_dim):
-    dcgan = make_dcgan(y_dim=y_dim)
-    averages = moving_averages(sess)
-    images = sess.run(dcgan.sampler, random_feed(dcgan))
-    assert (moving_averages(sess) == averages).all()
-    assert (sess.run(dcgan.sampler, random_feed(dcgan)) == images).all()
-
-
-@pytest.mark.parametrize('y_dim', [None, 4])
-def test_evaluation_updates_moving_averages_of_the_networks_it_runs(
+def test_evaluation_updates_moving_averages_of_the_networks_it_trains(
     sess, make_dcgan, y_dim
 ):
     dcgan = make_dcgan(y_dim=y_dim)
+    images = sess.run(dcgan.sampler, random_feed(dcgan))
+    assert (sess.run(dcgan.sampler, random_feed(dcgan)) == images).all()
+    averages = {v.op.name: v for v in tf.global_variables() if 'moving' in v.op.name}
     for fetch, expected in (
+        (dcgan.sampler, {'generator': False, 'discriminator': False}),
         (dcgan.d_loss_real, {'generator': False, 'discriminator': True}),
         (dcgan.d_loss_fake, {'generator': True, 'discriminator': True}),
         (dcgan.G, {'generator': True, 'discriminator': False}),
     ):
-        before = {network: moving_averages(sess, network) for network in expected}
+        before = sess.run(averages)
         sess.run(fetch, random_feed(dcgan))
+        after = sess.run(averages)
         for network, is_updated in expected.items():
-            after = moving_averages(sess, network)
-            assert (after != before[network]).any() == is_updated
-
-
-def test_images_are_in_the_range_of_tanh_or_sigmoid(sess, make_dcgan):
-    dcgan = make_dcgan()
-    images = sess.run(dcgan.G, random_feed(dcgan))
-    assert images.min() < 0 and abs(images).max() <= 1
-    with tf.Graph().as_default(), tf.Session() as other:
-        size = {'output_height': 8, 'output_width': 8}
-        dcgan = model.DCGAN(other, **size, y_dim=3, batch_size=2, data_dir=None)
-        other.run(tf.global_variables_initializer())
-        images = other.run(dcgan.sampler, random_feed(dcgan))
-    assert images.min() >= 0 and images.max() <= 1
+            of_network = [name for name in averages if name.startswith(network)]
+            is_same = all((before[n] == after[n]).all() for n in of_network)
+            assert of_network and is_same == (not is_updated)
 
 
 def test_losses_are_cross_entropies_of_the_logits(sess, make_dcgan):
@@ -277,6 +265,7 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(sess, make_dcga
 
 def test_checkpoint_restores_weights_and_step(sess, make_dcgan, tmp_path):
     dcgan = make_dcgan()
+    assert dcgan.load(str(tmp_path)) == (False, 0)
     dcgan.save(str(tmp_path), 7)
     before = sess.run(dcgan.variables)
     sess.run(tf.global_variables_initializer())
@@ -297,18 +286,10 @@ def test_checkpoint_of_the_original_loads_from_another_folder(
     assert np.abs(images - recorded['out/sampler']).max() < 1e-4
 
 
-def test_load_without_a_checkpoint_is_not_an_error(make_dcgan, tmp_path):
-    assert make_dcgan().load(str(tmp_path)) == (False, 0)
-
-
-def test_checkpoint_of_other_sizes_is_rejected_with_variable_and_flags(make_dcgan):
-    dcgan = make_dcgan(batch_size=12, output_height=64, output_width=64)
-    with pytest.raises(UserError, match=r'g_h0_lin/Matrix \[20, 512\].*--z_dim'):
-        dcgan.load(str(RECORDING / 'checkpoint'))
-
-
 def test_unusable_checkpoints_are_reported_with_the_reason(make_dcgan, tmp_path):
-    dcgan = make_dcgan()
+    dcgan = make_dcgan(output_height=64, output_width=64)
+    with pytest.raises(UserError, match=r'g_h0_lin/Matrix \[20, 512\].*--z_dim'):
+        dcgan.load(str(RECORDING / 'checkpoint'))  # of another size
     dcgan.save(str(tmp_path / 'a'), 1)
     data = tmp_path / 'a' / 'model.b6-1.data-00000-of-00001'
     data.write_bytes(data.read_bytes()[:100])
@@ -349,9 +330,8 @@ def test_unlisted_newer_checkpoint_comes_first(make_dcgan, tmp_path):
         assert steps == [4, 2, 1]
 
 
-def test_weight_that_is_not_finite_is_reported(sess, make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_weight_that_is_not_finite_is_reported(sess, cats):
+    dcgan, config = cats
     dcgan.train(config)
     (variable,) = (v for v in dcgan.variables if 'g_bn1/moving_var' in v.name)
     sess.run(variable.assign(np.full(variable.shape, np.inf)))
@@ -362,22 +342,8 @@ def test_weight_that_is_not_finite_is_reported(sess, make_dcgan, cats):
         dcgan.train(config)
 
 
-@pytest.fixture
-def cats(tmp_path, monkeypatch):
-    """(arguments of a model on 19 images, config of a training of 3 iterations)."""
-    monkeypatch.setattr('dcgan.record.recorder.draw_curves', lambda *args: None)
-    write_images(tmp_path / 'cats', count=19)
-    folders = dict.fromkeys(['checkpoint_dir', 'sample_dir'], str(tmp_path / 'out'))
-    arguments = {'data_dir': str(tmp_path), 'dataset_name': 'cats'}
-    arguments |= {'input_fname_pattern': '*.png', 'out_dir': str(tmp_path / 'out')}
-    config = dict(learning_rate=1e-3, beta1=0.5, epoch=1, train_size=np.inf)
-    config |= dict(z_dist='normal01', sample_freq=9, ckpt_freq=9, G_img_sum=False)
-    return {**arguments, **folders}, SimpleNamespace(**config, **folders)
-
-
-def test_train_can_be_called_again_and_resumes(sess, make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_train_can_be_called_again_and_resumes(sess, cats):
+    dcgan, config = cats
     assert dcgan.train(config) == 3
     count = len(tf.global_variables())
     config.epoch, config.learning_rate = 2, 0.0
@@ -393,12 +359,15 @@ def test_train_can_be_called_again_and_resumes(sess, make_dcgan, cats):
         dcgan.train(config)
 
 
-def test_failed_training_names_its_checkpoint_which_can_be_saved_again(
-    make_dcgan, cats
-):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_failed_training_names_its_checkpoint_which_can_be_saved_again(cats):
+    dcgan, config = cats
     dcgan.save(config.checkpoint_dir, 7)
+    logs = Path(dcgan.out_dir, 'logs')
+    logs.touch()  # where a folder has to be: the training cannot start
+    with pytest.raises(UserError, match='logs: '):
+        dcgan.train(config)
+    assert dcgan.checkpoint_folder(config.checkpoint_dir).protected == []
+    logs.unlink()
     config.learning_rate = 1e30
     with pytest.raises(UserError, match=r'last good checkpoint is .*model\.b6-7;'):
         dcgan.train(config)  # protects the checkpoint from which it resumed
@@ -409,22 +378,9 @@ def test_failed_training_names_its_checkpoint_which_can_be_saved_again(
     assert not has_training_state(path)
 
 
-def test_training_that_cannot_start_protects_no_checkpoint(make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
-    dcgan.save(config.checkpoint_dir, 7)
-    os.makedirs(dcgan.out_dir, exist_ok=True)
-    with open(f'{dcgan.out_dir}/logs', 'w'), pytest.raises(UserError, match='logs: '):
-        dcgan.train(config)
-    assert dcgan.checkpoint_folder(config.checkpoint_dir).protected == []
-
-
 @pytest.mark.slow
-def test_times_are_right_while_the_clock_is_set_back(
-    make_dcgan, cats, monkeypatch, capsys
-):
-    arguments, config = cats
-    dcgan, clock = make_dcgan(**arguments), itertools.count(10**9, -1000)
+def test_times_are_right_while_the_clock_is_set_back(cats, monkeypatch, capsys):
+    (dcgan, config), clock = cats, itertools.count(10**9, -1000)
     monkeypatch.setattr(time, 'time', lambda: next(clock))
     config.sample_freq = 1
     dcgan.train(config)
@@ -447,11 +403,8 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
     assert len(looked) == 5
 
 
-def test_summaries_are_on_the_disk_together_with_their_checkpoint(
-    make_dcgan, cats, monkeypatch
-):
-    arguments, config = cats
-    dcgan, steps = make_dcgan(**arguments), []
+def test_summaries_are_on_the_disk_together_with_their_checkpoint(cats, monkeypatch):
+    (dcgan, config), steps = cats, []
 
     class WatchedTraining(Training):
         def save(self, stop):
@@ -468,9 +421,8 @@ def test_summaries_are_on_the_disk_together_with_their_checkpoint(
 
 
 @pytest.mark.slow
-def test_checkpoint_of_another_process_in_the_meantime_is_resumed(make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_checkpoint_of_another_process_in_the_meantime_is_resumed(cats):
+    dcgan, config = cats
     checkpoint = dcgan.check(config)
     assert checkpoint is None
     dcgan.save(config.checkpoint_dir, 7)
@@ -482,11 +434,8 @@ def test_programming_error_is_not_reported_as_a_write_error(make_dcgan, tmp_path
         make_dcgan(max_to_keep='two').save(str(tmp_path), 1)
 
 
-def test_few_images_are_warned_of_unless_the_epochs_use_others(
-    make_dcgan, cats, capsys
-):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_few_images_are_warned_of_unless_the_epochs_use_others(cats, capsys):
+    dcgan, config = cats
     dcgan.data.files *= 100  # 1900 images
     config.train_size = 600
     for config.epoch in (1, 2):
@@ -520,18 +469,14 @@ def test_folder_is_synced_before_old_checkpoints_are_deleted(
 def test_saved_model_that_is_written_again_replaces_the_old_one(make_dcgan, tmp_path):
     dcgan, folder = make_dcgan(), tmp_path / 'saved_model' / '1'
     save_sampler(dcgan, str(folder))
-    leftover = f'.dcgan-{pid_of_a_dead_process()}@{socket.gethostname()}~1'
+    with subprocess.Popen([sys.executable, '-c', '']) as ended:
+        leftover = f'.dcgan-{ended.pid}@{socket.gethostname()}~1'
     (folder.parent / leftover).mkdir()
     graph = folder / 'saved_model.pb'
     time_before = os.stat(graph).st_mtime_ns
     save_sampler(dcgan, str(folder))
     assert os.stat(graph).st_mtime_ns > time_before
     assert os.listdir(folder.parent) == ['1']
-
-
-def pid_of_a_dead_process():
-    with subprocess.Popen([sys.executable, '-c', '']) as process:
-        return process.pid
 
 
 def test_training_in_another_thread_leaves_signal_handlers_alone():
@@ -541,9 +486,8 @@ def test_training_in_another_thread_leaves_signal_handlers_alone():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_invalid_training_settings_are_reported_first(make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_invalid_training_settings_are_reported_first(cats):
+    dcgan, config = cats
     for settings, changes, message in (
         ({}, {'epoch': 0}, r'epoch 0 has to be positive'),
         ({}, {'train_size': 5}, 'train_size 5 is less than a batch of 6'),
@@ -577,30 +521,25 @@ def test_frozen_graph_draws_the_same_images_as_the_sampler(sess, make_dcgan, tmp
     assert np.allclose(images, expected, atol=1e-6)
 
 
-def test_conditional_model_needs_multiples_of_four(make_dcgan):
-    with pytest.raises(UserError, match='18x16.*multiples of 4.*--output_height'):
-        make_dcgan(y_dim=4, output_height=18)
-
-
-def test_data_that_does_not_fit_the_model_is_rejected(make_dcgan, tmp_path):
+def test_models_that_cannot_be_built_are_refused(make_dcgan, tmp_path):
     write_images(tmp_path / 'cats', count=5)
     write_idx_set(tmp_path / 'set', classes=4)
     data = {'data_dir': str(tmp_path), 'input_fname_pattern': '*.png'}
-    for dataset, y_dim, message in (
-        ('cats', 4, 'cats: has no class folders'),
-        ('cats', None, '5 images do not fill a batch of 6'),
-        ('set', 3, '4 classes, the model y_dim 3'),
+    cats, idx = ({**data, 'dataset_name': name} for name in ('cats', 'set'))
+    for settings, y_dim, message in (
+        ({'output_height': 18}, 4, '18x16.*multiples of 4.*--output_height'),
+        (cats, 4, 'cats: has no class folders'),
+        (cats, None, '5 images do not fill a batch of 6'),
+        (idx, 3, '4 classes, the model y_dim 3'),
     ):
         with pytest.raises(UserError, match=message):
-            make_dcgan(y_dim=y_dim, dataset_name=dataset, **data)
-
-
-def test_idx_images_set_c_dim_to_1(make_dcgan, tmp_path):
-    write_idx_set(tmp_path / 'set')
-    dcgan = make_dcgan(y_dim=4, data_dir=str(tmp_path), dataset_name='set')
+            make_dcgan(y_dim=y_dim, **settings)
+    dcgan = make_dcgan(y_dim=4, **idx)
     assert dcgan.c_dim == 1 and dcgan.inputs.shape == [6, 16, 16, 1]
     images, _ = next(dcgan.data.batches(6, 1))
     assert images.max() > 9
+    with pytest.raises(UserError, match=r'this graph has a DCGAN already.*tf\.Graph\('):
+        make_dcgan()
 
 
 @pytest.mark.parametrize('xla', [False, True])
@@ -621,11 +560,14 @@ def test_iteration_sees_the_same_float32_values_as_the_public_placeholders(
         assert (sess.run(inputs.y) == feed[dcgan.y]).all()
 
 
-@pytest.mark.parametrize('y_dim', [None, 4])
-def test_samples_become_bytes_as_their_floats_would(y_dim, sess, make_dcgan):
-    dcgan = make_dcgan(y_dim=y_dim)
+@pytest.mark.parametrize('y_dim, lowest', [(None, -1), (4, 0)])  # of tanh, sigmoid
+def test_samples_become_bytes_as_their_floats_would(y_dim, lowest, sess, make_dcgan):
+    dcgan = make_dcgan(y_dim=y_dim, output_height=8, output_width=8)
     sess.run([v.assign(v * 40) for v in dcgan.g_vars])  # for all shades of gray
-    images, pixels = sess.run([dcgan.sampler, dcgan.sampler_bytes], random_feed(dcgan))
+    fetches = [dcgan.G, dcgan.sampler, dcgan.sampler_bytes]
+    *floats, pixels = sess.run(fetches, random_feed(dcgan))
+    for images in floats:
+        assert lowest <= images.min() < lowest + 0.1 and 0.9 < images.max() <= 1
     unit = images if y_dim else (images + 1) / 2
     assert (pixels == np.rint(unit * 255)).all() and np.ptp(pixels) > 100
 
@@ -645,10 +587,10 @@ def test_training_under_xla_has_the_variables_of_one_without(make_dcgan):
 
 @pytest.mark.slow
 def test_training_goes_on_without_xla_where_it_cannot_compile(
-    make_dcgan, cats, monkeypatch, capsys
+    cats, monkeypatch, capsys
 ):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments, xla=True)
+    dcgan, config = cats
+    dcgan.xla = True
     # a function for which XLA has no kernels
     monkeypatch.setattr(can_compile, '__defaults__', (tf.strings.as_string,))
     assert dcgan.train(config) == 3 and not dcgan.xla
@@ -656,9 +598,8 @@ def test_training_goes_on_without_xla_where_it_cannot_compile(
     assert 'XLA cannot compile here (' in printed and 'compiles the' not in printed
 
 
-def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
-    arguments, config = cats
-    dcgan = make_dcgan(**arguments)
+def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(cats):
+    dcgan, config = cats
     draws = []
     for interrupted_after in (None, 2):
         np.random.seed(3)
@@ -676,12 +617,6 @@ def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(make_dcgan, cats):
     assert order == order_of_two
     # normal01 takes random numbers of two words, for a batch of 6 and z of 5 dimensions
     assert position_of_two < position
-
-
-def test_a_graph_holds_one_dcgan(make_dcgan):
-    make_dcgan()
-    with pytest.raises(UserError, match=r'this graph has a DCGAN already.*tf\.Graph\('):
-        make_dcgan()
 
 
 def test_conv_out_size_same_is_where_the_original_has_it():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
-from conftest import SMALL, read_checkpoint, run_in_process, same, write_images
+from conftest import SMALL, same, use, weights, write_images
 
 import main
 from dcgan.compute.kernels import tensorflow_ops
@@ -41,13 +41,7 @@ def workspace(tmp_path_factory):
 
 
 def train(workspace, name, *args):
-    result = run_in_process(*TRAIN, '--out_name', name, *args, cwd=workspace)
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def weights(workspace, name):
-    return read_checkpoint(workspace / 'out' / name / 'checkpoint')
+    use(workspace, name, *TRAIN, *args)
 
 
 def column(workspace, run, name):
@@ -103,6 +97,8 @@ def test_settings_that_make_no_sense_are_refused(settings, message, tmp_path):
 
 
 def test_rates_reach_the_metrics(workspace):
+    # pretraining is not counted
+    assert column(workspace, 'all', 'iteration') == list(range(1, 10))
     assert column(workspace, 'all', 'learning_rate_d') == pytest.approx(
         [*3 * [1e-3], *3 * [1e-4], *3 * [1e-5]]
     )
@@ -142,16 +138,13 @@ def test_two_steps_of_g_and_the_faithful_recipe_are_the_default(tiny_runs, tmp_p
     assert same(weights(tiny_runs, 'cats'), weights(tmp_path, 'cats'))
 
 
-def tags_of_first_iteration(workspace, run):
-    (path,) = (workspace / 'out' / run / 'logs').glob('events*')
-    events = [e for e in tf.train.summary_iterator(str(path)) if e.summary.value]
-    first = [e for e in events if e.step == events[0].step]
-    return ['d' if 'd_loss' in {v.tag for v in e.summary.value} else 'g' for e in first]
-
-
 def test_each_step_leaves_its_summary(workspace, tiny_runs):
-    assert ''.join(tags_of_first_iteration(tiny_runs, 'cats')) == 'dgg'
-    assert ''.join(tags_of_first_iteration(workspace, 'all')) == 'ddggg'
+    for folder, run, steps in (tiny_runs, 'cats', 'dgg'), (workspace, 'all', 'ddggg'):
+        (path,) = (folder / 'out' / run / 'logs').glob('events*')
+        events = [e for e in tf.train.summary_iterator(str(path)) if e.summary.value]
+        first = [e for e in events if e.step == events[0].step]
+        tags = [{value.tag for value in event.summary.value} for event in first]
+        assert ''.join('d' if 'd_loss' in t else 'g' for t in tags) == steps
 
 
 def test_adam_counts_the_steps(workspace):
@@ -170,8 +163,7 @@ def test_pretraining_changes_only_d(make_dcgan):
     assert not any('generator/' in name for name in changed)
 
 
-def test_pretraining_is_not_counted(workspace, tiny_runs):
-    assert column(workspace, 'all', 'iteration') == list(range(1, 10))
+def test_pretrained_d_tells_images_apart(workspace, tiny_runs):
     trained, new = (
         column(folder, name, 'd_real')[0] - column(folder, name, 'd_fake')[0]
         for folder, name in ((workspace, 'all'), (tiny_runs, 'cats'))
@@ -189,9 +181,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(sess):
     layers = [dropout(x), dropout(x)]
     first, second = sess.run(layers, {seed: [1, 2]})
     assert np.mean(first == 0) == pytest.approx(0.3, abs=0.01)
-    assert first.max() == pytest.approx(1 / 0.7) and first.mean() == pytest.approx(
-        1, abs=0.02
-    )
+    assert first.mean() == pytest.approx(1, abs=0.02)
+    assert first.max() == pytest.approx(1 / 0.7)
     assert (first != second).any()
     again = sess.run(layers, {seed: [1, 2]})
     assert (again[0] == first).all()
@@ -248,13 +239,12 @@ def test_the_gradient_of_the_penalty_is_that_of_tensorflow_ops(
         assert np.abs(fast - expected).max() <= limit * np.abs(expected).max()
 
 
-def test_d_minimizes_the_penalty_as_well():
+def test_d_minimizes_the_penalty_as_well(make_dcgan):
     weights = []
     for r1 in (0, 1000):
         with tf.Graph().as_default(), tf.Session() as sess:
             tf.set_random_seed(1)
-            size = dict(output_height=16, output_width=16, z_dim=5, gf_dim=4, df_dim=4)
-            dcgan = main.DCGAN(sess, batch_size=6, data_dir=None, **size)
+            dcgan = make_dcgan(sess)
             iterate(dcgan, r1=r1, g_steps=1)
             weights.append(sess.run(dcgan.d_vars[0]))
     assert (weights[0] != weights[1]).any()
@@ -285,37 +275,27 @@ def test_flip_does_not_depend_on_how_images_are_decoded(workspace):
 
 @pytest.mark.slow
 def test_resumed_run_equals_one_never_stopped(workspace):
-    more = ['--lr_decay_epochs', '1,2', '--epoch']
+    more = ['--lr_decay_epochs', '1,2', '--epoch', 3]
     train(workspace, 'stopped', *ALL, '--lr_decay_epochs', '1', '--epoch', 2)
-    result = run_in_process('--train', '--out_name', 'stopped', *more, 3, cwd=workspace)
-    assert 'Resuming after iteration 6, in epoch 2, batch 0' in result.stdout
+    printed = use(workspace, 'stopped', '--train', *more)
+    assert 'Resuming after iteration 6, in epoch 2, batch 0' in printed
     assert same(weights(workspace, 'all'), weights(workspace, 'stopped'))
     for name in ('d_loss', 'g_loss', 'd_fake_after', 'learning_rate_d'):
         assert column(workspace, 'all', name) == column(workspace, 'stopped', name)
 
 
 def test_image_grids_and_checkpoints_come_with_epochs(workspace):
-    samples = workspace / 'out' / 'all' / 'samples'
-    names = sorted(path.name for path in samples.glob('train_*'))
+    folder = workspace / 'out' / 'all'
+    names = sorted(path.name for path in folder.glob('samples/train_*'))
     assert names == [f'train_{i:08d}.png' for i in (0, 6, 9)]
-    folder = workspace / 'out' / 'all' / 'checkpoint'
-    steps = sorted(path.stem for path in folder.glob('*.index'))
+    steps = sorted(path.stem for path in folder.glob('checkpoint/*.index'))
     assert steps == [f'model.b8-{i}' for i in (3, 6, 9)]
 
 
 # Recipes
 
 
-def with_recipe(*args, y_dim=None, is_images=False):
-    """What main.py settles for these arguments, with its recipe."""
-    with flagsaver():
-        main.TABLE.define()
-        main.FLAGS(['main.py', *map(str, args)])
-        config = read_flags(['main.py'], main.TABLE)
-        apply_recipe(config, main.TABLE, y_dim, is_images)
-    return config
-
-
+NO_CLASSES = None, False  # y_dim, and whether the data are files of images
 BEST = '--g_steps 1 --r1 10 --ema 0.999 --beta1 0 --learning_rate 0.0004'
 OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001'
 
@@ -323,17 +303,21 @@ OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0
 @pytest.mark.parametrize(
     'args, data, changes',
     [
-        ('', {}, None),
-        ('--recipe best', {}, BEST),
-        ('--recipe best --r1 3', {}, BEST.replace(' --r1 10', '')),
-        ('--recipe best', {'is_images': True}, f'{BEST} --batch_size 32'),
-        ('--recipe best', {'y_dim': 4}, OF_CLASSES),
-        ('--recipe best --learning_rate 0.1 --ema 0', {'y_dim': 4}, '--g_steps 1'),
-        ('--recipe faithful', {}, 'changes nothing'),
+        ('', NO_CLASSES, None),
+        ('--recipe best', NO_CLASSES, BEST),
+        ('--recipe best --r1 3', NO_CLASSES, BEST.replace(' --r1 10', '')),
+        ('--recipe best', (None, True), f'{BEST} --batch_size 32'),
+        ('--recipe best', (4, False), OF_CLASSES),
+        ('--recipe best --learning_rate 0.1 --ema 0', (4, False), '--g_steps 1'),
+        ('--recipe faithful', NO_CLASSES, 'changes nothing'),
     ],
 )
 def test_a_recipe_sets_flags_that_are_not_given(args, data, changes, capsys):
-    config = with_recipe(*args.split(), **data)
+    with flagsaver():
+        main.TABLE.define()
+        main.FLAGS(['main.py', *args.split()])
+        config = read_flags(['main.py'], main.TABLE)
+        apply_recipe(config, main.TABLE, *data)
     line = f' [*] Recipe {config.recipe}: {changes}\n' if changes else ''
     assert capsys.readouterr().out == line
     assert config.g_steps == (1 if '--g_steps' in line else 2)
@@ -342,13 +326,11 @@ def test_a_recipe_sets_flags_that_are_not_given(args, data, changes, capsys):
 
 @pytest.mark.slow
 def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
-    args = ['--out_name', 'best', '--train', '--epoch']
     train(workspace, 'best', '--epoch', 1, '--recipe', 'best')
-    result = run_in_process(*args, 2, cwd=workspace)
-    assert result.returncode == 0 and 'Recipe' not in result.stdout
+    assert 'Recipe' not in use(workspace, 'best', '--train', '--epoch', 2)
     powers = weights(workspace, 'best')  # by one step of G in an iteration, and beta1 0
     assert powers['beta1_power'] == powers['beta1_power_1'] == 0
     assert powers['ema/moves'] == 6
-    result = run_in_process(*args, 3, '--recipe', 'faithful', cwd=workspace)
+    args = ['--train', '--epoch', 3, '--recipe', 'faithful']
     line = '--g_steps 2 --r1 0 --ema 0 --beta1 0.5 --learning_rate 0.0002\n'
-    assert f' [*] Recipe faithful: {line}' in result.stdout
+    assert f' [*] Recipe faithful: {line}' in use(workspace, 'best', *args)

@@ -18,15 +18,9 @@ Z = '#palette > div'  # the cells of the current z
 
 
 @pytest.fixture(scope='module')
-def workspace(tiny_runs, tmp_path_factory):
-    """A copy of tiny_runs, whose run of 4 classes has an animation of its grids."""
-    folder = shutil.copytree(tiny_runs, tmp_path_factory.mktemp('copy') / 'tiny')
-    run_main(folder, '--out_name', 'set', '--gif')
-    return folder
-
-
-@pytest.fixture(scope='module')
 def address(workspace):
+    """The address of the page, whose run has an animation of its grids."""
+    run_main(workspace, '--out_name', 'set', '--gif')
     with served(workspace) as (_, port, _):
         yield f'http://127.0.0.1:{port}/'
 
