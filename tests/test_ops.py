@@ -59,10 +59,9 @@ def test_conv_cond_concat_appends_the_labels_to_each_pixel(sess):
     assert result.shape == (2, 3, 4, 3)
     assert (result[..., 1:] == y[:, None, None, :]).all()
     assert not result[..., 0].any()
-    result = sess.run(
-        ops.conv_cond_concat(tf.zeros([4, 8, 8, 3]), tf.ones([1, 1, 1, 5]))
-    )
-    assert result.shape == (4, 8, 8, 8) and (result[..., 3:] == 1).all()
+    shared = tf.range(5.0)[None, None, None]  # by all images
+    result = sess.run(ops.conv_cond_concat(tf.zeros([4, 8, 8, 3]), shared))
+    assert result.shape == (4, 8, 8, 8) and (result[..., 3:] == np.arange(5)).all()
 
 
 @pytest.mark.parametrize('shape', [(6, 3, 2, 4), (6, 4)])
