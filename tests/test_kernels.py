@@ -111,24 +111,23 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 ):
     y = np.random.RandomState(1).randn(5, 1, 1, labels)  # need not be one-hot
 
-    def fast(x, w, biases):
-        with tf.variable_scope('layer', reuse=True):
-            x = append_labels(x, tf.constant(y, x.dtype))
-            if is_transposed:
-                return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
-            return kernels.conv2d(x, w, biases, [2, 2])
-
-    def joined(x, w, biases):
-        x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
+    def layer(x, w, biases):
         if is_transposed:
-            transposed = own(kernels.conv2d_transpose)
-            return transposed(x, w, biases, [5, 8, 8, 2], [2, 2])
-        return own(kernels.conv2d)(x, w, biases, [2, 2])
+            return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return kernels.conv2d(x, w, biases, [2, 2])
+
+    def apart(x, *weights):
+        with tf.variable_scope('layer', reuse=True):
+            return layer(append_labels(x, tf.constant(y, x.dtype)), *weights)
+
+    def joined(x, *weights):
+        x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
+        return own(layer)(x, *weights)
 
     x_shape = [5, *((4, 4) if is_transposed else (8, 8)), 6]
     w_shape = [5, 5, 2, 6 + labels] if is_transposed else [5, 5, 6 + labels, 2]
     shapes = x_shape, w_shape, [2]
-    compare(sess, fast, joined, *shapes, dtype)
+    compare(sess, apart, joined, *shapes, dtype)
     types = {op.type for op in sess.graph.get_operations()}
     assert ('SplitV' in types) == (is_apart and not has_gpu())
 

@@ -120,13 +120,8 @@ def are_close(a, b):
 
 
 def are_equal(chief, *others):
-    """Whether the variables of workers are the same bytes."""
-    _, expected = chief
-    return all(
-        variables[name].tobytes() == expected[name].tobytes()
-        for _, variables in others
-        for name in expected
-    )
+    """Whether workers have equal variables."""
+    return all(same(chief[1], variables) for _, variables in others)
 
 
 def have_close_gradients(one, chief, error, network=''):
