@@ -9,16 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import (
-    ROOT,
-    SMALL,
-    run_anew,
-    run_in_process,
-    use,
-    weights,
-    write_idx_set,
-    write_images,
-)
+from conftest import ROOT, SMALL, run_anew, run_in_process, use, weights, write_images
 
 from dcgan.record.metrics_csv import read_rows
 from dcgan.training.fused_iteration import FusedIteration
@@ -31,15 +22,6 @@ from ops import batch_norm, conv2d, deconv2d, linear, lrelu
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--epoch', 1, '--seed', 1]
 TRAIN += ['--train_size', 16]
-
-
-@pytest.fixture(scope='module')
-def workspace(tmp_path_factory):
-    """A folder with data/cats, 48 images, and data/set, of 4 classes."""
-    folder = tmp_path_factory.mktemp('changing')
-    write_images(folder / 'data' / 'cats', count=48, ending='jpg')
-    write_idx_set(folder / 'data' / 'set', count=48, size=16)
-    return folder
 
 
 def classes_of_the_page():

@@ -35,10 +35,8 @@ def compare(sess, fast, exact, x_shape, w_shape, biases_shape, dtype, *args):
     """
     rng = np.random.RandomState(0)
     x = tf.constant(rng.randn(*x_shape), dtype)
-    weights = [
-        tf.Variable(rng.randn(*shape).astype(np.float32))
-        for shape in (w_shape, biases_shape)
-    ]
+    shapes = w_shape, biases_shape
+    weights = [tf.Variable(rng.randn(*shape), dtype=tf.float32) for shape in shapes]
     exact_x = tf.cast(x, tf.float32)
     y, expected = fast(x, *weights, *args), exact(exact_x, *weights, *args)
     assert y.dtype == dtype
@@ -64,23 +62,19 @@ def own(layer):
 
 
 @pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
-def test_conv2d_and_its_gradients_equal_tensorflow(
+def test_convolutions_and_their_gradients_equal_tensorflow(
     sess, dtype, height, width, c, d, kernel, stride
 ):
-    shapes = [5, height, width, c], [kernel, kernel, c, d], [d]
-    strides = [stride, stride]
-    compare(sess, kernels.conv2d, own(kernels.conv2d), *shapes, dtype, strides)
-
-
-@pytest.mark.parametrize('dtype, height, width, c, d, kernel, stride', CASES)
-def test_conv2d_transpose_and_its_gradients_equal_tensorflow(
-    sess, dtype, height, width, c, d, kernel, stride
-):
-    x_shape = [5, -(-height // stride), -(-width // stride), d]
-    shapes = x_shape, [kernel, kernel, c, d], [c]
-    args = [5, height, width, c], [stride, stride]
+    image, filters, strides = (
+        [5, height, width, c],
+        [kernel, kernel, c, d],
+        [stride] * 2,
+    )
+    fast = kernels.conv2d
+    compare(sess, fast, own(fast), image, filters, [d], dtype, strides)
+    smaller = [5, -(-height // stride), -(-width // stride), d]
     fast = kernels.conv2d_transpose
-    compare(sess, fast, own(fast), *shapes, dtype, *args)
+    compare(sess, fast, own(fast), smaller, filters, [c], dtype, image, strides)
 
 
 @pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
@@ -117,24 +111,23 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 ):
     y = np.random.RandomState(1).randn(5, 1, 1, labels)  # need not be one-hot
 
-    def fast(x, w, biases):
-        with tf.variable_scope('layer', reuse=True):
-            x = append_labels(x, tf.constant(y, x.dtype))
-            if is_transposed:
-                return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
-            return kernels.conv2d(x, w, biases, [2, 2])
-
-    def joined(x, w, biases):
-        x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
+    def layer(x, w, biases):
         if is_transposed:
-            transposed = own(kernels.conv2d_transpose)
-            return transposed(x, w, biases, [5, 8, 8, 2], [2, 2])
-        return own(kernels.conv2d)(x, w, biases, [2, 2])
+            return kernels.conv2d_transpose(x, w, biases, [5, 8, 8, 2], [2, 2])
+        return kernels.conv2d(x, w, biases, [2, 2])
+
+    def apart(x, *weights):
+        with tf.variable_scope('layer', reuse=True):
+            return layer(append_labels(x, tf.constant(y, x.dtype)), *weights)
+
+    def joined(x, *weights):
+        x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)
+        return own(layer)(x, *weights)
 
     x_shape = [5, *((4, 4) if is_transposed else (8, 8)), 6]
     w_shape = [5, 5, 2, 6 + labels] if is_transposed else [5, 5, 6 + labels, 2]
     shapes = x_shape, w_shape, [2]
-    compare(sess, fast, joined, *shapes, dtype)
+    compare(sess, apart, joined, *shapes, dtype)
     types = {op.type for op in sess.graph.get_operations()}
     assert ('SplitV' in types) == (is_apart and not has_gpu())
 

@@ -21,20 +21,13 @@ def variable(name):
     return next(v for v in tf.global_variables() if v.op.name == name)
 
 
-def test_conv2d_halves_sizes_and_rounds_up(sess):
+def test_conv2d_halves_sizes_and_deconv2d_doubles_them_or_leaves_odd_ones(sess):
     conv = ops.conv2d(tf.ones([2, 7, 6, 3]), 5, name='c')
-    assert evaluate(sess, conv).shape == (2, 4, 3, 5)
     assert [v.op.name for v in tf.global_variables()] == ['c/w', 'c/biases']
-    assert variable('c/w').shape == [5, 5, 3, 5]
-
-
-def test_deconv2d_produces_odd_sizes(sess):
-    deconv = ops.deconv2d(tf.ones([2, 4, 3, 5]), [2, 7, 5, 3], name='d')
+    assert evaluate(sess, conv).shape == (2, 4, 3, 5)
+    deconv = ops.deconv2d(conv, [2, 7, 5, 3], name='d')
     assert evaluate(sess, deconv).shape == (2, 7, 5, 3)
-    assert variable('d/w').shape == [5, 5, 3, 5]
-
-
-def test_deconv2d_rejects_an_impossible_output_shape(sess):
+    assert variable('c/w').shape == variable('d/w').shape == [5, 5, 3, 5]
     with pytest.raises(tf.errors.OpError):  # which one depends on the kernel that runs
         evaluate(sess, ops.deconv2d(tf.ones([2, 4, 4, 20]), [2, 6, 8, 20]))
 
@@ -66,6 +59,9 @@ def test_conv_cond_concat_appends_the_labels_to_each_pixel(sess):
     assert result.shape == (2, 3, 4, 3)
     assert (result[..., 1:] == y[:, None, None, :]).all()
     assert not result[..., 0].any()
+    shared = tf.range(5.0)[None, None, None]  # by all images
+    result = sess.run(ops.conv_cond_concat(tf.zeros([4, 8, 8, 3]), shared))
+    assert result.shape == (4, 8, 8, 8) and (result[..., 3:] == np.arange(5)).all()
 
 
 @pytest.mark.parametrize('shape', [(6, 3, 2, 4), (6, 4)])
@@ -146,12 +142,6 @@ def test_it_does_so_where_the_behaviour_of_tensorflow_2_is_disabled(tmp_path):
     result = run_anew(script, *RECORDED, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr
     assert_no_differences(dict(line.split() for line in result.stdout.splitlines()))
-
-
-def test_a_condition_can_be_shared_by_all_images(sess):
-    y = np.arange(5.0, dtype=np.float32).reshape(1, 1, 1, 5)
-    both = sess.run(ops.conv_cond_concat(tf.zeros([4, 8, 8, 3]), tf.constant(y)))
-    assert both.shape == (4, 8, 8, 8) and (both[..., 3:] == y).all()
 
 
 def test_batch_norm_rejects_other_ranks():

@@ -1,7 +1,6 @@
 """Options to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
 
 import csv
-import itertools
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -89,7 +88,7 @@ def test_rates_follow_the_schedule(settings, expected):
         ({'profile': '0,2'}, 'first and the last iteration'),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message, tmp_path):
+def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         options = Options(**settings)
         profiled(options.profile)
@@ -120,10 +119,8 @@ def iterate(dcgan, rates=(0.1, 0.1), **options):
     else:
         feed = {**iteration.batches.feed(batch), iteration.learning_rates: rates}
         result = sess.run(iteration.tensors, feed)
-    pairs = zip(before, sess.run(dcgan.variables))
-    are_changed = [(a != b).any() for a, b in pairs]
-    names = [variable.op.name for variable in dcgan.variables]
-    return result, set(itertools.compress(names, are_changed))
+    values = zip(dcgan.variables, before, sess.run(dcgan.variables))
+    return result, {v.op.name for v, a, b in values if (a != b).any()}
 
 
 # Steps

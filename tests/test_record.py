@@ -132,7 +132,7 @@ def test_curves_are_drawn_of_a_run_and_of_several(tiny_copy):
     result = run_in_process('--curves', f'set,{original}', cwd=tiny_copy)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ' [*] ./out/curves.png\n'
-    for path in 'out/curves.png', 'out/cats/curves.png':
+    for path in 'out/curves.png', 'out/set/curves.png':
         with Image.open(tiny_copy / path) as image:
             assert image.width >= 800 and image.height >= 500
             assert len(image.convert('RGB').getcolors(1 << 20)) > 50
