@@ -116,10 +116,7 @@ class Workers:
     # Before training
 
     def exchange(self, value: object) -> list:
-        """The values of all workers, of types that JSON knows.
-
-        Waits while the other workers are alive.
-        """
+        """Wait for a value of each worker, which JSON can represent; returns all."""
         if self.count == 1:
             return [value]
         text = json.dumps(value).encode().ljust(MAX_TEXT)
