@@ -105,10 +105,6 @@ def server(monkeypatch):
         server.shutdown()
 
 
-def md5(content):
-    return hashlib.md5(content).hexdigest()
-
-
 def jpeg(seed, format='JPEG'):
     """The content of an image file with random pixels."""
     pixels = np.random.RandomState(seed).randint(0, 256, (20, 16, 3)).astype(np.uint8)
@@ -153,9 +149,6 @@ def download_file(server, tmp_path):
     return download_in_mode
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     ('mode', 'there', 'ranges'),
     [
@@ -165,8 +158,8 @@ SLOW = pytest.mark.slow
         ('always206', 0, [None]),
         ('busy', 0, [None, None]),
         ('cut', 0, [None, 'bytes=25000-']),
-        pytest.param('slow', 0, [None], marks=SLOW),
-        pytest.param('stall', 0, [None, 'bytes=20000-'], marks=SLOW),
+        pytest.param('slow', 0, [None], marks=pytest.mark.slow),
+        pytest.param('stall', 0, [None, 'bytes=20000-'], marks=pytest.mark.slow),
         ('good', 30000, ['bytes=30000-']),
         ('norange', 30000, ['bytes=30000-']),
         ('shifted', 30000, ['bytes=30000-']),
@@ -183,13 +176,17 @@ def test_download_is_resumed_at_the_same_byte_despite_difficult_servers(
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
-def test_part_of_different_file_is_reported_and_removed(
+def test_part_of_a_different_file_and_an_invalid_download_are_removed(
     download_file, server, tmp_path, capsys
 ):
     (tmp_path / 'file.part').write_bytes(b'x' * 30000)
     assert download_file('good')
     assert server.requests == [('file', 'bytes=30000-'), ('file', None)]
     assert 'removing it and downloading it again' in capsys.readouterr().out
+    (tmp_path / 'file').unlink()
+    with pytest.raises(UserError, match=r'\(50,000 bytes\); the download was removed'):
+        download_file('good', expected=b'different content')
+    assert not list(tmp_path.glob('*'))
 
 
 @pytest.mark.parametrize(
@@ -215,12 +212,6 @@ def test_refusal_is_reported_and_keeps_what_is_there(
         assert list(tmp_path.iterdir()) == [part] and part.stat().st_size == size
 
 
-def test_invalid_download_is_reported_and_removed(download_file, tmp_path):
-    with pytest.raises(UserError, match=r'\(50,000 bytes\); the download was removed'):
-        download_file('good', expected=b'different content')
-    assert not list(tmp_path.glob('*'))
-
-
 def test_html_page_is_recognized_and_explained(tmp_path):
     pages = {
         b"can't scan this file for viruses. download anyway?": 'confirm large files',
@@ -233,12 +224,10 @@ def test_html_page_is_recognized_and_explained(tmp_path):
         assert reason in describe_problem(str(path), lambda path: True)
 
 
-@pytest.mark.parametrize(
-    'url', ['nothing', 'http://127.0.0.1:1', 'http://no.such.host.invalid']
-)
-def test_invalid_url_is_reported(url, tmp_path, server):
-    with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
-        find_or_download('file', [str(tmp_path)], [url], bool, 'try --mirror')
+def test_invalid_url_is_reported(tmp_path, server):
+    for url in ('nothing', 'http://127.0.0.1:1', 'http://no.such.host.invalid'):
+        with pytest.raises(UserError, match=f'{url}.*; try --mirror'):
+            find_or_download('file', [str(tmp_path)], [url], bool, 'try --mirror')
 
 
 # MNIST
@@ -250,7 +239,7 @@ def fetch_mnist(server, tmp_path):
     checksums = {}
     for name in download.MNIST_MD5:
         server.files[f'{name}.gz'] = gzip.compress(name.encode() * 1000)
-        checksums[name] = md5(name.encode() * 1000)
+        checksums[name] = hashlib.md5(name.encode() * 1000).hexdigest()
 
     def fetch(*modes):
         mirrors = [server.url(mode) for mode in modes or ['good']]
@@ -259,60 +248,51 @@ def fetch_mnist(server, tmp_path):
     return fetch
 
 
-def test_mnist_is_downloaded_and_unpacked_once(fetch_mnist, server, tmp_path, capsys):
+def test_mnist_is_unpacked_once_and_only_corrupt_files_are_downloaded_again(
+    fetch_mnist, server, tmp_path, capsys
+):
     for _ in range(2):
         fetch_mnist()
     assert len(server.requests) == 4
     assert capsys.readouterr().out.count('already there') == 4
+    (tmp_path / 'mnist' / 't10k-labels-idx1-ubyte').write_bytes(b'corrupt')
+    fetch_mnist('404', 'html', 'good')  # mirrors, one after the other
+    assert len(server.requests) == 4 + 3
     for name in download.MNIST_MD5:
         assert (tmp_path / 'mnist' / name).read_bytes() == name.encode() * 1000
     assert len(list((tmp_path / 'mnist').iterdir())) == 4
     assert [path.name for path in tmp_path.iterdir()] == ['mnist']
 
 
-def test_only_corrupt_mnist_files_are_downloaded_again(fetch_mnist, server, tmp_path):
-    fetch_mnist()
-    path = tmp_path / 'mnist' / 't10k-labels-idx1-ubyte'
-    path.write_bytes(b'corrupt')
-    fetch_mnist('404', 'html', 'good')  # mirrors, one after the other
-    assert len(server.requests) == 4 + 3
-    assert path.read_bytes() == b't10k-labels-idx1-ubyte' * 1000
-
-
-def test_mnist_folder_appears_only_when_complete(fetch_mnist, server, tmp_path):
-    last = server.files.pop('t10k-labels-idx1-ubyte.gz')
+def test_mnist_folder_appears_only_when_it_is_complete_and_valid(
+    fetch_mnist, server, tmp_path
+):
+    name = 't10k-labels-idx1-ubyte.gz'
+    valid = server.files.pop(name)
     with pytest.raises(UserError, match='t10k-labels.*404 Not Found'):
         fetch_mnist()
+    truncated, different = gzip.compress(bytes(999))[:-20], gzip.compress(b'different')
+    for content in (truncated, different, b'no gzip'):
+        server.files[name] = content
+        with pytest.raises(UserError, match='t10k-labels.*corrupt.*; try --mirror'):
+            fetch_mnist()
     assert not (tmp_path / 'mnist').exists()
-    server.files['t10k-labels-idx1-ubyte.gz'] = last
+    server.files[name] = valid
     fetch_mnist()
     assert len(list((tmp_path / 'mnist').iterdir())) == 4
-    assert len(server.requests) == 5
-
-
-@pytest.mark.parametrize(
-    'content',
-    [gzip.compress(bytes(999))[:-20], gzip.compress(b'different'), b'no gzip'],
-    ids=['truncated', 'different', 'no gzip'],  # the bytes contain the time
-)
-def test_invalid_mnist_file_is_rejected(content, fetch_mnist, server, tmp_path):
-    server.files['train-images-idx3-ubyte.gz'] = content
-    with pytest.raises(UserError, match='train-images.*corrupt.*; try --mirror'):
-        fetch_mnist()
-    assert not (tmp_path / 'mnist').exists()
+    assert len(server.requests) == 4 + 4
 
 
 # CelebA
 
 
-def serve_celeba(server, count=5, repeat=1, **extra_members):
+def serve_celeba(server, repeat=1, **extra_members):
     """Serve small files in the form of CelebA's; return `files` for fetch_celeba."""
-    names = {i: f'img_align_celeba/{i:06d}.jpg' for i in range(1, count + 1)}
-    images = {name: jpeg(i) * repeat for i, name in names.items()}
-    server.files['img_align_celeba.zip'] = zipped({**images, **extra_members})
-    for name in list(download.CELEBA_FILES)[1:]:
-        server.files[name] = b'2\nheader\n' + name.encode()
-    return {name: (name, md5(server.files[name])) for name in download.CELEBA_FILES}
+    members = {f'img_align_celeba/{i:06d}.jpg': jpeg(i) * repeat for i in range(1, 6)}
+    archive, *lists = download.CELEBA_FILES
+    server.files[archive] = zipped({**members, **extra_members})
+    server.files.update({name: b'2\nheader\n' + name.encode() for name in lists})
+    return {n: (n, hashlib.md5(x).hexdigest()) for n, x in server.files.items()}
 
 
 def fetch_celeba(server, data_dir, files, count=5):
@@ -341,10 +321,8 @@ def test_archive_members_cannot_leave_the_folder(server, tmp_path):
 @pytest.mark.parametrize('folder', ['.', 'celebA'])
 def test_archive_downloaded_by_hand_is_used_and_kept(folder, server, tmp_path):
     files = serve_celeba(server)
-    archive, part = (
-        tmp_path / folder / 'img_align_celeba.zip',
-        tmp_path / '.celebA.part',
-    )
+    archive = tmp_path / folder / 'img_align_celeba.zip'
+    part = tmp_path / '.celebA.part'
     archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(server.files.pop('img_align_celeba.zip'))
     part.mkdir()  # of an unpacking that was interrupted
@@ -379,23 +357,18 @@ def test_symbolic_link_as_folder_is_followed(target_exists, server, tmp_path):
     assert jpegs(disk) == 5 and (tmp_path / 'data' / 'celebA').is_symlink()
 
 
-@pytest.fixture
-def use_drive(monkeypatch):
-    """A function that puts a URL in the place of Google Drive's."""
-
-    def use(url):
-        for module in (download, resumable_download):
-            monkeypatch.setattr(module, 'DRIVE', url)
-
-    return use
+def use_drive(url, monkeypatch):
+    """Put a URL in the place of Google Drive's."""
+    for module in (download, resumable_download):
+        monkeypatch.setattr(module, 'DRIVE', url)
 
 
 @pytest.mark.parametrize('mode', ['good', 'cutonce'])
 def test_gdown_downloads_celeba_from_drive_and_resumes(
-    mode, server, tmp_path, use_drive
+    mode, server, tmp_path, monkeypatch
 ):
     files = serve_celeba(server, repeat=1000)  # gdown reads half a megabyte at a time
-    use_drive(server.url(f'{mode}/'))
+    use_drive(server.url(f'{mode}/'), monkeypatch)
     download.fetch_celeba(str(tmp_path), None, files, 5)
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
     was_resumed = any(requested for _, requested in server.requests)
@@ -403,8 +376,8 @@ def test_gdown_downloads_celeba_from_drive_and_resumes(
     assert [path.name for path in tmp_path.iterdir()] == ['celebA']
 
 
-def test_gdown_failure_is_reported_on_one_line(server, tmp_path, use_drive):
-    use_drive(server.url('404/'))
+def test_gdown_failure_is_reported_on_one_line(server, tmp_path, monkeypatch):
+    use_drive(server.url('404/'), monkeypatch)
     message = '404.*; download it by hand: open http'
     with pytest.raises(UserError, match=message) as error:
         download.fetch_celeba(str(tmp_path))
@@ -501,12 +474,13 @@ def test_command_line_reports_failure_on_one_line(server, tmp_path):
     assert lines[0].startswith(f'download.py: {url}/') and '404 Not Found' in lines[0]
 
 
-@pytest.mark.parametrize('name', ['mnist', 'celebA', 'lsun', 'inception'])
-def test_failure_of_a_mirror_names_a_way_out(name, server, tmp_path):
-    args = [name, '--data_dir', str(tmp_path), '--mirror', server.url('html')]
-    with pytest.raises(UserError, match=f'^{server.url("html")}/.*an HTML') as error:
-        download.main(args)
-    assert 'by hand' in str(error.value) or '--mirror' in str(error.value)
+def test_failure_of_a_mirror_names_a_way_out(server, tmp_path):
+    url = server.url('html')
+    for name in ('mnist', 'celebA', 'lsun', 'inception'):
+        args = [name, '--data_dir', str(tmp_path), '--mirror', url]
+        with pytest.raises(UserError, match=f'^{url}/.*an HTML') as error:
+            download.main(args)
+        assert 'by hand' in str(error.value) or '--mirror' in str(error.value)
 
 
 def test_command_line_takes_several_data_sets(server, tmp_path, capsys):
@@ -519,27 +493,25 @@ def test_command_line_takes_several_data_sets(server, tmp_path, capsys):
     assert 'd/digits: already there' in out and 'bedroom_train_lmdb.zip: 100%' in err
 
 
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
-        ('mnist --mirror 127.0.0.1:80', 'must begin with http://'),
-        ('lsun --limit 0', '--limit must be positive'),
-        ('lsun cats', "'cats' is none of mnist, celebA, lsun, digits, inception"),
-        ('check', 'which data set?'),
-        ('', 'the following arguments are required: NAME'),
-    ],
-)
-def test_invalid_arguments_are_rejected(args, message, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        download.main(args.split())
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_invalid_arguments_are_rejected(capsys):
+    problems = {
+        'mnist --mirror 127.0.0.1:80': 'must begin with http://',
+        'lsun --limit 0': '--limit must be positive',
+        'lsun cats': "'cats' is none of mnist, celebA, lsun, digits, inception",
+        'check': 'which data set?',
+        '': 'the following arguments are required: NAME',
+    }
+    for args, problem in problems.items():
+        with pytest.raises(SystemExit, match='2'):
+            download.main(args.split())
+        assert problem in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(('name', 'package'), [('celebA', 'gdown'), ('lsun', 'lmdb')])
-def test_missing_package_is_reported(name, package, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=f'pip install {package}'):
-        download.main([name, '--data_dir', str(tmp_path)])
+def test_missing_package_is_reported(tmp_path, monkeypatch):
+    for name, package in (('celebA', 'gdown'), ('lsun', 'lmdb')):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UserError, match=f'pip install {package}'):
+            download.main([name, '--data_dir', str(tmp_path)])
 
 
 # Digits
