@@ -20,6 +20,7 @@ from conftest import (
 )
 
 from dcgan.record.metrics_csv import read_rows
+from dcgan.sampling.samples import draw
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch
@@ -191,8 +192,7 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
     assert 'has changed generator, discriminator, sampler, d_loss, g_loss: ' in printed
     args = ['--out_name', 'style', '--seed', 1, '--npz', '--generate_test_images']
     found = []
-    further = ['--freeze', '--saved_model', '--separate_images']
-    for count, more in (8, []), (19, further):
+    for count, more in (8, []), (19, ['--freeze', '--saved_model']):
         result = run_in_process(*args, count, *more, cwd=workspace, model=OriginalStyle)
         assert result.returncode == 0, result.stderr
         path = re.search(r'\./out/\S+\.npz', result.stdout)[0]
@@ -217,6 +217,12 @@ def test_a_generator_without_its_sampler_is_an_error(make_dcgan):
 def build(sess, model):
     size = dict(output_height=16, output_width=16, gf_dim=4, df_dim=4, z_dim=5)
     return model(sess, batch_size=4, data_dir=None, **size)
+
+
+def test_a_fixed_batch_draws_as_many_images_as_there_are_z(sess):
+    dcgan = build(sess, OriginalStyle)
+    sess.run(tf.global_variables_initializer())
+    assert len(draw(sess, dcgan, np.zeros((6, 5)))) == 6
 
 
 def test_options_of_the_fused_iteration_are_errors_that_name_the_flag(sess):

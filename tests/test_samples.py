@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import printed_paths, run_code, run_in_process
-from dcgan.sampling.progress_gif import make_progress_gif
 from PIL import Image
 
 from dcgan.data.image_grids import make_gif, save_images
-from dcgan.sampling.samples import draw, draw_batches, parse_labels, save_samples
+from dcgan.sampling.samples import (
+    draw,
+    draw_batches,
+    make_progress_gif,
+    parse_labels,
+    save_samples,
+)
 from dcgan.sampling.visualize import (
     draw_arithmetic,
     draw_classes,
