@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, SMALL, run_anew, run_in_process, use, weights, write_images
 
 from dcgan.record.metrics_csv import read_rows
+from dcgan.sampling.samples import draw
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch
@@ -192,6 +193,12 @@ def test_a_generator_without_its_sampler_is_an_error(make_dcgan):
 def build(sess, model):
     size = dict(output_height=16, output_width=16, gf_dim=4, df_dim=4, z_dim=5)
     return model(sess, batch_size=4, data_dir=None, **size)
+
+
+def test_a_fixed_batch_draws_as_many_images_as_there_are_z(sess):
+    dcgan = build(sess, OriginalStyle)
+    sess.run(tf.global_variables_initializer())
+    assert len(draw(sess, dcgan, np.zeros((6, 5)))) == 6
 
 
 def test_options_that_a_changed_loss_lacks_are_off_or_errors_that_name_the_flag(
