@@ -59,7 +59,7 @@ page page
 drawing.py: if request.number < self -> if request.number <= self
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if server.token and not is_right -> if server.token and is_right
-.. ops utils download main model options
+.. ops images download main model options
 download.py: and args.limit < 1: -> and args.limit > 1:
 main.py: if seed is not None: -> if seed is None:
 model.py: cross_entropy(D_logits_, 1), -> cross_entropy(D_logits_, 0),

@@ -1,5 +1,7 @@
-"""Reading images, and writing files, image grids and animations."""
+"""Reading and writing images and files, and the helpers of the original."""
 
+import inspect
+import itertools
 import os
 import pathlib
 import socket
@@ -9,15 +11,45 @@ import time
 
 import numpy as np
 import pytest
-from conftest import run_code
-from PIL import Image
+import tensorflow.compat.v1 as tf
+from conftest import ROOT, run_code
+from PIL import Image, ImageSequence
 
 import utils
-from dcgan.data.images import center_slice, open_image, parse_color
+from dcgan.data.images import center_slice, load_image, open_image, parse_color
 from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, remove_leftovers
 
 pytestmark = pytest.mark.smoke
+IMAGES = ROOT / 'tests' / 'golden' / 'images'
+# {name of a helper: its arguments in the original}
+SIGNATURES = {
+    'get_image': 'image_path input_height input_width resize_height resize_width crop '
+    'grayscale',
+    'save_images': 'images size path',
+    'imread': 'path grayscale',
+    'imsave': 'images size path',
+    'merge': 'images size',
+    'merge_images': 'images size',
+    'center_crop': 'x crop_h crop_w resize_h resize_w',
+    'transform': 'image input_height input_width resize_height resize_width crop',
+    'inverse_transform': 'images',
+    'image_manifold_size': 'num_images',
+    'make_gif': 'images fname duration true_image',
+    'visualize': 'sess dcgan config option sample_dir',
+    'show_all_variables': '',
+    'gen_random': 'mode size',
+    'timestamp': 's ts',
+    'expand_path': 'path',
+    'get_stddev': 'x k_h k_w',
+}
+
+
+def test_helpers_take_as_many_arguments_as_in_the_original():
+    for name, names in SIGNATURES.items():
+        # the names of the arguments may differ: callers pass them by position
+        parameters = inspect.signature(getattr(utils, name)).parameters
+        assert len(parameters) == len(names.split()), name
 
 
 def save(path, array, **options):
@@ -29,9 +61,25 @@ def test_crop_larger_than_the_image_keeps_the_whole_image(tmp_path):
     path = save(tmp_path / 'a.png', np.arange(60).reshape(5, 4, 3))
     whole = utils.get_image(path, 5, 4, 8, 8, crop=False)
     assert (utils.get_image(path, 108, 108, 8, 8, crop=True) == whole).all()
-    assert (
-        utils.get_image(path, 108, 2, 8, 8) == utils.get_image(path, 5, 2, 8, 8)
-    ).all()
+    high = utils.get_image(path, 5, 2, 8, 8)
+    assert (utils.get_image(path, 108, 2, 8, 8) == high).all()
+
+
+def test_data_sets_read_the_pixels_of_get_image():
+    names = ['color.png', 'gray.png', 'rgba.png', 'face.jpg']
+    for name, *flags in itertools.product(names, [True, False], [True, False]):
+        args = [str(IMAGES / name), 20, 30, 16, 12, *flags]
+        pixels = load_image(*args) / 127.5 - 1.0
+        assert (pixels == utils.get_image(*args)).all(), (name, flags)
+
+
+def test_crop_of_an_array_is_resized():
+    x = np.zeros((10, 8, 3))
+    x[3:7, 2:6] = 255
+    # the contrast of a crop is stretched, which makes a crop of one color black
+    assert (utils.center_crop(x, 4, 4, 6, 5) == 0).all()
+    assert utils.center_crop(x, 6, None, 6, 5).shape == (6, 5, 3)
+    assert utils.transform(x, 99, 99, 10, 8).max() == 1
 
 
 def test_contrast_of_the_crop_is_stretched_before_resizing(tmp_path):
@@ -95,23 +143,18 @@ def test_file_that_is_not_a_usable_image_is_reported_by_name(tmp_path):
         utils.imread(str(tmp_path / 'a.tif'))
 
 
-def transparent(mode, folder):
-    """A file with a red pixel, and a green one that is not seen at all."""
+@pytest.mark.parametrize('mode', ['RGBA', 'P', 'RGB'])
+def test_background_lies_under_transparent_pixels(mode, tmp_path):
+    path, notes, options = str(tmp_path / 'a.png'), set(), {}
+    # a red pixel, and a green one that is not seen at all
     pixels = np.array([[[255, 0, 0, 255], [0, 255, 0, 0]]], np.uint8)
-    image, options = Image.fromarray(pixels), {}
+    image = Image.fromarray(pixels)
     if mode == 'P':
         image = image.convert('RGB').quantize(2)
         options = {'transparency': image.getpixel((1, 0))}
     elif mode == 'RGB':
         image, options = image.convert('RGB'), {'transparency': (0, 255, 0)}
-    path = str(folder / f'{mode}.png')
     image.save(path, **options)
-    return path
-
-
-@pytest.mark.parametrize('mode', ['RGBA', 'P', 'RGB'])
-def test_background_lies_under_transparent_pixels(mode, tmp_path):
-    path, notes = transparent(mode, tmp_path), set()
     assert np.asarray(open_image(path))[0].tolist() == [[255, 0, 0], [0, 255, 0]]
     image = open_image(path, background=parse_color('#0000ff'), notes=notes)
     assert np.asarray(image)[0].tolist() == [[255, 0, 0], [0, 0, 255]] and not notes
@@ -129,11 +172,6 @@ def test_alpha_is_mixed_and_noted_only_below_1(tmp_path):
     notes = set()
     open_image(str(tmp_path / 'a.png'), notes=notes)
     assert not notes
-
-
-def test_manifold_size_equals_the_originals():
-    sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
-    assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 5, 7, 8, 12, 64])
@@ -181,13 +219,25 @@ def test_only_temporary_files_of_ended_processes_are_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_animation_has_one_frame_for_each_image(channels, tmp_path):
-    frames = np.random.RandomState(0).uniform(0, 255, (6, 8, 9, channels))
-    utils.make_gif(frames, str(tmp_path / 'a.gif'))
+def test_images_of_any_range_are_saved_with_stretched_contrast(tmp_path):
+    images = np.random.RandomState(0).uniform(0, 1, (4, 5, 6, 3))
+    utils.imsave(images, (2, 2), str(tmp_path / 'a.png'))
+    utils.save_images(images * 2 - 1, (2, 2), str(tmp_path / 'b.png'))
+    a, b = (np.asarray(Image.open(tmp_path / f'{n}.png')).astype(int) for n in 'ab')
+    assert a.shape == (10, 12, 3) and a.max() == 255 and abs(a - b).max() <= 1
+
+
+@pytest.mark.parametrize('channels, is_in_bytes', [(1, True), (3, True), (3, False)])
+def test_animation_has_one_frame_for_each_image(channels, is_in_bytes, tmp_path):
+    levels = np.array([0, 255, 0, 255, 0, 255])
+    frames = np.ones((6, 8, 9, channels)) * levels[:, None, None, None]
+    frames = frames if is_in_bytes else frames / 127.5 - 1
+    utils.make_gif(frames, str(tmp_path / 'a.gif'), true_image=is_in_bytes)
     with Image.open(tmp_path / 'a.gif') as gif:
         assert gif.n_frames == 6 and gif.size == (9, 8)
         assert gif.info['duration'] == 330 and gif.info['loop'] == 0
+        shown = [frame.convert('L') for frame in ImageSequence.Iterator(gif)]
+    assert [np.asarray(frame).max() for frame in shown] == levels.tolist()
 
 
 def test_z_is_drawn_from_the_requested_distribution():
@@ -240,3 +290,23 @@ print(usable_cores())
 def test_halves_of_a_pixel_before_a_crop_are_rounded_to_even():
     crops = center_slice(9, 8), center_slice(11, 8), center_slice(5, 8)
     assert crops == (slice(0, 8), slice(2, 10), slice(0, 5))
+
+
+def test_the_smallest_helpers_compute_what_those_of_the_original_do():
+    assert utils.timestamp('%Y', 86400 * 365) in ('1970', '1971')
+    assert utils.timestamp() >= time.strftime('%Y%m%d')
+    assert utils.merge_images(np.array([-1.0, 1.0]), None).tolist() == [0, 1]
+    assert utils.get_stddev(tf.zeros([1, 2, 2, 4]), 2, 2) == 0.25
+    sizes = [utils.image_manifold_size(n) for n in (1, 9, 12, 64, 72)]
+    assert sizes == [(1, 1), (3, 3), (3, 4), (8, 8), (8, 9)]
+
+
+def test_show_all_variables_prints_sizes(sess, capsys):
+    tf.get_variable('w', [5, 5, 3, 8])
+    tf.get_variable('b', [8])
+    utils.show_all_variables()
+    printed = capsys.readouterr().out
+    assert 'w:0 (float32 5x5x3x8) [600, bytes: 2400]\n' in printed
+    assert printed.endswith(
+        'Total size of variables: 608\nTotal bytes of variables: 2432\n'
+    )
