@@ -157,6 +157,8 @@ class ImageSet:
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
+        if not failed:
+            return Decoded(pixels[indices], {}, set())
         images, indices = pixels[indices], np.asarray(indices)
         positions = np.flatnonzero(np.isin(indices, failed))  # may be readable now
         again = decode_images(self._jobs(indices[positions]), self.options)
