@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
-from forked import Forked
+from forked import Forked, start_server
 from PIL import Image
 from tensorflow.python.framework.config import disable_op_determinism
 
@@ -74,6 +74,7 @@ def tiny_runs(tmp_path_factory):
     `set` is a labelled set of 4 classes, `cats` has 20x24 RGB images; 24 images each.
     Each run has 3 iterations, and a checkpoint and a grid of each; `set` has curves.
     """
+    start_server()  # it is ready when the runs are
     folder = tmp_path_factory.mktemp('tiny')
     write_idx_set(folder / 'data' / 'set', count=24, size=16)
     write_images(folder / 'data' / 'cats', count=24)

@@ -7,12 +7,20 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
 TESTS = Path(__file__).parent
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload(['main', 'forked'])
+
+
+def start_server():
+    """Start the process that forks, which imports TensorFlow, unless there is one."""
+    found = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    with mock.patch.dict(os.environ, PYTHONPATH=found):
+        forkserver.ensure_running()
 
 
 class Forked:
@@ -30,10 +38,8 @@ class Forked:
         self._process = PROCESSES.Process(
             target=_run, args=(self.args, str(cwd), environment, self._outputs)
         )
-        # the first one starts the server, which finds the modules by this
-        found = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        with mock.patch.dict(os.environ, PYTHONPATH=found):
-            self._process.start()
+        start_server()
+        self._process.start()
         self.pid = self._process.pid
 
     def output(self):
