@@ -223,7 +223,7 @@ def run(argv=None, model=DCGAN):
         describe = command_line.full_help if is_full else command_line.short_help
         print(describe(__doc__, TABLE))
         sys.exit()
-    gc.collect(2 if FLAGS.is_parsed() else 0)  # the graphs of earlier runs
+    gc.collect()  # the graphs of earlier runs
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}
     threading.excepthook = quiet_import.report_thread_error

@@ -123,7 +123,7 @@ def test_names_go_before_numbers_and_may_hold_commas():
 
 
 def test_lists_that_give_no_classes_are_refused(workspace):
-    problems = {
+    of_labels = {
         '000.jpg,1,2\n': "row 1, '000.jpg,1,2': rows have to be name,label",
         '000.jpg,1\n001.jpg\n': 'row 2',
         '000.jpg,1\n000.jpg,2\n': '000.jpg has two labels',
@@ -132,21 +132,21 @@ def test_lists_that_give_no_classes_are_refused(workspace):
         '': 'fewer than two labels',
         'no/000.jpg,1\n001.jpg,2': 'no, which is no folder in',
     }
-    for rows, problem in problems.items():
-        (workspace / 'data' / 'l.csv').write_text(rows)
-        with pytest.raises(UserError, match=problem):
-            open_labelled(workspace, labels='l.csv')
-    problems = {
+    of_attributes = {
         '3\nMale Smiling\n000.jpg 1\n': "not one of CelebA's lists",
         '1\nMale Smiling\n000.jpg 1 x\n': "not one of CelebA's lists",
         '1\nMale Smiling\n000.jpg 1 2\n': "not one of CelebA's lists",
         '3\n': 'truncated: 0 rows instead of 3',
         '3\nMale Smiling\n000.jpg 1 -1\n': 'truncated: 1 rows instead of 3',
     }
-    for rows, problem in problems.items():
-        (workspace / 'data' / 'list_attr_celeba.txt').write_text(rows)
-        with pytest.raises(UserError, match=problem):
-            open_labelled(workspace, attributes='Male')
+    for name, options, problems in (
+        ('l.csv', {'labels': 'l.csv'}, of_labels),
+        ('list_attr_celeba.txt', {'attributes': 'Male'}, of_attributes),
+    ):
+        for rows, problem in problems.items():
+            (workspace / 'data' / name).write_text(rows)
+            with pytest.raises(UserError, match=problem):
+                open_labelled(workspace, **options)
 
 
 def test_attributes_and_labels_that_cannot_be_used(workspace):

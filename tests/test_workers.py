@@ -93,7 +93,7 @@ def train(iteration, iterations):
     sess, size, shape = dcgan.sess, dcgan.batch_size, dcgan.inputs.shape.as_list()
     part, rates = dcgan.workers.slice, sess.run(iteration.learning_rates)
     with sess, sess.graph.as_default():
-        dcgan.workers.share(sess)
+        dcgan.workers.share(sess, write=lambda sess: None)
         for number in range(iterations):
             batch = Batch(
                 rng.randint(0, 256, shape).astype(np.uint8)[part],

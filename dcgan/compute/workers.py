@@ -156,10 +156,14 @@ class Workers:
                         'start all workers with the same code, data and flags'
                     )
 
-    def share(self, sess: tf.Session) -> bool:
-        """Set all variables to the chief's; returns whether that is another process."""
+    def share(self, sess: tf.Session, write: Callable[[tf.Session], None]) -> bool:
+        """Call write(sess), then set all variables to the chief's.
+
+        Returns whether they are of another process. One that is alone does nothing.
+        """
         if self.count == 1:
             return False
+        write(sess)
         moves = []
         with tf.device('/cpu:0'):
             for variable in tf.global_variables():

@@ -22,11 +22,11 @@ from dcgan.util.files import (
     atomic_path,
     file_signature,
     json_digest,
-    lock_folder,
     relative_path,
     stem,
     write_bytes,
 )
+from dcgan.util.lock import lock_folder
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 

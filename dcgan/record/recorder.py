@@ -52,8 +52,10 @@ class Recorder:
         self._can_draw = False
 
     def _draw(self):
+        if not self._can_draw:
+            return
         history = read_history(self.metrics.path)
-        if not len(history['iteration']) or not self._can_draw:
+        if not len(history['iteration']):
             return
         try:
             draw_curves({'': history}, self.path)

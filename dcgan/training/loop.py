@@ -42,8 +42,7 @@ class Training:
         self.unsaved = None  # the Iteration that is completed but not saved
         state.restart(gen_random(config.z_dist, (dcgan.sample_num, dcgan.z_dim)))
         self._start(checkpoint)
-        state.write(self.sess)
-        if self.workers.share(self.sess):  # the variables of the chief
+        if self.workers.share(self.sess, state.write):  # the variables of the chief
             state.read(self.sess, config.train_size)
         self.first = state.at.counter
         images, labels = self.data.take(state.sample_files)

@@ -1,8 +1,7 @@
-"""Find, identify, lock and remove files, and write them atomically."""
+"""Find, identify and remove files, and write them atomically."""
 
 import collections
 import contextlib
-import errno
 import glob
 import hashlib
 import json
@@ -12,10 +11,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import filelock
 
 from dcgan.util.errors import UserError, short_reason
 
@@ -89,25 +86,6 @@ def file_signature(path: str) -> tuple[int, int]:
 def json_digest(content: object) -> str:
     """A digest, 16 hexadecimal digits, of a value that JSON can represent."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
-    """Lock a folder, until the returned function is called or this process ends.
-
-    If another process has locked it, this prints `reason` and waits or, without a
-    reason, raises filelock.Timeout. Without locks, raises another OSError.
-    """
-    lock = filelock.FileLock(os.path.join(folder, 'lock'))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        if not reason:
-            raise
-        print(f' [*] Waiting: {reason}')
-        lock.acquire()
-    except NotImplementedError as error:  # older versions of filelock
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
-    return lock.release
 
 
 @contextlib.contextmanager

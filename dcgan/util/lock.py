@@ -1,6 +1,7 @@
-"""Lock the folders of a run, so that one process at a time trains it."""
+"""Lock folders: of a run, which one process at a time trains, or of a cache."""
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -8,7 +9,25 @@ from collections.abc import Callable
 import filelock
 
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import lock_folder
+
+
+def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
+    """Lock a folder, until the returned function is called or this process ends.
+
+    If another process has locked it, this prints `reason` and waits or, without a
+    reason, raises filelock.Timeout. Without locks, raises another OSError.
+    """
+    lock = filelock.FileLock(os.path.join(folder, 'lock'))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not reason:
+            raise
+        print(f' [*] Waiting: {reason}')
+        lock.acquire()
+    except NotImplementedError as error:  # older versions of filelock
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
+    return lock.release
 
 
 def lock_run(folder: str, flag: str) -> Callable[[], object]:
