@@ -18,7 +18,7 @@ from dcgan.compute.workers import Workers
 from dcgan.data.dataset import check_fit, open_dataset
 from dcgan.data.labels import one_hot
 from dcgan.sampling import export
-from dcgan.training import checkpoints, loop, user_model
+from dcgan.training import checkpoints, loop, user_model, weights
 from dcgan.training.ema import Averages
 from dcgan.training.inputs import byte_values
 from ops import (
@@ -35,6 +35,7 @@ from ops import (
     relu,
 )
 
+# Checkpoints of older versions name variables otherwise: see training/weights.py.
 # `norm` normalizes a layer's output by the batch norm of a name, `hidden` is the
 # activation of D's hidden layers: lrelu, and what a training option adds.
 
@@ -332,5 +333,5 @@ class DCGAN:
         (True, its step), or (False, 0) where there is none. Raises UserError where it
         cannot be read or is of another model.
         """
-        path = checkpoints.restore_newest(self, checkpoint_dir, step, path)
+        path = weights.load_newest(self, checkpoint_dir, step, path)
         return (False, 0) if path is None else (True, checkpoints.step_of(path))

@@ -34,7 +34,7 @@ curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
 metrics_csv.py: [0]) <= last_iteration -> [0]) < last_iteration
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
 warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
-training options averages runs model
+training options averages runs model older_checkpoints
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
 ema.py: kept = tf.minimum( -> kept = tf.maximum(
@@ -43,6 +43,8 @@ learning_rates.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
+weights.py: unless not in names.values() -> unless in names.values()
+weights.py: return inputs - out, c_dim -> return inputs, c_dim
 sampling samples changing
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]

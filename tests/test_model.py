@@ -29,7 +29,6 @@ from dcgan.record.tensorboard import summary_session
 from dcgan.sampling.export import save_sampler
 from dcgan.training import loop
 from dcgan.training.checkpoints import (
-    checkpoint_dims,
     checkpoints,
     has_training_state,
     newest_checkpoint,
@@ -41,6 +40,7 @@ from dcgan.training.iteration import LOSSES
 from dcgan.training.loop import Training
 from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch
+from dcgan.training.weights import checkpoint_dims
 from dcgan.util.errors import UserError
 from dcgan.util.signals import deferred_signals
 
@@ -395,7 +395,7 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
         looked.append(args)
         return str(tmp_path / f'model.b6-{len(looked)}')
 
-    monkeypatch.setattr('dcgan.training.checkpoints.newest_checkpoint', newest)
+    monkeypatch.setattr('dcgan.training.weights.newest_checkpoint', newest)
     with pytest.raises(UserError, match='cannot be read'):
         dcgan.load(str(tmp_path))
     assert len(looked) == 5

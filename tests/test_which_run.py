@@ -14,8 +14,8 @@ import main
 from dcgan.runs import command_line, settings
 from dcgan.runs.flags_json import read_flags, write_flags
 from dcgan.runs.run import Run
+from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError
-from dcgan.util.files import glob_files
 from dcgan.util.lock import lock_run
 
 
@@ -278,12 +278,12 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(cwd, monkeypatch):
     old = cwd / 'out' / 'a' / 'checkpoint' / 'model.b8-1.index'
     old.touch()
 
-    def glob_and_delete(folder, pattern):
-        paths = glob_files(folder, pattern)
+    def list_and_delete(folder):
+        paths = index_files(folder)
         old.unlink(missing_ok=True)
         return paths
 
-    monkeypatch.setattr('dcgan.runs.find_run.glob_files', glob_and_delete)
+    monkeypatch.setattr('dcgan.runs.find_run.index_files', list_and_delete)
     assert settle('--dataset', 'p')[0].out_dir == './out/a' and not old.exists()
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 from dcgan.runs.flags_json import NAME, agrees
 from dcgan.runs.run import Run, has_checkpoints, same_folder
-from dcgan.training.checkpoints import checkpoints, completed_epochs, no_checkpoint
+from dcgan.training.checkpoints import (
+    checkpoints,
+    completed_epochs,
+    index_files,
+    index_of,
+    no_checkpoint,
+)
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import expand_path, file_signature, glob_files
+from dcgan.util.files import expand_path, file_signature
 from dcgan.util.flags import Flags
 from dcgan.util.lock import is_locked
 
@@ -109,7 +115,7 @@ def trained_runs(out_dir: str, chosen: dict[str, str]) -> list[Run]:
             if is_copy or not isinstance(run.recorded.get('dataset'), str):
                 continue
             # 0 for a checkpoint that another process prunes now
-            indices = glob_files(run.checkpoint_dir, '*.index')
+            indices = index_files(run.checkpoint_dir)
             times = [file_signature(path)[1] for path in indices]
             if any(times):
                 found.append((max(times), run_dir, run))
@@ -124,7 +130,7 @@ def print_unfinished(config, flags: Flags) -> None:
         if not (is_same and agrees(config, flags, run.recorded, names)):
             continue
         saved = checkpoints(run.checkpoint_dir)
-        complete = (path for path in saved if os.path.exists(f'{path}.index'))
+        complete = filter(index_of, saved)
         epochs = completed_epochs(next(complete, ''), config.train_size)
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
             name = shlex.quote(os.path.relpath(run.folder, config.out_dir))

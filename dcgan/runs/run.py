@@ -8,6 +8,7 @@ from typing import Any
 
 from dcgan.data.labels import find_labels
 from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
+from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import remove, require_writable, timestamp, write_bytes
 from dcgan.util.lock import lock_run
@@ -173,7 +174,7 @@ class Run:
 
 def has_checkpoints(folder: str) -> bool:
     """Whether a folder, which need not exist, holds checkpoints."""
-    return any(Path(folder).glob('*.index'))
+    return bool(index_files(folder))
 
 
 def same_folder(folder: str, other: str) -> bool:

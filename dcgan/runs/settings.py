@@ -13,12 +13,9 @@ from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
 from dcgan.runs.run import Run, class_names_in, has_checkpoints, new_run, number_labels
-from dcgan.training.checkpoints import (
-    checkpoint_dims,
-    model_settings,
-    usable_checkpoint,
-)
+from dcgan.training.checkpoints import usable_checkpoint
 from dcgan.training.ema import has_averages
+from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
 from dcgan.util.files import require_writable
 from dcgan.util.flags import Flags

@@ -78,7 +78,9 @@ def write_exports(dcgan, config, step: int) -> None:
     folder = config.checkpoint_dir
     if config.export:  # a checkpoint for the original, of the sampler's weights
         path = os.path.join(folder, f'export_b{config.batch_size}')
-        weights = {v.op.name: v for v in dcgan.variables} | sampled_weights(dcgan)
+        sampled, whole = sampled_weights(dcgan), {v.op.name: v for v in dcgan.variables}
+        missing = dcgan.sess.run(tf.report_uninitialized_variables(dcgan.variables))
+        weights = sampled if len(missing) else whole | sampled  # only G was loaded
         saver, name = tf.train.Saver(weights), f'model.b{dcgan.batch_size}-{step}'
         checkpoints, meta = dcgan.checkpoint_folder(path), meta_graph(dcgan.saver)
         checkpoints.write(dcgan.sess, saver, name, meta)

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import glob
 import itertools
-import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from dcgan.util.files import (
 STEP = re.compile(r'-(\d+)$')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 ENDINGS = ('data-00000-of-00001', 'index')
+V1_END = bytes.fromhex('57fb808b247547db')  # of a checkpoint of TensorFlow 0.x
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
 READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 WRITE_ERRORS = (OSError, tf.errors.OpError, ValueError)  # the last: no such folder
@@ -117,15 +117,37 @@ def checkpoints(checkpoint_dir: str) -> list[str]:
     """
     checkpoint_dir = os.path.normpath(checkpoint_dir)
     listed = _listed_checkpoints(checkpoint_dir)
-    indices = glob_files(checkpoint_dir, '*-*.index')
+    indices = index_files(checkpoint_dir)
     unlisted = {path.removesuffix('.index') for path in indices} - set(listed)
     unlisted = sorted(filter(STEP.search, unlisted), key=step_of, reverse=True)
     if not listed:
         return unlisted
     state_time = file_signature(os.path.join(checkpoint_dir, 'checkpoint'))[1]
     newer = [path for path in unlisted if step_of(path) > step_of(listed[0])]
-    newer = [p for p in newer if file_signature(f'{p}.index')[1] >= state_time]
+    newer = [p for p in newer if file_signature(index_of(p))[1] >= state_time]
     return [*newer, *listed, *(path for path in unlisted if path not in newer)]
+
+
+def index_files(folder: str) -> list[str]:
+    """The file of each checkpoint in a folder that says which variables it holds.
+
+    It is PREFIX.index or, of a checkpoint of TensorFlow 0.x, PREFIX itself.
+    """
+    others = filter(STEP.search, glob_files(folder, '*-*'))
+    return glob_files(folder, '*.index') + [path for path in others if _is_v1(path)]
+
+
+def index_of(path: str) -> str:
+    """The file of index_files of a checkpoint, or '' if it is not there."""
+    index = f'{path}.index'
+    return index if os.path.exists(index) else path if _is_v1(path) else ''
+
+
+def _is_v1(path):
+    with contextlib.suppress(OSError), open(path, 'rb') as file:
+        file.seek(-len(V1_END), os.SEEK_END)
+        return file.read() == V1_END
+    return False
 
 
 def _listed_checkpoints(checkpoint_dir):
@@ -157,7 +179,7 @@ def newest_checkpoint(
                 f'--resume_step takes one of {steps}'
             )
         paths = [path for path in paths if step_of(path) == step]
-    with_index = [path for path in paths if os.path.exists(f'{path}.index')]
+    with_index = [*filter(index_of, paths)]
     for path in paths:
         try:
             step_of(path)
@@ -170,7 +192,7 @@ def newest_checkpoint(
         for error in failures:
             print(f' [!] {error}; using {os.path.basename(path)}')
         return path
-    is_replaced = not all(os.path.exists(f'{path}.index') for path in with_index)
+    is_replaced = not all(map(index_of, with_index))
     if is_replaced and tries > 1:  # by a run that is training: look again
         return newest_checkpoint(checkpoint_dir, step, tries - 1)
     if failures:
@@ -187,15 +209,16 @@ def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
 
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
-    names = sorted(map(os.path.basename, glob_files(checkpoint_dir, '*.index')))
-    inner = os.path.join(checkpoint_dir, 'checkpoint')
+    names = sorted(map(os.path.basename, index_files(checkpoint_dir)))
+    folders = sorted(glob.glob(os.path.join(glob.escape(checkpoint_dir), '*', '')))
+    inner = next(filter(index_files, folders), '')
     if names:
         problem = (
             f'has {", ".join(names)}, but the name of a checkpoint has to end in '
             '-ITERATION, such as DCGAN.model-1000.index; rename all of its files'
         )
-    elif glob_files(inner, '*.index'):
-        problem = f'no checkpoint found; there are some in {inner}'
+    elif inner:
+        problem = f'no checkpoint found; there are some in {os.path.dirname(inner)}'
     else:
         problem = (
             'no checkpoint found; add --train to train this run, or choose another '
@@ -278,66 +301,6 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
         return reader.get_variable_to_shape_map()
 
 
-@contextlib.contextmanager
-def _shapes_of_dcgan(path):
-    """Yield checkpoint_shapes; UserError where it lacks what the block looks up."""
-    try:
-        yield checkpoint_shapes(path)
-    except KeyError as missing:
-        raise UserError(
-            f'{path}: not a checkpoint of a DCGAN, it has no {missing}'
-        ) from missing
-
-
-def checkpoint_dims(path: str) -> tuple[int | None, int]:
-    """(y_dim or None, c_dim) of the model in a checkpoint, by its variables' shapes."""
-    with _shapes_of_dcgan(path) as shapes:
-        if 'generator/g_h4/biases' in shapes:
-            return None, shapes['generator/g_h4/biases'][0]
-        c_dim = shapes['generator/g_h3/biases'][0]
-        return shapes['discriminator/d_h0_conv/biases'][0] - c_dim, c_dim
-
-
-def model_settings(path: str) -> dict[str, int]:
-    """The flags of a model, by its variables' shapes in a checkpoint of a DCGAN.
-
-    Height and width are told only of square images: as the largest with these shapes.
-    """
-    y_dim, _ = checkpoint_dims(path)
-    y, cells = y_dim or 0, 4 if y_dim else 16
-    with _shapes_of_dcgan(path) as shapes:
-        inputs, units = shapes['generator/g_h0_lin/Matrix']
-        settings = {'z_dim': inputs - y}
-        if y_dim:
-            settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
-            settings['df_dim'] = shapes['discriminator/d_h1_conv/biases'][0] - y
-            settings['gfc_dim'] = units
-            settings['dfc_dim'] = shapes['discriminator/d_h2_lin/bias'][0]
-            units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
-        else:
-            settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
-            settings['df_dim'] = shapes['discriminator/d_h0_conv/biases'][0]
-            units //= 8 * settings['gf_dim']
-    side = math.isqrt(units)
-    if side**2 == units:
-        settings['output_height'] = settings['output_width'] = cells * side
-    return settings
-
-
-def check_shapes(path: str, variables: list[tf.Variable]) -> None:
-    """Raise UserError if a checkpoint lacks these variables, in their shapes."""
-    stored = checkpoint_shapes(path)
-    for variable in variables:
-        name, shape = variable.op.name, variable.shape.as_list()
-        found = f'has {name} {stored[name]}' if name in stored else f'has no {name}'
-        if stored.get(name) != shape:
-            raise UserError(
-                f'{path} {found}, but the flags give {name} {shape}: check --dataset, '
-                '--z_dim, --output_height, --output_width, --grayscale, --conditional, '
-                '--unconditional, --gf_dim, --df_dim, --gfc_dim and --dfc_dim'
-            )
-
-
 def restore(
     sess: tf.Session, saver: tf.train.Saver, path: str, is_quiet: bool = False
 ) -> None:
@@ -353,27 +316,3 @@ def meta_graph(saver: tf.train.Saver) -> bytes:
     meta = saver.export_meta_graph()
     strip_custom_gradients(meta.graph_def)
     return meta.SerializeToString()
-
-
-def restore_newest(
-    dcgan, checkpoint_dir, step=None, path=None, tries: int = TRIES
-) -> str | None:
-    """Restore `path`, or what newest_checkpoint finds; returns its path prefix, if any.
-
-    Raises UserError where it cannot be read or is of another model.
-    """
-    path = path or newest_checkpoint(checkpoint_dir, step)
-    if path is None:
-        print(f' [*] No checkpoint yet in {checkpoint_dir}')
-        return None
-    try:
-        check_shapes(path, dcgan.variables)
-        restore(dcgan.sess, dcgan.saver, path)
-        if dcgan.averages:
-            dcgan.averages.restore(dcgan.sess, path)
-        return path
-    except UserError:
-        if os.path.exists(f'{path}.index') or tries == 1:
-            raise
-        # a run that is training has replaced it
-        return restore_newest(dcgan, checkpoint_dir, step, tries=tries - 1)

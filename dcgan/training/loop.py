@@ -19,6 +19,7 @@ from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.outputs import outputs_of
 from dcgan.training.prefetch import Batch, fed_ahead
 from dcgan.training.state import Position, TrainingState
+from dcgan.training.weights import NETWORKS, load_adam, load_weights
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
@@ -81,10 +82,12 @@ class Training:
             restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
-            restore(self.sess, self.dcgan.saver, checkpoint)
+            load_weights(self.sess, self.dcgan.variables, checkpoint)
+            has_adam = load_adam(self.sess, checkpoint)
             self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
-            line = 'It holds only weights: epochs and Adam start from the beginning'
-            print(f' [*] {line}')
+            new = [f'Adam of the {n}' for n in NETWORKS if n not in has_adam]
+            parts = ', '.join(['epochs', *new])
+            print(f' [*] It does not hold all of a training: {parts} start anew')
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
 

@@ -8,8 +8,9 @@ from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.training.checkpoints import check_shapes, meta_graph, newest_checkpoint
+from dcgan.training.checkpoints import meta_graph, newest_checkpoint
 from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.weights import check_weights
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove_leftovers, write_bytes
 
@@ -55,7 +56,7 @@ class Outputs(NoOutputs):
         resume_step = getattr(self.config, 'resume_step', None)
         path = newest_checkpoint(self.dcgan.checkpoint_dir, resume_step)
         if path:
-            check_shapes(path, self.dcgan.variables)
+            check_weights(path, self.dcgan.variables)
         return path
 
     def open(self, training, checkpoint):
