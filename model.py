@@ -21,6 +21,7 @@ from dcgan.sampling import export
 from dcgan.training import checkpoints, loop, user_model, weights
 from dcgan.training.ema import Averages
 from dcgan.training.inputs import byte_values
+from dcgan.training.older_code import OlderAttributes, older_keywords
 from ops import (
     batch_norm,
     conv2d,
@@ -34,6 +35,7 @@ from ops import (
     lrelu,
     relu,
 )
+from utils import gen_random  # noqa: F401, likewise
 
 # Checkpoints of older versions name variables otherwise: see training/weights.py.
 # `norm` normalizes a layer's output by the batch norm of a name, `hidden` is the
@@ -122,7 +124,7 @@ def losses(D_logits, D_logits_, real_label=1.0):
     return Losses(d_real + d_fake, cross_entropy(D_logits_, 1), d_real, d_fake)
 
 
-class DCGAN:
+class DCGAN(OlderAttributes):
     """Graph, training and checkpoints of one model, of fixed sizes, in one session.
 
     Tensors, all float32, with B the batch and h, w, c the output size:
@@ -144,6 +146,7 @@ class DCGAN:
     y = sampler_y = averages = None
     training = None  # what the first call of train() has built
 
+    @older_keywords
     def __init__(
         self,
         sess,
@@ -193,7 +196,10 @@ class DCGAN:
         """
         self.sess, self.workers = sess, workers or Workers()
         self.batch_size, self.sample_num = batch_size, sample_num
+        self.input_height, self.input_width = input_height, input_width
         self.output_height, self.output_width = output_height, output_width
+        self.crop, self.input_fname_pattern = crop, input_fname_pattern
+        self.data_dir, self.dataset_name = data_dir, dataset_name
         self.y_dim, self.z_dim, self.c_dim = y_dim, z_dim, c_dim
         self.gf_dim, self.df_dim = gf_dim, df_dim
         self.gfc_dim, self.dfc_dim = gfc_dim, dfc_dim
@@ -283,13 +289,16 @@ class DCGAN:
         self.d_loss_real, self.d_loss_fake = losses.d_real, losses.d_fake
         self.d_loss, self.g_loss = losses.d, losses.g
 
-        self.d_sum = tf.summary.histogram('d', self.D)
+        d_sum = tf.summary.histogram('d', self.D)
         self.d__sum = tf.summary.histogram('d_', self.D_)
         self.G_sum = tf.summary.image('G', self.G)
         self.d_loss_real_sum = tf.summary.scalar('d_loss_real', self.d_loss_real)
         self.d_loss_fake_sum = tf.summary.scalar('d_loss_fake', self.d_loss_fake)
         self.g_loss_sum = tf.summary.scalar('g_loss', self.g_loss)
         self.d_loss_sum = tf.summary.scalar('d_loss', self.d_loss)
+        of_d = [self.z_sum, d_sum, self.d_loss_real_sum, self.d_loss_sum]
+        of_g = [self.z_sum, self.d__sum, self.d_loss_fake_sum, self.g_loss_sum]
+        self.d_sum, self.g_sum = tf.summary.merge(of_d), tf.summary.merge(of_g)
         trainable = tf.trainable_variables()
         self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
         self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
@@ -334,4 +343,5 @@ class DCGAN:
         cannot be read or is of another model.
         """
         path = weights.load_newest(self, checkpoint_dir, step, path)
-        return (False, 0) if path is None else (True, checkpoints.step_of(path))
+        step = 0 if path is None else checkpoints.step_of(path)
+        return weights.Loaded(path is not None, step)

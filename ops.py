@@ -10,9 +10,10 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute import kernels
 from dcgan.compute.batch_norm import normalize
-from dcgan.compute.kernels import append_labels, conv2d_transpose, dense
+from dcgan.compute.kernels import append_labels, dense
+from utils import *  # noqa: F403, models written for the original need its names
 
-# other names that models written for the original import from here
+# other names that they import from here
 concat = tf.concat
 image_summary = tf.summary.image
 scalar_summary = tf.summary.scalar
@@ -59,8 +60,11 @@ def deconv2d(
         shape = [k_h, k_w, channels, input_.shape[-1]]
         w = tf.get_variable('w', shape, initializer=normal)
         biases = tf.get_variable('biases', [channels], initializer=zeros)
-        images = conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
+        images = kernels.conv2d_transpose(input_, w, biases, output_shape, [d_h, d_w])
         return (images, w, biases) if with_w else images
+
+
+conv2d_transpose = deconv2d  # its name in dcgan-completion.tensorflow
 
 
 def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=False):
@@ -91,15 +95,17 @@ def conv_cond_concat(x, y):
 class batch_norm:
     """Batch normalization (https://arxiv.org/abs/1502.03167), called as bn(x, train).
 
-    x is [B, h, w, c] or [B, c]; `train` is True or False, not a tensor. With `train`,
+    x is [B, h, w, c] or [B, c]; `train` is True, False or a boolean tensor. To train,
     it uses the statistics of the batch and, whenever the result is evaluated, updates
     the moving averages, which keep `momentum` of their values; of variances, they take
-    the unbiased one. Without `train`, it uses the moving averages.
+    the unbiased one. Otherwise, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
     def __init__(self, epsilon=1e-5, momentum=0.9, name='batch_norm'):
-        self.epsilon, self.momentum, self.name = epsilon, momentum, name
+        # in early 2016, the size of the batch came first
+        self.epsilon = 1e-5 if isinstance(epsilon, int) else epsilon
+        self.momentum, self.name = momentum, name
 
     def __call__(self, x, train=True, momentum=None):
         """`momentum` replaces the layer's in this pass."""
@@ -110,13 +116,14 @@ class batch_norm:
         zeros = {'shape': channels, 'initializer': tf.zeros_initializer()}
         ones = {'shape': channels, 'initializer': tf.ones_initializer()}
         with tf.variable_scope(self.name):
-            beta = tf.get_variable('beta', **zeros)
-            gamma = tf.get_variable('gamma', **ones)
+            self.beta = beta = tf.get_variable('beta', **zeros)
+            self.gamma = gamma = tf.get_variable('gamma', **ones)
             mean = tf.get_variable('moving_mean', **zeros, trainable=False)
             variance = tf.get_variable('moving_variance', **ones, trainable=False)
             images = x if x.shape.ndims == 4 else tf.reshape(x, [-1, 1, 1, *channels])
-            if train:
-                images, *batch = normalize(images, gamma, beta, epsilon)
+
+            def by_batch():
+                normed, *batch = normalize(images, gamma, beta, epsilon)
                 # Read the averages only after this batch: if one session run makes two
                 # passes, which the caller orders, the second has to update what the
                 # first has left.
@@ -126,12 +133,24 @@ class batch_norm:
                         for average, value in zip([mean, variance], batch)
                     ]
                 with tf.control_dependencies(updates):
-                    images = tf.identity(images)
-            else:
-                images, _, _ = tf.nn.fused_batch_norm(
+                    return tf.identity(normed)
+
+            def by_averages():
+                return tf.nn.fused_batch_norm(
                     images, gamma, beta, mean, variance, epsilon, is_training=False
-                )
-            return images if x.shape.ndims == 4 else tf.reshape(images, [-1, *channels])
+                )[0]
+
+            if tf.is_tensor(train):
+                normed = tf.cond(train, by_batch, by_averages)
+            else:
+                normed = by_batch() if train else by_averages()
+            return tf.reshape(normed, [-1, *channels]) if x.shape.ndims == 2 else normed
+
+
+def binary_cross_entropy(preds, targets, name=None):
+    """Mean cross entropy of probabilities `preds` against `targets`; until 2017."""
+    real, fake = tf.log(preds + 1e-12), tf.log(1.0 - preds + 1e-12)
+    return tf.reduce_mean(-targets * real - (1.0 - targets) * fake, name=name)
 
 
 def cross_entropy(logits, label):

@@ -4,11 +4,19 @@ Images as arrays are [h, w, 3] or, in grayscale, [h, w].
 """
 # ruff: noqa: F401, because users import these names from here
 
+import datetime
+import json
 import math
+import os
 import pprint
+import random
+import time
+from time import gmtime, strftime
 
 import numpy as np
+import scipy
 from PIL import Image
+from six.moves import xrange
 
 from dcgan.data.dataset import open_dataset
 from dcgan.data.image_grids import (
@@ -22,13 +30,16 @@ from dcgan.data.image_grids import (
 from dcgan.data.images import bytescale, center_slice, imread, resize
 from dcgan.sampling.samples import draw, make_progress_gif, save_samples
 from dcgan.sampling.visualize import VISUALIZE_OPTIONS, visualize
+from dcgan.training.older_code import older_arguments, older_keywords, to_json
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.files import expand_path, timestamp
 from dcgan.util.z import gen_random
 
 pp = pprint.PrettyPrinter()
+imread = older_keywords(imread)
 
 
+@older_arguments
 def get_image(
     image_path,
     input_height,
@@ -45,14 +56,18 @@ def get_image(
     )
 
 
+@older_arguments
 def transform(
     image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
 ):
-    """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1]."""
+    """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1].
+
+    An image that is not cropped keeps its size if resize_height is None.
+    """
     size = resize_height, resize_width
     if crop:
         image = center_crop(image, input_height, input_width, *size)
-    else:
+    elif resize_height:
         image = imresize(image, *size)
     return image / 127.5 - 1.0
 

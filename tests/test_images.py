@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, run_code
+from conftest import ROOT, run_code, write_images
 from PIL import Image, ImageSequence
 
 import utils
@@ -55,6 +55,33 @@ def test_helpers_take_as_many_arguments_as_in_the_original():
 def save(path, array, **options):
     Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)
     return str(path)
+
+
+def test_helpers_take_the_arguments_that_they_had_until_2017(tmp_path):
+    write_images(tmp_path, count=1)
+    path, get_image = f'{tmp_path}/000.png', utils.get_image
+    image, gray = utils.imread(path), utils.imread(path, grayscale=True)
+    assert (utils.imread(path, is_grayscale=True) == gray).all()
+    crop, whole = get_image(path, 18, None, 8, 8), get_image(path, 18, 18, 8, 8, False)
+    for older in [
+        get_image(path, 18, True, 8),
+        get_image(path, 18, is_crop=True, resize_w=8, is_grayscale=False),
+        get_image(path, image_size=18, resize_w=8),
+        get_image(path, 18, 18, 8, 8, is_crop=True),
+        utils.transform(image, 18, np.bool_(True), 8),
+        utils.transform(image, npx=18, is_crop=True, resize_w=8),
+    ]:
+        assert (older == crop).all()
+    assert (get_image(path, 18, 18, 8, 8, is_crop=False) == whole).all()
+    # in 2016, an image that was not cropped was not resized
+    for older in [
+        get_image(path, 18, False),
+        get_image(path, 18, is_crop=False),
+        utils.transform(image, 18, False, 8),
+    ]:
+        assert (older == image / 127.5 - 1).all()
+    expected = get_image(path, 18, None, 8, 8, True, True)
+    assert (get_image(path, 18, True, 8, True) == expected).all()
 
 
 def test_crop_larger_than_the_image_keeps_the_whole_image(tmp_path):

@@ -421,6 +421,8 @@ def test_old_flags_have_names_of_today(capsys):
         '--c_dim 3 --options 1': '--visualize_option=1',
         '--c_dim=1 --dataset x': '--grayscale --dataset x',
         '--train True --dataset is_train': '--train True --dataset is_train',
+        '--image_height 96 --image_width 48': '--input_height=96 --input_width=48',
+        '--fid_n_samples=99 --incept_path x': '--evaluate_samples=99 --features=x',
         '--noema --npz': '--ema 0 --npz',
         '--nonoema --npz': '--npz',
     }.items():
@@ -428,6 +430,14 @@ def test_old_flags_have_names_of_today(capsys):
         assert arguments == ['main.py', *todays.split()]
         line = f'[*] Flags have other names today: main.py {todays}\n'
         assert (line in capsys.readouterr().out) == (old != todays)
+
+
+def test_flags_of_forks_without_a_counterpart_are_named_in_one_line(tmp_path):
+    args = ['--learning_rate_d', '0.1', '--log_dir', 'x', '--lr_decay_rate_d=0.9']
+    result = run_in_process('--train', *args, cwd=tmp_path)
+    message = '--log_dir (the folder logs/ of a run), --lr_decay_rate_d (--lr_schedule '
+    assert result.returncode == 1 and result.stderr.startswith(f'main.py: {message}')
+    assert result.stderr.count('\n') == 1 and not [*tmp_path.iterdir()]
 
 
 # More than once in an interpreter; other systems

@@ -117,6 +117,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """The path of an image of this epoch, or the paths of a slice of them."""
+        files = [self.files[i] for i in np.atleast_1d(self.order[index])]
+        return files if isinstance(index, slice) else files[0]
+
     def close(self) -> None:
         self.decoders.close()
 

@@ -30,8 +30,8 @@ def merge(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
     Returns [rows * h, columns * w, c] or, for c = 1, without the last dimension; 0
     where there is no image. It is uint8 if the images are, and otherwise float64.
     """
-    (count, h, w, c), columns = images.shape, size[1]
-    rows = max(size[0], math.ceil(count / columns))
+    (count, h, w, c), (rows, columns) = images.shape, map(int, size)
+    rows = max(rows, math.ceil(count / columns))
     dtype = np.uint8 if images.dtype == np.uint8 else np.float64
     grid = np.zeros((rows * h, columns * w, c), dtype)
     cells = grid.reshape(rows, h, columns, w, c).swapaxes(1, 2)  # a view

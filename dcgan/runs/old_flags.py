@@ -1,4 +1,4 @@
-"""Read flags of older versions of the original, which have other names today."""
+"""Read flags of older versions of the original and of forks, by today's names."""
 
 import shlex
 
@@ -13,9 +13,23 @@ SWITCHES = {
 }
 VALUES = {
     'image_size': 'input_height',
+    'image_height': 'input_height',
+    'image_width': 'input_width',
     'output_size': 'output_height',
     'options': 'visualize_option',
+    'fid_n_samples': 'evaluate_samples',
+    'incept_path': 'features',
     'c_dim': 'grayscale',
+}
+# flags of forks that have no counterpart: what is here in their place
+FORKS = {
+    'lr_decay_rate_d lr_decay_rate_g': '--lr_schedule and --lr_decay_rate',
+    'load_checkpoint checkpoint_name counter_start': '--out_name resumes a run',
+    'fid_eval_steps fid_batch_size fid_sample_batchsize fid_verbose stats_path': (
+        '--evaluate measures a trained run'
+    ),
+    'data_path test_dir': '--data_dir and --dataset',
+    'log_dir': 'the folder logs/ of a run',
 }
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
@@ -24,8 +38,17 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     """Arguments in which flags of older versions have today's names.
 
     If there are any, prints the whole command in today's words. Raises UserError for a
-    value that such a flag cannot have, and for `False` after a switch of today.
+    value that such a flag cannot have, for `False` after a switch of today, and for
+    flags of forks that have no counterpart.
     """
+    flag_names = [a.partition('=')[0].lstrip('-') for a in arguments if a[:1] == '-']
+    instead = {name: FORKS[names] for names in FORKS for name in names.split()}
+    if left := [name for name in flag_names if name in instead and name not in flags]:
+        lines = [f'--{name} ({instead[name]})' for name in left]
+        raise UserError(
+            f'{", ".join(lines)}: flags of a fork; leave them out for what is in '
+            'parentheses'
+        )
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)

@@ -40,7 +40,7 @@ def draw_batches(
     A sampler with a fixed batch draws that many, and those beyond z are dropped.
     """
     tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
-    fixed = next((tensor.shape[0] for tensor in tensors if tensor.shape[0]), None)
+    fixed = next(filter(None, (t.shape.as_list()[0] for t in tensors)), None)
     pixels = dcgan.output_height * dcgan.output_width
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
     count = fixed or max(dcgan.batch_size, affordable)
@@ -88,7 +88,9 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
         progress_bar('samples', count, ' images', delay=2) as bar,
     ):
-        with add_array('images', (count, *dcgan.sampler.shape[1:]), np.uint8) as write:
+        with add_array(
+            'images', (count, *dcgan.sampler.shape.as_list()[1:]), np.uint8
+        ) as write:
             for images in draw_batches(sess, dcgan, z, labels, as_bytes=True):
                 write(images)
                 if start < on_grid:

@@ -151,7 +151,7 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     neighbours = result + np.random.uniform(-NOISE, NOISE, (8, dcgan.z_dim))
     rows.append(np.vstack([result, neighbours]))
     columns = max(map(len, rows))
-    cells = np.zeros((len(rows), columns, *dcgan.sampler.shape[1:]), np.uint8)
+    cells = np.zeros((len(rows), columns, *dcgan.sampler.shape.as_list()[1:]), np.uint8)
     for row_of_cells, z in zip(cells, rows):
         labels = np.full(len(z), classes[0])
         row_of_cells[: len(z)] = draw(sess, dcgan, z, labels, as_bytes=True)

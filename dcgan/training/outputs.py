@@ -72,6 +72,7 @@ class Outputs(NoOutputs):
         logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
         made = self.config.G_img_sum, (options.d_steps, options.g_steps)
         self.summaries = SummaryLog(logs, graph, counter, *made)
+        dcgan.writer = self.summaries.writer
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)

@@ -29,6 +29,16 @@ class Older(NamedTuple):
     unless: str = ''  # a variable with which it does not apply
 
 
+class Loaded(NamedTuple):
+    """What DCGAN.load returns. In 2016, it was a bool; as such, it is is_loaded."""
+
+    is_loaded: bool
+    step: int
+
+    def __bool__(self):
+        return self.is_loaded
+
+
 # batch norm's averages in the first pass; versions of TensorFlow name the ops otherwise
 MOMENTS = r'^((?:generator/|discriminator/)?[gd]_bn\d)/(?:\1/)?moments/(?:\w+/)?'
 AVERAGE = '/ExponentialMovingAverage$'
