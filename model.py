@@ -344,4 +344,4 @@ class DCGAN(OlderAttributes):
         """
         path = weights.load_newest(self, checkpoint_dir, step, path)
         step = 0 if path is None else checkpoints.step_of(path)
-        return weights.Loaded(path is not None, step)
+        return weights.Loaded([path is not None, step])

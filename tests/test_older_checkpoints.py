@@ -92,7 +92,7 @@ def test_older_checkpoint_draws_the_same_samples(kind, run, workspace, todays):
     assert (folder / 'DCGAN.model-5.index').exists() == (version == 2)
     images, printed = sampled(workspace, '--checkpoint_dir', folder)
     assert np.array_equal(images, todays[run])
-    line = ' [*] Variables with older names are read: d'
+    line = ' [*] Variables with older names are read: '
     assert (line in printed) == (rename is not dict) and '[!] It ' not in printed
 
 
@@ -133,8 +133,8 @@ def test_training_goes_on_under_todays_names(with_adam, workspace):
     args += ['--learning_rate', 0]
     result = run_in_process(*args, *SMALL, cwd=workspace)
     assert result.returncode == 0, result.stderr
-    new = 'epochs' if with_adam else 'epochs, Adam of the discriminator'
-    line = f' [*] It does not hold all of a training: {new} start anew\n'
+    new = 'epochs' if with_adam else 'epochs and Adam'
+    line = f' [*] It does not hold the whole training: {new} start anew\n'
     assert line in result.stdout
     assert '[       5 Epoch:[ 0/ 1]' in result.stdout and not [*folder.glob('*.before')]
     after = read_checkpoint(folder)

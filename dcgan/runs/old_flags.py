@@ -21,16 +21,12 @@ VALUES = {
     'incept_path': 'features',
     'c_dim': 'grayscale',
 }
-# flags of forks that have no counterpart: what is here in their place
-FORKS = {
-    'lr_decay_rate_d lr_decay_rate_g': '--lr_schedule and --lr_decay_rate',
-    'load_checkpoint checkpoint_name counter_start': '--out_name resumes a run',
-    'fid_eval_steps fid_batch_size fid_sample_batchsize fid_verbose stats_path': (
-        '--evaluate measures a trained run'
-    ),
-    'data_path test_dir': '--data_dir and --dataset',
-    'log_dir': 'the folder logs/ of a run',
-}
+# of forks, without a counterpart; absl itself would take --log_dir
+FORKS = (
+    'log_dir data_path stats_path load_checkpoint checkpoint_name counter_start '
+    'lr_decay_rate_d lr_decay_rate_g fid_eval_steps fid_batch_size fid_verbose '
+    'fid_sample_batchsize test_dir test_epoch anomaly_test'
+)
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 
@@ -41,13 +37,10 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     value that such a flag cannot have, for `False` after a switch of today, and for
     flags of forks that have no counterpart.
     """
-    flag_names = [a.partition('=')[0].lstrip('-') for a in arguments if a[:1] == '-']
-    instead = {name: FORKS[names] for names in FORKS for name in names.split()}
-    if left := [name for name in flag_names if name in instead and name not in flags]:
-        lines = [f'--{name} ({instead[name]})' for name in left]
+    names = [a.partition('=')[0].lstrip('-') for a in arguments if a[:1] == '-']
+    if forks := ', '.join(f'--{name}' for name in names if name in FORKS.split()):
         raise UserError(
-            f'{", ".join(lines)}: flags of a fork; leave them out for what is in '
-            'parentheses'
+            f'{forks}: only forks have this; leave it out, see docs/moving.md'
         )
     todays, rest = [], list(arguments)
     while rest:

@@ -301,14 +301,25 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
         return reader.get_variable_to_shape_map()
 
 
-def restore(
-    sess: tf.Session, saver: tf.train.Saver, path: str, is_quiet: bool = False
+def set_variables(
+    sess: tf.Session,
+    variables: list[tf.Variable],
+    path: str,
+    names: dict[str, str] | None = None,
 ) -> None:
-    """Restore a checkpoint; print its path. Raises UserError if it is unreadable."""
-    with reading(path), without_wildcards(path) as clean:
-        saver.restore(sess, clean)
-    if not is_quiet:
-        print(f' [*] Read {path}')
+    """Set variables to what a checkpoint holds, by their names or those in `names`.
+
+    What it holds may be one value for all. Raises UserError if it lacks a variable.
+    """
+    feed, names = {}, names or {}
+    with reading(path) as reader:
+        for variable in variables:
+            name, shape = variable.op.name, variable.shape
+            value = reader.get_tensor(names.get(name, name))
+            if shape.is_fully_defined():
+                value = np.broadcast_to(value, shape.as_list())
+            feed[variable.initializer.inputs[1]] = value
+        sess.run([variable.initializer for variable in variables], feed)
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:

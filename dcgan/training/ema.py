@@ -7,7 +7,7 @@ import contextlib
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.training.checkpoints import checkpoint_shapes, restore
+from dcgan.training.checkpoints import checkpoint_shapes, set_variables
 
 PREFIX = 'ema/'  # of the averages' names, in graphs and in checkpoints
 
@@ -25,7 +25,6 @@ class Averages:
         self.of = {v.op.name: self._variable(v.op.name, v.shape) for v in variables}
         self._pairs = list(zip(self.of.values(), variables))  # (average, variable)
         self._moves = self._variable('moves', [], tf.int64)
-        self.saver = tf.train.Saver([*self.of.values(), self._moves], max_to_keep=None)
         with tf.control_dependencies([self._moves.assign(0)]):
             self.start = tf.group(*(a.assign(v) for a, v in self._pairs))
 
@@ -50,7 +49,7 @@ class Averages:
     def restore(self, sess: tf.Session, path: str | None) -> None:
         """Restore them from a checkpoint; where it has none, start them."""
         if path and has_averages(path):
-            restore(sess, self.saver, path, is_quiet=True)
+            set_variables(sess, [*self.of.values(), self._moves], path)
         else:
             sess.run(self.start)
 

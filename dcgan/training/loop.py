@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.record.profiler import profiled
 from dcgan.training import user_model
-from dcgan.training.checkpoints import has_training_state, restore, step_of
+from dcgan.training.checkpoints import has_training_state, set_variables, step_of
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
@@ -19,7 +19,7 @@ from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.outputs import outputs_of
 from dcgan.training.prefetch import Batch, fed_ahead
 from dcgan.training.state import Position, TrainingState
-from dcgan.training.weights import NETWORKS, load_adam, load_weights
+from dcgan.training.weights import load_adam, load_weights
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
@@ -79,15 +79,15 @@ class Training:
         if checkpoint is None:
             print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
         elif is_ours:
-            restore(self.sess, self.state.restorer, checkpoint)
+            set_variables(self.sess, self.state.restored, checkpoint)
+            print(f' [*] Read {checkpoint}')
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             load_weights(self.sess, self.dcgan.variables, checkpoint)
-            has_adam = load_adam(self.sess, checkpoint)
             self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
-            new = [f'Adam of the {n}' for n in NETWORKS if n not in has_adam]
-            parts = ', '.join(['epochs', *new])
-            print(f' [*] It does not hold all of a training: {parts} start anew')
+            has_adam = load_adam(self.sess, checkpoint)
+            new = 'epochs' if has_adam else 'epochs and Adam'
+            print(f' [*] It does not hold the whole training: {new} start anew')
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
 
