@@ -198,8 +198,8 @@ class DCGAN(OlderAttributes):
         self.batch_size, self.sample_num = batch_size, sample_num
         self.input_height, self.input_width = input_height, input_width
         self.output_height, self.output_width = output_height, output_width
-        self.crop, self.input_fname_pattern = crop, input_fname_pattern
-        self.data_dir, self.dataset_name = data_dir, dataset_name
+        self.crop, self.data_dir, self.dataset_name = crop, data_dir, dataset_name
+        self.input_fname_pattern, self.max_to_keep = input_fname_pattern, max_to_keep
         self.y_dim, self.z_dim, self.c_dim = y_dim, z_dim, c_dim
         self.gf_dim, self.df_dim = gf_dim, df_dim
         self.gfc_dim, self.dfc_dim = gfc_dim, dfc_dim
@@ -226,7 +226,7 @@ class DCGAN(OlderAttributes):
             setattr(self, name, batch_norm(name=name))
         if not y_dim:
             self.g_bn3, self.d_bn3 = batch_norm(name='g_bn3'), batch_norm(name='d_bn3')
-        self.scopes = Scopes()
+        self.scopes, self.grayscale = Scopes(), self.c_dim == 1
         self.build_model()
         user_model.finish(self)
 
@@ -342,6 +342,4 @@ class DCGAN(OlderAttributes):
         (True, its step), or (False, 0) where there is none. Raises UserError where it
         cannot be read or is of another model.
         """
-        path = weights.load_newest(self, checkpoint_dir, step, path)
-        step = 0 if path is None else checkpoints.step_of(path)
-        return weights.Loaded([path is not None, step])
+        return weights.load_newest(self, checkpoint_dir, step, path)

@@ -95,10 +95,10 @@ def conv_cond_concat(x, y):
 class batch_norm:
     """Batch normalization (https://arxiv.org/abs/1502.03167), called as bn(x, train).
 
-    x is [B, h, w, c] or [B, c]; `train` is True, False or a boolean tensor. To train,
-    it uses the statistics of the batch and, whenever the result is evaluated, updates
-    the moving averages, which keep `momentum` of their values; of variances, they take
-    the unbiased one. Otherwise, it uses the moving averages.
+    x is [B, ..., c]; `train` is True, False or a boolean tensor. To train, it uses the
+    statistics of the batch and, whenever the result is evaluated, updates the moving
+    averages, which keep `momentum` of their values; of variances, they take the
+    unbiased one. Otherwise, it uses the moving averages.
     Variables, all [c]: `beta`, `gamma`, `moving_mean`, `moving_variance`.
     """
 
@@ -109,8 +109,6 @@ class batch_norm:
 
     def __call__(self, x, train=True, momentum=None):
         """`momentum` replaces the layer's in this pass."""
-        if x.shape.ndims not in (2, 4):
-            raise ValueError(f'batch_norm takes [B, h, w, c] or [B, c], not {x.shape}')
         momentum = self.momentum if momentum is None else momentum
         channels, epsilon = [x.shape[-1]], self.epsilon
         zeros = {'shape': channels, 'initializer': tf.zeros_initializer()}
@@ -144,13 +142,18 @@ class batch_norm:
                 normed = tf.cond(train, by_batch, by_averages)
             else:
                 normed = by_batch() if train else by_averages()
-            return tf.reshape(normed, [-1, *channels]) if x.shape.ndims == 2 else normed
+            return normed if images is x else tf.reshape(normed, [-1, *x.shape[1:]])
 
 
 def binary_cross_entropy(preds, targets, name=None):
     """Mean cross entropy of probabilities `preds` against `targets`; until 2017."""
     real, fake = tf.log(preds + 1e-12), tf.log(1.0 - preds + 1e-12)
     return tf.reduce_mean(-targets * real - (1.0 - targets) * fake, name=name)
+
+
+def binary_cross_entropy_with_logits(logits, targets, name=None):
+    """It takes labels and probabilities, in spite of its parameters; until 2016."""
+    return binary_cross_entropy(targets, logits, name)
 
 
 def cross_entropy(logits, label):

@@ -4,7 +4,6 @@ Images as arrays are [h, w, 3] or, in grayscale, [h, w].
 """
 # ruff: noqa: F401, because users import these names from here
 
-import datetime
 import json
 import math
 import os

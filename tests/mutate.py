@@ -44,7 +44,7 @@ loop.py: if first == 0: -> if first == 1:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()
-weights.py: return inputs - out, c_dim -> return inputs, c_dim
+weights.py: return inputs - out, -> return inputs,
 sampling samples changing
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]

@@ -242,3 +242,10 @@ def test_folder_above_those_of_older_versions_names_one_of_them(workspace):
     args = ['--checkpoint_dir', folder.parent]
     result = run_in_process(*args, cwd=workspace)
     assert result.stderr.endswith(f'no checkpoint found; there are some in {folder}\n')
+
+
+def test_load_looks_where_older_versions_kept_their_checkpoints(make_dcgan, tmp_path):
+    dcgan = make_dcgan()
+    assert not dcgan.load(str(tmp_path))
+    dcgan.save(f'{tmp_path}/default_6_16_16', 3)
+    assert dcgan.load(str(tmp_path)) == (True, 3)

@@ -144,9 +144,44 @@ def test_it_does_so_where_the_behaviour_of_tensorflow_2_is_disabled(tmp_path):
     assert_no_differences(dict(line.split() for line in result.stdout.splitlines()))
 
 
-def test_batch_norm_rejects_other_ranks():
-    with pytest.raises(ValueError, match=r'batch_norm takes \[B, h, w, c\] or'):
-        ops.batch_norm()(tf.zeros([4, 5, 3]))
+@pytest.mark.parametrize('shape', [[4, 5, 3], [2, 2, 5, 1, 3]])
+def test_batch_norm_takes_any_rank(shape, sess):
+    x = np.random.RandomState(0).rand(*shape).astype(np.float32)
+    y = evaluate(sess, ops.batch_norm()(tf.constant(x)))
+    assert y.shape == x.shape
+    axes = tuple(range(len(shape) - 1))
+    assert np.allclose(y.mean(axes), 0, atol=1e-6) and np.allclose(y.std(axes), 1, 1e-3)
+
+
+def test_a_tensor_switches_batch_norm_between_the_batch_and_its_averages(sess):
+    x = 3 + np.random.RandomState(0).rand(4, 2, 2, 3).astype(np.float32)
+    train, bn = tf.placeholder(tf.bool), ops.batch_norm()
+    y = bn(tf.constant(x), train)
+    slope = tf.gradients(y, bn.gamma)[0]
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        by_batch, by_averages = (bn(tf.constant(x), is_on) for is_on in (True, False))
+    sess.run(tf.global_variables_initializer())
+    mean = variable('batch_norm/moving_mean')
+    used = sess.run([y, slope], {train: False})
+    assert (used[0] == sess.run(by_averages)).all() and not sess.run(mean).any()
+    trained = sess.run([y, slope], {train: True})
+    assert np.allclose(sess.run(mean), 0.1 * x.mean((0, 1, 2)))
+    assert np.allclose(trained[0], sess.run(by_batch), atol=1e-6)
+    assert (abs(used[1]) > 40).all() and (abs(trained[1]) < 1e-4).all()
+
+
+def test_cross_entropies_of_2016_take_probabilities(sess):
+    p, labels = tf.constant([[0.9], [0.2]]), tf.constant([[1.0], [0.0]])
+    expected = -(np.log(0.9) + np.log(0.8)) / 2
+    for loss in (
+        ops.binary_cross_entropy(p, labels),
+        ops.binary_cross_entropy_with_logits(labels, p),  # in this order
+    ):
+        assert np.isclose(sess.run(loss), expected)
+
+
+def test_size_of_the_batch_is_no_epsilon(sess):
+    assert ops.batch_norm(64, name='d_bn1').epsilon == ops.batch_norm().epsilon == 1e-5
 
 
 def test_two_updates_with_merged_momenta_equal_three():

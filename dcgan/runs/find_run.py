@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from dcgan.runs.flags_json import NAME, agrees
-from dcgan.runs.run import Run, has_checkpoints, same_folder
+from dcgan.runs.run import Run, same_folder
 from dcgan.training.checkpoints import (
     checkpoints,
     completed_epochs,
@@ -48,7 +48,7 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     }
     folder = chosen.get('checkpoint_dir', '')
     is_used = not (config.train or config.out_name)
-    if folder and has_checkpoints(folder):
+    if folder and index_files(folder):
         run_dir = os.path.realpath(os.path.join(config.out_dir, config.out_name))
         is_in_run = Path(os.path.realpath(folder)).is_relative_to(run_dir)
         if os.path.isabs(folder) or is_used or (config.out_name and is_in_run):

@@ -39,9 +39,8 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
     """
     names = [a.partition('=')[0].lstrip('-') for a in arguments if a[:1] == '-']
     if forks := ', '.join(f'--{name}' for name in names if name in FORKS.split()):
-        raise UserError(
-            f'{forks}: only forks have this; leave it out, see docs/moving.md'
-        )
+        advice = 'only forks have this; leave it out, see docs/moving.md'
+        raise UserError(f'{forks}: {advice}')
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)

@@ -90,7 +90,7 @@ class Run:
         If --out_name has named it, its checkpoints may be of another data set.
         """
         folder = os.path.abspath(self.checkpoint_dir)
-        if has_checkpoints(folder) and not self.has_checkpoints_inside:
+        if index_files(folder) and not self.has_checkpoints_inside:
             owner = Run.of_checkpoints(folder, {})
             is_owner = same_folder(owner.folder, self.folder)
             is_other = owner.folder != folder and not is_owner
@@ -117,7 +117,7 @@ class Run:
         """
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
-        if before and before != class_names and has_checkpoints(self.checkpoint_dir):
+        if before and before != class_names and index_files(self.checkpoint_dir):
             learned = printable(', '.join(before))
             now = printable(', '.join(class_names)) or 'numbers'
             raise UserError(
@@ -170,11 +170,6 @@ class Run:
         """Release its locks."""
         while self._locks:
             self._locks.popitem()[1]()
-
-
-def has_checkpoints(folder: str) -> bool:
-    """Whether a folder, which need not exist, holds checkpoints."""
-    return bool(index_files(folder))
 
 
 def same_folder(folder: str, other: str) -> bool:

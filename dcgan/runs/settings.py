@@ -12,8 +12,8 @@ from dcgan.data.labels import Classes, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
-from dcgan.runs.run import Run, class_names_in, has_checkpoints, new_run, number_labels
-from dcgan.training.checkpoints import usable_checkpoint
+from dcgan.runs.run import Run, class_names_in, new_run, number_labels
+from dcgan.training.checkpoints import index_files, usable_checkpoint
 from dcgan.training.ema import has_averages
 from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
@@ -54,7 +54,7 @@ def settle_training(config, flags: Flags) -> Settled:
     run.settle(config)
     run.check(config.data_dir, config.dataset, bool(flags.given('out_name')))
     ignored = chosen.get('checkpoint_dir', 'checkpoint')
-    if run.is_new and not os.path.isabs(ignored) and has_checkpoints(ignored):
+    if run.is_new and not os.path.isabs(ignored) and index_files(ignored):
         print(
             f' [!] The checkpoints in {ignored} are not used; to train from them, '
             f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}'

@@ -1,5 +1,6 @@
 """Draw samples from a trained model.DCGAN, and write them to files."""
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -39,17 +40,18 @@ def draw_batches(
 
     A sampler with a fixed batch draws that many, and those beyond z are dropped.
     """
-    tensors = [dcgan.sampler] if dcgan.y is None else [dcgan.sampler, dcgan.sampler_y]
+    y = getattr(dcgan, 'sampler_y', getattr(dcgan, 'y', None))  # also of other models
+    tensors = [dcgan.sampler] if y is None else [dcgan.sampler, y]
     fixed = next(filter(None, (t.shape.as_list()[0] for t in tensors)), None)
-    pixels = dcgan.output_height * dcgan.output_width
+    pixels = math.prod(dcgan.sampler.shape.as_list()[1:3])
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
     count = fixed or max(dcgan.batch_size, affordable)
     images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
     for drawn in np.split(np.arange(len(z)), range(count, len(z), count)):
         rows = np.resize(drawn, count) if fixed else drawn
         feed = {dcgan.z: z[rows]}
-        if dcgan.y is not None:
-            feed[dcgan.sampler_y] = one_hot(labels[rows], dcgan.y_dim)
+        if y is not None:
+            feed[y] = one_hot(labels[rows], dcgan.y_dim)
         yield sess.run(images, feed)[: len(drawn)]
 
 

@@ -301,12 +301,7 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
         return reader.get_variable_to_shape_map()
 
 
-def set_variables(
-    sess: tf.Session,
-    variables: list[tf.Variable],
-    path: str,
-    names: dict[str, str] | None = None,
-) -> None:
+def set_variables(sess, variables: list, path: str, names: dict | None = None) -> None:
     """Set variables to what a checkpoint holds, by their names or those in `names`.
 
     What it holds may be one value for all. Raises UserError if it lacks a variable.

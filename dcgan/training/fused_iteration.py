@@ -131,7 +131,8 @@ class FusedIteration:
         def build(*batch):
             d_steps, g_steps = self.options.d_steps, self.options.g_steps
             iteration = iterate(self._networks(*batch), d_steps, g_steps)
-            return iteration if config.G_img_sum else iteration._replace(images=[])
+            with_images = getattr(config, 'G_img_sum', False)
+            return iteration if with_images else iteration._replace(images=[])
 
         layers, workers = contextlib.nullcontext(), dcgan.workers
         self._joint = functools.partial(workers.joint, self.options.r1 > 0)

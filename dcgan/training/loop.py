@@ -41,7 +41,8 @@ class Training:
         self.epoch_batches = self._count_batches()
         self.feeder = None  # made by batches()
         self.unsaved = None  # the Iteration that is completed but not saved
-        state.restart(gen_random(config.z_dist, (dcgan.sample_num, dcgan.z_dim)))
+        self.z_dist = getattr(config, 'z_dist', 'uniform_signed')
+        state.restart(gen_random(self.z_dist, (dcgan.sample_num, dcgan.z_dim)))
         self._start(checkpoint)
         if self.workers.share(self.sess, state.write):  # the variables of the chief
             state.read(self.sess, config.train_size)
@@ -131,7 +132,7 @@ class Training:
         size, part = self.dcgan.batch_size, self.workers.slice
         data = self.data.batches(size, self.epoch_batches, first, part)
         for images, labels in data:
-            z = gen_random(self.config.z_dist, (size, self.dcgan.z_dim))
+            z = gen_random(self.z_dist, (size, self.dcgan.z_dim))
             z, seed = z.astype(np.float32), None
             if self.options.flip:
                 images = flip(images, size, part)
@@ -215,7 +216,7 @@ class Training:
         """Whether a grid (`sample`) or a checkpoint (`ckpt`) is due."""
         at, every = self.state.at, getattr(self.options, f'{kind}_epochs')
         ends = bool(every) and at.ends_epoch and (at.epoch + 1) % every == 0
-        return ends or at.counter % getattr(self.config, f'{kind}_freq') == 0
+        return ends or at.counter % getattr(self.config, f'{kind}_freq', 200) == 0
 
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
@@ -261,8 +262,8 @@ class Training:
 def train(dcgan, config, checkpoint: str | None = None) -> int:
     """Train a model.DCGAN from the newest checkpoint; returns the last iteration.
 
-    `config` has learning_rate, beta1, epoch (the total), train_size, z_dist,
-    sample_freq, ckpt_freq, G_img_sum, sample_dir, checkpoint_dir and, optionally,
+    `config` has learning_rate, beta1, epoch (the total), train_size, sample_dir,
+    checkpoint_dir and, optionally, z_dist, sample_freq, ckpt_freq, G_img_sum,
     resume_step and the options of options.py. `checkpoint` is check_training's. Another
     call needs the same losses, beta1 and G_img_sum. Raises UserError where it cannot
     start or write, or meets a loss or weight that is not finite; Interrupted for a
@@ -293,7 +294,7 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
 
 def prepare(dcgan, config) -> tuple:
     """(TrainingState, iteration) of a model, built by the first of its trainings."""
-    settings = {'beta1': config.beta1, 'G_img_sum': config.G_img_sum}
+    settings = {'beta1': config.beta1, 'G_img_sum': getattr(config, 'G_img_sum', False)}
     options, losses = Options.of(config), [dcgan.d_loss.name, dcgan.g_loss.name]
     names = ('d_steps', 'g_steps', 'd_dropout', 'label_smoothing', 'r1')
     settings |= {'options': [getattr(options, n) for n in names], 'losses': losses}

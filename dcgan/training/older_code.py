@@ -93,27 +93,18 @@ class OlderAttributes:
     writer = None  # of the summaries of the last training
 
     def __getattr__(self, name):
+        if name in ('data_X', 'data_y'):
+            self.data_X, self.data_y = self.load_mnist()
+            return getattr(self, name)
         if name in OLDER:
             return getattr(self, OLDER[name][0])
         raise AttributeError(f'{type(self).__name__} has no attribute {name}')
 
     @property
-    def grayscale(self) -> bool:
-        """Whether images have one channel."""
-        return self.c_dim == 1
-
-    @property
     def model_dir(self) -> str:
-        """The folder of its checkpoints in --checkpoint_dir, until July 2018."""
+        """The folder of its checkpoints in checkpoint_dir, until July 2018."""
         sizes = self.batch_size, self.output_height, self.output_width
         return '_'.join(map(str, (self.dataset_name, *sizes)))
-
-    @functools.cached_property
-    def _mnist(self):
-        return self.load_mnist()
-
-    data_X = property(lambda self: self._mnist[0], doc='The images of load_mnist.')
-    data_y = property(lambda self: self._mnist[1], doc='The labels of load_mnist.')
 
     def load_mnist(self) -> tuple[np.ndarray, np.ndarray]:
         """Images [n, h, w, c] in [0, 1] and one-hot labels [n, y_dim], all float32."""

@@ -27,7 +27,7 @@ class OriginalIteration:
         nan = tf.constant(float('nan'))  # in place of what the model lacks
         names = ('d_loss_real', 'd_loss_fake', 'D', 'D_')
         d_real, d_fake, D, D_ = (getattr(dcgan, name, nan) for name in names)
-        images = [dcgan.G[:3]] if config.G_img_sum else []
+        images = [dcgan.G[:3]] if getattr(config, 'G_img_sum', False) else []
         self._d_run = d_optim, [d_real, dcgan.d_loss], D, D_
         self._g_run = g_optim, [d_fake, dcgan.g_loss], D_, images
         self._d_losses = [dcgan.d_loss, d_real, d_fake]

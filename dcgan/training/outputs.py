@@ -70,7 +70,10 @@ class Outputs(NoOutputs):
         if checkpoint and not os.path.exists(f'{checkpoint}.meta'):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
         logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
-        made = self.config.G_img_sum, (options.d_steps, options.g_steps)
+        made = (
+            getattr(self.config, 'G_img_sum', False),
+            (options.d_steps, options.g_steps),
+        )
         self.summaries = SummaryLog(logs, graph, counter, *made)
         dcgan.writer = self.summaries.writer
         if checkpoint is not None:  # last, because nothing fails after this

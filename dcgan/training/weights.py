@@ -1,7 +1,7 @@
 """Load a model's weights from a checkpoint, also of older versions and of forks."""
 
-import functools
 import math
+import os
 import re
 
 import tensorflow.compat.v1 as tf
@@ -9,9 +9,11 @@ import tensorflow.compat.v1 as tf
 from dcgan.training.checkpoints import (
     TRIES,
     checkpoint_shapes,
+    index_files,
     index_of,
     newest_checkpoint,
     set_variables,
+    step_of,
 )
 from dcgan.util.errors import UserError, printable
 
@@ -49,28 +51,21 @@ OURS = 'training/', 'ema/'  # of checkpoints of this project
 ADAM = re.compile(r'/Adam(_1)?$|^beta[12]_power(_1)?$')
 
 
-@functools.lru_cache(maxsize=1)
-def _todays_names(path, stored):
-    names = {name: name for name in stored}
+def todays_names(path: str) -> dict[str, str]:
+    """{today's name: name in a checkpoint} of its variables.
+
+    Raises UserError if it is unreadable, or has two names of one variable.
+    """
+    names = {name: name for name in checkpoint_shapes(path)}
     for pattern, todays, beside, unless in OLDER_NAMES:
         if (not beside or beside in names.values()) and unless not in names.values():
             names = {s: re.sub(pattern, todays, name) for s, name in names.items()}
     found: dict[str, str] = {}
     for name, todays in sorted(names.items()):
         if found.setdefault(todays, name) != name:
-            raise UserError(
-                f'{path}: has both {found[todays]} and {name}, which are two names of '
-                f'{todays}'
-            )
+            both = f'{found[todays]} and {name}'
+            raise UserError(f'{path}: has both {both}, two names of {todays}')
     return found
-
-
-def todays_names(path: str) -> dict[str, str]:
-    """{today's name: name in a checkpoint} of its variables.
-
-    Raises UserError if it is unreadable, or has two names of one variable.
-    """
-    return _todays_names(path, tuple(checkpoint_shapes(path)))
 
 
 class Shapes(dict[str, list[int]]):
@@ -191,22 +186,23 @@ def load_adam(sess: tf.Session, path: str) -> bool:
     return has_all
 
 
-def load_newest(
-    dcgan, checkpoint_dir, step=None, path=None, tries: int = TRIES
-) -> str | None:
-    """Load `path`, or what newest_checkpoint finds; returns its path prefix, if any.
+def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=TRIES) -> Loaded:
+    """Load `path`, or what newest_checkpoint finds.
 
     Raises UserError where it cannot be read or is of another model.
     """
+    inner = os.path.join(checkpoint_dir, dcgan.model_dir)  # to July 2018
+    if not index_files(checkpoint_dir) and index_files(inner):
+        checkpoint_dir = inner
     path = path or newest_checkpoint(checkpoint_dir, step)
     if path is None:
         print(f' [*] No checkpoint yet in {checkpoint_dir}')
-        return None
+        return Loaded([False, 0])
     try:
         load_weights(dcgan.sess, dcgan.variables, path)
         if dcgan.averages:
             dcgan.averages.restore(dcgan.sess, path)
-        return path
+        return Loaded([True, step_of(path)])
     except UserError:
         if index_of(path) or tries == 1:
             raise
