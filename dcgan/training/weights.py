@@ -138,14 +138,12 @@ def check_weights(path: str, variables: list[tf.Variable], needs_d: bool = True)
                 '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
                 '--dfc_dim'
             )
-    if not missing:
-        return ''
-    problem = f'has no {_some(missing)}'
-    if 'discriminator/d_h3_lin/bias' in names:  # and no d_h3_conv
+    problem = f'has no {_some(missing)}' if missing else ''
+    if 'discriminator/d_h3_conv/w' in missing:
         problem += ': its discriminator has another depth'
     if not any(name.startswith('discriminator/') for name in names):
         problem = 'has no discriminator'
-    if needs_d:
+    if missing and needs_d:
         raise UserError(
             f'{path}: cannot be used by --train and --encode, because it {problem}; it '
             'can only draw samples'
