@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -9,15 +10,19 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from dcgan.util.errors import UserError, short_reason
 
 # the names of files and folders that are still being written start with this
 TEMPORARY_PREFIX = '.dcgan-'
+T = TypeVar('T')
+MAX_BYTES = 1 << 27  # of a file that read_file reads as a whole
 SECONDS_PER_DAY = 24 * 60 * 60
 # advice of write_errors for files that no run has to keep
 FREE_SPACE = 'free space, or choose another folder'
@@ -190,6 +195,31 @@ def read_errors(
 ) -> contextlib.AbstractContextManager[None]:
     """Re-raise any error of code that reads a file from outside as UserError."""
     return write_errors(path, Exception, advice, problem)
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file to read bytes. OSError where it is a pipe, a device or a folder."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, 'it is no regular file', path)
+    return open(path, 'rb')
+
+
+def read_file(
+    path: str,
+    parse: Callable[[bytes], T],
+    problem: str = 'cannot be read',
+    advice: str = 'fix it or remove it',
+    most: int = MAX_BYTES,
+) -> T:
+    """Read a file from outside: returns parse(content), of at most `most` bytes.
+
+    Raises UserError for any failure, whatever the content is.
+    """
+    with read_errors(path, problem, advice), open_file(path) as file:
+        content = file.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f'it has more than {most:,} bytes')
+        return parse(content)
 
 
 def require_writable(folder: str, advice: str) -> None:
