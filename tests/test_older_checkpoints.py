@@ -239,9 +239,12 @@ def test_batch_norms_of_d_that_count_from_0_are_those_from_1(workspace):
 def test_folder_above_those_of_older_versions_names_one_of_them(workspace):
     folder = workspace / 'above' / 'celebA_64_64_64'
     write_checkpoint(folder, of_model(workspace, 'cats'), version=1)
-    args = ['--checkpoint_dir', folder.parent]
-    result = run_in_process(*args, cwd=workspace)
-    assert result.stderr.endswith(f'no checkpoint found; there are some in {folder}\n')
+    for given in folder.parent, 'above':
+        result = run_in_process('--checkpoint_dir', given, cwd=workspace)
+        found = f'{given}/celebA_64_64_64'
+        assert result.stderr.endswith(
+            f'no checkpoint found; there are some in {found}\n'
+        )
 
 
 def test_load_looks_where_older_versions_kept_their_checkpoints(make_dcgan, tmp_path):

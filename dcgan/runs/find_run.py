@@ -10,6 +10,7 @@ from dcgan.runs.run import Run, same_folder
 from dcgan.training.checkpoints import (
     checkpoints,
     completed_epochs,
+    folder_inside,
     index_files,
     index_of,
     no_checkpoint,
@@ -54,7 +55,9 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
         if os.path.isabs(folder) or is_used or (config.out_name and is_in_run):
             chosen['checkpoint_dir'] = os.path.abspath(folder)
             return chosen, chosen['checkpoint_dir']
-    elif is_used and os.path.dirname(os.path.normpath(folder)):
+    elif is_used and (
+        os.path.dirname(os.path.normpath(folder)) or (folder and folder_inside(folder))
+    ):
         raise no_checkpoint(folder)
     return chosen, ''
 

@@ -207,18 +207,23 @@ def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
     raise no_checkpoint(checkpoint_dir)
 
 
+def folder_inside(folder: str) -> str:
+    """A folder with checkpoints in a folder, as versions to July 2018 made; or ''."""
+    folders = sorted(glob.glob(os.path.join(glob.escape(folder), '*', '')))
+    return os.path.dirname(next(filter(index_files, folders), ''))
+
+
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
     names = sorted(map(os.path.basename, index_files(checkpoint_dir)))
-    folders = sorted(glob.glob(os.path.join(glob.escape(checkpoint_dir), '*', '')))
-    inner = next(filter(index_files, folders), '')
+    inner = folder_inside(checkpoint_dir)
     if names:
         problem = (
             f'has {", ".join(names)}, but the name of a checkpoint has to end in '
             '-ITERATION, such as DCGAN.model-1000.index; rename all of its files'
         )
     elif inner:
-        problem = f'no checkpoint found; there are some in {os.path.dirname(inner)}'
+        problem = f'no checkpoint found; there are some in {inner}'
     else:
         problem = (
             'no checkpoint found; add --train to train this run, or choose another '
