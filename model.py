@@ -124,6 +124,13 @@ def losses(D_logits, D_logits_, real_label=1.0):
     return Losses(d_real + d_fake, cross_entropy(D_logits_, 1), d_real, d_fake)
 
 
+def _weights_of(network):
+    """Trainable variables in a scope; without one, as the original, named d_ or g_."""
+    weights = tf.trainable_variables()
+    in_scope = [v for v in weights if v.name.startswith(f'{network}/')]
+    return in_scope or [v for v in weights if f'{network[0]}_' in v.name]
+
+
 class DCGAN(OlderAttributes):
     """Graph, training and checkpoints of one model, of fixed sizes, in one session.
 
@@ -289,19 +296,16 @@ class DCGAN(OlderAttributes):
         self.d_loss_real, self.d_loss_fake = losses.d_real, losses.d_fake
         self.d_loss, self.g_loss = losses.d, losses.g
 
-        d_sum = tf.summary.histogram('d', self.D)
+        self.d_sum = tf.summary.histogram('d', self.D)
         self.d__sum = tf.summary.histogram('d_', self.D_)
         self.G_sum = tf.summary.image('G', self.G)
         self.d_loss_real_sum = tf.summary.scalar('d_loss_real', self.d_loss_real)
         self.d_loss_fake_sum = tf.summary.scalar('d_loss_fake', self.d_loss_fake)
         self.g_loss_sum = tf.summary.scalar('g_loss', self.g_loss)
         self.d_loss_sum = tf.summary.scalar('d_loss', self.d_loss)
-        of_d = [self.z_sum, d_sum, self.d_loss_real_sum, self.d_loss_sum]
         of_g = [self.z_sum, self.d__sum, self.d_loss_fake_sum, self.g_loss_sum]
-        self.d_sum, self.g_sum = tf.summary.merge(of_d), tf.summary.merge(of_g)
-        trainable = tf.trainable_variables()
-        self.d_vars = [v for v in trainable if v.name.startswith('discriminator/')]
-        self.g_vars = [v for v in trainable if v.name.startswith('generator/')]
+        self.g_sum = tf.summary.merge(of_g)
+        self.d_vars, self.g_vars = map(_weights_of, ('discriminator', 'generator'))
 
     def feed(self, images, labels, z):
         """The feed of inputs, y and z, from uint8 images, labels [B] or None, and z."""

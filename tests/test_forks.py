@@ -4,8 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from conftest import run
 from PIL import Image
+
+from model import DCGAN
+from ops import linear
 
 
 def run_fork(name, *args, cwd):
@@ -68,3 +72,36 @@ def test_attributes_of_the_original_can_be_read(tiny_copy):
     read = json.loads(run_fork('attributes', 'set', '', cwd=tiny_copy))
     assert read[6:9] == [True, 'set_8_16_16', True]
     assert read[11:16] == [[8, 16, 16, 1], [8, 4], 1.0, 24, True]
+
+
+def test_networks_in_other_scopes_have_the_variables_that_are_trained(sess):
+    class Scopes(DCGAN):
+        def generator(self, z, y=None):
+            with tf.variable_scope('gen_net', reuse=tf.AUTO_REUSE):
+                x = tf.tanh(linear(z, 16 * 16 * 3, 'g_h0_lin'))
+            return tf.reshape(x, [-1, 16, 16, 3])
+
+        def sampler(self, z, y=None):
+            return self.generator(z)
+
+        def discriminator(self, image, y=None, reuse=False):
+            with tf.variable_scope('dis_net', reuse=reuse):
+                x = linear(tf.reshape(image, [8, -1]), 1, 'd_h0_lin')
+            return tf.sigmoid(x), x
+
+    dcgan = Scopes(sess, output_size=16, batch_size=8, data_dir=None)
+    names = [[v.op.name for v in found] for found in (dcgan.d_vars, dcgan.g_vars)]
+    assert names == [
+        ['dis_net/d_h0_lin/Matrix', 'dis_net/d_h0_lin/bias'],
+        ['gen_net/g_h0_lin/Matrix', 'gen_net/g_h0_lin/bias'],
+    ]
+
+
+def test_summaries_are_merged_as_by_the_train_of_the_original(make_dcgan):
+    d = make_dcgan()
+    merged = tf.summary.merge([d.z_sum, d.d_sum, d.d_loss_real_sum, d.d_loss_sum])
+    images = np.zeros([6, 16, 16, 3])
+    text = d.sess.run(merged, {d.inputs: images, d.z: np.zeros([6, 5])})
+    tags = [value.tag for value in tf.Summary.FromString(text).value]
+    assert tags == ['z_1', 'd', 'd_loss_real', 'd_loss']
+    assert not hasattr(d, 'data_X') and hasattr(d, 'g_sum')

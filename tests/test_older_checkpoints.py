@@ -9,7 +9,7 @@ from conftest import SMALL, read_checkpoint, run_in_process, weights
 from original_2016 import GF, SIZE, Z_DIM, Original2016
 
 from dcgan.sampling.samples import draw
-from dcgan.training.weights import todays_names
+from dcgan.training.weights import load_adam, todays_names
 from model import DCGAN
 
 BIAS_D4, BIAS_D3 = 'discriminator/d_h4_lin/bias', 'discriminator/d_h3_lin/bias'
@@ -173,6 +173,12 @@ def faulty(saved, kind):
         return {**older, 'discriminator/d_h4_lin/bias': np.zeros(1, np.float32)}
     if kind == 'shape':
         return {**older, 'discriminator/d_h3_lin/Matrix': np.zeros((7, 1), np.float32)}
+    if kind == 'deeper G':
+        return {**older, 'generator/g_h5/w': np.zeros([5, 5, 3, 3], np.float32)}
+    if kind == 'deeper':
+        shapes = {'d_h4_conv/w': (5, 5, 32, 64), 'd_h4_lin/Matrix': (64, 1)}
+        older = {n: a for n, a in older.items() if 'd_h3_lin' not in n}
+        return older | {f'discriminator/{n}': np.ones(s) for n, s in shapes.items()}
     return {n: a for n, a in older.items() if 'd_h3_conv' not in n and 'd_bn3' not in n}
 
 
@@ -181,7 +187,9 @@ def faulty(saved, kind):
     [
         ('both', 'both discriminator/d_h3_lin/bias and discriminator/d_h4_lin/bias'),
         ('shape', 'has discriminator/d_h3_lin/Matrix [7, 1], but the flags give disc'),
-        ('depth', ': its discriminator has another depth; it can only draw samples'),
+        ('depth', 'because it has a discriminator of another depth, without discrim'),
+        ('deeper', 'because it has a discriminator of another depth, without discrim'),
+        ('deeper G', 'DCGAN.model-5: has generator/g_h5/w, so G is another network'),
     ],
 )
 def test_last_layer_that_fits_no_version_is_an_error(kind, message, workspace):
@@ -192,6 +200,8 @@ def test_last_layer_that_fits_no_version_is_an_error(kind, message, workspace):
     assert result.returncode == 1 and result.stderr.count('\n') == 1
     assert path in result.stderr and message in result.stderr
     assert not (folder / 'samples').exists()
+    status = run_in_process('--checkpoint_dir', folder, cwd=workspace).returncode
+    assert status == (kind not in ('depth', 'deeper'))  # these need G only
 
 
 def face_model():
@@ -245,6 +255,23 @@ def test_folder_above_those_of_older_versions_names_one_of_them(workspace):
         assert result.stderr.endswith(
             f'no checkpoint found; there are some in {found}\n'
         )
+
+
+def test_conditional_d_with_a_further_batch_norm_is_todays(workspace):
+    further = {'discriminator/d_bn0/gamma': np.ones(5, np.float32)}
+    path = write_checkpoint(workspace / 'bn0', of_model(workspace, 'set') | further)
+    name = 'discriminator/d_bn1/gamma'
+    assert todays_names(path)[name] == name
+
+
+def test_adam_of_other_shapes_starts_anew(make_dcgan, tmp_path):
+    dcgan = make_dcgan()
+    tf.train.AdamOptimizer().minimize(dcgan.d_loss, var_list=dcgan.d_vars)
+    dcgan.sess.run(tf.global_variables_initializer())
+    arrays = {v.op.name: dcgan.sess.run(v) for v in tf.global_variables()}
+    for change, expected in ({}, True), ({'beta1_power': np.ones(1)}, False):
+        path = write_checkpoint(tmp_path / str(expected), {**arrays, **change})
+        assert load_adam(dcgan.sess, path) == expected
 
 
 def test_load_looks_where_older_versions_kept_their_checkpoints(make_dcgan, tmp_path):

@@ -21,12 +21,6 @@ VALUES = {
     'incept_path': 'features',
     'c_dim': 'grayscale',
 }
-# of forks, without a counterpart; absl itself would take --log_dir
-FORKS = (
-    'log_dir data_path stats_path load_checkpoint checkpoint_name counter_start '
-    'lr_decay_rate_d lr_decay_rate_g fid_eval_steps fid_batch_size fid_verbose '
-    'fid_sample_batchsize test_dir test_epoch anomaly_test'
-)
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 
@@ -35,12 +29,8 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
 
     If there are any, prints the whole command in today's words. Raises UserError for a
     value that such a flag cannot have, for `False` after a switch of today, and for
-    flags of forks that have no counterpart.
+    --log_dir of forks, which absl would take.
     """
-    names = [a.partition('=')[0].lstrip('-') for a in arguments if a[:1] == '-']
-    if forks := ', '.join(f'--{name}' for name in names if name in FORKS.split()):
-        advice = 'only forks have this; leave it out, see docs/moving.md'
-        raise UserError(f'{forks}: {advice}')
     todays, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -51,6 +41,10 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
         if is_switch and follows == 'false':
             raise UserError(
                 f'{argument} {rest[0]}: a switch takes no value, give --no{name}'
+            )
+        if name == 'log_dir':
+            raise UserError(
+                '--log_dir: logs lie in the folder of the run; leave it out'
             )
         is_on = name[:2] != 'no' or name[2:] not in SWITCHES
         name = name if is_on else name[2:]

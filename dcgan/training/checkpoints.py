@@ -22,6 +22,7 @@ from dcgan.util.files import (
     atomic_path,
     file_signature,
     glob_files,
+    open_file,
     sync_to_disk,
     temporary_path,
     without_wildcards,
@@ -32,6 +33,7 @@ from dcgan.util.files import (
 STEP = re.compile(r'-(\d+)$')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 ENDINGS = ('data-00000-of-00001', 'index')
+CHUNK = 1 << 24  # bytes of variables that are set at once
 V1_END = bytes.fromhex('57fb808b247547db')  # of a checkpoint of TensorFlow 0.x
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
 READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
@@ -144,7 +146,9 @@ def index_of(path: str) -> str:
 
 
 def _is_v1(path):
-    with contextlib.suppress(OSError), open(path, 'rb') as file:
+    with contextlib.suppress(OSError), open_file(path) as file:
+        if os.path.exists(f'{path}.meta'):
+            return True
         file.seek(-len(V1_END), os.SEEK_END)
         return file.read() == V1_END
     return False
@@ -158,7 +162,7 @@ def _listed_checkpoints(checkpoint_dir):
     if state is None:
         return []
     paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
-    names = [os.path.basename(path) for path in reversed(paths) if path]
+    names = [re.split(r'[/\\]', path)[-1] for path in reversed(paths) if path]
     return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
 
 
@@ -311,15 +315,19 @@ def set_variables(sess, variables: list, path: str, names: dict | None = None) -
 
     What it holds may be one value for all. Raises UserError if it lacks a variable.
     """
-    feed, names = {}, names or {}
+    waiting, feed = [], {}
     with reading(path) as reader:
-        for variable in variables:
+        for i, variable in enumerate(variables, 1):
             name, shape = variable.op.name, variable.shape
-            value = reader.get_tensor(names.get(name, name))
+            value = reader.get_tensor((names or {}).get(name, name))
             if shape.is_fully_defined():
                 value = np.broadcast_to(value, shape.as_list())
             feed[variable.initializer.inputs[1]] = value
-        sess.run([variable.initializer for variable in variables], feed)
+            waiting.append(variable.initializer)
+            # not all at once, to save memory
+            if i == len(variables) or sum(v.nbytes for v in feed.values()) > CHUNK:
+                sess.run(waiting, feed)
+                waiting, feed = [], {}
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:

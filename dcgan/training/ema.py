@@ -56,4 +56,4 @@ class Averages:
 
 def has_averages(path: str) -> bool:
     """Whether a checkpoint holds averages. Raises UserError if it is unreadable."""
-    return any(name.startswith(PREFIX) for name in checkpoint_shapes(path))
+    return f'{PREFIX}moves' in checkpoint_shapes(path)

@@ -93,7 +93,7 @@ class OlderAttributes:
     writer = None  # of the summaries of the last training
 
     def __getattr__(self, name):
-        if name in ('data_X', 'data_y'):
+        if name in ('data_X', 'data_y') and self.y_dim:
             self.data_X, self.data_y = self.load_mnist()
             return getattr(self, name)
         if name in OLDER:

@@ -124,4 +124,4 @@ def finish(dcgan) -> None:
     # the sampler's full range as 0 to 255; one byte for each four to be fetched
     unit = dcgan.sampler if dcgan.y_dim else (dcgan.sampler + 1.0) / 2.0
     dcgan.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
-    dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=None)
+    dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=dcgan.max_to_keep)

@@ -43,11 +43,12 @@ OLDER_NAMES = (
     (
         r'(?<=^discriminator/d_bn)\d',
         lambda match: str(int(match[0]) + 1),
-        'discriminator/d_bn0/gamma',
+        'discriminator/d_h3_conv/w',
         'discriminator/d_bn3/gamma',
     ),
 )
 OURS = 'training/', 'ema/'  # of checkpoints of this project
+LAYER = re.compile(r'(generator/g|discriminator/d)_h\d\w*/\w+')
 ADAM = re.compile(r'/Adam(_1)?$|^beta[12]_power(_1)?$')
 
 
@@ -72,9 +73,8 @@ class Shapes(dict[str, list[int]]):
     """{today's name of a variable: shape} of a checkpoint."""
 
     def __init__(self, path: str):
-        shapes = checkpoint_shapes(path)
+        self.path, shapes = path, checkpoint_shapes(path)
         super().__init__((n, shapes[s]) for n, s in todays_names(path).items())
-        self.path = path
 
     def __missing__(self, name):
         raise UserError(f'{self.path}: not a checkpoint of a DCGAN, it has no {name!r}')
@@ -117,38 +117,50 @@ def model_settings(path: str) -> dict[str, int]:
     return settings
 
 
-def check_weights(path: str, variables: list[tf.Variable], needs_d: bool = True) -> str:
+def check_weights(
+    path: str, variables: list[tf.Variable], needs_d: bool = True
+) -> list[str]:
     """Raise UserError if a checkpoint lacks variables, or has them in other shapes.
 
-    Variables of D may be missing, unless `needs_d`; returns what is missing, in words.
+    Unless `needs_d`, D may be missing, or be of another depth. Returns the names of
+    the variables that are missing.
     """
     names, shapes, missing = todays_names(path), checkpoint_shapes(path), []
+    of_model = {variable.op.name for variable in variables}
+    layers = [name for name in names if LAYER.fullmatch(name)]
+    others = [name for name in layers if name not in of_model]
+    is_other_d = any(name.startswith('discriminator/') for name in others)
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
-        stored = names.get(name)
-        found = f'no {name}' if stored is None else f'{stored} {shapes[stored]}'
+        stored, is_of_d = names.get(name), name.startswith('discriminator/')
         # to December 2016, dense layers had one average for all units
         fitting = [shape, []] if '/moving_' in name else [shape]
-        if stored is None and name.startswith('discriminator/'):
+        fits = stored is not None and shapes[stored] in fitting
+        if not fits and is_of_d and (stored is None or is_other_d):
             missing.append(name)
-        elif stored is None or shapes[stored] not in fitting:
+        elif not fits:
+            found = f'no {name}' if stored is None else f'{stored} {shapes[stored]}'
             raise UserError(
                 f'{path} has {found}, but the flags give {name} {shape}: check '
                 '--dataset, --z_dim, --output_height, --output_width, --grayscale, '
                 '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
                 '--dfc_dim'
             )
-    problem = f'has no {_some(missing)}' if missing else ''
-    if 'discriminator/d_h3_conv/w' in missing:
-        problem += ': its discriminator has another depth'
-    if not any(name.startswith('discriminator/') for name in names):
-        problem = 'has no discriminator'
+    for name in others:
+        if name.startswith('generator/'):
+            raise UserError(f'{path}: has {names[name]}, so G is another network')
     if missing and needs_d:
         raise UserError(
-            f'{path}: cannot be used by --train and --encode, because it {problem}; it '
-            'can only draw samples'
+            f'{path}: cannot be used by --train and --encode, because it '
+            f'{_describe(missing, layers)}; it can only draw samples'
         )
-    return problem
+    return missing
+
+
+def _describe(missing, layers):
+    if not any(name.startswith('discriminator/') for name in layers):
+        return 'has no discriminator'
+    return f'has a discriminator of another depth, without {_some(missing)}'
 
 
 def _some(names, most=3):
@@ -163,7 +175,7 @@ def load_weights(sess: tf.Session, variables: list[tf.Variable], path: str) -> N
     """
     missing = check_weights(path, variables, needs_d=False)
     names, of_model = todays_names(path), {v.op.name: v for v in variables}
-    known = [name for name in of_model if name in names]
+    known = [name for name in of_model if name in names and name not in missing]
     set_variables(sess, [of_model[name] for name in known], path, names)
     print(f' [*] Read {path}')
     if renamed := [f'{names[n]} as {n}' for n in known if names[n] != n]:
@@ -172,15 +184,15 @@ def load_weights(sess: tf.Session, variables: list[tf.Variable], path: str) -> N
     if unknown := [n for n in others if not (ADAM.search(n) or n.startswith(OURS))]:
         print(f' [!] Unknown variables are ignored: {_some(unknown, 5)}')
     if missing:
-        print(f' [!] It {missing}: it can only draw samples')
+        print(f' [!] It {_describe(missing, names)}: it can only draw samples')
 
 
 def load_adam(sess: tf.Session, path: str) -> bool:
     """Set Adam's moments and powers if a checkpoint has them all; returns whether."""
-    names = todays_names(path)
+    shapes = Shapes(path)
     adam = [v for v in tf.global_variables() if ADAM.search(v.op.name)]
-    if has_all := all(variable.op.name in names for variable in adam):
-        set_variables(sess, adam, path, names)
+    if has_all := all(shapes.get(v.op.name) == v.shape.as_list() for v in adam):
+        set_variables(sess, adam, path, todays_names(path))
     return has_all
 
 
