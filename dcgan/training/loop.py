@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.record.profiler import profiled
 from dcgan.training import user_model
-from dcgan.training.checkpoints import has_training_state, set_variables, step_of
+from dcgan.training.checkpoints import has_training_state, restore, step_of
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.learning_rates import check_schedule, learning_rates
@@ -80,8 +80,7 @@ class Training:
         if checkpoint is None:
             print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
         elif is_ours:
-            set_variables(self.sess, self.state.restored, checkpoint)
-            print(f' [*] Read {checkpoint}')
+            restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             load_weights(self.sess, self.dcgan.variables, checkpoint)

@@ -27,7 +27,7 @@ class TrainingState:
 
     sample_z, float64 [sample_num, z_dim], is of the sample grids, and sample_files are
     the indices of the images for the losses of samples. `saver` saves all of it and
-    each variable made before this object; `restored` are those but the averages.
+    each variable made before this object; `restorer` leaves out the averages.
     """
 
     def __init__(self, data):
@@ -41,8 +41,10 @@ class TrainingState:
                 options = {'name': f'training/{name}', 'validate_shape': False}
                 self.variables[name] = tf.Variable(initial, trainable=False, **options)
         variables = tf.global_variables()
-        self.saver = tf.train.Saver(variables, max_to_keep=None)
-        self.restored = [v for v in variables if not v.op.name.startswith(PREFIX)]
+        self.saver = self.restorer = tf.train.Saver(variables, max_to_keep=None)
+        raw = [v for v in variables if not v.op.name.startswith(PREFIX)]
+        if len(raw) < len(variables):
+            self.restorer = tf.train.Saver(raw, max_to_keep=None)
 
     def restart(self, sample_z: np.ndarray) -> None:
         """Begin before the first iteration, with this z for the sample grids."""
