@@ -59,14 +59,11 @@ def get_image(
 def transform(
     image, input_height, input_width=None, resize_height=64, resize_width=64, crop=True
 ):
-    """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1].
-
-    An image that is not cropped keeps its size if resize_height is None.
-    """
+    """Crop, if set, and resize an image in [0, 255]: float64 [h, w(, 3)] in [-1, 1]."""
     size = resize_height, resize_width
     if crop:
         image = center_crop(image, input_height, input_width, *size)
-    elif resize_height:
+    elif resize_height:  # otherwise, as in 2016, it keeps its size
         image = imresize(image, *size)
     return image / 127.5 - 1.0
 

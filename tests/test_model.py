@@ -395,7 +395,7 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
         looked.append(args)
         return str(tmp_path / f'model.b6-{len(looked)}')
 
-    monkeypatch.setattr('dcgan.training.weights.newest_checkpoint', newest)
+    monkeypatch.setattr('dcgan.training.checkpoints.newest_checkpoint', newest)
     with pytest.raises(UserError, match='cannot be read'):
         dcgan.load(str(tmp_path))
     assert len(looked) == 5

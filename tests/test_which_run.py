@@ -283,7 +283,7 @@ def test_newest_run_is_found_while_it_deletes_a_checkpoint(cwd, monkeypatch):
         old.unlink(missing_ok=True)
         return paths
 
-    monkeypatch.setattr('dcgan.runs.find_run.index_files', list_and_delete)
+    monkeypatch.setattr('dcgan.training.checkpoints.index_files', list_and_delete)
     assert settle('--dataset', 'p')[0].out_dir == './out/a' and not old.exists()
 
 

@@ -7,14 +7,7 @@ from pathlib import Path
 
 from dcgan.runs.flags_json import NAME, agrees
 from dcgan.runs.run import Run, same_folder
-from dcgan.training.checkpoints import (
-    checkpoints,
-    completed_epochs,
-    folder_inside,
-    index_files,
-    index_of,
-    no_checkpoint,
-)
+from dcgan.training import checkpoints
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path, file_signature
 from dcgan.util.flags import Flags
@@ -49,16 +42,17 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     }
     folder = chosen.get('checkpoint_dir', '')
     is_used = not (config.train or config.out_name)
-    if folder and index_files(folder):
+    if folder and checkpoints.index_files(folder):
         run_dir = os.path.realpath(os.path.join(config.out_dir, config.out_name))
         is_in_run = Path(os.path.realpath(folder)).is_relative_to(run_dir)
         if os.path.isabs(folder) or is_used or (config.out_name and is_in_run):
             chosen['checkpoint_dir'] = os.path.abspath(folder)
             return chosen, chosen['checkpoint_dir']
     elif is_used and (
-        os.path.dirname(os.path.normpath(folder)) or (folder and folder_inside(folder))
+        os.path.dirname(os.path.normpath(folder))
+        or (folder and checkpoints.folder_inside(folder))
     ):
-        raise no_checkpoint(folder)
+        raise checkpoints.no_checkpoint(folder)
     return chosen, ''
 
 
@@ -118,7 +112,7 @@ def trained_runs(out_dir: str, chosen: dict[str, str]) -> list[Run]:
             if is_copy or not isinstance(run.recorded.get('dataset'), str):
                 continue
             # 0 for a checkpoint that another process prunes now
-            indices = index_files(run.checkpoint_dir)
+            indices = checkpoints.index_files(run.checkpoint_dir)
             times = [file_signature(path)[1] for path in indices]
             if any(times):
                 found.append((max(times), run_dir, run))
@@ -132,9 +126,9 @@ def print_unfinished(config, flags: Flags) -> None:
         is_same = run.is_of(config.data_dir, config.dataset)
         if not (is_same and agrees(config, flags, run.recorded, names)):
             continue
-        saved = checkpoints(run.checkpoint_dir)
-        complete = filter(index_of, saved)
-        epochs = completed_epochs(next(complete, ''), config.train_size)
+        saved = checkpoints.checkpoints(run.checkpoint_dir)
+        complete = filter(checkpoints.index_of, saved)
+        epochs = checkpoints.completed_epochs(next(complete, ''), config.train_size)
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
             name = shlex.quote(os.path.relpath(run.folder, config.out_dir))
             print(

@@ -6,15 +6,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.training.checkpoints import (
-    TRIES,
-    checkpoint_shapes,
-    index_files,
-    index_of,
-    newest_checkpoint,
-    set_variables,
-    step_of,
-)
+from dcgan.training import checkpoints
 from dcgan.util.errors import UserError, printable
 
 
@@ -57,7 +49,7 @@ def todays_names(path: str) -> dict[str, str]:
 
     Raises UserError if it is unreadable, or has two names of one variable.
     """
-    names = {name: name for name in checkpoint_shapes(path)}
+    names = {name: name for name in checkpoints.checkpoint_shapes(path)}
     for pattern, todays, beside, unless in OLDER_NAMES:
         if (not beside or beside in names.values()) and unless not in names.values():
             names = {s: re.sub(pattern, todays, name) for s, name in names.items()}
@@ -73,7 +65,7 @@ class Shapes(dict[str, list[int]]):
     """{today's name of a variable: shape} of a checkpoint."""
 
     def __init__(self, path: str):
-        self.path, shapes = path, checkpoint_shapes(path)
+        self.path, shapes = path, checkpoints.checkpoint_shapes(path)
         super().__init__((n, shapes[s]) for n, s in todays_names(path).items())
 
     def __missing__(self, name):
@@ -125,7 +117,7 @@ def check_weights(
     Unless `needs_d`, D may be missing, or be of another depth. Returns the names of
     the variables that are missing.
     """
-    names, shapes, missing = todays_names(path), checkpoint_shapes(path), []
+    names, shapes, missing = todays_names(path), checkpoints.checkpoint_shapes(path), []
     of_model = {variable.op.name for variable in variables}
     layers = [name for name in names if LAYER.fullmatch(name)]
     others = [name for name in layers if name not in of_model]
@@ -176,7 +168,7 @@ def load_weights(sess: tf.Session, variables: list[tf.Variable], path: str) -> N
     missing = check_weights(path, variables, needs_d=False)
     names, of_model = todays_names(path), {v.op.name: v for v in variables}
     known = [name for name in of_model if name in names and name not in missing]
-    set_variables(sess, [of_model[name] for name in known], path, names)
+    checkpoints.set_variables(sess, [of_model[name] for name in known], path, names)
     print(f' [*] Read {path}')
     if renamed := [f'{names[n]} as {n}' for n in known if names[n] != n]:
         print(f' [*] Variables with older names are read: {_some(renamed)}')
@@ -192,19 +184,19 @@ def load_adam(sess: tf.Session, path: str) -> bool:
     shapes = Shapes(path)
     adam = [v for v in tf.global_variables() if ADAM.search(v.op.name)]
     if has_all := all(shapes.get(v.op.name) == v.shape.as_list() for v in adam):
-        set_variables(sess, adam, path, todays_names(path))
+        checkpoints.set_variables(sess, adam, path, todays_names(path))
     return has_all
 
 
-def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=TRIES) -> Loaded:
-    """Load `path`, or what newest_checkpoint finds.
+def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=checkpoints.TRIES):
+    """Load `path`, or what newest_checkpoint finds; returns Loaded.
 
     Raises UserError where it cannot be read or is of another model.
     """
     inner = os.path.join(checkpoint_dir, dcgan.model_dir)  # to July 2018
-    if not index_files(checkpoint_dir) and index_files(inner):
+    if not checkpoints.index_files(checkpoint_dir) and checkpoints.index_files(inner):
         checkpoint_dir = inner
-    path = path or newest_checkpoint(checkpoint_dir, step)
+    path = path or checkpoints.newest_checkpoint(checkpoint_dir, step)
     if path is None:
         print(f' [*] No checkpoint yet in {checkpoint_dir}')
         return Loaded([False, 0])
@@ -212,9 +204,9 @@ def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=TRIES) -> Loa
         load_weights(dcgan.sess, dcgan.variables, path)
         if dcgan.averages:
             dcgan.averages.restore(dcgan.sess, path)
-        return Loaded([True, step_of(path)])
+        return Loaded([True, checkpoints.step_of(path)])
     except UserError:
-        if index_of(path) or tries == 1:
+        if checkpoints.index_of(path) or tries == 1:
             raise
         # a run that is training has replaced it
         return load_newest(dcgan, checkpoint_dir, step, tries=tries - 1)
