@@ -552,6 +552,7 @@ def test_a_tf_config_that_cannot_be_used_is_reported():
         ('cannot be read', {'cluster': two, 'task': 'worker'}),
         ('cannot be read', {'cluster': ['a:1', 'b:1'], 'task': own}),
         ('cannot be read', {'cluster': {'worker': 2}, 'task': own}),
+        ('no address', {'cluster': {'worker': 'a:1,b:1'}, 'task': own}),
         *[('cannot be read .*; give {"cluster"', x) for x in ([], None, 'a', 7)],
     ):
         with pytest.raises(UserError, match=f'^TF_CONFIG: .*{message}'):
@@ -595,6 +596,14 @@ def test_an_address_that_is_there_twice_is_reported(first, second):
     assert f'TF_CONFIG: {first} and {second} are one address' in str(caught.value)
 
 
+# values for anything in a TF_CONFIG
+STRANGE = json.loads(
+    """[null, true, 1, "1", -1, 0.5, 1e999, 9e99, "", "ps", "a\\u001b:1", [], {}, [[]],
+    ["a:1", "a:1"], ["a:1"], {"Worker": ["a:1"]}, "[::1[::1]", [1, {"a": []}]]"""
+)
+STRANGE += [10**30, 5000 * 'x', '\udcff:1']
+
+
 def mutated(text, rng):
     """A TF_CONFIG with random changes: of its characters, or of one value in it."""
     if rng.random() < 0.4:
@@ -603,21 +612,6 @@ def mutated(text, rng):
             part = rng.choice(['', chr(rng.randrange(0x3000)), text[i:], '"', '[{'])
             text = text[:i] + part + text[i + rng.randint(0, 3) :]
         return text
-    strange = [
-        None,
-        True,
-        1,
-        '1',
-        -1,
-        0.5,
-        1e400,
-        10**30,
-        '',
-        'ps',
-        'x' * 5000,
-        'a\x1b:1',
-    ]
-    strange += [[], {}, [[]], ['a:1', 'a:1'], ['a:1'], {'Worker': ['a:1']}, 65 * '[::1']
     content = node = json.loads(text)
     while True:
         key = rng.choice([*node] if isinstance(node, dict) else range(len(node)))
@@ -625,7 +619,7 @@ def mutated(text, rng):
             if isinstance(node, dict) and rng.random() < 0.2:
                 node[rng.choice(['ps', '', 'master', 'WORKER', '\n'])] = node.pop(key)
             else:
-                node[key] = rng.choice(strange)
+                node[key] = rng.choice(STRANGE)
             return json.dumps(content)
         node = node[key]
 
