@@ -206,7 +206,7 @@ def project(size, batch, alone, args):
     """Rows of the projection of a model, from the time of an iteration alone, in ms."""
     rows = []
     for count in PROJECTED:
-        tasks = [cluster.Task('worker', i, f'host{i}:2222') for i in range(count)]
+        tasks = cluster.list_tasks({'worker': [f'host{i}:2222' for i in range(count)]})
         workers = Workers(cluster.Cluster(tasks, 0))
         # a GPU's layers are TensorFlow's own
         layers = tensorflow_ops() if args.project_ms else contextlib.nullcontext()

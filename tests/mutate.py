@@ -21,6 +21,9 @@ batch_norm.py: q = 1 - (1 - m) * (1 + m**2) -> q = 1 - (1 - m) * (1 + m)
 batch_norm.py: points / max(1, points - 1) -> points / max(1, points)
 kernels.py: (kernel - stride) // 2 -> (kernel - stride + 1) // 2
 kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
+cluster.py: or not 0 < int( -> or not 0 <= int(
+cluster.py: (first := tasks[places.index(place)]) != task -> (first := task) != task
+cluster.py: == task.tf_name -> != ''
 workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
 data images labels data folders download
 image_folder.py: = len(self) // 100 -> = len(self) // 10

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import random
 import re
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,7 +33,9 @@ from conftest import (
 from dcgan.compute.batch_norm import normalize
 from dcgan.compute.cluster import (
     Cluster,
-    answers,
+    absence,
+    bypass_proxies,
+    list_tasks,
     local_tasks,
     read_cluster,
     tf_config,
@@ -224,6 +229,12 @@ def test_a_stop_of_any_worker_stops_all(groups):
 # The command line
 
 
+# where nothing answers: gRPC would ask it even for 127.0.0.1
+PROXIES = dict.fromkeys(
+    ['http_proxy', 'https_proxy', 'grpc_proxy'], 'http://127.0.0.1:9'
+)
+PROXIES |= {'no_proxy': 'example.org', 'GRPC_ADDRESS_HTTP_PROXY': '127.0.0.1:9'}
+PROXIES |= {'GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES': '127.0.0.0/8'}
 FLAGS = ['--dataset', 'idx', *SMALL, '--seed', 1, '--ckpt_freq', 3, '--out_name', 'run']
 
 
@@ -274,7 +285,7 @@ def test_two_workers_go_on_with_the_numbers_of_one(tiny_runs, tmp_path):
     args += ['--flip', '--d_dropout', 0.3]
     one, two = (shutil.copytree(tiny_runs, tmp_path / name) for name in ('one', 'two'))
     printed = [
-        run('main.py', *args, '--workers', 2, cwd=two),
+        run('main.py', *args, '--workers', 2, cwd=two, **PROXIES),
         run_in_process(*args, cwd=one),
     ]
     assert [result.returncode for result in printed] == [0, 0], printed[0].stderr
@@ -395,31 +406,258 @@ def test_recordings_of_the_original_are_reproduced_by_two_workers(
 # The cluster
 
 
-def test_an_absent_worker_is_named():
-    task, message = local_tasks(1)[0], r'^worker 0 \(127.*\): no answer within 0.1 s;'
-    assert not answers(task.address)
+@contextlib.contextmanager
+def answering(content, times=1, port=0):
+    """The Task of a program that sends this to all who connect, and goes on."""
+
+    def serve():
+        with contextlib.ExitStack() as kept, contextlib.suppress(OSError):
+            while True:
+                one = kept.enter_context(server.accept()[0])
+                with contextlib.suppress(OSError):
+                    for _ in range(times):
+                        one.sendall(content)
+
+    with socket.create_server(('127.0.0.1', port)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield list_tasks({'worker': [f'127.0.0.1:{server.getsockname()[1]}']})[0]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_absent_worker_is_named_with_the_reason():
+    task, lost = local_tasks(1)[0], list_tasks({'worker': ['no-such-host.invalid:1']})
+    long, message = (
+        list_tasks({'worker': [f'{64 * "a"}.b:1']}),
+        'no answer within 0.1 s ',
+    )
+    message += r'from worker 0 \(127.*\): Connection refused, worker 0 \(no-such.*\): '
     with pytest.raises(UserError, match=message):
-        wait_for([task], 0.1, lambda: None)
+        wait_for([task, *lost], 0.1, lambda: None)
+    assert absence(*lost) and 'too long' in absence(*long)
+    with socket.create_server(('127.0.0.1', 0)) as stopped:  # it never accepts
+        port = stopped.getsockname()[1]
+        assert (
+            absence(*list_tasks({'worker': [f'127.0.0.1:{port}']}), 0.1) == 'timed out'
+        )
+
+
+HTTP2 = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # the first frame, SETTINGS
+
+
+@pytest.mark.parametrize(
+    'content, times',
+    [
+        (b'HTTP/1.1 400 Bad Request\r\n\r\n', 1),
+        (b'SSH-2.0-OpenSSH_9.2\r\n', 1),
+        (b'*3\r\n', 1),
+        (bytes(1 << 16), 1000),
+        (HTTP2, 1_000_000),
+        (HTTP2 + b'\0\0\1\1\5\0\0\0\1\x88', 1),  # HEADERS, the end of the reply
+        (HTTP2 + b'\0\0\0\0\1\0\0\0\1', 1),  # DATA
+    ],
+)
+def test_a_program_that_is_not_tensorflow_is_told_from_a_worker(content, times):
+    with answering(content, times) as task:
+        assert absence(task, 60) == 'something else answers, not TensorFlow'
+
+
+def test_a_worker_of_another_cluster_is_told_from_one_of_this(groups):
+    one, two = (task.address for task in groups[2][0].tasks)
+    for jobs in (
+        {'worker': [one, 'host:1']},
+        {'worker': ['host:1', one]},
+        {'worker': [two, one]},
+        {'worker': [one, two, 'host:1']},
+        {'chief': [one], 'worker': [two]},
+        {'worker': [one, two.replace('127.0.0.1', socket.gethostname())]},
+    ):
+        tasks = [task for task in list_tasks(jobs) if task.address in (one, two)]
+        reasons = {absence(task) for task in tasks}
+        assert reasons == {'a worker of another training or TF_CONFIG answers'}
+    spelled = [address.replace('127.0.0.1', 'LOCALHOST') for address in (one, two)]
+    assert not any(map(absence, list_tasks({'worker': spelled})))
+
+
+def test_who_is_waited_for_is_said_again_when_the_reason_changes(capsys):
+    task = local_tasks(1)[0]
+    with contextlib.ExitStack() as stack:
+        programs = iter([answering(b'SSH-2.0-x\r\n', port=int(task.address[10:]))])
+
+        def check():
+            for program in programs:
+                stack.enter_context(program)
+
+        with pytest.raises(UserError, match='something else answers'):
+            wait_for([task], 1, check)
+    lines = [f' [*] Waiting for {task}: Connection refused']
+    lines += [f' [*] Waiting for {task}: something else answers, not TensorFlow']
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_worker_that_sends_no_first_message_is_named():
+    tasks = local_tasks(2)
+    pair = [Workers(Cluster(tasks, i), 1) for i in range(2)]
+    together(lambda workers: workers.connect(), pair)
+    with pytest.raises(UserError, match=r'no message from worker 1 \(127'):
+        pair[0].exchange(0)
+    assert pair[1].exchange(1) == [0, 1]  # ends what the first one waits for
+
+
+def test_a_port_in_use_is_reported():
+    for host in ('127.0.0.1', '0.0.0.0'):
+        with socket.create_server((host, 0)) as server:
+            tasks = [f'127.0.0.1:{server.getsockname()[1]}', '127.0.0.1:1']
+            workers = Workers(Cluster(list_tasks({'worker': tasks}), 0), 1)
+            with pytest.raises(UserError, match='worker 0 .* is the port in use'):
+                workers.connect()
+
+
+def test_the_hosts_of_a_cluster_bypass_proxies():
+    tasks = list_tasks({'worker': ['Host1:1', '[fd00:0::1]:1', '127.0.0.1:1']})
+    for before, kept in (
+        ({}, ''),
+        ({'no_proxy': 'a.b,*.c'}, 'a.b,*.c,'),
+        ({'no_grpc_proxy': 'd', 'no_proxy': 'a.b'}, 'd,'),
+        ({'no_grpc_proxy': '', 'no_proxy': 'a.b'}, ''),
+        ({'GRPC_ADDRESS_HTTP_PROXY': 'x:1'}, ''),
+    ):
+        after = dict(before)
+        bypass_proxies(tasks, after)
+        assert after.pop('no_grpc_proxy') == f'{kept}host1,fd00::1,127.0.0.1'
+        assert after.items() <= before.items() and not any('GRPC' in x for x in after)
 
 
 def test_a_cluster_has_the_chief_first():
-    two, bare = {'worker': ['b:1', 'c:1']}, {'worker': ['b', 'c:1']}
-    content = {'cluster': {**two, 'chief': ['a:1']}}
-    content['task'] = {'type': 'worker', 'index': 1}
+    two = {'worker': ['b:1', 'c:1']}
+    content = {'cluster': {**two, 'chief': ['a:1'], 'ps': [], 'evaluator': None}}
+    content['task'] = {'type': 'worker', 'index': '1'}
     tasks, index = read_cluster(json.dumps(content))
     assert [task.address for task in tasks] == ['a:1', 'b:1', 'c:1'] and index == 2
     assert read_cluster(tf_config(tasks, index)) == (tasks, index)
-    for text in ('', '{}', '{"cluster": {"worker": ["a:1"]}}'):  # no others
-        assert read_cluster(text) is None
-    for message, content in {
-        'the job ps': {'cluster': {'ps': ['a:1'], **two}},
-        'the job evaluator': {'cluster': two, 'task': {'type': 'evaluator'}},
-        'no address': {'cluster': bare, 'task': {'type': 'worker', 'index': 0}},
-        'not in the cluster': {'cluster': two},
-        'TF_CONFIG: give': [],
-    }.items():
+    for text in ('', ' \n', '{}', '{"cluster": {"worker": ["a"]}}', '{"task": null}'):
+        assert read_cluster(text) is None  # no others
+
+
+def test_a_tf_config_that_cannot_be_used_is_reported():
+    two, own = {'worker': ['b:1', 'c:1']}, {'type': 'worker', 'index': 0}
+    for message, content in (
+        ('the job ps', {'cluster': {'ps': ['a:1'], **two}}),
+        ('the job evaluator', {'cluster': two, 'task': {'type': 'evaluator'}}),
+        ('in lower case', {'cluster': {'Worker': ['a:1', 'b:1']}, 'task': own}),
+        ('not in the cluster', {'cluster': two}),
+        ('not in the cluster', {'cluster': two, 'task': {**own, 'index': -1}}),
+        (r'the job \[\[', {'cluster': two, 'task': {**own, 'type': [[]]}}),
+        ("'0.5'", {'cluster': two, 'task': {**own, 'index': 0.5}}),
+        ('cannot be read', {'cluster': two, 'task': {**own, 'index': True}}),
+        ('cannot be read', {'cluster': two, 'task': 'worker'}),
+        ('cannot be read', {'cluster': ['a:1', 'b:1'], 'task': own}),
+        ('cannot be read', {'cluster': {'worker': 2}, 'task': own}),
+        ('no address', {'cluster': {'worker': 'a:1,b:1'}, 'task': own}),
+        *[('cannot be read .*; give {"cluster"', x) for x in ([], None, 'a', 7)],
+    ):
+        with pytest.raises(UserError, match=f'^TF_CONFIG: .*{message}'):
+            read_cluster(json.dumps(content))
+    for text in ('{', '[' * 100_000, 'worker', '\udcff', '{"task": {"index": NaN}}'):
+        with pytest.raises(UserError, match='^TF_CONFIG: cannot be read'):
+            read_cluster(text)
+
+
+def test_what_is_no_address_is_reported():
+    texts = 'b|b:|:1|b:0|b:65536|b:-1|b:+1|b:1.0|b:1/|b:٢|é:1|*:1| b:1|b :1|b:1\n|b\0:1'
+    texts += (
+        '|http://b:1|grpc://b:1|u@b:1|::1:1|[::1]|[::1]1|[::g]:1|[1:2]:1|[b]:1||b:1,c:1'
+    )
+    for address in (*texts.split('|'), '[fe80::1%eth0]:1', None, 7, ['b:1']):
+        content = {'cluster': {'worker': ['a:1', address]}}
+        content['task'] = {'type': 'worker', 'index': 0}
+        message = r'^TF_CONFIG: .*(is no address; give host:port|cannot be read)'
         with pytest.raises(UserError, match=message):
             read_cluster(json.dumps(content))
+    for address in ('b:1', 'b:65535', 'b_c-d.e:1', '10.0.0.1:1', '[fd00::1]:1'):
+        content['cluster']['worker'][1] = address
+        assert read_cluster(json.dumps(content)).tasks[1].address == address
+
+
+@pytest.mark.parametrize(
+    'first, second',
+    [
+        ('b:1', 'b:1'),
+        ('b:1', 'B:01'),
+        ('localhost:1', '127.0.0.1:1'),
+        ('[::1]:1', '127.1.2.3:1'),
+        ('[fd00::1]:1', '[FD00:0::0001]:1'),
+        ('0.0.0.0:1', 'LocalHost:1'),
+    ],
+)
+def test_an_address_that_is_there_twice_is_reported(first, second):
+    content = {'cluster': {'chief': [first], 'worker': ['a:1', second]}}
+    with pytest.raises(UserError) as caught:
+        read_cluster(json.dumps(content))
+    assert f'TF_CONFIG: {first} and {second} are one address' in str(caught.value)
+
+
+# values for anything in a TF_CONFIG
+STRANGE = json.loads(
+    """[null, true, 1, "1", -1, 0.5, 1e999, 9e99, "", "ps", "a\\u001b:1", [], {}, [[]],
+    ["a:1", "a:1"], ["a:1"], {"Worker": ["a:1"]}, "[::1[::1]", [1, {"a": []}]]"""
+)
+STRANGE += [10**30, 5000 * 'x', '\udcff:1']
+
+
+def mutated(text, rng):
+    """A TF_CONFIG with random changes: of its characters, or of one value in it."""
+    if rng.random() < 0.4:
+        for _ in range(rng.randint(1, 4)):
+            i = rng.randrange(len(text))
+            part = rng.choice(['', chr(rng.randrange(0x3000)), text[i:], '"', '[{'])
+            text = text[:i] + part + text[i + rng.randint(0, 3) :]
+        return text
+    content = node = json.loads(text)
+    while True:
+        key = rng.choice([*node] if isinstance(node, dict) else range(len(node)))
+        if not node[key] or isinstance(node[key], (str, int)) or rng.random() < 0.3:
+            if isinstance(node, dict) and rng.random() < 0.2:
+                node[rng.choice(['ps', '', 'master', 'WORKER', '\n'])] = node.pop(key)
+            else:
+                node[key] = rng.choice(STRANGE)
+            return json.dumps(content)
+        node = node[key]
+
+
+@pytest.mark.slow
+def test_any_tf_config_gives_a_cluster_or_an_error_of_one_line():
+    cluster = {'chief': ['a:1'], 'worker': ['b:2222', '[::1]:3', 'c.d:65535'], 'ps': []}
+    text = json.dumps({'cluster': cluster, 'task': {'type': 'worker', 'index': 1}})
+    rng, read = random.Random(0), 0
+    for _ in range(2000):
+        try:
+            found = read_cluster(mutated(text, rng))
+        except UserError as error:
+            assert re.fullmatch('TF_CONFIG: .{10,400}', str(error)), repr(str(error))
+        else:
+            read += 1
+            assert found is None or found.tasks[found.index].address
+    assert 100 < read < 1500
+
+
+@pytest.mark.parametrize('nodes, tasks', [(3, 1), (2, 3)])
+def test_the_slurm_script_gives_each_task_its_own_port(nodes, tasks, tmp_path):
+    page = (ROOT / 'docs' / 'workers.md').read_text()
+    script = page[page.index('#!/bin/bash') :].split('```')[0]
+    lists = []
+    for number in range(nodes * tasks):
+        env = {'SLURM_NTASKS_PER_NODE': tasks, 'SLURM_JOB_NODELIST': 'n[1-9]'}
+        env |= {'SLURM_NODEID': number // tasks, 'SLURM_LOCALID': number % tasks}
+        stubs = f"""scontrol() {{ for i in $(seq {nodes}); do echo n$i; done; }}
+        srun() {{ "$@"; }}
+        python() {{ echo "$TF_CONFIG"; }}; export -f python
+        """
+        env = {**os.environ, **{name: str(value) for name, value in env.items()}}
+        printed = subprocess.check_output(['bash', '-c', stubs + script], env=env)
+        found, index = read_cluster(printed.decode())
+        assert found[index].address == f'n{1 + number // tasks}:{2222 + number % tasks}'
+        lists.append((index, found))
+    assert lists == [(number, lists[0][1]) for number in range(nodes * tasks)]
 
 
 def test_the_batch_has_to_be_a_multiple_of_the_workers():

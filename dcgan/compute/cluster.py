@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import ipaddress
 import itertools
 import json
 import os
@@ -15,11 +16,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dcgan.util.cores import usable_cores
-from dcgan.util.errors import UserError
+from dcgan.util.errors import UserError, printable, short_reason
+from dcgan.util.files import json_digest, read_errors
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
-# the start of an HTTP/2 connection: a gRPC server answers it with its settings
-HTTP2_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0'
+EXAMPLE = {
+    'cluster': {'worker': ['host1:2222', 'host2:2222']},
+    'task': {'type': 'worker', 'index': 0},
+}
+ADDRESS = re.compile(r'(?:\[([\da-f:.]+)\]|([\w.-]+)):(\d{1,5})', re.ASCII | re.I)
+THIS_HOST = re.compile(r'^(127\.[\d.]+|0\.0\.0\.0|::1?)$')  # each is localhost
+# an HTTP/2 connection, on which TensorFlow's server is asked for its name
+QUESTION = (
+    b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\0\0\x86\1\4\0\0\0\1'
+    b'\0\7:method\4POST\0\7:scheme\4http\0\x0a:authority\6worker\0\2te\x08trailers'
+    b'\0\5:path\x23/tensorflow.WorkerService/GetStatus'
+    b'\0\x0ccontent-type\x10application/grpc\0\0\5\0\1\0\0\0\1\0\0\0\0\0'
+)
+NAME = re.compile(rb'/job:\w+/replica:0/task:\d+(?=/)')
+# what decides: a name, the end of the reply, a start that is not of HTTP/2, its length
+ENOUGH = rb'%s|[\0\1][\1\5]\0{3}\x01|\A.{3}[^\4]|.{65536}' % NAME.pattern
 NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
 SECONDS_TO_END = 20  # for local processes to end by themselves, after training
 
@@ -30,6 +46,12 @@ class Task(NamedTuple):
     job: str  # chief, master or worker
     number: int  # in its job
     address: str  # host:port
+    tf_job: str  # its job for TensorFlow, with a digest of the cluster's addresses
+
+    @property
+    def tf_name(self) -> str:
+        """TensorFlow's name of this process."""
+        return f'/job:{self.tf_job}/replica:0/task:{self.number}'
 
     def __str__(self):
         return f'{self.job} {self.number} ({self.address})'
@@ -42,54 +64,63 @@ class Cluster(NamedTuple):
     index: int  # of this process
 
 
+@read_errors('TF_CONFIG', advice=f'give {json.dumps(EXAMPLE)}')
 def read_cluster(text: str) -> Cluster | None:
     """Parse a TF_CONFIG: None for fewer than two processes; UserError if invalid."""
-    try:
-        settings = json.loads(text or '{}')
-        cluster = settings.get('cluster') or {}
-        jobs = {job: list(map(str, cluster[job])) for job in cluster}
-        task = settings.get('task') or {}
-        own = task.get('type'), int(task.get('index', 0))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            'TF_CONFIG: give {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}} ({error})'
-        ) from error
+    settings = json.loads(text.strip() or '{}')
+    cluster, task = (settings.get(name) or {} for name in EXAMPLE)
+    jobs = {job: [*map(str, found)] for job, found in cluster.items() if found}
+    # the index by its text, because int() would round
+    own = str(task.get('type') or ''), int(str(task.get('index', 0)))
     others = {*jobs, own[0] or WORKER} - {*CHIEFS, WORKER}
     if others:
         raise UserError(
-            f'TF_CONFIG: has the job {min(others)}; only chief and worker can train, '
-            'synchronously: leave out others'
+            f'TF_CONFIG: has the job {printable(min(others)):.40}; only chief and '
+            'worker, in lower case, can train, synchronously: leave out others'
         )
-    tasks = [
-        Task(job, number, address)
-        for job in (*CHIEFS, WORKER)
-        for number, address in enumerate(jobs.get(job, []))
-    ]
-    if len(tasks) < 2:
+    if sum(map(len, jobs.values())) < 2:
         return None
-    wrong = [t.address for t in tasks if not re.fullmatch(r'\S+:\d+', t.address)]
-    if wrong:
-        raise UserError(f'TF_CONFIG: {wrong[0]!r} is no address; give host:port')
+    tasks = list_tasks({job: jobs[job] for job in (*CHIEFS, WORKER) if job in jobs})
     names = [(t.job, t.number) for t in tasks]
     if own not in names:
         raise UserError(
-            f'TF_CONFIG: the task {own[0]} {own[1]} is not in the cluster, which has '
-            f'{", ".join(f"{job} {number}" for job, number in names)}'
+            f'TF_CONFIG: the task {own[0] or None} {own[1]} is not in the cluster, '
+            f'which has {", ".join(f"{job} {number}" for job, number in names)}'
         )
     return Cluster(tasks, names.index(own))
 
 
+def list_tasks(jobs: dict[str, list[str]]) -> list[Task]:
+    """The tasks at the addresses of each job; UserError if one is there twice."""
+    tasks = [(job, i, address) for job in jobs for i, address in enumerate(jobs[job])]
+    places = [host_and_port(address) for _, _, address in tasks]
+    places = [(THIS_HOST.sub('localhost', host), port) for host, port in places]
+    for task, place in zip(tasks, places):
+        if (first := tasks[places.index(place)]) != task:
+            both = f'{first[2]} and {task[2]} are one address'
+            raise UserError(f'TF_CONFIG: {both}; give each process its own port')
+    digest = json_digest([*jobs, *places])
+    return [Task(*task, f'{task[0]}_{digest}') for task in tasks]
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of host:port. An IPv6 address is in brackets, which are removed."""
+    found = ADDRESS.fullmatch(address)
+    if not found or not 0 < int(found[3]) < 1 << 16:
+        raise UserError(
+            f'TF_CONFIG: {address!r:.80} is no address; give host:port, as host1:2222 '
+            'or [fd00::1]:2222, with a port from 1 to 65535'
+        )
+    host = found[2] or str(ipaddress.IPv6Address(found[1]))
+    return host.lower(), int(found[3])
+
+
 def tf_config(tasks: list[Task], index: int) -> str:
     """The TF_CONFIG of a task."""
-    own = {'type': tasks[index].job, 'index': tasks[index].number}
-    return json.dumps({'cluster': addresses(tasks), 'task': own})
-
-
-def addresses(tasks: list[Task]) -> dict[str, list[str]]:
-    """The addresses of each job."""
-    jobs = dict.fromkeys(task.job for task in tasks)
-    return {job: [t.address for t in tasks if t.job == job] for job in jobs}
+    own, jobs = {'type': tasks[index].job, 'index': tasks[index].number}, {}
+    for task in tasks:
+        jobs.setdefault(task.job, []).append(task.address)
+    return json.dumps({'cluster': jobs, 'task': own})
 
 
 class LocalWorkers:
@@ -156,45 +187,56 @@ def visible_gpus() -> list[str]:
 def local_tasks(count: int) -> list[Task]:
     """`count` workers on this machine, at ports that are free now."""
     with contextlib.ExitStack() as stack:
-        tasks = []
-        for number in range(count):
-            one = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
-            address = f'127.0.0.1:{one.getsockname()[1]}'
-            tasks.append(Task(WORKER, number, address))
-    return tasks
+        servers = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
+        ports = [stack.enter_context(one).getsockname()[1] for one in servers]
+    return list_tasks({WORKER: [f'127.0.0.1:{port}' for port in ports]})
 
 
-def answers(address: str, seconds: float = 2.0) -> bool:
-    """Whether a gRPC server answers at host:port; not if its process is stopped."""
-    host, port = address.rsplit(':', 1)
+def bypass_proxies(tasks: list[Task], environ=os.environ) -> None:
+    """Let gRPC connect to the hosts: it sends even 127.0.0.1 through a proxy."""
+    kept = environ.get('no_grpc_proxy', environ.get('no_proxy', ''))
+    hosts = [host_and_port(task.address)[0] for task in tasks]
+    environ['no_grpc_proxy'] = ','.join(filter(None, [kept, *hosts]))
+    environ.pop('GRPC_ADDRESS_HTTP_PROXY', None)  # it has no exceptions
+
+
+def absence(task: Task, seconds: float = 2.0) -> str:
+    """Why TensorFlow's server of this task does not answer; '' if it does."""
+    end, reply = time.monotonic() + seconds, b''
     try:
-        with socket.create_connection((host.strip('[]'), int(port)), seconds) as one:
-            one.settimeout(seconds)
-            one.sendall(HTTP2_GREETING)
-            return bool(one.recv(1))
-    except OSError:
-        return False
+        with socket.create_connection(host_and_port(task.address), seconds) as one:
+            one.sendall(QUESTION)
+            while not re.search(ENOUGH, reply, re.DOTALL):
+                one.settimeout(max(1e-3, end - time.monotonic()))
+                if not (more := one.recv(4096)):
+                    break
+                reply += more
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name can be like that
+        return short_reason(error)
+    if not (name := NAME.search(reply)):
+        return 'something else answers, not TensorFlow'
+    is_task = name[0].decode() == task.tf_name
+    return '' if is_task else 'a worker of another training or TF_CONFIG answers'
 
 
-def silent(tasks: list[Task]) -> list[Task]:
-    """The tasks that do not answer."""
+def silent(tasks: list[Task]) -> list[str]:
+    """The tasks that do not answer, each with the reason."""
     with ThreadPoolExecutor(len(tasks)) as threads:
-        answering = threads.map(answers, [task.address for task in tasks])
-        return [task for task, answer in zip(tasks, answering) if not answer]
+        reasons = zip(tasks, threads.map(absence, tasks))
+        return [f'{task}: {reason}' for task, reason in reasons if reason]
 
 
 def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> None:
     """Call `check` until all tasks answer; UserError after `seconds`."""
-    end = time.monotonic() + seconds
-    if waiting := silent(tasks):
-        print(f' [*] Waiting for {", ".join(map(str, waiting))}')
-    while waiting:
+    end, told = time.monotonic() + seconds, set()
+    while waiting := silent(tasks):
+        if new := [text for text in waiting if text not in told]:
+            print(f' [*] Waiting for {", ".join(new)}')
+            told.update(new)
         if time.monotonic() > end:
-            names = ', '.join(map(str, waiting))
             raise UserError(
-                f'{names}: no answer within {seconds:g} s; start all workers, with the '
-                'same addresses, within --worker_timeout seconds'
+                f'no answer within {seconds:g} s from {", ".join(waiting)}; start all '
+                'workers, with the same addresses, within --worker_timeout seconds'
             )
         check()
         time.sleep(0.2)
-        waiting = silent(tasks)

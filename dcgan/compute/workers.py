@@ -11,11 +11,12 @@ import itertools
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.cluster import Cluster, addresses, silent, wait_for
+from dcgan.compute.cluster import Cluster, bypass_proxies, silent, wait_for
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.gradients import custom_gradient
 from dcgan.compute.session import session_config
@@ -55,7 +56,7 @@ class Workers:
         self._device = '/gpu:0' if self.count > 1 and has_gpu() else '/cpu:0'
         self._last = None  # the last collective op of the block that is being built
         self.is_differentiable = False  # see `joint`
-        self._batch = 0  # of one worker
+        self._batch, self._has_exchanged = 0, False  # the batch is of one worker
 
     def connect(self, check: Callable[[], None] = lambda: None) -> None:
         """Start TensorFlow's server; wait for the other workers', calling `check`.
@@ -64,10 +65,13 @@ class Workers:
         """
         if self.count == 1:
             return
-        job, number, address = self.tasks[self.index]
+        own = self.tasks[self.index]
+        bypass_proxies(self.tasks)
         # no timeout: sessions without a timeout would take the server's
         config = self.session_config(timeout=0)
-        spec, where = tf.train.ClusterSpec(addresses(self.tasks)), (job, number)
+        spec, where = {}, (own.tf_job, own.number)
+        for task in self.tasks:
+            spec.setdefault(task.tf_job, []).append(task.address)
         try:
             self._server = tf.train.Server(spec, *where, config=config, start=False)
             self.target = self._server.target
@@ -81,12 +85,12 @@ class Workers:
             self._server.start()
         except tf.errors.OpError as error:
             raise UserError(
-                f'{self.tasks[self.index]}: the server cannot start '
+                f'{own}: the server cannot start '
                 f'({short_reason(error)}); is the port in use?'
             ) from error
         print(
             f' [!] {self.count} workers. TensorFlow listens on port '
-            f'{address.rsplit(":", 1)[1]} of all network interfaces, without '
+            f'{own.address.rsplit(":", 1)[1]} of all network interfaces, without '
             'authentication: use a private network or a firewall',
         )
         self._check = check
@@ -104,10 +108,8 @@ class Workers:
         """Options of sessions on this worker. timeout, in s, of each run; 0: none."""
         config = session_config()
         if self.count > 1:
-            job, number, _ = self.tasks[self.index]
-            config.device_filters.append(f'/job:{job}/task:{number}')
-            chief = f'/job:{self.tasks[0].job}/replica:0/task:{self.tasks[0].number}'
-            config.experimental.collective_group_leader = chief
+            config.device_filters.append(self.tasks[self.index].tf_name)
+            config.experimental.collective_group_leader = self.tasks[0].tf_name
             # a timeout of a collective op would start a sleeping thread in each run
             timeout = self.timeout if timeout is None else timeout
             config.operation_timeout_in_ms = round(1000 * timeout)
@@ -133,14 +135,18 @@ class Workers:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        silent_for = 0
-        while thread.join(SECONDS_BETWEEN_CHECKS) or thread.is_alive():
+        heard = time.monotonic()
+        while (
+            thread.join(min(SECONDS_BETWEEN_CHECKS, self.timeout)) or thread.is_alive()
+        ):
             self._check()
-            silent_for += SECONDS_BETWEEN_CHECKS
-            silent_for = silent_for if silent(self.others) else 0
-            if silent_for >= self.timeout:
-                raise self.lost()
+            if self._has_exchanged and not silent(self.others):  # it may read its data
+                heard = time.monotonic()
+            if time.monotonic() - heard >= self.timeout:
+                names = ', '.join(map(str, self.others))
+                raise self.lost(TimeoutError(f'no message from {names}: a firewall?'))
         sess.close()
+        self._has_exchanged = True
         if isinstance(results[0], Exception):
             raise self.lost(results[0]) from results[0]
         return [json.loads(bytes(row.tolist())) for row in results[0]]
@@ -307,15 +313,12 @@ class Workers:
                 raise
             raise self.lost(error, advice()) from error
 
-    def lost(
-        self, error: Exception | None = None, advice: str = 'start all workers again'
-    ) -> UserError:
+    def lost(self, error: Exception, advice='start all workers again') -> UserError:
         """An error that names the workers that do not answer."""
-        if names := ', '.join(map(str, silent(self.others))):
-            return UserError(f'no answer from {names}; {advice}')
-        reason = short_reason(error) if error else 'no reason is known'
+        if absent := ', '.join(silent(self.others)):
+            return UserError(f'no answer from {absent}; {advice}')
         problem = 'a worker failed, or took longer than --worker_timeout'
-        return UserError(f'{problem} ({reason}); {advice}')
+        return UserError(f'{problem} ({short_reason(error)}); {advice}')
 
 
 def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
