@@ -79,17 +79,9 @@ class Server(socketserver.ThreadingTCPServer):
 
 def _is_local(host):
     try:
-        address = ipaddress.ip_address(host)
-        return (getattr(address, 'ipv4_mapped', None) or address).is_loopback
+        return ipaddress.ip_address(host.removeprefix('::ffff:')).is_loopback
     except ValueError:
         return host == 'localhost'
-
-
-class Incoming(io.RawIOBase):
-    """What a client sends; `receive` puts some of it into a buffer."""
-
-    def __init__(self, receive):
-        self.readinto, self.readable = receive, lambda: True
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,8 +93,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self):
         self._left, self.connection = TOTAL, self.request
-        self.rfile = io.BufferedReader(Incoming(partial(self._wait_for, 'recv_into')))
-        self.wfile = io.BytesIO()  # sent in one piece; a second would wait 40 ms
+        stream = self.connection.makefile('rb', buffering=0)
+        stream.readinto = partial(self._wait_for, 'recv_into')
+        # answers are sent in one piece; a second piece would wait 40 ms
+        self.rfile, self.wfile = io.BufferedReader(stream), io.BytesIO()
 
     def _wait_for(self, method, argument, most=None):
         """Call a method of the connection. TimeoutError if it takes too long."""
@@ -192,7 +186,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return  # whatever a proxy has made of the rest
         hosts = self.headers.get_all('Host', [''])
         is_local = self.server.is_local and len(hosts) == 1
-        is_local &= _is_local(urllib.parse.urlsplit(f'//{hosts[0]}').hostname)
+        is_local &= _is_local(urllib.parse.urlsplit(f'//{hosts[0]}').hostname or '')
         is_proxy = any(name.lower().startswith(PROXY_HEADERS) for name in self.headers)
         is_proxy |= self.request_version == 'HTTP/1.0'  # nginx says nothing else
         is_foreign = self.headers.get('Origin', own := f'http://{hosts[0]}') != own
