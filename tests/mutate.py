@@ -63,7 +63,8 @@ nearest.py: - ranks / 2) -> - ranks)
 page page
 drawing.py: if request.number < self -> if request.number <= self
 requests.py: 0 <= label < classes -> 0 <= label <= classes
-server.py: if server.token and not is_right -> if server.token and is_right
+server.py: if is_proxy or is_foreign or -> if is_foreign or
+server.py: hosts.count(host) < most -> hosts.count(host) <= most
 .. ops images download main model options
 download.py: and args.limit < 1: -> and args.limit > 1:
 main.py: if seed is not None: -> if seed is None:

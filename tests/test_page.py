@@ -6,10 +6,13 @@ import io
 import json
 import random
 import re
+import select
 import shutil
 import signal
 import socket
+import threading
 import time
+import types
 import urllib.request
 from concurrent import futures
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 from conftest import SMALL, printed_paths, run_in_process, start
 from PIL import Image, ImageSequence
 
+from dcgan.page import server
 from dcgan.page.requests import Refused, parse
 from dcgan.page.server import MAX_CONNECTIONS, Server
 from dcgan.util.errors import UserError
@@ -39,10 +43,24 @@ def served(workspace, *args):
 
 
 @pytest.fixture(scope='module')
-def port(workspace):
-    """The port of a page."""
-    with served(workspace) as (_, port, _):
-        yield port
+def process(workspace):
+    """The process of a page."""
+    with served(workspace) as (process, _, query):
+        assert query == ''
+        yield process
+
+
+@pytest.fixture(scope='module')
+def page(process):
+    """The port of a page and its token."""
+    port, token = re.search(r'/proxy/(\d+)/\?token=(\S+)', process.output()).groups()
+    return int(port), token
+
+
+@pytest.fixture(scope='module')
+def port(page):
+    """The port of a page, which this machine may use without the token."""
+    return page[0]
 
 
 def ask(port, path='/samples', content=None, method='GET', **headers):
@@ -193,21 +211,92 @@ def test_the_page_draws_by_the_newest_checkpoint(workspace, port):
     assert json.loads(drawn(port))['step'] == 3
 
 
-def test_only_the_page_itself_is_answered_and_opens_no_path_of_a_client(port):
+def test_only_local_names_do_without_the_token(port):
     for header, value, of_page, of_model in (
         ('Host', 'evil.example:80', 403, 403),
         ('Host', '127.0.0.1.evil.example', 403, 403),
+        ('Host', 'localhost.evil.example', 403, 403),
+        ('Host', '', 403, 403),
         ('Host', 'localhost:9000', 200, 200),  # forwarded by SSH
+        ('Host', '[::1]:9000', 200, 200),
+        ('Host', '127.8.7.6', 200, 200),
         ('Origin', 'http://evil.example', 403, 403),
         ('Origin', 'null', 403, 403),
+        ('Origin', 'http://localhost:1', 403, 403),  # another page on this machine
         ('Sec-Fetch-Site', 'cross-site', 200, 403),  # another site links to the page
+        ('X-Forwarded-For', '203.0.113.1', 403, 403),  # a proxy speaks for another
+        ('Forwarded', 'for=203.0.113.1', 403, 403),
+        ('Via', '1.1 proxy', 403, 403),
+        ('X-Real-IP', '203.0.113.1', 403, 403),
+        ('X-Token', 'wrong', 200, 200),
     ):
         assert ask(port, '/', **{header: value})[0] == of_page, value
         assert ask(port, '/model', **{header: value})[0] == of_model, value
-    assert ask(port, '/samples', method='OPTIONS')[0] == 501
+
+
+def test_the_token_is_enough_whatever_a_proxy_does(page):
+    port, token = page
+    for headers in (
+        {'Host': '127.0.0.1:8100', 'Origin': 'https://hub.example.org'},  # bare nginx
+        {'Host': 'hub.example.org', 'Origin': 'https://hub.example.org'},  # Jupyter
+        {'Host': 'x.ngrok.app', 'X-Forwarded-Proto': 'https', 'Via': '2 x'},
+        {'Host': 'pod-8100.proxy.runpod.net', 'Sec-Fetch-Site': 'cross-site'},
+        {'Host': '[not a name', 'Origin': 'null'},
+        {'Host': 'frontend_upstream', 'Forwarded': 'for=unknown'},
+    ):
+        for path in ('/', '/user/x/proxy/8100/', '/model', '/deep/prefix/model'):
+            assert ask(port, f'{path}?token={token}', **headers)[0] == 200, headers
+            assert ask(port, path, **headers)[0] in (400, 403), headers
+            assert ask(port, f'{path}?token={token}x', **headers)[0] in (400, 403)
+        headers = {**headers, 'X-Token': token}
+        status, png = ask(port, content={'format': 'png'}, **headers)
+        assert status == 200 and png.startswith(b'\x89PNG')
+
+
+def test_no_path_of_a_client_is_opened(port):
     names = ['/../page.html', '/%2e%2e/FLAGS.json', '//etc/passwd', '/samples', '/x']
     assert {ask(port, name)[0] for name in names} == {404}
     assert ask(port, '/model', content={})[0] == 404
+
+
+def raw(port, *pieces):
+    """All that comes back for a request in pieces, which ends there."""
+    with socket.create_connection(('127.0.0.1', port), timeout=60) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        connection.shutdown(socket.SHUT_WR)
+        return b''.join(iter(lambda: connection.recv(1 << 16), b''))
+
+
+def test_head_is_get_without_the_content_and_options_says_what_can_be_asked(port):
+    for path in ('/', '/model', '/curves.png', '/samples', '/x'):
+        request = f' {path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode()
+        head, _, content = raw(port, b'HEAD', request).partition(b'\r\n\r\n')
+        expected, _, body = raw(port, b'GET', request).partition(b'\r\n\r\n')
+        assert content == b'' and f'Content-Length: {len(body)}'.encode() in head
+        assert head.split()[1] == expected.split()[1]
+        for origin in (b'', b'Origin: https://evil.example\r\n'):
+            answer = raw(port, b'OPTIONS', request[:-2], origin, b'\r\n')
+            assert b' 204 ' in answer and b'Allow: GET, HEAD, POST, OPTIONS' in answer
+            assert b'Access-Control' not in answer and answer.endswith(b'\r\n\r\n')
+    assert ask(port, '/model', method='DELETE')[0] == 501
+    http_1_0 = b'GET /model HTTP/1.0\r\nHost: localhost\r\n\r\n'  # so speaks nginx
+    assert b' 403 ' in raw(port, http_1_0) and b' 400 ' in raw(port, b'no HTTP\r\n')
+
+
+@pytest.mark.parametrize('size', [5 << 20, 40 << 20])
+def test_an_answer_arrives_even_if_the_request_is_not_read(port, size):
+    head = b'POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n%s\r\n\r\n'
+    length = b'Content-Length: %d' % size
+    for values, status in (
+        ((b'/samples', b'localhost', b'application/json', length), b'413'),
+        ((b'/samples', b'localhost', b'text/plain', b'Content-Length: 9'), b'415'),
+        ((b'/samples', b'evil.example', b'application/json', length), b'403'),
+        ((b'/x', b'localhost', b'application/json', length), b'404'),
+        ((b'/samples', b'localhost', b'x', b'Transfer-Encoding: chunked'), b'411'),
+    ):
+        assert raw(port, head % values, bytes(size)).split()[1] == status
+    assert raw(port, b'PUT / HTTP/1.1\r\n\r\n', bytes(size)).split()[1] == b'501'
 
 
 def test_errors_are_one_line_of_json(port):
@@ -222,22 +311,57 @@ def test_errors_are_one_line_of_json(port):
         assert answer[0] == status and message in error and '\n' not in error
 
 
-def test_two_hundred_broken_requests_leave_it_serving(port):
-    rng = random.Random(1)
-    good = b'POST /samples HTTP/1.1\r\nHost: localhost\r\n'
-    good += b'Content-Type: application/json\r\nContent-Length: 11\r\n\r\n{"count":3}'
-    for i in range(200):
-        broken = bytearray(good)
-        for _ in range(rng.randint(1, 12)):
-            at = rng.randrange(len(broken))
-            piece = rng.choice([b'', bytes([rng.randrange(256)]), b'\r\n', b'9' * 20])
-            broken[at : at + rng.randint(0, 3)] = piece
-        end = rng.randrange(len(broken)) if i % 5 == 0 else None
-        with socket.create_connection(('127.0.0.1', port), timeout=30) as connection:
-            connection.sendall(broken[:end])
-            connection.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionError):
-                assert not connection.recv(100).startswith(b'HTTP/1.0 500')
+GOOD = (
+    b'POST /samples HTTP/1.1\r\nHost: localhost\r\nX-Token: TOKEN\r\n'
+    b'Content-Type: application/json\r\nContent-Length: 11\r\n\r\n{"count":3}',
+    b'POST /samples HTTP/1.1\r\nHost: x\r\nX-Token: TOKEN\r\nContent-Type: '
+    b'application/json\r\nContent-Length: 60\r\n\r\n{"z":[[1,2,3,4,5,6]],"labels":[1],'
+    b'"format":"gif","step":2}   ',
+    b'GET /directions?step=2&token=TOKEN HTTP/1.0\r\nHost: [::1]:80\r\n\r\n',
+    b'HEAD /a/b/model HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n',
+    b'OPTIONS /samples HTTP/1.1\r\nHost: x\r\nVia: 1.1 x\r\nSec-Fetch-Site: x\r\n\r\n',
+)
+PIECES = (
+    b'',
+    b'\r\n',
+    b'9' * 20,
+    b'[' * 5000,
+    b'\xff',
+    b'%00',
+    b'?token=',
+    b'"',
+    b'://',
+)
+
+
+def broken(good, rng):
+    """A request with a few mistakes, often without its end."""
+    request = bytearray(good)
+    for _ in range(rng.randint(1, 12)):
+        at = rng.randrange(len(request))
+        piece = rng.choice([*PIECES, bytes([rng.randrange(256)])])
+        request[at : at + rng.randint(0, 3)] = piece
+    return request[: rng.randrange(len(request)) if rng.random() < 0.2 else None]
+
+
+@pytest.mark.parametrize('count', [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_broken_requests_leave_it_serving(page, process, count):
+    (port, token), rng = page, random.Random(count)
+
+    def peak():  # of memory, in KiB
+        status = Path(f'/proc/{process.pid}/status').read_text()
+        return int(re.search(r'VmHWM:\s+(\d+)', status)[1])
+
+    before = peak()
+    for i in range(count):
+        good = GOOD[i % len(GOOD)].replace(b'TOKEN', token.encode())
+        with contextlib.suppress(ConnectionError):
+            answer = raw(port, broken(good, rng))
+            head, _, content = answer.partition(b'\r\n\r\n')
+            status = int(re.match(rb'HTTP/1.0 (\d+) ', head)[1])
+            assert status < 500 or status in (501, 505), answer
+            assert status < 400 or not content or {'error'} == {*json.loads(content)}
+    assert peak() < before + (1 << 20)
     assert ask(port, '/model')[0] == 200 and drawn(port, count=3)
 
 
@@ -251,13 +375,95 @@ def test_twenty_clients_at_once_get_their_own_pictures(port):
         assert [*pool.map(draw, [*range(20)] * 3)] == expected * 3
 
 
-def test_clients_that_send_nothing_do_not_stop_others(port):
+@pytest.fixture
+def hasty(monkeypatch, tmp_path):
+    """A server that waits for half a second at once, for two in all."""
+    for name, seconds in (('PAUSE', 0.5), ('LINGER', 0.5), ('TOTAL', 2)):
+        monkeypatch.setattr(server, name, seconds)
+    (tmp_path / 'large').write_bytes(bytes(20 << 20))
+    drawer = types.SimpleNamespace(path_of=lambda name: tmp_path / 'large')
+    with Server(drawer, '127.0.0.1', 0) as hasty:
+        threading.Thread(target=hasty.serve_forever, args=(0.01,)).start()
+        yield hasty
+        hasty.shutdown()
+
+
+def wait_until(is_so):
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    'start, more',
+    [
+        (b'', b''),
+        (b'GET / HT', b''),
+        (b'POST /samples HTTP/1.1\r\nHost: localhost\r\n', b'X: y\r\n'),
+        (b'GET / HTTP/1.1\r\nX: ', b'y'),
+        (
+            b'POST /samples HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n'
+            b'Content-Type: application/json\r\n\r\n',
+            b' ',
+        ),
+    ],
+)
+def test_a_client_that_takes_too_long_is_told_so(hasty, start, more):
+    with socket.create_connection(hasty.server_address, timeout=60) as client:
+        client.sendall(start)
+        for _ in range(300 if more else 0):
+            if select.select([client], [], [], 0.1)[0]:
+                break
+            client.sendall(more)
+        answer = b''.join(iter(lambda: client.recv(1000), b''))
+    assert answer.split()[1] == b'408' and b'send a request in 2 s' in answer
+
+
+@pytest.mark.parametrize('size', [0, 100])
+def test_a_client_that_does_not_read_loses_its_connection(hasty, size):
+    assert len(ask(hasty.server_address[1], '/progress.gif')[1]) == 20 << 20
+    with contextlib.closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(hasty.server_address)
+        client.sendall(b'GET /progress.gif HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        connection = wait_for_connections(hasty, 1)[-1]
+        received = 0
+        while connection.fileno() >= 0:
+            time.sleep(0.01)
+            received += len(client.recv(size))  # slowly
+    assert received < 20 << 20
+
+
+def wait_for_connections(server, count):
+    """The connections of a server, when there are so many."""
+    wait_until(lambda: len(server._held) >= count)
+    return [*server._held]
+
+
+def test_idle_clients_stop_others_for_a_moment_only(hasty):
     with contextlib.ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS // 2):
-            silent = socket.create_connection(('127.0.0.1', port))
+        for _ in range(MAX_CONNECTIONS):
+            silent = socket.create_connection(hasty.server_address)
             stack.enter_context(silent)
             silent.sendall(b'POST /samples HTTP/1.1\r\nHost: localhost\r\n')
-        assert drawn(port, count=1)
+        wait_for_connections(hasty, MAX_CONNECTIONS)
+        with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
+            assert not ask(hasty.server_address[1], '/')  # one too many
+        wait_until(lambda: all(c.fileno() < 0 for c in [*hasty._held]))
+        assert ask(hasty.server_address[1], '/')[0] == 200
+
+
+def test_another_machine_has_a_part_of_the_connections_and_a_proxy_has_all():
+    def admitted(host):
+        with Server(None, '::', 0) as server, contextlib.ExitStack() as stack:
+            new = [stack.enter_context(socket.socket()) for _ in range(70)]
+            return [server.verify_request(c, (host, 1)) for c in new]
+
+    for host in ('192.0.2.1', '2001:db8::1', '::ffff:192.0.2.1', 'fe80::1%eth0'):
+        assert admitted(host) == [True] * 16 + [False] * 54
+    for host in ('127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1'):
+        assert admitted(host) == [True] * 64 + [False] * 6
 
 
 def test_the_page_loads_nothing_from_elsewhere(port):
@@ -272,6 +478,8 @@ def test_the_page_loads_nothing_from_elsewhere(port):
 def test_other_machines_need_the_token_until_ctrl_c(workspace):
     with served(workspace, '--page_host', '0.0.0.0') as (process, port, query):
         assert 'other machines can open the page' in process.output()
+        assert f'/proxy/{port}/{query}\n' in process.output()
+        assert f' https://NAME/PATH/{query}\n' in process.output()
         token = query.removeprefix('?token=')
         assert len(token) > 16
         for wrong in ({}, {'X-Token': 'x'}, {'X-Token': 'é'}):
@@ -295,6 +503,7 @@ def test_a_port_in_use_is_named_or_left_to_others():
 @pytest.mark.slow
 def test_the_page_follows_a_run_that_is_training(workspace):
     args = ['--train', '--epoch', 10000, '--dataset', 'set', '--ckpt_freq', 5, *SMALL]
+    args += ['--max_to_keep', 0]  # starting the page takes longer than 5 checkpoints
     with start('main.py', *args, '--out_name', 'long', cwd=workspace) as training:
         while not [*workspace.glob('out/long/checkpoint/*.index')]:
             assert training.is_alive, training.wait().stderr

@@ -1,6 +1,7 @@
 """Serve the page, page.html, and answer its requests, which docs/page.md describes."""
 
 import http.server
+import io
 import ipaddress
 import json
 import os
@@ -8,20 +9,23 @@ import secrets
 import signal
 import socket
 import socketserver
-import threading
 import time
 import urllib.parse
+from functools import partial
 from pathlib import Path
 
 from dcgan.page.drawing import Drawer
 from dcgan.page.requests import FILES, FORMATS, Refused, parse
 from dcgan.util.errors import Interrupted, UserError, short_reason
+from dcgan.util.files import open_file
 from dcgan.util.flags import Flag, Flags, Group
 from dcgan.util.output import print_line
 
 PORTS = range(8100, 8120)  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
-MAX_CONNECTIONS = 64  # at once
+MAX_CONNECTIONS = 64  # at once; for one other machine, a quarter of them
+PAUSE, LINGER, TOTAL = 9, 1, 30  # seconds for a client: a pause, the last one, all
+PROXY_HEADERS = ('forwarded', 'via', 'x-forwarded-', 'x-real-ip')
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -30,7 +34,7 @@ POLICY = (
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves the page. If other machines can open it, every client needs the token."""
+    """Serves the page to clients with the token; a local one also to this machine."""
 
     allow_reuse_address = daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
@@ -38,7 +42,8 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, drawer: Drawer, host: str, port: int | None):
         """port None: the first of PORTS that is free. UserError if none is."""
         self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
-        self.token = '' if self.is_local else secrets.token_urlsafe(16)
+        self.token = secrets.token_urlsafe(16)
+        self._held: dict[socket.socket, str] = {}  # {connection: address of its client}
         if ':' in host:
             self.address_family = socket.AF_INET6
         for number in PORTS if port is None else [port]:
@@ -56,12 +61,17 @@ class Server(socketserver.ThreadingTCPServer):
         is_any = self.host in ('', '0.0.0.0', '::')  # all interfaces
         host = socket.gethostname() if is_any else self.host
         host = f'[{host}]' if ':' in host else host
-        token = f'?token={self.token}' if self.token else ''
+        token = '' if self.is_local else f'?token={self.token}'
         return f'http://{host}:{self.server_address[1]}/{token}'
 
     def verify_request(self, request, client_address):
-        """Whether to answer, in a new thread: not if there are MAX_CONNECTIONS."""
-        return threading.active_count() <= MAX_CONNECTIONS
+        """Whether to answer, in a new thread: not if there are too many connections."""
+        self._held = {c: host for c, host in self._held.items() if c.fileno() >= 0}
+        host, hosts = client_address[0], [*self._held.values()]
+        # a proxy on this machine speaks for many clients
+        most = MAX_CONNECTIONS if _is_local(host) else MAX_CONNECTIONS // 4
+        self._held[request] = host  # one that is not answered is closed at once
+        return len(hosts) < MAX_CONNECTIONS and hosts.count(host) < most
 
     def handle_error(self, request, client_address):
         """Ignore clients that have disconnected."""
@@ -69,7 +79,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 def _is_local(host):
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.removeprefix('::ffff:')).is_loopback
     except ValueError:
         return host == 'localhost'
 
@@ -78,8 +88,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers the one request of a connection."""
 
     server_version, sys_version = 'DCGAN', ''
-    timeout = 30  # seconds in which a client has to send more of its request
-    wbufsize = -1  # send answers in one piece; a second piece would wait 40 ms
+    default_request_version = 'HTTP/1.0'  # answers to bad requests have a head, too
+    command = requestline = request_version = ''  # until they have come
+
+    def setup(self):
+        self._left, self.connection = TOTAL, self.request
+        stream = self.connection.makefile('rb', buffering=0)
+        stream.readinto = partial(self._wait_for, 'recv_into')
+        # answers are sent in one piece; a second piece would wait 40 ms
+        self.rfile, self.wfile = io.BufferedReader(stream), io.BytesIO()
+
+    def _wait_for(self, method, argument, most=None):
+        """Call a method of the connection. TimeoutError if it takes too long."""
+        start = time.monotonic()
+        self.connection.settimeout(max(min(most or PAUSE, self._left), 0.001))
+        try:
+            return getattr(self.connection, method)(argument)
+        finally:
+            self._left -= time.monotonic() - start
+
+    def handle(self):
+        """Answer, and drop what else comes: if it is left, the answer can be lost."""
+        self.handle_one_request()
+        if not self.wfile.tell():
+            self.send_error(408, f'send a request in {TOTAL} s, without pauses')
+        answer = memoryview(self.wfile.getvalue())
+        while answer:
+            answer = answer[self._wait_for('send', answer) :]
+        self.connection.shutdown(socket.SHUT_WR)
+        while self._wait_for('recv', 1 << 16, LINGER):
+            pass
 
     def send_error(self, code, message=None, explain=None):
         """Answer with an error in one line of JSON."""
@@ -90,10 +128,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             address = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(address.query, max_num_fields=8))
-            self._check(address.path, query)
-            answer = self._content(address.path, query)
+            name = address.path.rpartition('/')[2]  # proxies may add a path before it
+            self._check(name, query)
+            answer = self._content(name, query)
         except (ConnectionError, TimeoutError):
-            pass  # the client has gone, or is too slow
+            raise  # the client has gone, or is too slow
         except Exception as error:
             is_request = isinstance(error, ValueError)  # as a UserError is
             status = getattr(error, 'status', 400 if is_request else 500)
@@ -101,27 +140,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._send(200, *answer)
 
-    do_POST = do_GET
+    do_HEAD = do_POST = do_GET
 
-    def _content(self, path, query):
+    def do_OPTIONS(self):  # for anyone, but it lets no other site in
+        self.send_response(204)
+        self.send_header('Allow', 'GET, HEAD, POST, OPTIONS')
+        self.end_headers()
+
+    def _content(self, name, query):
         """The media type and the bytes of an answer."""
-        drawer, is_get = self.server.drawer, self.command == 'GET'
-        if is_get and path == '/':
+        drawer, is_get = self.server.drawer, self.command != 'POST'
+        if is_get and name == '':
             page = Path(__file__).with_name('page.html')
             return 'text/html; charset=utf-8', page.read_bytes()
-        if is_get and path == '/model':
+        if is_get and name == 'model':
             return _json(drawer.about())
-        if is_get and path == '/directions':
+        if is_get and name == 'directions':
             step = query.get('step')
             if step and not step.isdecimal():
                 raise Refused(400, 'step has to be a whole number')
             return _json(drawer.directions(step and int(step)))
-        if is_get and path[1:] in FILES:
+        if is_get and name in FILES:
             try:
-                return FILES[path[1:]], Path(drawer.path_of(path[1:])).read_bytes()
-            except FileNotFoundError as error:
-                raise Refused(404, f'this run has no {path[1:]}') from error
-        if is_get or path != '/samples':
+                with open_file(drawer.path_of(name)) as file:
+                    return FILES[name], file.read()
+            except OSError as error:
+                raise Refused(404, f'this run has no {name}') from error
+        if is_get or name != 'samples':
             raise Refused(404, 'not found; see docs/page.md')
         length = self.headers.get('Content-Length', '')
         if not length.isdecimal():
@@ -134,21 +179,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
         return FORMATS[request.format], drawer.draw(request)
 
-    def _check(self, path, query):
-        """Raise Refused if another site sends the request, or the token is missing."""
-        server, hosts = self.server, self.headers.get_all('Host', [''])
-        name = urllib.parse.urlsplit(f'//{hosts[0]}').hostname or ''
-        if len(hosts) != 1 or (server.is_local and not _is_local(name)):
-            raise Refused(403, f'open the page by its address, {server.host}')
-        own = f'http://{hosts[0]}'
-        is_foreign = self.headers.get('Sec-Fetch-Site') == 'cross-site'
-        is_link = path == '/'  # another site may link to the page
-        if self.headers.get('Origin', own) != own or (is_foreign and not is_link):
-            raise Refused(403, 'another site cannot use this page')
+    def _check(self, name, query):
+        """Raise Refused without the token, unless this machine asks for itself."""
         given = self.headers.get('X-Token') or query.get('token', '')
-        is_right = secrets.compare_digest(given.encode(), server.token.encode())
-        if server.token and not is_right:
-            raise Refused(403, 'the token is missing, or wrong')
+        if secrets.compare_digest(given.encode(), self.server.token.encode()):
+            return  # whatever a proxy has made of the rest
+        hosts = self.headers.get_all('Host', [''])
+        is_local = self.server.is_local and len(hosts) == 1
+        is_local &= _is_local(urllib.parse.urlsplit(f'//{hosts[0]}').hostname or '')
+        is_proxy = any(name.lower().startswith(PROXY_HEADERS) for name in self.headers)
+        is_proxy |= self.request_version == 'HTTP/1.0'  # nginx says nothing else
+        is_foreign = self.headers.get('Origin', own := f'http://{hosts[0]}') != own
+        if name:  # another site may link to the page
+            is_foreign |= self.headers.get('Sec-Fetch-Site') == 'cross-site'
+        if is_proxy or is_foreign or not is_local:
+            raise Refused(403, 'open the address with ?token= that --page has printed')
 
     def _send(self, status, kind, content):
         nonce = secrets.token_urlsafe(16)
@@ -166,7 +211,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != 'HEAD':
+            self.wfile.write(content)
 
     def log_message(self, format, *args):
         """Print nothing."""
@@ -198,6 +244,10 @@ def serve(dcgan, config, flags) -> None:
             )
         ready = f'ready in {time.perf_counter() - start:.1f} s'
         print_line(f' [*] {server.address()} ({ready}; Ctrl-C ends it)')
+        hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX', '/')
+        port, query = server.server_address[1], f'?token={server.token}'
+        print_line(f' [*] through Jupyter: https://NAME{hub}proxy/{port}/{query}')
+        print_line(f' [*] through another proxy: https://NAME/PATH/{query}')
         try:
             server.serve_forever()
         except Interrupted as interrupted:
