@@ -50,7 +50,6 @@ from dcgan.sampling import visualize as visualization
 from dcgan.sampling.export import write_exports
 from dcgan.training import options
 from dcgan.training.user_model import original_style
-from dcgan.training.weights import check_weights
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
 from dcgan.util.output import error_line, escape_output
@@ -167,7 +166,6 @@ def use(config, model, workers, settled):
             step = dcgan.train(config, checkpoint)
         else:
             path = settled.checkpoint
-            check_weights(path, dcgan.variables, needs_d=bool(config.encode))
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step, path)
             which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
             print(f' [*] {which} {config.out_dir}, iteration {step}')

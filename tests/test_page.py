@@ -503,7 +503,6 @@ def test_a_port_in_use_is_named_or_left_to_others():
 @pytest.mark.slow
 def test_the_page_follows_a_run_that_is_training(workspace):
     args = ['--train', '--epoch', 10000, '--dataset', 'set', '--ckpt_freq', 5, *SMALL]
-    args += ['--max_to_keep', 0]  # starting the page takes longer than 5 checkpoints
     with start('main.py', *args, '--out_name', 'long', cwd=workspace) as training:
         while not [*workspace.glob('out/long/checkpoint/*.index')]:
             assert training.is_alive, training.wait().stderr

@@ -28,6 +28,10 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
             f'--encode: {type(dcgan).__name__} overrides discriminator, whose layers '
             'are unknown; leave out --encode'
         )
+    if len(sess.run(tf.report_uninitialized_variables(dcgan.variables))):
+        raise UserError(
+            '--encode: the checkpoint has no such discriminator; leave it out'
+        )
     pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
     labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero
     inputs = to_inputs(dcgan, pixels, labels, None)

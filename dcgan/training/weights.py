@@ -143,7 +143,7 @@ def check_weights(
             raise UserError(f'{path}: has {names[name]}, so G is another network')
     if missing and needs_d:
         raise UserError(
-            f'{path}: cannot be used by --train and --encode, because it '
+            f'{path}: cannot be used by --train, because it '
             f'{_describe(missing, layers)}; it can only draw samples'
         )
     return missing
