@@ -15,12 +15,7 @@ from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.export import sampled_weights
 from dcgan.sampling.samples import draw
-from dcgan.training.checkpoints import (
-    checkpoints,
-    index_of,
-    step_of,
-    usable_checkpoint,
-)
+from dcgan.training import checkpoints
 from dcgan.util.errors import UserError
 from dcgan.util.files import file_signature
 from dcgan.util.z import gen_random
@@ -43,8 +38,8 @@ class Drawer:
     def about(self) -> dict[str, object]:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
-        paths = checkpoints(config.checkpoint_dir)
-        steps = {step_of(p) for p in paths if index_of(p)}
+        paths = checkpoints.checkpoints(config.checkpoint_dir)
+        steps = {checkpoints.step_of(p) for p in paths if checkpoints.index_of(p)}
         names = class_names_in(dcgan.out_dir) or list(map(str, range(dcgan.y_dim or 0)))
         return {
             'dataset': config.dataset,
@@ -110,10 +105,16 @@ class Drawer:
         """Load the checkpoint of a step, or the newest one; returns its step."""
         folder = self.config.checkpoint_dir
         step = self.config.resume_step if step is None else step
-        choice = step, [(p, file_signature(index_of(p))) for p in checkpoints(folder)]
+        choice = (
+            step,
+            [
+                (p, file_signature(checkpoints.index_of(p)))
+                for p in checkpoints.checkpoints(folder)
+            ],
+        )
         if choice == self._loaded[0]:  # loading it again would take 60 ms
             return self._loaded[1]
-        path = usable_checkpoint(folder, step)
+        path = checkpoints.usable_checkpoint(folder, step)
         self._loaded = None, 0  # if loading fails
         _, step = self.dcgan.load(folder, step, path)
         self._loaded = choice, step
