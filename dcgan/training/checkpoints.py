@@ -22,6 +22,7 @@ from dcgan.util.files import (
     atomic_path,
     file_signature,
     glob_files,
+    open_file,
     sync_to_disk,
     temporary_path,
     without_wildcards,
@@ -144,7 +145,7 @@ def index_of(path: str) -> str:
 
 
 def _is_v1(path):
-    with contextlib.suppress(OSError), open(path, 'rb') as file:
+    with contextlib.suppress(OSError), open_file(path) as file:
         file.seek(-len(V1_END), os.SEEK_END)
         return file.read() == V1_END
     return False
