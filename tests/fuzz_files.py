@@ -83,6 +83,13 @@ def npz(rng, arrays):
     return file.getvalue() if inner else mutate(rng, file.getvalue())
 
 
+def packed(rng, content):
+    """A mutation packed by gzip, or a mutation of what gzip has packed."""
+    if rng.integers(2):
+        return gzip.compress(mutate(rng, content))
+    return mutate(rng, gzip.compress(content))
+
+
 def archive_of(rng, method):
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w', method) as archive:
@@ -166,7 +173,7 @@ KINDS = {  # name of the file, function that makes one, function that reads it
     ),
     'gzip': (
         'images.gz',
-        lambda rng: mutate(rng, gzip.compress(IDX * 9)),
+        lambda rng: packed(rng, IDX),
         lambda path: (md5_of_file(path, gzip.open), read_idx(path, (3, 4))),
     ),
     'zip': (

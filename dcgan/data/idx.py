@@ -38,15 +38,13 @@ def read_idx(
         shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
         size, most = math.prod(shape), max(MAX_PACKED, os.path.getsize(path))
         if len(shape) not in dims or not 0 < size <= most:
-            allowed = ' or '.join(map(str, dims))
-            needed = f'{allowed} dimension(s) and 1 to {most:,} bytes'
-            raise ValueError(f'it has shape {shape}, but needs {needed}')
+            allowed = f'{" or ".join(map(str, dims))} dimension(s), 1 to {most:,} bytes'
+            raise ValueError(f'it has shape {shape}; allowed are {allowed}')
         if header_only:
             return shape
         content = np.frombuffer(file.read(size + 1), np.uint8)
         if content.size != size:
-            found = f'{content.size} follow'
-            raise ValueError(f'its header announces {size} bytes, but {found}')
+            raise ValueError(f'it announces {size} bytes, but {content.size} follow')
         return content.reshape(shape)
 
 

@@ -89,8 +89,7 @@ def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> bool:
     """Whether flags have the same values in config and in a record, by default its."""
     with contextlib.suppress(UserError):
-        given = [recorded.get(name, flags[name].default) for name in names]
-        values = [_parse(flags[name], value) for name, value in zip(names, given)]
+        values = [_parse(flags[n], recorded.get(n, flags[n].default)) for n in names]
         return values == [getattr(config, name) for name in names]
     return False
 
