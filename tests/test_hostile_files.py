@@ -27,6 +27,7 @@ from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.flags_json import read_flags
 from dcgan.sampling.samples import read_z_file
 from dcgan.util.errors import UserError
+from dcgan.util.files import MAX_BYTES
 
 DEEP = b'[' * 100_000
 HUGE = 10**15
@@ -39,10 +40,10 @@ def array_file(shape, dtype='<f4', content=b'', order='False'):
     return header + content
 
 
-def zip_file(method=zipfile.ZIP_STORED, **members):
+def zip_file(method=zipfile.ZIP_STORED, level=None, **members):
     """The content of a zip archive of these members."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', method) as archive:
+    with zipfile.ZipFile(file, 'w', method, compresslevel=level) as archive:
         for name, content in members.items():
             archive.writestr(name.replace('_', '.'), content)
     return file.getvalue()
@@ -83,11 +84,11 @@ HOSTILE_NPZ = {
     'encrypted': with_flag(Z, 1),
     'patched': with_flag(Z, 32),
     'packed by lzma': zip_file(zipfile.ZIP_LZMA, z_npy=array_file((2, 6))),
-    'packed by bzip2': zip_file(zipfile.ZIP_BZIP2, z_npy=bytes(1 << 28)),
+    'packed by bzip2': zip_file(zipfile.ZIP_BZIP2, z_npy=bytes(1 << 20)),
     'corrupt deflate': zip_file(zipfile.ZIP_DEFLATED, z_npy=bytes(999)).replace(
         b'c`', b'\xff\xff'
     ),
-    'a bomb': zip_file(zipfile.ZIP_DEFLATED, z_npy=bytes(1 << 28)),
+    'a bomb': zip_file(zipfile.ZIP_DEFLATED, 1, z_npy=bytes(MAX_BYTES + 1)),
     'a shape of 10^15': zip_file(z_npy=array_file((HUGE, 6))),
     'a shape beyond 64 bits': zip_file(z_npy=array_file((2**70, 6))),
     'a negative shape': zip_file(z_npy=array_file((-2, 6))),
@@ -339,9 +340,9 @@ HOSTILE_ZIPS = {
     'encrypted': with_flag(PICTURE, 1),
     'packed by lzma': zip_file(zipfile.ZIP_LZMA, a_jpg=bytes(99)),
     'packed by bzip2': zip_file(zipfile.ZIP_BZIP2, a_jpg=bytes(99)),
-    'a bomb': zip_file(zipfile.ZIP_DEFLATED, a_jpg=bytes(1 << 28)),
+    'a bomb': zip_file(zipfile.ZIP_DEFLATED, 1, a_jpg=bytes(MAX_BYTES + 1)),
     'many small bombs': zip_file(
-        zipfile.ZIP_DEFLATED, **{f'{n}_jpg': bytes(1 << 24) for n in range(9)}
+        zipfile.ZIP_DEFLATED, 1, **{f'{n}_jpg': bytes(1 << 24) for n in range(9)}
     ),
     'a corrupt member': PICTURE.replace(b'c`', b'\xff\xff'),
     'another size': PICTURE.replace(struct.pack('<I', 99), struct.pack('<I', 98)),
