@@ -20,9 +20,7 @@ import os
 import re
 import sys
 import tarfile
-import zlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
@@ -33,8 +31,11 @@ from dcgan.data.resumable_download import DRIVE, find_or_download, md5_of_file, 
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
+    MAX_BYTES,
     expand_path,
     glob_files,
+    opening,
+    read_file,
     remove,
     require_writable,
     write_bytes,
@@ -334,9 +335,9 @@ def fetch_lsun(
 def holds_export(folder: str, source: dict) -> bool:
     """Whether a folder has the record of an export of this category and limit."""
     path = os.path.join(folder, EXPORT_RECORD)
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        record = json.loads(Path(path).read_text(encoding='utf-8'))
-        return {**record}.items() >= source.items()
+    with contextlib.suppress(UserError):
+        record = read_file(path, lambda content: {**json.loads(content)}, most=1 << 20)
+        return record.items() >= source.items()
     return False
 
 
@@ -394,13 +395,16 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
 
 def read_member(path: str, name: str) -> bytes | None:
     """The content of the file `name` in a .tgz archive; None if it cannot be read."""
-    with (
-        contextlib.suppress(OSError, EOFError, tarfile.TarError, zlib.error),
-        tarfile.open(path) as archive,
-    ):
-        for member in archive:
-            if os.path.basename(member.name) == name:
-                return archive.extractfile(member).read()
+    with contextlib.suppress(UserError), opening(path) as packed:
+        # as a whole, since headers of archives announce how much is to be read
+        content = gzip.GzipFile(fileobj=packed).read(MAX_BYTES)
+        with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as archive:
+            for _, member in zip(range(1000), archive):
+                if member.issparse() or not 0 <= member.size <= len(content):
+                    raise ValueError(f'{member.name} announces {member.size} bytes')
+                if os.path.basename(member.name) == name and member.isreg():
+                    return archive.extractfile(member).read()
+    return None
 
 
 if __name__ == '__main__':

@@ -11,9 +11,11 @@ from pathlib import Path
 
 # a folder of dcgan/ and the tests that belong to it, then file: text -> its replacement
 LINES = """
-util folders images which_run samples options
+util folders images which_run samples options hostile_files
 files.py: if real in seen: -> if real not in seen:
 files.py: and not process_exists -> and process_exists
+files.py: for member in members) > most -> for member in members) > 2 * most
+npz.py: * dtype.itemsize > member -> * dtype.itemsize < member
 flags.py: if {*marks} & {*flag -> if {*marks} - {*flag
 z.py: uniform(-1, 1, size) -> uniform(0, 1, size)
 compute kernels ops workers

@@ -242,10 +242,10 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
     (data / '.cache').write_text('a file, in which nothing can be written')
     real_images = RealImages(images_of(data), str(data), str(own))
     classifier = real_images.classifier()
-    assert real_images.statistics(classifier) is None
+    assert real_images.statistics(classifier, 128) is None
     features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
     real_images.save_statistics(classifier, features)
-    assert (real_images.statistics(classifier)['features'] == features).all()
+    assert (real_images.statistics(classifier, 2)['features'] == features).all()
     names = {path.name.split('-')[0] for path in own.iterdir()}
     assert names == {'classifier', 'statistics'}
 

@@ -113,7 +113,7 @@ def test_files_of_other_samples_are_refused(tmp_path):
     path, z = str(tmp_path / 'z.npz'), np.zeros((2, 6))
     config = SimpleNamespace(label='', z_file=path)
     for arrays, message in (
-        ({'z': np.zeros((2, 5))}, r'needs \[n, 6\]'),
+        ({'z': np.zeros((2, 5))}, r'of shape \[n, 6\]'),
         ({'z': z + np.nan}, 'finite'),
         ({'z': z, 'labels': np.array([0, 4])}, 'has class 4'),
         ({'z': z, 'labels': np.array([0])}, 'a label for each z'),

@@ -13,9 +13,10 @@ from PIL import Image
 
 from dcgan.data.images import resize
 from dcgan.util.errors import UserError
-from dcgan.util.files import atomic_path, glob_files, json_digest
+from dcgan.util.files import atomic_path, glob_files, json_digest, opening
 
 ALL = slice(None)  # of a batch
+MAX_PACKED = 1 << 30  # bytes of the array in a smaller file, which may be packed
 ImagesAndLabels = tuple[np.ndarray, np.ndarray | None]  # uint8 [n, h, w, c], int [n]
 IDX_FILE_NAME = re.compile(r'(?!\.)(.*)(images|labels)[-.]idx\d-ubyte(\.gz)?')
 # the part of a file name that says which split of its data set the file holds
@@ -29,28 +30,22 @@ def read_idx(
 
     `dims` are the numbers of dimensions that are allowed. UserError for other files.
     """
-    try:
-        with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as file:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != b'\0\0\x08':
-                raise UserError(f'{path}: not an IDX file of unsigned bytes')
-            shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
-            if len(shape) not in dims or not math.prod(shape):
-                raise UserError(
-                    f'{path}: has shape {shape}; expected a non-empty array with '
-                    f'{" or ".join(map(str, dims))} dimension(s)'
-                )
-            if header_only:
-                return shape
-            content = np.frombuffer(file.read(), np.uint8)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise UserError(f'{path}: cannot be read ({error})') from error
-    if content.size != math.prod(shape):
-        raise UserError(
-            f'{path}: corrupt or truncated: its header announces {math.prod(shape)} '
-            f'bytes, but {content.size} follow; download it again'
-        )
-    return content.reshape(shape)
+    with opening(path, advice='download it again') as packed:
+        file = gzip.GzipFile(fileobj=packed) if path.endswith('.gz') else packed
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:3] != b'\0\0\x08':
+            raise ValueError('not an IDX file of unsigned bytes')
+        shape = struct.unpack(f'>{magic[3]}I', file.read(4 * magic[3]))
+        size, most = math.prod(shape), max(MAX_PACKED, os.path.getsize(path))
+        if len(shape) not in dims or not 0 < size <= most:
+            allowed = f'{" or ".join(map(str, dims))} dimension(s), 1 to {most:,} bytes'
+            raise ValueError(f'it has shape {shape}; allowed are {allowed}')
+        if header_only:
+            return shape
+        content = np.frombuffer(file.read(size + 1), np.uint8)
+        if content.size != size:
+            raise ValueError(f'it announces {size} bytes, but {content.size} follow')
+        return content.reshape(shape)
 
 
 def write_idx(path: str, array: np.ndarray) -> None:

@@ -22,7 +22,9 @@ from dcgan.util.files import (
     atomic_path,
     file_signature,
     json_digest,
+    opening,
     relative_path,
+    remove,
     stem,
     write_bytes,
 )
@@ -286,7 +288,7 @@ class ImageSet:
         cache_dir, settings_digest = os.path.dirname(path), json_digest(self.settings)
         for name in os.listdir(cache_dir):
             if settings_digest in name:
-                os.remove(os.path.join(cache_dir, name))
+                remove(os.path.join(cache_dir, name))
         with (
             atomic_path(path) as temporary,
             open(temporary, 'wb') as file,
@@ -308,13 +310,12 @@ def read_cache(
 ) -> tuple[np.ndarray, list[int], set[str]] | None:
     """Open a cache file: the pixels, the indices of images that failed, and notes.
 
-    The pixels are uint8 of `shape`, [n, h, w, c]. None if the file is incomplete.
+    The pixels are uint8 of `shape`, [n, h, w, c]. None if there is no such file.
     """
-    try:
-        with open(path, 'rb') as file:
-            file.seek(math.prod(shape))
-            about = json.load(file)
-        pixels = np.memmap(path, np.uint8, 'r', shape=shape)
-        return pixels, about['failed'], set(about['notes'])
-    except (FileNotFoundError, ValueError):
-        return None
+    with contextlib.suppress(UserError), opening(path) as file:
+        file.seek(math.prod(shape))
+        about = json.loads(file.read(1 << 24))
+        failed = [range(shape[0])[index] for index in about['failed']]
+        pixels = np.memmap(file, np.uint8, 'r', shape=shape)
+        return pixels, failed, set(map(str, about['notes']))
+    return None

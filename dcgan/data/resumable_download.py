@@ -1,6 +1,7 @@
 """Download files by HTTP or from Google Drive, resume, check and unpack them."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -8,7 +9,6 @@ import re
 import socket
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -16,7 +16,7 @@ from six.moves import urllib
 from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import file_signature
+from dcgan.util.files import file_signature, open_file, zip_members
 from dcgan.util.progress import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
@@ -109,7 +109,7 @@ def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> N
 
 def describe_problem(path: str, is_valid: Callable[[str], bool]) -> str | None:
     """Describe what is wrong with a file; None if it is valid and not HTML."""
-    with open(path, 'rb') as file:
+    with open_file(path) as file:
         problem = describe_html(file.read(HTML_PREFIX))
     if problem or is_valid(path):
         return problem
@@ -189,14 +189,14 @@ def download_from_drive(url: str, part: str) -> None:
         raise TransientError(printable(error)[:300]) from error
 
 
-def md5_of_file(path: str, open: Callable[..., BinaryIO] = open) -> str | None:
+def md5_of_file(path: str, open: Callable[..., BinaryIO] = open_file) -> str | None:
     """MD5 of a file as `open` reads it, in hexadecimal; None if it cannot be read."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with open(path, 'rb') as file:
+        with open(path) as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    except (OSError, EOFError, zlib.error):
+    except Exception:
         return None
     return digest.hexdigest()
 
@@ -210,7 +210,7 @@ def unpack(archive: str, folder: str, suffix: str) -> bool:
     title = f'unpacking {os.path.basename(archive)}'
     try:
         with zipfile.ZipFile(archive) as packed:
-            members = [m for m in packed.infolist() if m.filename.endswith(suffix)]
+            members = zip_members(packed, suffix)
             with progress_bar(title, sum(m.file_size for m in members), 'B') as bar:
                 for member in members:
                     name = re.split(r'[/\\]', member.filename)[-1]  # stays in folder
@@ -223,5 +223,7 @@ def unpack(archive: str, folder: str, suffix: str) -> bool:
                             target.write(chunk)
                             bar.update(len(chunk))
         return True
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+    except Exception as error:  # zipfile raises many types
+        if getattr(error, 'errno', errno.EINVAL) != errno.EINVAL:
+            raise  # the disk is full
         return False

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.util.npz import read_arrays, write_arrays
+from dcgan.util.npz import read_cached, write_arrays
 from dcgan.util.progress import progress_bar
 
 FEATURES = 128  # units of its last hidden layer
@@ -93,7 +93,8 @@ class Classifier:
 
     def load(self, path: str) -> bool:
         """Read a file of save(); returns whether it exists and is complete."""
-        values = read_arrays(path, [*self._variables, 'accuracy'])
+        shapes = {n: v.shape.as_list() for n, v in self._variables.items()}
+        values = read_cached(path, {**shapes, 'accuracy': []})
         if values:
             self.accuracy = float(values.pop('accuracy'))
             for name, value in values.items():

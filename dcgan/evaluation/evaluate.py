@@ -73,7 +73,7 @@ class Evaluation:
         drawn = self._draw(first)
         features = self._features(drawn, self.count, 'samples', self.extractors)
         first = np.concatenate(first)[: self.real_images.most]
-        pixels, real = self._compare_pixels(first)
+        pixels, real = self._compare_pixels(first, [f.shape[1] for f in features])
         for extractor, of_samples in zip(self.extractors, features):
             self._compare(extractor, real[extractor], of_samples)
         if self.classifier:
@@ -121,7 +121,7 @@ class Evaluation:
                     self._add(metric, error, title=title)
         return [np.concatenate(collected) for collected in features]
 
-    def _compare_pixels(self, samples):
+    def _compare_pixels(self, samples, dims):
         """Read the real images; returns (Nearest in pixels, {extractor: statistics}).
 
         The queries of Nearest are the samples, followed by as many real images.
@@ -133,7 +133,8 @@ class Evaluation:
         own = np.concatenate([np.full(len(samples), -1), np.arange(len(real))])
         queries = to_vectors(np.concatenate([samples, real]))
         pixels = Nearest(queries, min(BESIDE, len(indices) - 1), own)
-        statistics = {e: real_images.statistics(e) for e in self.extractors}
+        pairs = zip(self.extractors, dims)
+        statistics = {e: real_images.statistics(e, dim) for e, dim in pairs}
         missing = [e for e, found in statistics.items() if not found]
         own = np.arange(len(data))[-len(real_images.held_out) :]
         batches = read_images(data, indices, 'real images', 2)

@@ -10,7 +10,7 @@ from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.fid import gaussian
 from dcgan.util.errors import UserError
 from dcgan.util.files import json_digest, remove_leftovers, require_writable
-from dcgan.util.npz import read_arrays, write_arrays
+from dcgan.util.npz import read_cached, write_arrays
 from dcgan.util.output import print_path
 
 MAX_IMAGES = 50_000  # that samples are compared with, or a classifier is trained on
@@ -67,9 +67,10 @@ class RealImages:
         chunks = read_images(self.data, indices, name, delay=2)
         return [np.concatenate(arrays) for arrays in zip(*chunks)]
 
-    def statistics(self, extractor) -> dict[str, np.ndarray] | None:
-        """The statistics that are cached for an extractor, or None."""
-        return read_arrays(self._path(extractor), ['mu', 'sigma', 'features'])
+    def statistics(self, extractor, d: int) -> dict[str, np.ndarray] | None:
+        """The statistics that are cached of `d` features by an extractor, or None."""
+        shapes = {'mu': [d], 'sigma': [d, d], 'features': [len(self.indices), d]}
+        return read_cached(self._path(extractor), shapes)
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
         """Cache and return features [n, d] of all images, their mean and covariance."""

@@ -1,11 +1,12 @@
 """Find the run that a command line means: named, or the newest one of a data set."""
 
 import contextlib
+import copy
 import os
 import shlex
 from pathlib import Path
 
-from dcgan.runs.flags_json import NAME, agrees
+from dcgan.runs.flags_json import NAME, agrees, recall
 from dcgan.runs.run import Run, same_folder
 from dcgan.training import checkpoints
 from dcgan.util.errors import UserError, printable
@@ -56,7 +57,7 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     return chosen, ''
 
 
-def meant_run(config, chosen: dict[str, str], own: str) -> Run | None:
+def meant_run(config, flags: Flags, chosen: dict[str, str], own: str) -> Run | None:
     """The run of --out_name, or of the checkpoints in `own`; else the newest.
 
     In training, None takes the place of the newest, and stands for a new run.
@@ -76,21 +77,26 @@ def meant_run(config, chosen: dict[str, str], own: str) -> Run | None:
         return None
     if owner:
         config.out_name = os.path.basename(owner.folder)
-    return owner or newest_run(config, chosen)
+    return owner or newest_run(config, flags, chosen)
 
 
-def newest_run(config, chosen: dict[str, str]) -> Run:
+def newest_run(config, flags: Flags, chosen: dict[str, str]) -> Run:
     """The run under --out_dir, on --dataset, that has the newest checkpoint.
 
-    Raises UserError if there is none.
+    One whose flags cannot be used is left out. Raises UserError if there is none.
     """
     runs = trained_runs(config.out_dir, chosen)
     names = [os.path.normpath(run.recorded['dataset']) for run in runs]
     wanted = os.path.normpath(config.dataset)
     found = [run for run in runs if run.is_of(config.data_dir, config.dataset)]
     # else on a set of this name in another folder
-    if found := found or [run for run, name in zip(runs, names) if name == wanted]:
-        return found[-1]
+    found = found or [run for run, name in zip(runs, names) if name == wanted]
+    for run in reversed(found):
+        try:
+            recall(copy.copy(config), flags, run.recorded, flags.names('model'))
+            return run
+        except UserError as error:
+            print(f' [!] {printable(run.folder)} is left out: {error}')
     names = printable(', '.join(sorted({*names})))
     there = f'there are runs of {names}; ' if names else ''
     raise UserError(

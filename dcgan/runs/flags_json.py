@@ -3,24 +3,35 @@
 import contextlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from dcgan.util.errors import UserError
-from dcgan.util.files import read_errors, write_json
-from dcgan.util.flags import Flags
+from dcgan.util.files import read_file, write_json
+from dcgan.util.flags import MAX_SIZE, Flags
 
 NAME = 'FLAGS.json'
 FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
+DIMS = ('y_dim', 'c_dim')  # no flags, recorded of networks that a user has written
+MAX_RECORD, MAX_VALUE = 1 << 20, 1 << 12  # bytes of FLAGS.json and of a value
 
 
 def read_flags(run_dir: str) -> dict[str, Any]:
     """The recorded flags of a run folder, or {}. UserError if FLAGS.json is corrupt."""
-    path = os.path.join(run_dir, NAME)
-    is_missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with read_errors(path, 'does not hold flags of a run'), is_missing:
-        return {**json.loads(Path(path).read_text(encoding='utf-8'))}
-    return {}
+    path, problem = os.path.join(run_dir, NAME), 'does not hold flags of a run'
+    if not os.path.lexists(path):
+        return {}
+    return read_file(path, _parse_record, problem, most=MAX_RECORD)
+
+
+def _parse_record(content):
+    flags = {**json.loads(content)}
+    for name, value in flags.items():
+        text = os.fsencode(str(value))
+        is_number = type(value) is int and 0 < value < MAX_SIZE
+        is_unfit = name in DIMS and not (is_number or value is None)
+        if is_unfit or len(text) > MAX_VALUE or b'\0' in text:
+            raise ValueError(f'{name:.60} cannot be {value!r:.60}')
+    return flags
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
@@ -47,7 +58,7 @@ def recorded_folder(
     """
     default = os.path.join(run_dir, default)
     paths = recorded.get(name), recorded.get('out_dir')
-    if not all(isinstance(path, str) for path in paths):
+    if not all(isinstance(path, str) and path for path in paths):
         return default
     candidates = []
     for folder, out_dir in paths, [path.replace('\\', '/') for path in paths]:
@@ -78,8 +89,7 @@ def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> bool:
     """Whether flags have the same values in config and in a record, by default its."""
     with contextlib.suppress(UserError):
-        given = [recorded.get(name, flags[name].default) for name in names]
-        values = [_parse(flags[name], value) for name, value in zip(names, given)]
+        values = [_parse(flags[n], recorded.get(n, flags[n].default)) for n in names]
         return values == [getattr(config, name) for name in names]
     return False
 
@@ -87,11 +97,14 @@ def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 def _parse(flag, value):
     if value is None and flag.default is None:
         return None
-    if flag.name == 'data_dir' and not os.path.exists(str(value)):
-        value = str(value).replace('\\', '/')  # from Windows
+    if flag.name == 'data_dir' and isinstance(value, str) and not os.path.exists(value):
+        value = value.replace('\\', '/')  # from Windows
     try:
-        return flag.parser.parse(value)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f'FLAGS.json of the run: {flag.name} {value!r}: {error}; fix it'
-        ) from error
+        parsed = flag.parser.parse(value)
+        is_number = isinstance(parsed, int | float) and parsed != flag.default
+        if is_number and not abs(parsed) < 2**53:  # also nan
+            raise ValueError('it is too large')
+        return parsed
+    except Exception as error:
+        problem = f'{flag.name} {value!r:.60}: {error!s:.300}'
+        raise UserError(f'FLAGS.json of the run: {problem}; fix it') from error

@@ -34,7 +34,7 @@ def settle_training(config, flags: Flags) -> Settled:
     """Settle the run, the data, the sizes and the recipe of a training, in config."""
     check_outputs(config.features, config.encode)
     chosen, own = chosen_folders(config, flags)
-    run = meant_run(config, chosen, own)
+    run = meant_run(config, flags, chosen, own)
     recorded = run.recorded if run else {}
     if own:
         path = usable_checkpoint(own, config.resume_step)
@@ -64,7 +64,7 @@ def settle_training(config, flags: Flags) -> Settled:
 
 def settle_use(config, flags: Flags) -> Settled:
     """Settle the trained run to use, and its recorded flags, in config."""
-    run = meant_run(config, *chosen_folders(config, flags))
+    run = meant_run(config, flags, *chosen_folders(config, flags))
     run.settle(config)
     path = usable_checkpoint(run.checkpoint_dir, config.resume_step)
     # recorded only of networks that a user has written

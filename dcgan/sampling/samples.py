@@ -12,7 +12,7 @@ from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, read_errors, utc_timestamp
 from dcgan.util.flags import Flag, Group
-from dcgan.util.npz import npz_file
+from dcgan.util.npz import npz_file, read_arrays
 from dcgan.util.output import print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
@@ -166,20 +166,15 @@ def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError if it is no such file, or has another z_dim.
     """
-    problem, advice = 'not an .npz file of samples', '--npz writes one'
-    with read_errors(path, problem, advice), np.load(path) as file:
-        z = file['z']
-        labels = file['labels'] if 'labels' in file else np.full(len(z), -1)
-        if not (len(z) and z.dtype.kind == 'f' and np.isfinite(z).all()):
-            raise ValueError('z has to be finite numbers')
-        if labels.shape != z.shape[:1] or labels.dtype.kind not in 'iu':
+    problem = f'not an .npz file of samples, with z of shape [n, {z_dim}]'
+    how, shapes = (problem, '--npz writes one'), {'z': (None, z_dim), 'labels': [None]}
+    with read_errors(path, *how), np.errstate(over='raise'):
+        arrays = read_arrays(path, shapes, *how)
+        z = arrays['z'].astype(np.float32)
+        labels = arrays.get('labels', np.full(len(z), -1))
+        if len(labels) != len(z) or labels.dtype.kind not in 'iu':
             raise ValueError('a label for each z is missing')
-    if z.shape[1:] != (z_dim,):
-        raise UserError(
-            f'{path}: z has shape {z.shape}, but this model needs [n, {z_dim}]; choose '
-            'another --z_file'
-        )
-    return z.astype(np.float32), labels
+    return z, labels
 
 
 # fmt: off

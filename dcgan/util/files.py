@@ -13,6 +13,7 @@ import socket
 import stat
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -23,6 +24,7 @@ from dcgan.util.errors import UserError, short_reason
 TEMPORARY_PREFIX = '.dcgan-'
 T = TypeVar('T')
 MAX_BYTES = 1 << 27  # of a file that read_file reads as a whole
+MAX_RATIO = 16  # of what a larger archive holds, when it is unpacked, to its size
 SECONDS_PER_DAY = 24 * 60 * 60
 # advice of write_errors for files that no run has to keep
 FREE_SPACE = 'free space, or choose another folder'
@@ -186,7 +188,7 @@ def write_errors(
         raise
     except errors as error:
         raise UserError(
-            f'{path}: {problem} ({short_reason(error)}); {advice}'
+            f'{path}: {problem} ({short_reason(error):.300}); {advice}'
         ) from error
 
 
@@ -204,6 +206,15 @@ def open_file(path: str) -> BinaryIO:
     return open(path, 'rb')
 
 
+@contextlib.contextmanager
+def opening(
+    path: str, problem: str = 'cannot be read', advice: str = 'fix it or remove it'
+) -> Iterator[BinaryIO]:
+    """Open a file from outside to read bytes. Any error in the block is a UserError."""
+    with read_errors(path, problem, advice), open_file(path) as file:
+        yield file
+
+
 def read_file(
     path: str,
     parse: Callable[[bytes], T],
@@ -215,11 +226,23 @@ def read_file(
 
     Raises UserError for any failure, whatever the content is.
     """
-    with read_errors(path, problem, advice), open_file(path) as file:
+    with opening(path, problem, advice) as file:
         content = file.read(most + 1)
         if len(content) > most:
             raise ValueError(f'it has more than {most:,} bytes')
         return parse(content)
+
+
+def zip_members(archive: zipfile.ZipFile, suffix: str) -> list[zipfile.ZipInfo]:
+    """The members of an archive whose names end in `suffix`; ValueError for bombs."""
+    members = [m for m in archive.infolist() if m.filename.endswith(suffix)]
+    most = max(MAX_BYTES, MAX_RATIO * os.path.getsize(archive.fp.name))
+    if sum(member.file_size for member in members) > most:
+        raise ValueError(f'it announces more than {most:,} bytes')
+    # other methods unpack more than they are asked for
+    if {m.compress_type for m in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError('it is packed by an unusual method')
+    return members
 
 
 def require_writable(folder: str, advice: str) -> None:

@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 FLAGS = absl_flags.FLAGS
 DEFINITIONS = {bool: absl_flags.DEFINE_bool, str: absl_flags.DEFINE_string}
 DEFINITIONS |= {int: absl_flags.DEFINE_integer, float: absl_flags.DEFINE_float}
+MAX_SIZE = 2**20  # of a model, in each dimension
 # a run records all flags, but recalls only those marked model, data or training
 MARKS = {
     'model': 'defines the model: a run recalls it from FLAGS.json wherever it is used',
@@ -53,7 +54,8 @@ class Flag:
             absl_flags.DEFINE_enum(self.name, self.default, choices, self.help)
             return
         define = DEFINITIONS[self.value_type]
-        bounds = (self.least, self.most) if self.value_type in (int, float) else ()
+        most = MAX_SIZE if self.most is None and 'model' in self.marks else self.most
+        bounds = (self.least, most) if self.value_type in (int, float) else ()
         define(self.name, self.default, self.help, *bounds)
 
 

@@ -1,13 +1,14 @@
 """Read and write .npz files, also of arrays that do not fit into memory."""
 
 import contextlib
+import math
 import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from dcgan.util.errors import UserError
-from dcgan.util.files import FREE_SPACE, atomic_path, read_errors, write_errors
+from dcgan.util.files import FREE_SPACE, atomic_path, opening, write_errors, zip_members
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
@@ -16,10 +17,37 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray | float]) -> None:
         np.savez(file, **arrays)
 
 
-def read_arrays(path: str, names: list[str]) -> dict[str, np.ndarray] | None:
-    """The arrays `names` of an .npz file; None if it is missing or incomplete."""
-    with contextlib.suppress(UserError), read_errors(path), np.load(path) as file:
-        return {name: file[name] for name in names}
+def read_arrays(path: str, shapes: dict, *how: str) -> dict[str, np.ndarray]:
+    """Read those arrays of an .npz file that are in `shapes`, {name: shape}.
+
+    None in a shape is any size but 0. Raises UserError, by `how` see `opening`, unless
+    they have these shapes and finite numbers.
+    """
+    arrays = {}
+    with opening(path, *how) as file, zipfile.ZipFile(file) as archive:
+        for member in zip_members(archive, '.npy'):
+            name = member.filename[:-4]
+            if name not in shapes:
+                continue
+            with archive.open(member) as content:
+                np.lib.format.read_magic(content)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+                fits = len(shape) == len(shapes[name]) and dtype.kind in 'fiu'
+                fits &= all(n and m in (n, None) for n, m in zip(shape, shapes[name]))
+                if not fits or math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f'{name} has shape {shape} of {dtype}')
+                content.seek(0)
+                arrays[name] = np.lib.format.read_array(content)
+            if not np.isfinite(arrays[name]).all():
+                raise ValueError(f'{name} has to be finite numbers')
+    return arrays
+
+
+def read_cached(path: str, shapes: dict) -> dict[str, np.ndarray] | None:
+    """All arrays in `shapes`, see read_arrays; None if there is no such file."""
+    with contextlib.suppress(UserError):
+        arrays = read_arrays(path, shapes)
+        return arrays if len(arrays) == len(shapes) else None
     return None
 
 
