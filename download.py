@@ -26,7 +26,7 @@ from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, glob_images
 from dcgan.data.idx import IdxSet
-from dcgan.data.images import ignore_pillow_warnings, open_image
+from dcgan.data.images import MAX_PIXELS, ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import DRIVE, find_or_download, md5_of_file, unpack
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
@@ -96,6 +96,9 @@ ARGUMENTS = {
         help='category of lsun to download (default: %(default)s)'),
     '--limit': dict(
         type=int, help='maximum number of lsun images to export (default: all)'),
+    '--max_pixels': dict(
+        type=int, default=MAX_PIXELS, help='for "check": pixels of an image file, at '
+        'most (default: %(default)s)'),
     '--input_fname_pattern': dict(
         help='for "check": only the files that match this glob, such as **/*.png'),
 }
@@ -107,7 +110,8 @@ def main(args: list[str] | None = None) -> None:
     args = parse_arguments(args)
     data_dir = expand_path(args.data_dir)
     if args.datasets[0] == 'check':
-        check_sets(data_dir, args.datasets[1:], args.input_fname_pattern)
+        pattern, most = args.input_fname_pattern, args.max_pixels
+        check_sets(data_dir, args.datasets[1:], pattern, most)
         return
     require_writable(data_dir, 'choose another --data_dir')
     mirrors = [args.mirror] if args.mirror else []
@@ -145,12 +149,15 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
+def check_sets(
+    data_dir: str, names: list[str], pattern: str | None, max_pixels: int = MAX_PIXELS
+) -> None:
     """Check data sets. Raises UserError at the end if training would refuse one."""
     bad_sets = []
     for name in names:
         try:
-            check_set(os.path.normpath(os.path.join(data_dir, name)), pattern)
+            folder = os.path.normpath(os.path.join(data_dir, name))
+            check_set(folder, pattern, max_pixels)
         except UserError as error:
             print(f' [!] {printable(error)}', flush=True)
             bad_sets.append(name)
@@ -158,14 +165,15 @@ def check_sets(data_dir: str, names: list[str], pattern: str | None) -> None:
         raise UserError(f'training would end on {", ".join(bad_sets)}, see above')
 
 
-def check_set(folder: str, pattern: str | None) -> None:
+def check_set(folder: str, pattern: str | None, max_pixels: int) -> None:
     """Decode all images of a folder, or of its class folders if there is no pattern.
 
     Prints or lists which cannot be used. UserError if training would refuse the set.
     """
     by_class = not pattern and not glob_images(folder) and bool(class_folders(folder))
-    sizes, workers = ((8, 8), (8, 8)), {'num_workers': usable_cores()}
-    data = open_dataset(folder, pattern, *sizes, False, False, by_class, **workers)
+    sizes = (8, 8), (8, 8)
+    options = {'num_workers': usable_cores(), 'max_pixels': max_pixels}
+    data = open_dataset(folder, pattern, *sizes, False, False, by_class, **options)
     if isinstance(data, IdxSet):
         print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
         return

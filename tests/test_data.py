@@ -1,6 +1,7 @@
 """IDX files, and what data sets of IDX files and of image files have in common."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -110,6 +111,10 @@ def test_corrupt_idx_file_is_reported_by_name(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=f'{path.name}: .*{problem}'):
             read_idx(str(path))
+    for name in 'pipe', 'pipe.gz':
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UserError, match=f'{name}: .*it is no regular file'):
+            read_idx(str(tmp_path / name))
 
 
 IMAGES, LABELS = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte'

@@ -13,7 +13,6 @@ import pytest
 from conftest import ROOT, write_images
 from PIL import Image
 
-import utils
 from dcgan.data.dataset import open_dataset
 from dcgan.data.image_folder import ImageSet
 from dcgan.util.errors import UserError
@@ -334,15 +333,27 @@ def test_any_name_of_a_corrupt_image_can_be_printed(damaged, capfdbinary):
     assert len(printed) == 3 and any('\\udcff.png' in line for line in printed)
 
 
-@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_decompression_bomb_counts_as_an_unusable_image(damaged, monkeypatch, capsys):
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)  # so that a small bomb will do
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_image_above_max_pixels_counts_as_unusable(damaged, num_workers, capsys):
     Image.new('RGB', (11, 10)).save(damaged / '003.png')
-    all_batches(open_set(damaged), size=50)
+    options = {'num_workers': num_workers, 'max_pixels': 100}
+    all_batches(open_set(damaged, **options), size=50)
     assert '003.png: larger than 100 pixels' in capsys.readouterr().out
-    Image.new('1', (20, 20)).save(damaged / 'bomb.png')  # Pillow refuses it
-    with pytest.raises(UserError, match=r'bomb\.png: .*(exceeds limit|larger than)'):
-        utils.imread(str(damaged / 'bomb.png'))
+    all_batches(open_set(damaged, **{**options, 'max_pixels': 110}), size=50)
+    assert '003.png' not in capsys.readouterr().out
+
+
+def test_a_pipe_among_the_images_counts_as_unusable(damaged, capsys):
+    (damaged / '003.png').unlink()
+    os.mkfifo(damaged / '003.png')
+    all_batches(open_set(damaged, num_workers=1), size=50)
+    assert '003.png: not a readable image (it is no' in capsys.readouterr().out
+
+
+def test_max_pixels_leaves_caches_valid(images, capfd):
+    first = all_batches(open_set(images, cache=True))
+    again = all_batches(open_set(images, cache=True, max_pixels=10**9))
+    assert (first == again).all() and len(list(images.glob('.cache/*-*'))) == 1
 
 
 @pytest.mark.parametrize('options', [{}, {'num_workers': 1}])

@@ -1,6 +1,7 @@
 """Reading and writing images and files, and the helpers of the original."""
 
 import inspect
+import io
 import itertools
 import os
 import pathlib
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, run_code, write_images
-from PIL import Image, ImageSequence
+from PIL import EpsImagePlugin, Image, ImageSequence
 
 import utils
-from dcgan.data.images import center_slice, load_image, open_image, parse_color
+from dcgan.data.images import FORMATS, center_slice, load_image, open_image, parse_color
 from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, remove_leftovers
 
@@ -159,6 +160,63 @@ def test_16_bits_of_pgm_are_cut_to_8(tmp_path):
     levels = np.array([[0, 256, 65535]], '>u2')
     (tmp_path / 'a.pgm').write_bytes(b'P5 3 1 65535\n' + levels.tobytes())
     assert utils.imread(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize('format', [*FORMATS, 'MPO'])
+def test_the_documented_formats_are_read_whatever_their_names(format, tmp_path):
+    image = Image.new('RGB', (9, 8), (200, 100, 50))
+    image.save(tmp_path / 'a.x', format)
+    loaded = utils.imread(str(tmp_path / 'a.x'))
+    assert loaded.shape == (8, 9, 3) and abs(loaded - (200, 100, 50)).max() < 9
+    assert open_image(io.BytesIO((tmp_path / 'a.x').read_bytes())).size == (9, 8)
+
+
+@pytest.mark.parametrize('format', ['EPS', 'ICO', 'TGA', 'PCX', 'SGI', 'ICNS'])
+def test_other_formats_are_not_read_and_start_no_program(format, tmp_path, monkeypatch):
+    (tmp_path / 'gs').write_text(f'#!/bin/sh\ntouch {tmp_path}/started\n')
+    (tmp_path / 'gs').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, 'gs_binary', None)  # Pillow looks for it again
+    Image.new('RGB', (16, 16)).save(tmp_path / 'cat.jpg', format)
+    with pytest.raises(UserError, match=r'cat\.jpg: not a readable image'):
+        utils.imread(str(tmp_path / 'cat.jpg'))
+    with pytest.raises(UserError, match='not a readable image'):
+        open_image(io.BytesIO((tmp_path / 'cat.jpg').read_bytes()))
+    assert not (tmp_path / 'started').exists()
+
+
+@pytest.mark.parametrize(
+    'kind', ['pipe', 'device', 'socket', 'folder', 'link to a pipe']
+)
+def test_what_is_no_regular_file_is_not_opened(kind, tmp_path):
+    path, other = tmp_path / 'a.jpg', tmp_path / 'other'
+    with socket.socket(socket.AF_UNIX) as server:
+        {
+            'pipe': lambda: os.mkfifo(path),
+            'device': lambda: path.symlink_to('/dev/zero'),
+            'socket': lambda: server.bind(str(path)),
+            'folder': path.mkdir,
+            'link to a pipe': lambda: (os.mkfifo(other), path.symlink_to(other)),
+        }[kind]()
+        with pytest.raises(UserError, match=r'a\.jpg: .*\(it is no regular file\)'):
+            utils.imread(str(path))
+
+
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_the_number_of_pixels_has_a_limit_that_can_be_lifted(tmp_path):
+    limit = Image.MAX_IMAGE_PIXELS
+    for size in (10001, 10000), (20001, 10000):
+        Image.new('1', size).save(tmp_path / 'a.png')
+        with pytest.raises(UserError, match=r'a\.png: larger than 100,000,000 pixels'):
+            utils.imread(str(tmp_path / 'a.png'))
+    Image.new('1', (11, 10)).save(tmp_path / 'b.png')
+    with pytest.raises(UserError, match='larger than 109 pixels; .* --max_pixels'):
+        open_image(str(tmp_path / 'b.png'), max_pixels=109)
+    assert open_image(str(tmp_path / 'b.png'), max_pixels=110).size == (11, 10)
+    assert max(limit, 100_000_000) == Image.MAX_IMAGE_PIXELS
+    lifted = load_image(str(tmp_path / 'a.png'), 9, 9, 8, 8, max_pixels=300_000_000)
+    Image.MAX_IMAGE_PIXELS = limit
+    assert lifted.shape == (8, 8, 3)
 
 
 def test_file_that_is_not_a_usable_image_is_reported_by_name(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import random
 import re
 import select
@@ -176,6 +177,10 @@ def test_the_page_learns_what_the_run_is(workspace, port):
     curves = (workspace / 'out' / 'set' / 'curves.png').read_bytes()
     assert ask(port, '/curves.png') == (200, curves)
     assert ask(port, '/progress.gif')[0] == 404
+    os.mkfifo(workspace / 'out' / 'set' / 'samples' / 'progress.gif')
+    status, error = ask(port, '/progress.gif')
+    os.remove(workspace / 'out' / 'set' / 'samples' / 'progress.gif')
+    assert status == 500 and b'it is no regular file' in error
 
 
 def test_directions_are_principal_components_of_the_first_layer(port):

@@ -9,6 +9,7 @@ from dcgan.data.celeba import PARTITIONS
 from dcgan.data.find_images import require_folder
 from dcgan.data.idx import IdxSet, ImagesAndLabels, idx_pairs
 from dcgan.data.image_folder import ImageSet
+from dcgan.data.images import MAX_PIXELS
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError
 from dcgan.util.flags import Flag, Group
@@ -84,6 +85,8 @@ FLAGS = Group(
     Flag('background', '', 'Color under transparent pixels, such as white or #20a0ff; '
          'default: alpha is dropped, so that they show what lies under them',
          'data result'),
+    Flag('max_pixels', MAX_PIXELS, 'Pixels of an image file, at most', 'data result',
+         least=1),
     Flag('num_workers', min(4, usable_cores()), 'Processes that decode images ahead of '
          'training; 0 decodes in the main process', least=0),
     Flag('cache', False, 'Keep decoded images in a file, for later epochs and runs',

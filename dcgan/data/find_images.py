@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from PIL import Image
 
+from dcgan.data.images import FORMATS
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, relative_path
 from dcgan.util.output import print_line
@@ -112,7 +113,7 @@ def suggest_pattern(folder: str) -> str:
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
         kind = nested + (f'*{extension}' if extension else 'files without an extension')
-        if extension.lower() in Image.registered_extensions():
+        if Image.registered_extensions().get(extension.lower()) in FORMATS:
             images.append(kind)
         else:
             others.append(kind)

@@ -15,7 +15,7 @@ from dcgan.data.celeba import in_partition, read_list
 from dcgan.data.decoding import Decoded, Decoders, decode_images, image_shape
 from dcgan.data.find_images import find_images
 from dcgan.data.idx import ALL, ImagesAndLabels
-from dcgan.data.images import parse_color
+from dcgan.data.images import MAX_PIXELS, parse_color
 from dcgan.data.labels import Classes
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
@@ -83,11 +83,14 @@ class ImageSet:
         background: str = '',
         attributes: str = '',
         labels: str = '',
+        max_pixels: int = MAX_PIXELS,
         **options,
     ):
         if background:
             options['background'] = parse_color(background)
-        self.options, self.c_dim = options, image_shape(options)[2]
+        # not in `options`, on which caches depend: it changes no pixels
+        self.options = {**options, 'max_pixels': max_pixels}
+        self.c_dim = image_shape(options)[2]
         classes = Classes(folder, attributes, labels) if by_class else None
         self.files = find_images(folder, pattern, classes and classes.folders())
         if partition != 'all':
@@ -105,7 +108,7 @@ class ImageSet:
         self.folder, self.noted = folder, set()
         self.unusable = {}  # path: reason
         self.tolerated = len(self) // 100  # how many may be unusable
-        self.decoders = Decoders(num_workers, options)
+        self.decoders = Decoders(num_workers, self.options)
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
         self.cache = None

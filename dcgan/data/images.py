@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -9,8 +10,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from dcgan.util.errors import UserError
+from dcgan.util.errors import UserError, short_reason
+from dcgan.util.files import open_file
 
+# others that Pillow reads start programs, or are seldom used; JPEG includes MPO
+FORMATS = ['JPEG', 'PNG', 'BMP', 'GIF', 'PPM', 'WEBP', 'TIFF', 'JPEG2000']
+if importlib.util.find_spec('PIL.AvifImagePlugin'):  # since Pillow 11.3
+    FORMATS.append('AVIF')
+MAX_PIXELS = 100_000_000  # of an image, without --max_pixels
 # disk errors, or a lack of memory or file descriptors: the file itself may be good
 SYSTEM_ERRORS = {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 FEW_LEVELS = 64  # below this, rounding to whole numbers would leave too few grays
@@ -34,11 +41,19 @@ def ignore_pillow_warnings() -> None:
     warnings.filterwarnings('ignore', module='PIL')
 
 
+def open_file_of_image(source: str | BinaryIO) -> Image.Image:
+    """Open an image of one of FORMATS, without reading its pixels."""
+    if not hasattr(source, 'read'):
+        open_file(source).close()  # OSError for a pipe, which would wait for ever
+    return Image.open(source, formats=FORMATS)
+
+
 def open_image(
     path: str | BinaryIO,
     grayscale: bool = False,
     background: tuple[int, int, int] | None = None,
     notes: set[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
 
@@ -47,15 +62,12 @@ def open_image(
     the file is not a readable image, OSError or MemoryError if the system fails.
     """
     notes = set() if notes is None else notes
+    limit = Image.MAX_IMAGE_PIXELS  # Pillow refuses images of twice that size
+    Image.MAX_IMAGE_PIXELS = limit and max(limit, max_pixels)
     try:
-        with Image.open(path) as image:
-            # Pillow itself only warns at this limit, and refuses at twice the limit
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                raise UserError(
-                    f'{path}: larger than {limit} pixels, possibly a decompression '
-                    'bomb; scale it down or remove it'
-                )
+        with open_file_of_image(path) as image:
+            if image.width * image.height > max_pixels:
+                raise Image.DecompressionBombError
             if image.mode == 'F' or image.mode.startswith('I'):
                 image = to_bytes(image, notes)
             has_metadata = image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}
@@ -67,12 +79,19 @@ def open_image(
                 image = on_background(image, background, notes)
             image = image if image.mode == 'RGB' else image.convert('RGB')
             return image.convert('F') if grayscale else image
-    except (UserError, MemoryError):
+    except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f'{path}: larger than {max_pixels:,} pixels; scale it down, remove it, or '
+            'raise --max_pixels'
+        ) from error
     except Exception as error:  # Pillow raises nearly anything for a corrupt file
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
             raise OSError(error.errno, error.strerror, path) from error
-        raise UserError(f'{path}: not a readable image ({error})') from error
+        raise UserError(
+            f'{path}: not a readable image ({short_reason(error)})'
+        ) from error
 
 
 def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
@@ -186,6 +205,7 @@ def load_image(
     box: Sequence[int] | None = None,
     background: tuple[int, int, int] | None = None,
     notes: set[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Read an image, crop it, stretch its contrast and resize it; sizes are in pixels.
 
@@ -194,7 +214,7 @@ def load_image(
     [resize_height, resize_width, 3] or, with `grayscale`, without the 3. Raises
     UserError for an unreadable image, and for a box that is missing or outside it.
     """
-    image = open_image(path, grayscale, background, notes)
+    image = open_image(path, grayscale, background, notes, max_pixels)
     if box == ():
         raise UserError(f'{path}: it is not in the list of bounding boxes')
     if box:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan.data.image_grids import grid_size, merge, save_gif, save_image, save_images
+from dcgan.data.images import open_file_of_image
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, read_errors, utc_timestamp
@@ -135,8 +136,8 @@ def make_progress_gif(sample_dir: str) -> None:
             f'{sample_dir}: no image grids (train_*.png) for --gif; train the run '
             'first or choose another --sample_dir'
         )
-    last_size = Image.open(paths[-1]).size
-    grids = (grid for grid in map(Image.open, paths) if grid.size == last_size)
+    last_size = open_file_of_image(paths[-1]).size
+    grids = (grid for grid in map(open_file_of_image, paths) if grid.size == last_size)
     gif_path = os.path.join(sample_dir, 'progress.gif')
     save_gif(grids, gif_path, milliseconds=150)
     print_path(gif_path)
