@@ -343,6 +343,42 @@ def test_image_above_max_pixels_counts_as_unusable(damaged, num_workers, capsys)
     assert '003.png' not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    'name', ['../other/', '{}/other/', 'sub/../../other/', './../other/', 'out/../']
+)
+def test_names_that_lead_out_of_the_folder_are_refused(name, tmp_path):
+    write_images(tmp_path / 'set' / 'sub', count=3)
+    write_images(tmp_path / 'other' / 'out', count=3)
+    write_images(tmp_path / 'other', count=3)
+    (tmp_path / 'set' / 'out').symlink_to(tmp_path / 'other' / 'out')
+    name = name.format(tmp_path)
+    for pattern in f'{name}*.png', f'{name}**/*.png', f'**/{name}*.png':
+        if pattern.startswith('**') and '..' not in pattern:
+            continue
+        with pytest.raises(UserError, match='_fname_pattern .* leads out of .*/set; '):
+            open_set(tmp_path / 'set', pattern)
+    rows = [f'{name}00{i}.png,{i}\n' for i in range(3)]
+    (tmp_path / 'labels.csv').write_text(''.join(rows))
+    with pytest.raises(UserError, match='leads out of .*set; name the folder'):
+        labels = str(tmp_path / 'labels.csv')
+        open_set(tmp_path / 'set', by_class=True, labels=labels)
+    assert len(open_set(tmp_path / 'other').files) == 3  # where a flag names it
+    assert len(open_set(tmp_path / 'set' / '..' / 'other').files) == 3
+
+
+@pytest.mark.parametrize('name', ['sub/', 'out/', '{}/set/sub/'])
+def test_names_that_stay_in_the_folder_and_links_are_followed(name, tmp_path):
+    write_images(tmp_path / 'set' / 'sub', count=3)
+    write_images(tmp_path / 'other', count=3)
+    (tmp_path / 'set' / 'out').symlink_to(tmp_path / 'other')
+    name = name.format(tmp_path)
+    assert len(open_set(tmp_path / 'set', f'{name}*.png').files) == 3
+    rows = [f'sub/../sub/00{i}.png,{i}\n' for i in range(3)]
+    (tmp_path / 'labels.csv').write_text(''.join(rows))
+    labels = str(tmp_path / 'labels.csv')
+    assert open_set(tmp_path / 'set', by_class=True, labels=labels).classes == 3
+
+
 def test_a_pipe_among_the_images_counts_as_unusable(damaged, capsys):
     (damaged / '003.png').unlink()
     os.mkfifo(damaged / '003.png')

@@ -1,9 +1,11 @@
 """Find the image files of a data set, and the folders of its classes."""
 
 import collections
+import glob
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from PIL import Image
 
@@ -34,6 +36,9 @@ def find_images(
     They match the glob `pattern`; None: *.jpg or, if there are none, all images. Prints
     which others are not used. Raises UserError if no file matches.
     """
+    classes = classes and [*classes]
+    require_inside(folder, '--input_fname_pattern', [pattern or ''])
+    require_inside(folder, 'The list of labels:', classes or [])
     is_nested = '/' in (pattern or '')
     folders = [folder]
     if classes and not is_nested:
@@ -137,6 +142,25 @@ def require_folder(folder: str) -> None:
             f'{folder}: no such data folder; download.py makes mnist, celebA, lsun and '
             'digits; --data_dir sets the folder that holds them'
         )
+
+
+def require_inside(folder: str, source: str, names: Iterable[str]) -> None:
+    """Raise UserError if names or glob patterns of `source` lead out of a folder.
+
+    Links may lead out of it: whoever has made the folder has made them.
+    """
+    root = os.path.realpath(folder)
+    for name in names:
+        has_parent = '..' in Path(name).parts
+        path = Path(os.path.realpath(os.path.join(folder, name)))
+        leads_out = (has_parent and glob.has_magic(name)) or not path.is_relative_to(
+            root
+        )
+        if leads_out and (has_parent or os.path.isabs(name)):
+            raise UserError(
+                f'{source} {name} leads out of {folder}; name the folder of the images '
+                'by --data_dir and --dataset'
+            )
 
 
 def class_folders(folder: str) -> list[str]:
