@@ -180,7 +180,7 @@ def test_the_page_learns_what_the_run_is(workspace, port):
     os.mkfifo(workspace / 'out' / 'set' / 'samples' / 'progress.gif')
     status, error = ask(port, '/progress.gif')
     os.remove(workspace / 'out' / 'set' / 'samples' / 'progress.gif')
-    assert status == 500 and b'it is no regular file' in error
+    assert status == 404 and b'this run has no progress.gif' in error
 
 
 def test_directions_are_principal_components_of_the_first_layer(port):

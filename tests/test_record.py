@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import run, run_code, run_in_process
+from conftest import SMALL, run, run_anew, run_code, run_in_process, use
 from PIL import Image
 
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
@@ -115,7 +115,8 @@ def test_training_goes_on_without_matplotlib(tiny_copy, monkeypatch, recorder, c
     for grid in 2 * [np.zeros((2, 4, 4, 1))]:
         recorder.add_grid(1, grid, grid)
     recorder.close()
-    assert capsys.readouterr().out.count('No curves: cannot import matplotlib (') == 1
+    printed = capsys.readouterr().out
+    assert printed.count(f' [!] No {recorder.path}: import of matplotlib.figure') == 1
     result = run_in_process('--curves', 'cats', cwd=tiny_copy)
     assert result.returncode == 1 and 'pip install matplotlib' in result.stderr
 
@@ -123,6 +124,22 @@ def test_training_goes_on_without_matplotlib(tiny_copy, monkeypatch, recorder, c
 def test_matplotlib_is_not_imported_without_training(tmp_path):
     code = 'import main, sys; sys.exit("matplotlib" in sys.modules)'
     assert run_code(code, cwd=tmp_path).returncode == 0
+
+
+def test_training_goes_on_where_curves_cannot_be_written(tiny_copy):
+    (tiny_copy / 'out' / 'blocked' / 'curves.png' / 'x').mkdir(parents=True)
+    args = ['--train', '--dataset', 'set', '--epoch', 1, *SMALL]
+    printed = use(tiny_copy, 'blocked', *args, with_curves=True)
+    assert printed.count(' [!] No ./out/blocked/curves.png: ') == 1
+    assert 'Trained: see ./out/blocked/samples/train_00000003.png' in printed
+
+
+@pytest.mark.slow
+def test_curves_do_not_depend_on_the_backend_of_a_notebook(tiny_copy):
+    args = ['--curves', 'set', '--out_dir', 'out']
+    result = run_anew('main.py', *args, cwd=tiny_copy, MPLBACKEND='module://nowhere')
+    assert result.returncode == 0, result.stderr
+    assert (tiny_copy / 'out' / 'curves.png').exists()
 
 
 def test_curves_are_drawn_of_a_run_and_of_several(tiny_copy):

@@ -41,7 +41,10 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
     logging.getLogger('matplotlib').setLevel(logging.WARNING)
+    backend = os.environ.pop('MPLBACKEND', None)  # of a notebook: not needed here
     from matplotlib.figure import Figure  # not pyplot: no window, no global state
+
+    os.environ.update({} if backend is None else {'MPLBACKEND': backend})
 
     figure = Figure(figsize=(10, 7), layout='constrained')
     all_axes = figure.subplots(len(PANELS), 1, sharex=True)

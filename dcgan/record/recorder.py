@@ -10,7 +10,6 @@ from dcgan.record.curves import draw_curves, read_history
 from dcgan.record.metrics_csv import VALUES, MetricsFile, read_rows
 from dcgan.record.warnings import WON_ITERATIONS, FailureWarnings
 from dcgan.util.errors import short_reason
-from dcgan.util.files import write_errors
 
 D_LOSS = VALUES.index('d_loss')
 
@@ -27,7 +26,7 @@ class Recorder:
         self.path = os.path.join(folder, 'curves.png')
         self._thread = ThreadPoolExecutor(1)
         self._drawing: Future | None = None
-        self._can_draw = True  # until it is closed, or matplotlib is missing
+        self._can_draw = True  # until it is closed, or drawing fails
 
     def add(
         self, position: Sequence[int], values: Sequence[float], seconds: float
@@ -44,11 +43,10 @@ class Recorder:
         self.warnings.check_samples(iteration, samples, images)
 
     def close(self) -> None:
-        """Draw the last curves. Raises UserError if they cannot be written."""
+        """Draw the last curves."""
         self.metrics.close()
         self._thread.shutdown()
-        with write_errors(self.path, Exception):
-            self._draw()
+        self._draw()
         self._can_draw = False
 
     def _draw(self):
@@ -59,7 +57,6 @@ class Recorder:
             return
         try:
             draw_curves({'': history}, self.path)
-        except ImportError as error:
+        except Exception as error:  # training goes on without them
             self._can_draw = False
-            reason = short_reason(error)
-            print(f' [!] No curves: cannot import matplotlib ({reason})')
+            print(f' [!] No {self.path}: {short_reason(error)}')

@@ -310,10 +310,7 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
 
 
 def set_variables(sess, variables: list, path: str, names: dict | None = None) -> None:
-    """Set variables to what a checkpoint holds, by their names or those in `names`.
-
-    What it holds may be one value for all. Raises UserError if it lacks a variable.
-    """
+    """Set variables to what a checkpoint holds, by `names`. UserError if one lacks."""
     feed = {}
     with reading(path) as reader:
         for variable in variables:

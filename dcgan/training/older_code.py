@@ -21,7 +21,6 @@ OLDER = {
     'sample_size': ['sample_num'],
     'images': ['inputs'],
 }
-TODAYS_SIZES = {'input_width', 'resize_height', 'resize_width'}
 
 
 def older_keywords(function: Callable) -> Callable:
@@ -45,9 +44,8 @@ def older_arguments(helper: Callable) -> Callable:
 
     @functools.wraps(helper)
     def call(*args, **given):
-        is_of_2016 = 'resize_w' in given or (
-            'is_crop' in given and len(args) < 3 and not given.keys() & TODAYS_SIZES
-        )
+        is_short = len(args) < 3 and not any('_width' in name for name in given)
+        is_of_2016 = 'resize_w' in given or ('is_crop' in given and is_short)
         if len(args) > 2 and isinstance(args[2], (bool, np.bool_)):
             is_of_2016, names = True, ['is_crop', 'resize_w', 'is_grayscale']
             args, given = args[:2], {**dict(zip(names, args[2:])), **given}

@@ -45,10 +45,7 @@ ADAM = re.compile(r'/Adam(_1)?$|^beta[12]_power(_1)?$')
 
 
 def todays_names(path: str) -> dict[str, str]:
-    """{today's name: name in a checkpoint} of its variables.
-
-    Raises UserError if it is unreadable, or has two names of one variable.
-    """
+    """{today's name: name in a checkpoint}. UserError if a variable has two names."""
     names = {name: name for name in checkpoints.checkpoint_shapes(path)}
     for pattern, todays, beside, unless in OLDER_NAMES:
         if (not beside or beside in names.values()) and unless not in names.values():
@@ -84,8 +81,8 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
 def model_settings(path: str) -> dict[str, int]:
     """The flags of a model, by its variables' shapes in a checkpoint of a DCGAN.
 
-    Height and width are told only of square images: as the largest with these shapes.
-    The widths of D are told only if it is there.
+    Height and width are told only of square images, as the largest with these shapes;
+    widths of D only if it is there.
     """
     (y_dim, _), shapes = checkpoint_dims(path), Shapes(path)
     y, cells = y_dim or 0, 4 if y_dim else 16
@@ -109,9 +106,7 @@ def model_settings(path: str) -> dict[str, int]:
     return settings
 
 
-def check_weights(
-    path: str, variables: list[tf.Variable], needs_d: bool = True
-) -> list[str]:
+def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]:
     """Raise UserError if a checkpoint lacks variables, or has them in other shapes.
 
     Unless `needs_d`, D may be missing, or be of another depth. Returns the names of
@@ -189,10 +184,7 @@ def load_adam(sess: tf.Session, path: str) -> bool:
 
 
 def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=checkpoints.TRIES):
-    """Load `path`, or what newest_checkpoint finds; returns Loaded.
-
-    Raises UserError where it cannot be read or is of another model.
-    """
+    """Load `path`, or what newest_checkpoint finds. Returns Loaded; or UserError."""
     inner = os.path.join(checkpoint_dir, dcgan.model_dir)  # to July 2018
     if not checkpoints.index_files(checkpoint_dir) and checkpoints.index_files(inner):
         checkpoint_dir = inner
