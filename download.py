@@ -42,7 +42,6 @@ from dcgan.util.files import (
     write_errors,
     write_json,
 )
-from dcgan.util.output import error_line, escaped_output
 from dcgan.util.progress import progress_bar
 
 MNIST_MIRRORS = (
@@ -106,7 +105,6 @@ ARGUMENTS = {
 # fmt: on
 
 
-@escaped_output()
 def main(args: list[str] | None = None) -> None:
     """Run the command line `args`; None: the command line of the process."""
     args = parse_arguments(args)
@@ -422,7 +420,7 @@ if __name__ == '__main__':
     try:
         main()
     except (UserError, OSError) as error:
-        sys.exit(f'download.py: {error_line(error)}')
+        sys.exit(f'download.py: {error}')
     except KeyboardInterrupt:
         print('download.py: interrupted; run it again to continue', file=sys.stderr)
         sys.exit(130)

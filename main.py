@@ -52,7 +52,7 @@ from dcgan.training import options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
-from dcgan.util.output import error_line, escaped_output
+from dcgan.util.output import error_line, escape_output
 from dcgan.util.signals import interrupt, stop_signals
 from dcgan.util.z import Z_DISTRIBUTIONS as DISTRIBUTIONS
 from model import DCGAN
@@ -121,7 +121,6 @@ TABLE = Flags([ORIGINAL, TASKS, NETWORKS, *GROUPS])
 PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
 
-@escaped_output()
 def main(argv, model=DCGAN):
     config = command_line.read_flags(argv, TABLE)
     if config.curves:
@@ -228,6 +227,7 @@ def run(argv=None, model=DCGAN):
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}
     threading.excepthook = quiet_import.report_thread_error
+    escape_output()
     ignore_pillow_warnings()
     try:
         todays = todays_arguments(arguments, TABLE)

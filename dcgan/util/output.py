@@ -5,10 +5,8 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
-from typing import TextIO
 
-from dcgan.util.errors import UserError, escape, short_reason
+from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import write_errors
 
 
@@ -16,7 +14,7 @@ def print_line(text: str) -> None:
     """Print and flush a line. Raises UserError if standard output has been closed."""
     try:
         with write_errors('standard output'):
-            print(escape(text), flush=True)
+            print(text, flush=True)
     except UserError:
         abandon_output()
         raise
@@ -35,30 +33,14 @@ def error_line(error: Exception) -> str:
         abandon_output()
         return f'standard output: cannot be written ({error.strerror})'
     is_native = hasattr(error, 'error_code')  # an error of TensorFlow
-    return escape(short_reason(error) if is_native else str(error))
+    return short_reason(error) if is_native else str(error)
 
 
-class EscapingStream:
-    """A stream for text that writes control characters as escapes."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        return self._stream.write(escape(text, keep='\n'))
-
-
-@contextlib.contextmanager
-def escaped_output() -> Iterator[None]:
-    """Print lines at once, and as escapes what would not be shown as it is."""
+def escape_output() -> None:
+    """Print each line at once, and as escapes what the terminal cannot show."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not in some notebooks
             stream.reconfigure(errors='backslashreplace', line_buffering=True)
-    with contextlib.redirect_stdout(sys.stdout and EscapingStream(sys.stdout)):
-        yield
 
 
 def print_path(path: str) -> None:
