@@ -203,20 +203,24 @@ def test_what_is_no_regular_file_is_not_opened(kind, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_the_number_of_pixels_has_a_limit_that_can_be_lifted(tmp_path):
-    limit = Image.MAX_IMAGE_PIXELS
+def test_the_number_of_pixels_has_a_limit_that_can_be_lifted(tmp_path, monkeypatch):
+    limit, large = Image.MAX_IMAGE_PIXELS, str(tmp_path / 'a.png')
     for size in (10001, 10000), (20001, 10000):
-        Image.new('1', size).save(tmp_path / 'a.png')
+        Image.new('1', size).save(large)
         with pytest.raises(UserError, match=r'a\.png: larger than 100,000,000 pixels'):
-            utils.imread(str(tmp_path / 'a.png'))
-    Image.new('1', (11, 10)).save(tmp_path / 'b.png')
+            load_image(large, 9, 9, 8, 8)
+    lifted = load_image(large, 9, 9, 8, 8, max_pixels=300_000_000)
+    assert lifted.shape == (8, 8, 3) and limit == Image.MAX_IMAGE_PIXELS
+    small = str(tmp_path / 'b.png')
+    Image.new('1', (11, 10)).save(small)
     with pytest.raises(UserError, match='larger than 109 pixels; .* --max_pixels'):
-        open_image(str(tmp_path / 'b.png'), max_pixels=109)
-    assert open_image(str(tmp_path / 'b.png'), max_pixels=110).size == (11, 10)
-    assert max(limit, 100_000_000) == Image.MAX_IMAGE_PIXELS
-    lifted = load_image(str(tmp_path / 'a.png'), 9, 9, 8, 8, max_pixels=300_000_000)
-    Image.MAX_IMAGE_PIXELS = limit
-    assert lifted.shape == (8, 8, 3)
+        open_image(small, max_pixels=109)
+    assert open_image(small, max_pixels=110).size == (11, 10)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 109)  # as a user of Pillow sets it
+    with pytest.raises(UserError, match='larger than 109 pixels'):
+        utils.imread(small)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    assert utils.imread(small).shape == (10, 11, 3)
 
 
 def test_file_that_is_not_a_usable_image_is_reported_by_name(tmp_path):

@@ -133,8 +133,9 @@ def test_training_goes_on_under_todays_names(with_adam, workspace):
     args += ['--learning_rate', 0]
     result = run_in_process(*args, *SMALL, cwd=workspace)
     assert result.returncode == 0, result.stderr
-    new = 'epochs' if with_adam else 'epochs and Adam'
-    line = f' [*] It does not hold the whole training: {new} start anew\n'
+    line = ' [*] It holds weights only: epochs and Adam start anew\n'
+    if with_adam:
+        line = ' [*] It holds weights and Adam only: epochs start anew\n'
     assert line in result.stdout
     assert '[       5 Epoch:[ 0/ 1]' in result.stdout and not [*folder.glob('*.before')]
     after = read_checkpoint(folder)
@@ -161,7 +162,7 @@ def test_generator_alone_draws_exports_and_says_what_is_missing(workspace, today
     train = ['--train', '--dataset', 'cats', *SMALL]
     for more, message in (
         (train, '.model-5: cannot be used by --train, because it has no discriminator'),
-        (['--encode', 'd.npz', *train[1:]], '--encode: the checkpoint has no such dis'),
+        (['--encode', 'd.npz', *train[1:]], '--encode: this checkpoint lacks the disc'),
     ):
         result = run_in_process('--checkpoint_dir', folder, *more, cwd=workspace)
         assert result.returncode == 1 and message in result.stderr
@@ -189,8 +190,8 @@ def faulty(saved, kind):
     [
         ('both', 'both discriminator/d_h3_lin/bias and discriminator/d_h4_lin/bias'),
         ('shape', 'has discriminator/d_h3_lin/Matrix [7, 1], but the flags give disc'),
-        ('depth', 'because it has a discriminator of another depth, without discrim'),
-        ('deeper', 'because it has a discriminator of another depth, without discrim'),
+        ('depth', 'because it has a discriminator of another depth or shape, with'),
+        ('deeper', 'because it has a discriminator of another depth or shape, with'),
         ('deeper G', 'DCGAN.model-5: has generator/g_h5/w, so G is another network'),
     ],
 )
@@ -259,11 +260,21 @@ def test_folder_above_those_of_older_versions_names_one_of_them(workspace):
         )
 
 
-def test_conditional_d_with_a_further_batch_norm_is_todays(workspace):
+def test_other_batch_norms_of_d_keep_their_names(workspace):
     further = {'discriminator/d_bn0/gamma': np.ones(5, np.float32)}
-    path = write_checkpoint(workspace / 'bn0', of_model(workspace, 'set') | further)
+    saved = of_model(workspace, 'cats')
+    fewer = {n: a for n, a in saved.items() if 'd_bn3' not in n}  # of a fork
     name = 'discriminator/d_bn1/gamma'
-    assert todays_names(path)[name] == name
+    for folder, arrays in (
+        ('further', of_model(workspace, 'set') | further),
+        ('fewer', fewer),
+        ('kernels', saved | {'discriminator/d_h0_conv/w': np.ones([3, 3, 3, 4])}),
+    ):
+        path = write_checkpoint(workspace / folder, arrays)
+        assert todays_names(path)[name] == name
+        _, printed = sampled(workspace, '--checkpoint_dir', workspace / folder)
+        is_other = ' [!] It has a discriminator of another depth or shape' in printed
+        assert is_other == (folder != 'further')
 
 
 def test_adam_of_other_shapes_starts_anew(make_dcgan, tmp_path):

@@ -141,7 +141,7 @@ def test_run_of_the_original_is_resumed_as_the_original_does(workspace):
     before = (folder / 'checkpoint' / 'model.b9-1.index').read_bytes()
     result = resume(workspace, 'original', '--epoch', 1, '--ckpt_freq', 1)
     assert result.returncode == 0, result.stderr
-    assert 'the whole training: epochs and Adam start anew' in result.stdout
+    assert 'It holds weights only: epochs and Adam start anew' in result.stdout
     assert list(losses(result.stdout)) == [1, 2, 3, 4]
     assert '[       1 Epoch:[ 0/ 1] [   0/   4]' in result.stdout
     # the checkpoint of the original is not deleted; of our own, the newest is kept

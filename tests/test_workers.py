@@ -523,7 +523,10 @@ def test_the_hosts_of_a_cluster_bypass_proxies():
     ):
         after = dict(before)
         bypass_proxies(tasks, after)
-        assert after.pop('no_grpc_proxy') == f'{kept}host1,fd00::1,127.0.0.1'
+        assert (
+            after.pop('no_grpc_proxy')
+            == f'{kept}host1,fd00::1,127.0.0.1,Host1,fd00:0::1'
+        )
         assert after.items() <= before.items() and not any('GRPC' in x for x in after)
 
 

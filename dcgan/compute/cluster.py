@@ -196,7 +196,9 @@ def bypass_proxies(tasks: list[Task], environ=os.environ) -> None:
     """Let gRPC connect to the hosts: it sends even 127.0.0.1 through a proxy."""
     kept = environ.get('no_grpc_proxy', environ.get('no_proxy', ''))
     hosts = [host_and_port(task.address)[0] for task in tasks]
-    environ['no_grpc_proxy'] = ','.join(filter(None, [kept, *hosts]))
+    # gRPC compares them as they are given
+    hosts += [task.address.rpartition(':')[0].strip('[]') for task in tasks]
+    environ['no_grpc_proxy'] = ','.join(filter(None, [kept, *dict.fromkeys(hosts)]))
     environ.pop('GRPC_ADDRESS_HTTP_PROXY', None)  # it has no exceptions
 
 

@@ -118,7 +118,7 @@ def suggest_pattern(folder: str) -> str:
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
         kind = nested + (f'*{extension}' if extension else 'files without an extension')
-        if Image.registered_extensions().get(extension.lower()) in FORMATS:
+        if Image.registered_extensions().get(extension.lower()) in (*FORMATS, 'MPO'):
             images.append(kind)
         else:
             others.append(kind)

@@ -53,7 +53,7 @@ def open_image(
     grayscale: bool = False,
     background: tuple[int, int, int] | None = None,
     notes: set[str] | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> Image.Image:
     """Read an image as `imread` does, to a Pillow image of mode RGB or, gray, F.
 
@@ -63,10 +63,11 @@ def open_image(
     """
     notes = set() if notes is None else notes
     limit = Image.MAX_IMAGE_PIXELS  # Pillow refuses images of twice that size
-    Image.MAX_IMAGE_PIXELS = limit and max(limit, max_pixels)
+    most = max_pixels or limit
     try:
+        Image.MAX_IMAGE_PIXELS = limit and max(limit, most)
         with open_file_of_image(path) as image:
-            if image.width * image.height > max_pixels:
+            if most and image.width * image.height > most:
                 raise Image.DecompressionBombError
             if image.mode == 'F' or image.mode.startswith('I'):
                 image = to_bytes(image, notes)
@@ -83,7 +84,7 @@ def open_image(
         raise
     except Image.DecompressionBombError as error:
         raise UserError(
-            f'{path}: larger than {max_pixels:,} pixels; scale it down, remove it, or '
+            f'{path}: larger than {most:,} pixels; scale it down, remove it, or '
             'raise --max_pixels'
         ) from error
     except Exception as error:  # Pillow raises nearly anything for a corrupt file
@@ -92,6 +93,8 @@ def open_image(
         raise UserError(
             f'{path}: not a readable image ({short_reason(error)})'
         ) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:

@@ -30,7 +30,7 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
         )
     if len(sess.run(tf.report_uninitialized_variables(dcgan.variables))):
         raise UserError(
-            '--encode: the checkpoint has no such discriminator; leave it out'
+            '--encode: this checkpoint lacks the discriminator; leave it out'
         )
     pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
     labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero

@@ -189,6 +189,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         is_local &= _is_local(urllib.parse.urlsplit(f'//{hosts[0]}').hostname or '')
         is_proxy = any(name.lower().startswith(PROXY_HEADERS) for name in self.headers)
         is_proxy |= self.request_version == 'HTTP/1.0'  # nginx says nothing else
+        is_proxy |= bool(self.headers.defects)  # which may hide a header
         is_foreign = self.headers.get('Origin', own := f'http://{hosts[0]}') != own
         if name:  # another site may link to the page
             is_foreign |= self.headers.get('Sec-Fetch-Site') == 'cross-site'

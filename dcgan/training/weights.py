@@ -20,22 +20,22 @@ class Loaded(tuple):
 # batch norm's averages in the first pass; versions of TensorFlow name the ops otherwise
 MOMENTS = r'^((?:generator/|discriminator/)?[gd]_bn\d)/(?:\1/)?moments/(?:\w+/)?'
 AVERAGE = '/ExponentialMovingAverage$'
-# (pattern in an older name, what is there today, a variable without which the row does
-# not apply, one with which it does not); a row applies to what those above it have left
+# (pattern in an older name, what is there today, variables that the row needs, one that
+# it must not find); a row applies to what the rows above it have left
 OLDER_NAMES = (
     # to December 2016: batch norm and its averages were made of single ops
-    (f'{MOMENTS}(mean|Squeeze){AVERAGE}', r'\1/moving_mean', '', ''),
-    (f'{MOMENTS}(variance|Squeeze_1){AVERAGE}', r'\1/moving_variance', '', ''),
+    (f'{MOMENTS}(mean|Squeeze){AVERAGE}', r'\1/moving_mean', (), ''),
+    (f'{MOMENTS}(variance|Squeeze_1){AVERAGE}', r'\1/moving_variance', (), ''),
     # to December 2016: the networks had no scopes
-    (r'^(?=g_(h|bn)\d)', 'generator/', '', ''),
-    (r'^(?=d_(h|bn)\d)', 'discriminator/', '', ''),
+    (r'^(?=g_(h|bn)\d)', 'generator/', (), ''),
+    (r'^(?=d_(h|bn)\d)', 'discriminator/', (), ''),
     # to June 2017; a conditional D has d_h3_lin today, and no d_h3_conv
-    ('/d_h3_lin/', '/d_h4_lin/', 'discriminator/d_h3_conv/w', ''),
+    ('/d_h3_lin/', '/d_h4_lin/', ('discriminator/d_h3_conv/w',), ''),
     # dcgan-completion.tensorflow: the batch norms of D count from 0
     (
         r'(?<=^discriminator/d_bn)\d',
         lambda match: str(int(match[0]) + 1),
-        'discriminator/d_h3_conv/w',
+        ('discriminator/d_h3_conv/w', 'discriminator/d_bn0/gamma'),
         'discriminator/d_bn3/gamma',
     ),
 )
@@ -48,7 +48,7 @@ def todays_names(path: str) -> dict[str, str]:
     """{today's name: name in a checkpoint}. UserError if a variable has two names."""
     names = {name: name for name in checkpoints.checkpoint_shapes(path)}
     for pattern, todays, beside, unless in OLDER_NAMES:
-        if (not beside or beside in names.values()) and unless not in names.values():
+        if {*beside} <= {*names.values()} and unless not in names.values():
             names = {s: re.sub(pattern, todays, name) for s, name in names.items()}
     found: dict[str, str] = {}
     for name, todays in sorted(names.items()):
@@ -56,6 +56,11 @@ def todays_names(path: str) -> dict[str, str]:
             both = f'{found[todays]} and {name}'
             raise UserError(f'{path}: has both {both}, two names of {todays}')
     return found
+
+
+def is_of_today(path: str) -> bool:
+    """Whether a checkpoint has today's names of variables."""
+    return all(name == stored for name, stored in todays_names(path).items())
 
 
 class Shapes(dict[str, list[int]]):
@@ -123,7 +128,12 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
         # to December 2016, dense layers had one average for all units
         fitting = [shape, []] if '/moving_' in name else [shape]
         fits = stored is not None and shapes[stored] in fitting
-        if not fits and is_of_d and (stored is None or is_other_d):
+        is_last = name.endswith('_lin/Matrix')
+        if (
+            not fits
+            and is_of_d
+            and (not stored or is_other_d or not (needs_d or is_last))
+        ):
             missing.append(name)
         elif not fits:
             found = f'no {name}' if stored is None else f'{stored} {shapes[stored]}'
@@ -147,7 +157,7 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
 def _describe(missing, layers):
     if not any(name.startswith('discriminator/') for name in layers):
         return 'has no discriminator'
-    return f'has a discriminator of another depth, without {_some(missing)}'
+    return f'has a discriminator of another depth or shape, without {_some(missing)}'
 
 
 def _some(names, most=3):
