@@ -58,11 +58,6 @@ def todays_names(path: str) -> dict[str, str]:
     return found
 
 
-def is_of_today(path: str) -> bool:
-    """Whether a checkpoint has today's names of variables."""
-    return all(name == stored for name, stored in todays_names(path).items())
-
-
 class Shapes(dict[str, list[int]]):
     """{today's name of a variable: shape} of a checkpoint."""
 
