@@ -105,13 +105,8 @@ class Drawer:
         """Load the checkpoint of a step, or the newest one; returns its step."""
         folder = self.config.checkpoint_dir
         step = self.config.resume_step if step is None else step
-        choice = (
-            step,
-            [
-                (p, file_signature(checkpoints.index_of(p)))
-                for p in checkpoints.checkpoints(folder)
-            ],
-        )
+        paths = checkpoints.checkpoints(folder)
+        choice = step, [(p, file_signature(checkpoints.index_of(p))) for p in paths]
         if choice == self._loaded[0]:  # loading it again would take 60 ms
             return self._loaded[1]
         path = checkpoints.usable_checkpoint(folder, step)

@@ -43,16 +43,14 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     }
     folder = chosen.get('checkpoint_dir', '')
     is_used = not (config.train or config.out_name)
+    inside = folder and checkpoints.folder_inside(folder)
     if folder and checkpoints.index_files(folder):
         run_dir = os.path.realpath(os.path.join(config.out_dir, config.out_name))
         is_in_run = Path(os.path.realpath(folder)).is_relative_to(run_dir)
         if os.path.isabs(folder) or is_used or (config.out_name and is_in_run):
             chosen['checkpoint_dir'] = os.path.abspath(folder)
             return chosen, chosen['checkpoint_dir']
-    elif is_used and (
-        os.path.dirname(os.path.normpath(folder))
-        or (folder and checkpoints.folder_inside(folder))
-    ):
+    elif is_used and (inside or os.path.dirname(os.path.normpath(folder))):
         raise checkpoints.no_checkpoint(folder)
     return chosen, ''
 

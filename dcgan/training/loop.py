@@ -86,9 +86,8 @@ class Training:
             load_weights(self.sess, self.dcgan.variables, checkpoint)
             self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
             has_adam = load_adam(self.sess, checkpoint)
-            only = 'weights and Adam' if has_adam else 'weights'
-            new = 'epochs start' if has_adam else 'epochs and Adam start'
-            print(f' [*] It holds {only} only: {new} anew')
+            line = 'and Adam only: epochs' if has_adam else 'only: epochs and Adam'
+            print(f' [*] It holds weights {line} start anew')
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
 

@@ -73,7 +73,7 @@ def to_json(output_path: str, *layers: tuple) -> None:
         layer |= {'out_sx': side, 'out_sy': side, 'out_depth': len(filters)}
         layer |= {'stride': 2 - is_dense, 'pad': 1 - is_dense}
         layer |= {'in_depth': filters.shape[-1], 'biases': _volume(biases.eval())}
-        layer |= {'gamma': _volume(scales[0]), 'beta': _volume(scales[1])}
+        layer |= dict(zip(['gamma', 'beta'], map(_volume, scales)))
         layer |= {'filters': [_volume(f, size) for f in filters]}
         text += f'var layer_{number} = {json.dumps(layer)};\n'
     write_bytes(output_path, text.encode())
@@ -81,8 +81,7 @@ def to_json(output_path: str, *layers: tuple) -> None:
 
 def _volume(array, size=1):
     rounded = np.round(np.float64(array), 2).ravel().tolist()
-    depth = len(rounded) // size**2
-    return {'sx': size, 'sy': size, 'depth': depth, 'w': rounded}
+    return {'sx': size, 'sy': size, 'depth': len(rounded) // size**2, 'w': rounded}
 
 
 class OlderAttributes:

@@ -138,9 +138,8 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
                 '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
                 '--dfc_dim'
             )
-    for name in others:
-        if name.startswith('generator/'):
-            raise UserError(f'{path}: has {names[name]}, so G is another network')
+    if of_g := [names[name] for name in others if name.startswith('generator/')]:
+        raise UserError(f'{path}: has {of_g[0]}, so G is another network')
     if missing and needs_d:
         raise UserError(
             f'{path}: cannot be used by --train, because it '
