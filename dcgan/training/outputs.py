@@ -8,9 +8,9 @@ from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.training.checkpoints import has_training_state, meta_graph, newest_checkpoint
+from dcgan.training.checkpoints import meta_graph, newest_checkpoint
 from dcgan.training.fused_iteration import FusedIteration
-from dcgan.training.weights import check_weights
+from dcgan.training.weights import check_weights, todays_names
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove_leftovers, write_bytes
 
@@ -67,8 +67,10 @@ class Outputs(NoOutputs):
         self.folder = dcgan.checkpoint_folder(self.config.checkpoint_dir)
         self.folder.protected = []
         self.meta = meta_graph(training.state.saver)
-        is_ours = checkpoint and has_training_state(checkpoint)
-        if is_ours and not os.path.exists(f'{checkpoint}.meta'):
+        is_older = checkpoint and any(
+            n != s for n, s in todays_names(checkpoint).items()
+        )
+        if checkpoint and not (is_older or os.path.exists(f'{checkpoint}.meta')):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
         logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
         made = (
