@@ -153,9 +153,8 @@ def require_inside(folder: str, source: str, names: Iterable[str]) -> None:
     for name in names:
         has_parent = '..' in Path(name).parts
         path = Path(os.path.realpath(os.path.join(folder, name)))
-        leads_out = (has_parent and glob.has_magic(name)) or not path.is_relative_to(
-            root
-        )
+        is_unclear = has_parent and glob.has_magic(name)
+        leads_out = is_unclear or not path.is_relative_to(root)
         if leads_out and (has_parent or os.path.isabs(name)):
             raise UserError(
                 f'{source} {name} leads out of {folder}; name the folder of the images '

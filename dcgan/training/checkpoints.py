@@ -310,7 +310,7 @@ def checkpoint_shapes(path: str) -> dict[str, list[int]]:
 
 
 def set_variables(sess, variables: list, path: str, names: dict | None = None) -> None:
-    """Set variables to what a checkpoint holds, by `names`. UserError if one lacks."""
+    """Set variables from a checkpoint, by `names`. UserError if it lacks one."""
     feed = {}
     with reading(path) as reader:
         for variable in variables:
