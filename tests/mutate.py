@@ -11,7 +11,7 @@ from pathlib import Path
 
 # a folder of dcgan/ and the tests that belong to it, then file: text -> its replacement
 LINES = """
-util folders images which_run samples options hostile_files
+util folders images which_run samples options hostile_files tables
 files.py: if real in seen: -> if real not in seen:
 files.py: and not process_exists -> and process_exists
 files.py: for member in members) > most -> for member in members) > 2 * most
@@ -27,16 +27,17 @@ cluster.py: or not 0 < int( -> or not 0 <= int(
 cluster.py: (first := tasks[places.index(place)]) != task -> (first := task) != task
 cluster.py: == task.tf_name -> != ''
 workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
-data images labels data folders download
+data images labels data folders download tables
 image_folder.py: = len(self) // 100 -> = len(self) // 10
 image_folder.py: np.roll(order, -end) -> np.roll(order, end)
 images.py: + 0.5).astype(np.uint8) -> ).astype(np.uint8)
 images.py: int(round((size - crop) / 2.0)) -> int((size - crop) / 2.0)
 labels.py: .setdefault(name, label) != label: -> .setdefault(name, label) == label:
+names.py: if len(both) > 1: -> if len(both) > 2:
 resumable_download.py: if sent else 0 -> if sent else start
-record record model
+record record model tables
 curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
-metrics_csv.py: [0]) <= last_iteration -> [0]) < last_iteration
+metrics_csv.py: [:, 0] <= last_iteration -> [:, 0] < last_iteration
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
 warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
 training options averages runs model older_checkpoints

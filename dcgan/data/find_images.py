@@ -1,7 +1,7 @@
 """Find the image files of a data set, and the folders of its classes."""
 
 import collections
-import glob
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -24,8 +24,15 @@ CONVERSIONS = {  # advice on files that Pillow cannot read, by extension
     **dict.fromkeys(['.npy', '.npz'], SAVE_ARRAYS),
     **dict.fromkeys(['.zip', '.gz', '.tar'], 'unpack them'),
 }
-# never images of a data set: hidden files and folders, and files of systems
-JUNK = re.compile(r'(^|/)(\.|__MACOSX(/|$)|Thumbs\.db$|desktop\.ini$)', re.IGNORECASE)
+# never images of a data set: hidden files and folders, and what systems leave: Windows
+# and browsers (.db, ...), macOS (__MACOSX, Icon), Office (~$), storage (@eaDir, ...)
+JUNK = re.compile(
+    r'(^|/)(\.|~\$|Icon\r$|[^/]*(\.(db|ini|lnk|url|tmp|part|crdownload)|@syno\w*'
+    r'|:Zone\.Identifier|:encryptable)$|(__MACOSX|System Volume Information|lost\+found'
+    r'|Network Trash Folder|Temporary Items|[@#$~][^/]*(eadir|tmp|recycle|snapshot'
+    r'|syno)[^/]*)(/|$))',
+    re.IGNORECASE,
+)
 
 
 def find_images(
@@ -37,25 +44,28 @@ def find_images(
     which others are not used. Raises UserError if no file matches.
     """
     classes = classes and [*classes]
-    require_inside(folder, '--input_fname_pattern', [pattern or ''])
-    require_inside(folder, 'The list of labels:', classes or [])
+    require_inside(folder, pattern or '')
     is_nested = '/' in (pattern or '')
     folders = [folder]
     if classes and not is_nested:
         folders = [os.path.join(folder, name) for name in classes]
-    if pattern:
-        any_case = re.sub(  # *.[jJ][pP][gG] for *.jpg
-            r'(?<=\.)[a-zA-Z]+$',
-            lambda match: ''.join(f'[{c.lower()}{c.upper()}]' for c in match[0]),
-            pattern,
-        )
-        found = [path for parent in folders for path in glob_files(parent, any_case)]
-        files = [path for path in found if not is_junk(folder, path)]
-        if len(files) < len(found):
-            count = len(found) - len(files)
-            print_line(f' [*] {folder}: {count} system files are left out')
-    else:
-        files = [path for parent in folders for path in default_images(parent)]
+    any_case = re.sub(  # *.[jJ][pP][gG] for *.jpg
+        r'(?<=\.)[a-zA-Z]+$',
+        lambda match: ''.join(f'[{c.lower()}{c.upper()}]' for c in match[0]),
+        pattern or '*',
+    )
+    hidden = re.sub('[^/]*$', r'.\g<0>', any_case, count=1)  # to count them
+    globs = itertools.product(folders, (any_case, hidden))
+    found = [path for parent, glob in globs for path in glob_files(parent, glob)]
+    if not pattern:
+        found = [path for path in found if path.lower().endswith(IMAGE_EXTENSIONS)]
+    files = [path for path in found if not is_junk(folder, path)]
+    if len(files) < len(found):
+        count = len(found) - len(files)
+        print_line(f' [*] {folder}: {count} system files are left out')
+    if not pattern:
+        groups = itertools.groupby(files, os.path.dirname)
+        files = [path for group in groups for path in default_images(*group)]
     if not files:
         raise UserError(
             f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
@@ -83,9 +93,9 @@ def is_junk(folder: str, path: str) -> bool:
     return bool(JUNK.search(relative_path(path, folder).replace(os.sep, '/')))
 
 
-def default_images(folder: str) -> list[str]:
-    """The *.jpg files of a folder or, if there are none, all with IMAGE_EXTENSIONS."""
-    images = glob_images(folder)
+def default_images(folder: str, paths: Iterable[str]) -> list[str]:
+    """The *.jpg files of these images of a folder or, if there are none, all."""
+    images = [*paths]
     jpegs = [path for path in images if path.lower().endswith('.jpg')]
     others = count_extensions({*images} - {*jpegs})
     if jpegs and others:
@@ -144,27 +154,24 @@ def require_folder(folder: str) -> None:
         )
 
 
-def require_inside(folder: str, source: str, names: Iterable[str]) -> None:
-    """Raise UserError if names or glob patterns of `source` lead out of a folder.
-
-    Links may lead out of it: whoever has made the folder has made them.
-    """
-    root = os.path.realpath(folder)
-    for name in names:
-        has_parent = '..' in Path(name).parts
-        path = Path(os.path.realpath(os.path.join(folder, name)))
-        is_unclear = has_parent and glob.has_magic(name)
-        leads_out = is_unclear or not path.is_relative_to(root)
-        if leads_out and (has_parent or os.path.isabs(name)):
-            raise UserError(
-                f'{source} {name} leads out of {folder}; name the folder of the images '
-                'by --data_dir and --dataset'
-            )
+def require_inside(folder: str, pattern: str) -> None:
+    """Raise UserError if a glob pattern leads out of a folder, but for links in it."""
+    roots = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    path = roots[0] / pattern
+    if '..' in Path(pattern).parts or not any(map(path.is_relative_to, roots)):
+        raise UserError(
+            f'--input_fname_pattern {pattern} leads out of {folder}; name the folder '
+            'of the images by --data_dir and --dataset'
+        )
 
 
 def class_folders(folder: str) -> list[str]:
-    """Sorted names of the class folders in a folder: all but JUNK."""
+    """Sorted names of the folders in a folder that hold an image, themselves or deeper.
+
+    A file without extension may be one. JUNK is left out.
+    """
     require_folder(folder)
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    return [name for name in names if not JUNK.search(name)]
+    kinds = {'', *Image.registered_extensions()}
+    paths = (relative_path(path, folder) for path in glob_files(folder, '*/**'))
+    found = (p for p in paths if os.path.splitext(p)[1].lower() in kinds)
+    return sorted({p.split(os.sep)[0] for p in found if not JUNK.search(p)})

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import PIL
 
-from dcgan.data.celeba import in_partition, read_list
+from dcgan.data.celeba import boxes_of, in_partition
 from dcgan.data.decoding import Decoded, Decoders, decode_images, image_shape
 from dcgan.data.find_images import find_images
 from dcgan.data.idx import ALL, ImagesAndLabels
@@ -25,15 +25,14 @@ from dcgan.util.files import (
     opening,
     relative_path,
     remove,
-    stem,
     write_bytes,
 )
 from dcgan.util.lock import lock_folder
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
-DECODING = 2  # increment it when decoded pixels change: this invalidates caches
 CACHE_FOLDER = '.cache'  # in the folder of a data set
+DECODING = 2  # increment it when decoded pixels change: this invalidates caches
 MAX_NAMED = 10  # more images than these are named in a file, not in the message
 
 
@@ -103,8 +102,7 @@ class ImageSet:
             self.class_names, self.classes = classes.names, len(classes.names)
         self.boxes = [None] * len(self)
         if bbox:
-            _, boxes = read_list('list_bbox_celeba.txt', folder, 4)
-            self.boxes = [boxes.get(stem(path), ()) for path in self.files]
+            self.boxes = boxes_of(self.files, folder)
         self.folder, self.noted = folder, set()
         self.unusable = {}  # path: reason
         self.tolerated = len(self) // 100  # how many may be unusable

@@ -1,22 +1,27 @@
 """Label images by class folders, a CSV file or CelebA's attributes."""
 
-import csv
-import difflib
 import itertools
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.data.celeba import HEADERS, read_list
+from dcgan.data.celeba import read_list
 from dcgan.data.find_images import class_folders
+from dcgan.data.names import composed, match_rows, normal_form
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import expand_path, first_file, relative_path, stem
+from dcgan.util.files import (
+    all_folders,
+    expand_path,
+    first_file,
+    read_file,
+    relative_path,
+)
 from dcgan.util.output import print_line
+from dcgan.util.tables import LABEL_HEADS, MAX_BYTES, Table
 
 ATTRIBUTE_LIST = 'list_attr_celeba.txt'
 MAX_ATTRIBUTES = 6  # they make 64 classes
-LABEL_HEADERS = {'label', 'labels', 'class', 'category'}
 
 
 class Classes:
@@ -36,17 +41,21 @@ class Classes:
             bits = itertools.product((0, 1), repeat=len(chosen))
             parts = [itertools.compress(chosen, number[::-1]) for number in bits]
             self.names = ['+'.join(names) or 'none' for names in parts]
-            self.label_of_name = read_attributes(folder, chosen)
+            rows = read_list(ATTRIBUTE_LIST, folder, chosen, are_attributes=True)
+            # bit i of a label is attribute i
+            self.label_of_name = {
+                name: sum((value == 1) << i for i, value in enumerate(row))
+                for name, row in rows.items()
+            }
         elif labels:
             self.list = find_labels(labels, folder)
             rows = read_labels(self.list)
-            # numbers, by their value, come before other labels
-            order = {x: (0, int(x)) if x.isdecimal() else (1, x) for x in rows.values()}
-            self.names = sorted(order, key=order.get)
+            self.names = sorted({*rows.values()}, key=label_order)
             numbers = {name: number for number, name in enumerate(self.names)}
             self.label_of_name = {n: numbers[x] for n, x in rows.items()}
         else:
-            self.names = class_folders(folder)
+            self._folders = class_folders(folder)
+            self.names = [*dict.fromkeys(map(composed, self._folders))]
             if not self.names:
                 raise UserError(
                     f'{folder}: has no class folders; --conditional needs one for each '
@@ -57,29 +66,32 @@ class Classes:
     def folders(self) -> list[str] | None:
         """Names of the subfolders with the images; None: the folder itself has them."""
         if not self.list:
-            return self.names
-        folders = sorted({os.path.dirname(name) for name in self.label_of_name})
-        for name in folders:
-            if not os.path.isdir(os.path.join(self.folder, name)):
-                raise UserError(
-                    f'{self.list}: has images in {printable(name)}, which is no folder '
-                    f'in {self.folder}; names have to begin there'
-                )
-        return folders if any(folders) else None
+            return self._folders
+        if not any('/' in normal_form(name) for name in self.label_of_name):
+            return None
+        paths = all_folders([self.folder])
+        return sorted(relative_path(path, self.folder) for path in paths)
 
     def of(self, files: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """The images that are in the list, and their labels, integers [n].
 
         Raises UserError if a class is empty; combinations of attributes may be.
         """
-        labels = np.array([self._label(path) for path in files], np.int64)
-        listed = np.flatnonzero(labels >= 0)
-        if unlisted := len(files) - len(listed):
-            print_line(
-                f' [!] {self.folder}: {unlisted} images are left out: they have no row '
-                f'in {self.list}'
-            )
-        labels = labels[listed]
+        if self.list:
+            labels = match_rows(files, self.folder, self.label_of_name, self.list)
+        else:
+            labels = [self._label(path) for path in files]
+            folders = [e.name for e in os.scandir(self.folder) if e.is_dir()]
+            others = [
+                n for n in sorted(folders) if n[0] != '.' and n not in self._folders
+            ]
+            if others:
+                line = f'{len(others)} folders without images are left out'
+                print_line(
+                    f' [*] {self.folder}: {line}, such as {printable(others[0])}'
+                )
+        listed = [i for i, label in enumerate(labels) if label is not None]
+        labels = np.array([labels[i] for i in listed], np.int64)
         if np.unique(labels).size < (1 if self.attributes else len(self.names)):
             pattern = "--input_fname_pattern '**/*.jpg'"
             way = f'remove it, or include subfolders with {pattern}'
@@ -97,13 +109,7 @@ class Classes:
         return f'{sum(counts)} images: {printable(rows)}'
 
     def _label(self, path):
-        relative = relative_path(path, self.folder).replace(os.sep, '/')
-        if self.list:
-            without_extension = os.path.splitext(relative)[0]
-            names = relative, without_extension, os.path.basename(path), stem(path)
-            found = (self.label_of_name[n] for n in names if n in self.label_of_name)
-            return next(found, -1)
-        name = relative.split('/')[0]
+        name = composed(relative_path(path, self.folder).split(os.sep)[0])
         if name not in self.label_of_name:
             raise UserError(
                 f'{self.folder}: {name} is in no class folder; move it into one or '
@@ -123,26 +129,6 @@ def split_attributes(text: str) -> list[str]:
     return names
 
 
-def read_attributes(folder: str, attributes: list[str]) -> dict[str, int]:
-    """{name of an image, without extension: label}, from CelebA's list of attributes.
-
-    Bit i of a label is attribute i. Raises UserError if the list has no such attribute.
-    """
-    header, rows = read_list(ATTRIBUTE_LIST, folder)
-    for name in attributes:
-        if name not in header:
-            close = difflib.get_close_matches(name, header, 3, 0.3) or header
-            raise UserError(
-                f'--attributes: {ATTRIBUTE_LIST} has no {printable(name)}; it has '
-                f'{printable(", ".join(close))}'
-            )
-    columns = [header.index(name) for name in attributes]
-    return {
-        name: sum((row[column] == 1) << i for i, column in enumerate(columns))
-        for name, row in rows.items()
-    }
-
-
 def find_labels(labels: str, folder: str) -> str:
     """The path of the file --labels. Raises UserError if it does not exist."""
     labels = expand_path(labels)
@@ -156,28 +142,37 @@ def find_labels(labels: str, folder: str) -> str:
 
 
 def read_labels(path: str) -> dict[str, str]:
-    """{name of an image: label} of a CSV file. Raises UserError if it is invalid."""
-    labels = {}
-    try:
-        with open(path, encoding='utf-8-sig', errors='surrogateescape') as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except csv.Error as error:
-        raise UserError(f'{path}: not a CSV file ({error})') from error
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2 or not all(row):
-            text = printable(','.join(row))[:60]
-            raise UserError(
-                f'{path}: row {number}, {text!r}: rows have to be name,label'
-            )
-        name, label = row
-        if number == 1 and (name.lower() in HEADERS or label.lower() in LABEL_HEADERS):
-            continue
-        name = name.replace('\\', '/').removeprefix('./')
-        if labels.setdefault(name, label) != label:
-            raise UserError(f'{path}: {printable(name)} has two labels; leave one out')
-    if len(set(labels.values())) < 2:
-        raise UserError(f'{path}: has fewer than two labels; rows are name,label')
-    return labels
+    """{name of an image: label} of a table. Raises UserError if it is invalid."""
+
+    def parse(content):
+        table, labels = Table(content), {}
+        heads = {i: table.header[i].lower() for i in table.others}
+        named = [i for i in heads if heads[i] in LABEL_HEADS]
+        named = named or [i for i in heads if any(h in heads[i] for h in LABEL_HEADS)]
+
+        def convert(cells):
+            name, label = filter(None, cells)
+            return name, composed(label)
+
+        for name, label in table.records([table.images, *(named or heads)], convert):
+            if '..' in normal_form(name).split('/'):
+                raise ValueError(f'{printable(name)} leads out of the folder')
+            if '\n' in label:
+                raise ValueError(f'a quote has no end after {printable(name)}')
+            if labels.setdefault(name, label) != label:
+                raise ValueError(f'{printable(name)} has two labels')
+        if len({*labels.values()}) < 2:
+            raise ValueError('it has fewer than two labels')
+        return labels
+
+    problem, advice = 'not a list of labels', 'rows have to be name,label'
+    return read_file(path, parse, problem, advice, MAX_BYTES)
+
+
+def label_order(label: str) -> tuple[bool, int, str]:
+    """A key that sorts numbers by their value, before other labels."""
+    is_number = label.isdecimal() and len(label) < 100
+    return not is_number, int(label) if is_number else 0, label
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:

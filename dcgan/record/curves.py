@@ -31,7 +31,7 @@ History = dict[str, np.ndarray]
 
 def read_history(path: str) -> History:
     """The history in a metrics.csv: all of its columns."""
-    return dict(zip(COLUMNS, read_rows(path).T))
+    return dict(zip(COLUMNS, read_rows(path)[0].T))
 
 
 def draw_curves(runs: dict[str, History], path: str) -> None:
@@ -75,21 +75,24 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         figure.savefig(temporary, format='png', dpi=100)
 
 
+@np.errstate(invalid='ignore')  # where no value is finite, the mean is nan
 def in_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(means, minima, maxima) of values [n] in at most MAX_BINS equal bins."""
+    """(means, minima, maxima) of finite values [n] in at most MAX_BINS equal bins."""
     starts = np.arange(0, len(values), math.ceil(len(values) / MAX_BINS))
-    sums, lows, highs = (
-        operation.reduceat(values, starts)
-        for operation in (np.add, np.minimum, np.maximum)
-    )
-    return sums / np.diff([*starts, len(values)]), lows, highs
+    is_finite = np.isfinite(values)
+    finite = np.where(is_finite, values, np.nan)
+    counts = np.add.reduceat(is_finite, starts, dtype=float)
+    means = np.add.reduceat(np.where(is_finite, values, 0), starts) / counts
+    return means, np.fmin.reduceat(finite, starts), np.fmax.reduceat(finite, starts)
 
 
+@np.errstate(invalid='ignore')
 def smooth(values: np.ndarray) -> np.ndarray:
-    """A moving average over a fiftieth of the values, as many on each side."""
+    """A moving average over a fiftieth of the finite values, as many on each side."""
     weights = np.ones(2 * (len(values) // (2 * SMOOTHED)) + 1)
-    counts = np.convolve(np.ones(len(values)), weights, 'same')
-    return np.convolve(values, weights, 'same') / counts
+    is_finite = np.isfinite(values)
+    counts = np.convolve(is_finite, weights, 'same')
+    return np.convolve(np.where(is_finite, values, 0), weights, 'same') / counts
 
 
 def _mark_epochs(all_axes, history):

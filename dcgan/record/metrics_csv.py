@@ -1,13 +1,18 @@
 """Write and read metrics.csv, in which each iteration of a training has a row."""
 
+import contextlib
+import csv
 import errno
-import itertools
+import math
 import os
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.util.files import read_errors, write_bytes, write_errors
+from dcgan.util.files import read_file, write_bytes, write_errors
+from dcgan.util.output import print_line
+from dcgan.util.tables import Table
 
 COLUMNS = ['iteration', 'epoch', 'batch', 'seconds']
 COLUMNS += ['d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']  # as printed
@@ -15,31 +20,37 @@ COLUMNS += ['d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']  # as printed
 COLUMNS += ['d_real', 'd_fake', 'd_fake_after', 'learning_rate_d', 'learning_rate_g']
 VALUES = COLUMNS[4:]
 HEADER = f'{",".join(COLUMNS)}\n'.encode()
-FILE_NAME = 'metrics.csv'
+FILE_NAME, MAX_BYTES = 'metrics.csv', 1 << 32
 
 
 class MetricsFile:
     """The metrics.csv of a run. Raises UserError if it cannot be read or written."""
 
     def __init__(self, folder: str, last_iteration: int):
-        """Drop rows after `last_iteration`, which a killed process has left."""
+        """Drop rows after `last_iteration`, which a killed process has left.
+
+        If the file holds anything else, it is kept aside as metrics.csv.old.
+        """
         self.path = os.path.join(folder, FILE_NAME)
-        self.seconds = 0.0  # time that earlier processes have trained
-        lines = []
+        rows = np.empty((0, len(COLUMNS)))
         if last_iteration and os.path.exists(self.path):
-            with read_errors(self.path), open(self.path, 'rb') as file:
-                rows = [*itertools.takewhile(is_row, file)][1:]
-                lines = [r for r in rows if int(r.split(b',')[0]) <= last_iteration]
-                self.seconds = float(lines[-1].split(b',')[3]) if lines else 0.0
-        write_bytes(self.path, b''.join([HEADER, *lines]))
+            rows, is_ours = read_rows(self.path)
+            if not is_ours:
+                names = (f'{self.path}.old{n}' for n in ('', *range(2, 1000)))
+                old = next(name for name in names if not os.path.lexists(name))
+                with write_errors(old):
+                    shutil.copyfile(self.path, old)
+                change = f'another program has changed it: {len(rows)} rows are read'
+                print_line(f' [!] {self.path}: {change}; {old} is the file as it was')
+        rows = rows[rows[:, 0] <= last_iteration]
+        self.seconds = float(rows[:, 3].max(initial=0))  # of earlier processes
+        write_bytes(self.path, b''.join([HEADER, *map(as_line, rows.tolist())]))
         # unbuffered: each row is written as a whole, and a killed run loses none
         self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115, see close
 
     def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
         """Add a row: (iteration, epoch, batch), VALUES, and seconds of this process."""
-        numbers = ','.join(f'{value:.8g}' for value in values)
-        counts = ','.join(map(str, position))
-        row = f'{counts},{self.seconds + seconds:.3f},{numbers}\n'.encode()
+        row = as_line([*position, self.seconds + seconds, *values])
         with write_errors(self.path):
             if self._file.write(row) < len(row):  # the disk took only a part of it
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -48,15 +59,46 @@ class MetricsFile:
         self._file.close()
 
 
-def is_row(line: bytes) -> bool:
-    """Whether a line of metrics.csv is complete: a killed process may leave a part."""
-    return line.count(b',') == len(COLUMNS) - 1 and line.endswith(b'\n')
+def as_line(row: Sequence[float]) -> bytes:
+    """A row of metrics.csv, with the values of COLUMNS."""
+    counts, numbers = (f'{n:.0f}' for n in row[:3]), (f'{x:.8g}' for x in row[4:])
+    return f'{",".join(counts)},{row[3]:.3f},{",".join(numbers)}\n'.encode()
 
 
-def read_rows(path: str) -> np.ndarray:
-    """The complete rows of metrics.csv: float64 [rows, columns], as in COLUMNS."""
-    with read_errors(path), open(path, 'rb') as file:
-        rows = [line for line in file if is_row(line)][1:]
-        if not rows:  # of which loadtxt warns
-            return np.empty((0, len(COLUMNS)))
-        return np.loadtxt(rows, delimiter=',', ndmin=2)
+def read_rows(path: str) -> tuple[np.ndarray, bool]:
+    """The rows of metrics.csv, float64 [rows, columns] as in COLUMNS; if it is ours.
+
+    Where another program has changed the file, rows with an iteration are read; missing
+    values are nan. The part of a row that a killed process may leave is no row.
+    """
+    return read_file(path, _parse, most=MAX_BYTES)
+
+
+def _parse(content):
+    lines = content[: content.rfind(b'\n') + 1].splitlines()
+    if not content or content.startswith(HEADER):
+        if len(lines) < 2:
+            return np.empty((0, len(COLUMNS))), True
+        with contextlib.suppress(ValueError):
+            rows = np.loadtxt(lines[1:], delimiter=',', ndmin=2, comments=None)
+            if rows.shape[1] == len(COLUMNS) and (rows[:, :4] >= 0).all():
+                return rows, True
+    rows = []
+    with contextlib.suppress(ValueError, csv.Error):
+        table = Table(content)
+        names = [name.lower() for name in table.header]
+        for row in table:
+            cells = dict(zip(names if any(names) else COLUMNS, row))
+            rows.append([_number(cells.get(name, '')) for name in COLUMNS])
+    rows = np.array(rows, float).reshape(-1, len(COLUMNS))
+    counts = rows[:, :4]
+    is_valid = (counts >= 0) & (counts < 1 << 53)
+    counts[~is_valid] = 0
+    return rows[is_valid[:, 0]], False
+
+
+def _number(cell):
+    """The number in a cell, also with a decimal comma; nan if there is none."""
+    with contextlib.suppress(ValueError):
+        return float(cell.replace(',', '.'))
+    return math.nan

@@ -21,7 +21,7 @@ class Recorder:
         """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
         self.metrics = MetricsFile(folder, last_iteration)
         self.warnings = FailureWarnings(folder, not last_iteration, warns_of_d)
-        for row in read_rows(self.metrics.path)[-WON_ITERATIONS:]:
+        for row in read_rows(self.metrics.path)[0][-WON_ITERATIONS:]:
             self.warnings.check_loss(int(row[0]), row[4 + D_LOSS])
         self.path = os.path.join(folder, 'curves.png')
         self._thread = ThreadPoolExecutor(1)

@@ -2,18 +2,21 @@
 
 import contextlib
 import itertools
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from dcgan.data.labels import find_labels
+from dcgan.data.names import composed
 from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import remove, require_writable, timestamp, write_bytes
+from dcgan.util.files import read_file, remove, require_writable, timestamp, write_bytes
 from dcgan.util.lock import lock_run
 
-CLASS_FILE = 'classes.txt'  # in a run folder, the names of classes, one in each line
+# in a run folder, a list of the names of classes; in older ones, each in a line
+CLASS_FILE, OLDER_CLASS_FILE = 'classes.json', 'classes.txt'
 
 
 class Run:
@@ -117,7 +120,8 @@ class Run:
         """
         config.label = number_labels(config.label, class_names)
         before = class_names_in(self.folder)
-        if before and before != class_names and index_files(self.checkpoint_dir):
+        is_same = '\n'.join(before) == '\n'.join(class_names)  # also of older files
+        if before and not is_same and index_files(self.checkpoint_dir):
             learned = printable(', '.join(before))
             now = printable(', '.join(class_names)) or 'numbers'
             raise UserError(
@@ -143,7 +147,7 @@ class Run:
             ) from error
 
     def _record(self, config, class_names):
-        """Write FLAGS.json and classes.txt, also beside checkpoints elsewhere."""
+        """Write FLAGS.json and classes.json, also beside checkpoints elsewhere."""
         flags, folders = vars(config), [self.folder]
         write_flags(self.folder, flags)
         if not self.has_checkpoints_inside:
@@ -153,7 +157,7 @@ class Run:
             write_copy(self.checkpoint_dir, {**flags, 'labels': labels})
             folders.append(self.checkpoint_dir)
         for folder in folders if class_names else []:
-            content = os.fsencode('\n'.join(class_names))
+            content = json.dumps(class_names, indent=0).encode()
             write_bytes(os.path.join(folder, CLASS_FILE), content)
 
     def lock(self) -> None:
@@ -197,8 +201,11 @@ def _free_folder(path: str) -> str:
 
 def class_names_in(run_dir: str) -> list[str]:
     """The names of the classes that a run has learned; [] if they have only numbers."""
-    with contextlib.suppress(OSError):
-        return os.fsdecode(Path(run_dir, CLASS_FILE).read_bytes()).splitlines()
+    path, older = (os.path.join(run_dir, n) for n in (CLASS_FILE, OLDER_CLASS_FILE))
+    if os.path.exists(path):
+        return read_file(path, lambda content: [*map(composed, json.loads(content))])
+    if os.path.exists(older):
+        return composed(read_file(older, os.fsdecode)).split('\n')
     return []
 
 
@@ -208,6 +215,7 @@ def number_labels(label: str, names: list[str]) -> str:
     Raises UserError for what is neither, if there are names.
     """
     numbers = {name: str(number) for number, name in enumerate(names)}
+    label = composed(label)
     if label in numbers:  # also one with a comma
         return numbers[label]
     labels = [part.strip() for part in label.split(',') if part.strip()]
