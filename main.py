@@ -52,7 +52,7 @@ from dcgan.training import options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
-from dcgan.util.output import error_line, escape_output
+from dcgan.util.output import error_line, escape_output, print_line
 from dcgan.util.signals import interrupt, stop_signals
 from dcgan.util.z import Z_DISTRIBUTIONS as DISTRIBUTIONS
 from model import DCGAN
@@ -162,13 +162,13 @@ def use(config, model, workers, settled):
             none = 'none (--seed N repeats a run)'
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
-            print(f' [*] {config.dataset}: {dcgan.data.contents}')
+            print_line(f' [*] {config.dataset}: {dcgan.data.contents}')
             step = dcgan.train(config, checkpoint)
         else:
             path = settled.checkpoint
             _, step = dcgan.load(config.checkpoint_dir, config.resume_step, path)
             which = 'Run' if config.out_name else f'Newest run of {config.dataset}:'
-            print(f' [*] {which} {config.out_dir}, iteration {step}')
+            print_line(f' [*] {which} {config.out_dir}, iteration {step}')
         if run:
             run.close()
             write_outputs(sess, dcgan, config, step)

@@ -41,8 +41,10 @@ from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import repeat_results
 from dcgan.compute.xla import xla_function
 from dcgan.runs.old_flags import todays_arguments
+from dcgan.util.errors import Interrupted, UserError, printable
 from dcgan.util.flags import MARKS
-from dcgan.util.output import error_line, escape_output
+from dcgan.util.output import error_line, escape_output, print_line, print_path
+from dcgan.util.progress import progress_bar
 from dcgan.util.quiet_import import report_thread_error
 from model import DCGAN
 from utils import visualize
@@ -294,6 +296,41 @@ def test_names_that_a_terminal_cannot_show_are_escaped(monkeypatch):
     escape_output()
     print(os.fsdecode(b'caf\xe9 \xe2\x9c\x93'), flush=True)
     assert written.getvalue() == b'caf\\udce9 \\u2713\n'
+
+
+# of terminals (C0, C1), of lines, and of directions of writing
+CONTROLS = '\x1b\x07\r\n\b\x0b\x7f\x85\x9b\u2028\u2029\u061c\u200f\u202e\u2066'
+
+
+@pytest.mark.parametrize('char', CONTROLS)
+def test_no_line_holds_a_control_character(char, capsys):
+    written, text = char.encode('unicode_escape').decode(), f'a{char} \u3042 \xe9'
+    expected = f'a{written} \u3042 \xe9'
+    print_line(text)
+    print_path(text)
+    assert capsys.readouterr().out == f'{expected}\n [*] {expected}\n'
+    progress_bar(text, 1, ' images').close()
+    assert expected in capsys.readouterr().err
+    error = UserError(text)
+    error.note = text
+    assert str(error) == f'{expected}; {expected}'
+    assert str(Interrupted(2, text)) == expected
+    assert error_line(OSError(errno.EACCES, text)) == f'[Errno 13] {expected}'
+    assert printable(f'{text}b').isprintable()
+
+
+def test_names_of_data_and_classes_cannot_steer_the_terminal(tmp_path):
+    name = 'a\x1b[31m\r\b\x07\u202eb'
+    write_images(tmp_path / 'data' / name / 'one\x1b[32m')
+    write_images(tmp_path / 'data' / name / 'two\u2028 [!]', count=9)
+    args = ['--dataset', name, *SMALL, '--epoch', 1, '--conditional', '--debug']
+    done = run_in_process('--train', *args, '--out_name', name, cwd=tmp_path)
+    failed = run_in_process('--dataset', name[:-1], '--debug', cwd=tmp_path)
+    assert (done.returncode, failed.returncode) == (0, 1), done.stderr
+    printed = done.stdout + failed.stdout + failed.stderr
+    assert not {*printed} & {*CONTROLS} - {'\n'}
+    assert r'a\x1b[31m\r\x08\x07\u202eb: 19 images: 10 one\x1b[32m' in printed
+    assert failed.stderr.splitlines()[-1].startswith('main.py: ./out: no trained run')
 
 
 def test_too_many_bad_images_are_all_named_and_the_work_is_saved(tmp_path):

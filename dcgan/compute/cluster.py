@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dcgan.util.cores import usable_cores
-from dcgan.util.errors import UserError, printable, short_reason
+from dcgan.util.errors import UserError, escape, printable, short_reason
 from dcgan.util.files import json_digest, read_errors
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
@@ -233,7 +233,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
     end, told = time.monotonic() + seconds, set()
     while waiting := silent(tasks):
         if new := [text for text in waiting if text not in told]:
-            print(f' [*] Waiting for {", ".join(new)}')
+            print(escape(f' [*] Waiting for {", ".join(new)}'))
             told.update(new)
         if time.monotonic() > end:
             raise UserError(

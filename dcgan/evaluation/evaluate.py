@@ -16,10 +16,10 @@ from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches
-from dcgan.util.errors import UserError, printable
+from dcgan.util.errors import UserError, escape, printable
 from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.flags import Flag, Group
-from dcgan.util.output import print_path
+from dcgan.util.output import print_line, print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
 
@@ -61,7 +61,7 @@ class Evaluation:
             self.classifier = real.classifier()
             self.extractors.append(self.classifier)
             recognized = f'{self.classifier.accuracy:.2%} of held-out images recognized'
-            print(f' [*] Classifier of {config.dataset}: {recognized}')
+            print_line(f' [*] Classifier of {config.dataset}: {recognized}')
         of_real = dcgan.data.labels[real.indices] if dcgan.y_dim else -1
         self.labels = np.resize(of_real, self.count).astype(np.int64)  # of the samples
         if dcgan.y_dim:
@@ -240,7 +240,7 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     count, real = evaluation.count, len(evaluation.real_images.indices)
     samples = f'{count:,} samples (seed {evaluation.seed})'
     print(f'Iteration {step}: {samples}, {real:,} real images')
-    print('\n'.join([*evaluation.lines, *evaluation.classes]))
+    print(*map(escape, (*evaluation.lines, *evaluation.classes)), sep='\n')
     if count < BIASED:
         print(
             f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '

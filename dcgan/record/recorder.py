@@ -9,7 +9,7 @@ import numpy as np
 from dcgan.record.curves import draw_curves, read_history
 from dcgan.record.metrics_csv import VALUES, MetricsFile, read_rows
 from dcgan.record.warnings import WON_ITERATIONS, FailureWarnings
-from dcgan.util.errors import short_reason
+from dcgan.util.errors import escape, short_reason
 
 D_LOSS = VALUES.index('d_loss')
 
@@ -59,4 +59,4 @@ class Recorder:
             draw_curves({'': history}, self.path)
         except Exception as error:  # training goes on without them
             self._can_draw = False
-            print(f' [!] No {self.path}: {short_reason(error)}')
+            print(escape(f' [!] No {self.path}: {short_reason(error)}'))

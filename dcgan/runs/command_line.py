@@ -7,7 +7,7 @@ import types
 
 from dcgan.runs.find_run import name_in
 from dcgan.runs.flags_json import FOLDERS, NAME
-from dcgan.util.errors import UserError, printable
+from dcgan.util.errors import UserError, escape, printable
 from dcgan.util.files import expand_path
 from dcgan.util.flags import Flags
 
@@ -48,7 +48,7 @@ def print_flags(config, flags: Flags) -> None:
     print(f' [*] Flags: {printable(" ".join(arguments))}')
     path = os.path.join(config.out_dir, NAME)
     if os.path.exists(path):
-        print(f' [*] The run has recorded all flags, also defaults, in {path}')
+        print(escape(f' [*] The run has recorded all flags, also defaults, in {path}'))
 
 
 def short_help(introduction: str, flags: Flags) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dcgan.runs.flags_json import NAME, agrees, recall
 from dcgan.runs.run import Run, same_folder
 from dcgan.training import checkpoints
-from dcgan.util.errors import UserError, printable
+from dcgan.util.errors import UserError, escape, printable
 from dcgan.util.files import expand_path, file_signature
 from dcgan.util.flags import Flags
 from dcgan.util.lock import is_locked
@@ -134,7 +134,7 @@ def print_unfinished(config, flags: Flags) -> None:
         complete = filter(checkpoints.index_of, saved)
         epochs = checkpoints.completed_epochs(next(complete, ''), config.train_size)
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
-            name = shlex.quote(os.path.relpath(run.folder, config.out_dir))
+            name = escape(shlex.quote(os.path.relpath(run.folder, config.out_dir)))
             print(
                 ' [*] A new run begins. One of the same settings is unfinished, after '
                 f'{epochs} of {config.epoch} epochs: --out_name {name} continues it'

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.gradients import strip_custom_gradients
-from dcgan.util.errors import UserError, short_reason
+from dcgan.util.errors import UserError, escape, short_reason
 from dcgan.util.files import (
     atomic_path,
     file_signature,
@@ -193,7 +193,7 @@ def newest_checkpoint(
             failures.append(error)
             continue
         for error in failures:
-            print(f' [!] {error}; using {os.path.basename(path)}')
+            print(escape(f' [!] {error}; using {os.path.basename(path)}'))
         return path
     is_replaced = not all(map(index_of, with_index))
     if is_replaced and tries > 1:  # by a run that is training: look again
@@ -325,7 +325,7 @@ def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
     """Restore all of a training: less memory than set_variables takes, if it trains."""
     with reading(path), without_wildcards(path) as clean:
         saver.restore(sess, clean)
-    print(f' [*] Read {path}')
+    print(escape(f' [*] Read {path}'))
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:

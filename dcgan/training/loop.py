@@ -78,7 +78,7 @@ class Training:
         if not is_ours:
             self.sess.run(tf.global_variables_initializer())
         if checkpoint is None:
-            print(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
+            print_line(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
         elif is_ours:
             restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
@@ -255,7 +255,7 @@ class Training:
             if not self.is_due('sample'):
                 self.outputs.save_samples()
             grid = f'{config.sample_dir}/train_{at.counter:08d}.png'
-            print(f' [*] Trained: see {grid}')
+            print_line(f' [*] Trained: see {grid}')
 
 
 def train(dcgan, config, checkpoint: str | None = None) -> int:

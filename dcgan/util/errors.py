@@ -7,7 +7,7 @@ class UserError(ValueError):
     note: str = ''  # ends the text, for example what was saved before the error
 
     def __str__(self) -> str:
-        return '; '.join(filter(None, [super().__str__(), self.note]))
+        return escape('; '.join(filter(None, [super().__str__(), self.note])))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -18,13 +18,19 @@ class Interrupted(KeyboardInterrupt):
     def __init__(
         self, number: int, text: str = 'interrupted; everything saved before is kept'
     ):
-        super().__init__(text)
+        super().__init__(escape(text))
         self.number = number
+
+
+def escape(text: str) -> str:
+    """Write what would steer a terminal or end the line as escapes, as repr does."""
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def printable(text: object) -> str:
     """Convert a text, such as a file name, to one line that any terminal can print."""
-    return ' '.join(str(text).encode('ascii', 'backslashreplace').decode().split())
+    text = str(text).encode('ascii', 'backslashreplace').decode()
+    return escape(' '.join(text.split()))
 
 
 def short_reason(error: BaseException) -> str:

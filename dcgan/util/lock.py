@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import filelock
 
-from dcgan.util.errors import UserError, printable
+from dcgan.util.errors import UserError, escape, printable
 
 
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
@@ -23,7 +23,7 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     except filelock.Timeout:
         if not reason:
             raise
-        print(f' [*] Waiting: {reason}')
+        print(escape(f' [*] Waiting: {reason}'))
         lock.acquire()
     except NotImplementedError as error:  # older versions of filelock
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
@@ -49,7 +49,7 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
         ) from None
     except OSError as error:
         print(
-            f' [!] {folder}: cannot be locked ({error.strerror}); do not train '
+            f' [!] {escape(folder)}: cannot be locked ({error.strerror}); do not train '
             'this run in two processes at once'
         )
         return lambda: None

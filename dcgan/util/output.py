@@ -6,15 +6,15 @@ import io
 import os
 import sys
 
-from dcgan.util.errors import UserError, short_reason
+from dcgan.util.errors import UserError, escape, short_reason
 from dcgan.util.files import write_errors
 
 
 def print_line(text: str) -> None:
-    """Print and flush a line. Raises UserError if standard output has been closed."""
+    """Print and flush one line. Raises UserError if standard output has been closed."""
     try:
         with write_errors('standard output'):
-            print(text, flush=True)
+            print(escape(text), flush=True)
     except UserError:
         abandon_output()
         raise
@@ -33,7 +33,7 @@ def error_line(error: Exception) -> str:
         abandon_output()
         return f'standard output: cannot be written ({error.strerror})'
     is_native = hasattr(error, 'error_code')  # an error of TensorFlow
-    return short_reason(error) if is_native else str(error)
+    return escape(short_reason(error) if is_native else str(error))
 
 
 def escape_output() -> None:
@@ -45,4 +45,4 @@ def escape_output() -> None:
 
 def print_path(path: str) -> None:
     """Print the path of a file that has been written."""
-    print(f' [*] {path}', flush=True)
+    print_line(f' [*] {path}')

@@ -2,13 +2,15 @@
 
 from tqdm import tqdm
 
+from dcgan.util.errors import escape
+
 
 def progress_bar(
     name: str, total: float | None, unit: str, done: int = 0, delay: float = 0
 ) -> tqdm:
     """A tqdm progress bar that starts at `done` units and waits `delay` seconds."""
     return tqdm(
-        desc=name,
+        desc=escape(name),
         total=total,
         unit=unit,
         initial=done,
