@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import glob
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -21,13 +22,14 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, glob_images
 from dcgan.data.idx import IdxSet
 from dcgan.data.images import MAX_PIXELS, ignore_pillow_warnings, open_image
-from dcgan.data.resumable_download import DRIVE, find_or_download, md5_of_file, unpack
+from dcgan.data.resumable_download import DRIVE, find_or_download, has_digest, unpack
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
@@ -42,6 +44,7 @@ from dcgan.util.files import (
     write_errors,
     write_json,
 )
+from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
 MNIST_MIRRORS = (
@@ -68,7 +71,8 @@ CELEBA_FILES = {  # name: (ID on Google Drive, MD5)
 }
 # fmt: on
 CELEBA_IMAGE_COUNT = 202599
-LSUN_URL = 'http://dl.yf.io/lsun/scenes/'
+LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
+LSUN_SHA256 = json.loads((Path(__file__).parent / 'dcgan/data/lsun.json').read_text())
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = (
     *('bedroom', 'bridge', 'church_outdoor', 'classroom', 'conference_room'),
@@ -76,7 +80,6 @@ LSUN_CATEGORIES = (
 )
 INCEPTION_MIRRORS = (
     'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
-    'http://download.tensorflow.org/models/image/imagenet/',
 )
 INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'
 DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
@@ -123,7 +126,7 @@ def main(args: list[str] | None = None) -> None:
         elif name == 'inception':
             fetch_inception(data_dir, mirrors or INCEPTION_MIRRORS)
         elif name == 'lsun':
-            fetch_lsun(data_dir, args.mirror or LSUN_URL, args.category, args.limit)
+            fetch_lsun(data_dir, mirrors or LSUN_MIRRORS, args.category, args.limit)
         else:
             make_digits(data_dir)
 
@@ -145,7 +148,7 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         parser.error('--limit must be positive')
     if args.mirror and '://' not in args.mirror:
         problem = 'is not a URL: it must begin with http:// or https://'
-        parser.error(f'--mirror {args.mirror} {problem}')
+        parser.error(f'--mirror {printable(args.mirror)} {problem}')
     return args
 
 
@@ -159,7 +162,7 @@ def check_sets(
             folder = os.path.normpath(os.path.join(data_dir, name))
             check_set(folder, pattern, max_pixels)
         except UserError as error:
-            print(f' [!] {printable(error)}', flush=True)
+            print_line(f' [!] {printable(error)}')
             bad_sets.append(name)
     if bad_sets:
         raise UserError(f'training would end on {", ".join(bad_sets)}, see above')
@@ -175,7 +178,7 @@ def check_set(folder: str, pattern: str | None, max_pixels: int) -> None:
     options = {'num_workers': usable_cores(), 'max_pixels': max_pixels}
     data = open_dataset(folder, pattern, *sizes, False, False, by_class, **options)
     if isinstance(data, IdxSet):
-        print(f' [*] {folder}: {data.contents}, all can be used', flush=True)
+        print_line(f' [*] {folder}: {data.contents}, all can be used')
         return
     path = f'{folder}.unusable.txt'
     if not os.access(os.path.dirname(path), os.W_OK):
@@ -183,12 +186,12 @@ def check_set(folder: str, pattern: str | None, max_pixels: int) -> None:
     remove(path)  # of an earlier check
     data.find_unusable()
     if not data.unusable:
-        print(f' [*] {folder}: all {len(data)} images can be used', flush=True)
+        print_line(f' [*] {folder}: all {len(data)} images can be used')
         return
     line = data.name_unusable(path)
     if len(data.unusable) > data.tolerated:
         raise UserError(f'{folder}: {line}')
-    print(f' [!] {folder}: {line}', flush=True)
+    print_line(f' [!] {folder}: {line}')
 
 
 def dataset_and_staging_folders(data_dir: str, name: str) -> tuple[str, str]:
@@ -208,7 +211,7 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
             os.rename(os.path.join(folder, name), os.path.join(staging, name))
         remove(folder)  # corrupt files: valid ones are not downloaded again
     os.rename(staging, folder)
-    print(f'{folder}: complete')
+    print_line(f'{folder}: complete')
 
 
 def at_mirrors(mirrors: Iterable[str], name: str) -> list[str]:
@@ -229,14 +232,14 @@ def fetch_mnist(
     archives = [f'{name}.gz' for name in checksums]
     for name, md5 in checksums.items():
         path = os.path.join(folder, name)
-        if md5_of_file(path) == md5:
-            print(f'{path}: already there')
+        if has_digest(path, md5):
+            print_line(f'{path}: already there')
             continue
         archive = find_or_download(
             f'{name}.gz',
             [staging, data_dir, folder],
             urls=at_mirrors(mirrors, f'{name}.gz'),
-            is_valid=lambda path, md5=md5: md5_of_file(path, gzip.open) == md5,
+            is_valid=lambda path, md5=md5: has_digest(path, md5, gzip.open),
             advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
         )
@@ -259,7 +262,7 @@ def fetch_celeba(
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     count = count_images(folder)
     if count == image_count:
-        print(f'{folder}: the images are already there')
+        print_line(f'{folder}: the images are already there')
     elif count:
         raise UserError(
             f'{folder}: holds {count:,} images, but CelebA has {image_count:,}; move '
@@ -274,7 +277,7 @@ def fetch_celeba(
             name,
             [staging, data_dir, folder] if is_archive else [folder, data_dir],
             urls=at_mirrors([mirror], name) if mirror else [drive_url],
-            is_valid=lambda path, md5=md5: md5_of_file(path) == md5,
+            is_valid=lambda path, md5=md5: has_digest(path, md5),
             advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
         )
@@ -290,7 +293,7 @@ def count_images(folder: str) -> int:
 
 def fetch_lsun(
     data_dir: str,
-    mirror: str = LSUN_URL,
+    mirrors: Iterable[str] = LSUN_MIRRORS,
     category: str = 'bedroom',
     limit: int | None = None,
 ) -> None:
@@ -307,7 +310,7 @@ def fetch_lsun(
     source = {'category': category, 'limit': limit}
     if os.path.isdir(folder) and os.listdir(folder):
         if holds_export(folder, source):
-            print(f'{folder}: already there')
+            print_line(f'{folder}: already there')
             return
         raise UserError(
             f'{folder}: holds something other than {limit or "all"} images of '
@@ -326,8 +329,10 @@ def fetch_lsun(
         archive = find_or_download(
             name,
             [staging, data_dir],
-            urls=at_mirrors([mirror], name),
-            is_valid=lambda file, to=path: unpack(file, to, 'data.mdb'),
+            urls=at_mirrors(mirrors, name),
+            is_valid=lambda file, name=name, to=path: (
+                has_digest(file, LSUN_SHA256[name]) and unpack(file, to, 'data.mdb')
+            ),
             advice=f'try --mirror with another URL, or put {name} in {data_dir}',
         )
         write_json(os.path.join(staging, EXPORT_RECORD), source)
@@ -371,7 +376,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
                 try:
                     open_image(io.BytesIO(content)).save(jpeg, 'JPEG', quality=95)
                 except UserError as error:
-                    print(f' [!] Left out {name}: {error}', flush=True)
+                    print_line(f' [!] Left out {name}: {error}')
                     continue
                 content = jpeg.getvalue()
             write_bytes(path, content)
@@ -386,19 +391,29 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
     path = os.path.join(data_dir, INCEPTION)
     folder, name = os.path.split(path)
     if os.path.exists(path):
-        print(f'{path}: already there')
+        print_line(f'{path}: already there')
         return
     _, staging = dataset_and_staging_folders(data_dir, 'inception')
+    record = f'{path}.sha256'  # no digest is published
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [staging, data_dir, folder],
         urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
-        is_valid=lambda path: read_member(path, name) is not None,
-        advice=f'try --mirror with another URL, or put {name} in {folder}',
+        is_valid=lambda path: is_first_download(read_member(path, name), record),
+        advice=f'try --mirror with another URL, or put {name} in {folder}; {record}, '
+        'where it exists, is of the first download: remove it to take another one',
     )
     write_bytes(path, read_member(archive, name))
     remove(staging)
-    print(f'{path}: complete')
+    print_line(f'{path}: complete')
+
+
+def is_first_download(content: bytes | None, record: str) -> bool:
+    """Whether it is what was downloaded first, of which `record` keeps the SHA-256."""
+    digest = hashlib.sha256(content or b'').hexdigest().encode()
+    if content and not os.path.exists(record):
+        write_bytes(record, digest)
+    return bool(content) and read_file(record, bytes.strip) == digest
 
 
 def read_member(path: str, name: str) -> bytes | None:

@@ -4,8 +4,15 @@ import gzip
 import hashlib
 import http.server
 import io
+import itertools
+import json
 import os
+import re
+import shutil
+import ssl
+import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -14,7 +21,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from conftest import run, start, write_idx_set, write_images
+from conftest import ROOT, run, with_pipes, write_idx_set, write_images
 from PIL import Image
 
 import download
@@ -43,6 +50,7 @@ class Server(http.server.ThreadingHTTPServer):
     always206   answers 206, partial content, although no range is requested
     busy        answers each request with 503 the first time
     html        sends an HTML page instead of the file
+    moved       redirects to `target`, the URL of a server and a mode
     403, 404    refuses with this status
     """
 
@@ -51,9 +59,10 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(('127.0.0.1', 0), Handler)
         self.files, self.requests = {}, []
+        self.scheme, self.target = 'http', ''
 
     def url(self, mode):
-        return f'http://127.0.0.1:{self.server_port}/{mode}'
+        return f'{self.scheme}://127.0.0.1:{self.server_port}/{mode}'
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -64,6 +73,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         _, mode, name = self.path.split('/', 2)
         requested = self.headers.get('Range')
         self.server.requests.append((name, requested))
+        if mode == 'moved':
+            self.send_response(302)
+            self.send_header('Location', f'{self.server.target}/{name}')
+            return self.end_headers()
         content = QUOTA if mode == 'html' else self.server.files.get(name)
         is_first = self.server.requests.count((name, requested)) == 1
         if content is None or mode in ('403', '404') or (mode == 'busy' and is_first):
@@ -222,6 +235,68 @@ def test_html_page_is_recognized_and_explained(tmp_path):
     for page, reason in pages.items():
         path.write_bytes(b'\xef\xbb\xbf\n<HTML><body>' + page)
         assert reason in describe_problem(str(path), lambda path: True)
+
+
+@pytest.fixture
+def https(server, tmp_path, monkeypatch):
+    """A server by https, whose certificate is trusted, with the files of `server`."""
+    if not shutil.which('openssl'):
+        pytest.skip('openssl makes the certificate')
+    certificate, key = str(tmp_path / 'certificate.pem'), str(tmp_path / 'key.pem')
+    options = '-x509 -nodes -newkey rsa:2048 -subj /CN=a'
+    options += ' -addext subjectAltName=IP:127.0.0.1'
+    command = ['openssl', 'req', *options.split(), '-keyout', key, '-out', certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv('SSL_CERT_FILE', certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Server() as secure:
+        secure.files, secure.scheme = server.files, 'https'
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        threading.Thread(target=secure.serve_forever, args=[0.01], daemon=True).start()
+        yield secure
+        secure.shutdown()
+
+
+def fetch_file(url, folder):
+    find_or_download('file', [str(folder)], [f'{url}/file'], bool, 'try again')
+    return (folder / 'file').read_bytes()
+
+
+def test_redirects_to_https_are_followed(server, https, tmp_path):
+    server.files['file'] = b'content'
+    server.target = https.target = https.url('good')
+    for i, url in enumerate(
+        [https.url('good'), https.url('moved'), server.url('moved')]
+    ):
+        assert fetch_file(url, tmp_path / str(i)) == b'content'
+
+
+@pytest.mark.parametrize('target', ['http', 'HTTP', 'ftp', 'file', 'to https to http'])
+def test_redirects_never_lead_from_https_to_what_is_not(
+    target, server, https, tmp_path
+):
+    server.files['file'] = b'content'
+    https.target = server.url('good').replace('http:', f'{target}:')
+    if ' ' in target:  # back to https in the end
+        https.target, server.target = server.url('moved'), https.url('good')
+    with pytest.raises(UserError, match='^https://'):
+        fetch_file(https.url('moved'), tmp_path / 'folder')
+    assert not server.requests and not (tmp_path / 'folder').exists()
+
+
+@pytest.mark.parametrize('answer', ['404 \x1b[31m', '404 \x85\x9b', '404 a\x07\x7f'])
+def test_what_a_server_answers_cannot_steer_the_terminal(answer, tmp_path, capsys):
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def handle(self):
+            self.rfile.readline()
+            self.wfile.write(f'HTTP/1.1 {answer}\r\n\r\n'.encode('latin-1'))
+
+    with http.server.HTTPServer(('127.0.0.1', 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(UserError, match=r': 404 .*\\x.*try again$') as error:
+            fetch_file(f'http://127.0.0.1:{server.server_port}', tmp_path / 'a')
+    assert str(error.value).isprintable()
 
 
 def test_invalid_url_is_reported(tmp_path, server):
@@ -408,10 +483,40 @@ def data(tmp_path):
     return tmp_path / 'data'
 
 
+@pytest.fixture(autouse=True)
+def digests(server, monkeypatch):
+    """In place of the published digests, those of what the server has."""
+
+    class Digests(dict):
+        def __missing__(self, name):
+            return hashlib.sha256(server.files[name]).hexdigest()
+
+    monkeypatch.setattr(download, 'LSUN_SHA256', Digests())
+
+
+def test_archives_of_lsun_need_their_published_digests(
+    server, tmp_path, data, monkeypatch
+):
+    published = json.loads((ROOT / 'dcgan' / 'data' / 'lsun.json').read_text())
+    assert 'tensorflow_datasets/url_checksums/lsun.txt' in published.pop('about')
+    parts = itertools.product(download.LSUN_CATEGORIES, ('train', 'val'))
+    assert {*published} == {f'{name}_{part}_lmdb.zip' for name, part in parts}
+    assert all(re.fullmatch('[0-9a-f]{64}', digest) for digest in published.values())
+    assert len({*published.values()}) == 20
+    url = serve_lsun(server, tmp_path)
+    monkeypatch.setattr(download, 'LSUN_SHA256', published)
+    for problem in 'the download was removed', 'remove it, then try':
+        with pytest.raises(UserError, match=f'bedroom_train.*not the expec.*{problem}'):
+            download.fetch_lsun(str(data), [url])
+        data.mkdir(exist_ok=True)
+        (data / 'bedroom_train_lmdb.zip').write_bytes(b'put there by hand')
+    assert [path.name for path in data.iterdir()] == ['bedroom_train_lmdb.zip']
+
+
 def test_lsun_images_are_exported_as_jpeg(server, tmp_path, data, capsys):
     url = serve_lsun(server, tmp_path, key3=b'corrupt', key4=jpeg(4))
     for _ in range(2):
-        download.fetch_lsun(str(data), url)
+        download.fetch_lsun(str(data), [url])
     paths = sorted((data / 'lsun').glob('*.jpg'))
     assert [path.stem[3:] for path in paths] == [*'01245678']
     assert 'Left out key3' in capsys.readouterr().out
@@ -422,13 +527,13 @@ def test_lsun_images_are_exported_as_jpeg(server, tmp_path, data, capsys):
     assert len(server.requests) == 2
     for options in ({'category': 'tower'}, {'limit': 3}):
         with pytest.raises(UserError, match='lsun: holds something other than'):
-            download.fetch_lsun(str(data), url, **options)
+            download.fetch_lsun(str(data), [url], **options)
 
 
 @pytest.mark.parametrize(('limit', 'downloads'), [(4, 1), (6, 1), (7, 2), (20, 2)])
 def test_lsun_limit_saves_needless_downloads(limit, downloads, server, tmp_path, data):
     url = serve_lsun(server, tmp_path)
-    download.fetch_lsun(str(data), url, limit=limit)
+    download.fetch_lsun(str(data), [url], limit=limit)
     assert jpegs(data / 'lsun') == min(limit, 9)
     assert len(server.requests) == downloads
 
@@ -437,12 +542,12 @@ def test_interrupted_export_skips_the_finished_part(server, tmp_path, data):
     url = serve_lsun(server, tmp_path)
     content = server.files.pop('bedroom_val_lmdb.zip')
     with pytest.raises(UserError, match='bedroom_val_lmdb.zip: 404'):
-        download.fetch_lsun(str(data), url)
+        download.fetch_lsun(str(data), [url])
     assert not (data / 'lsun').exists()
     server.files['bedroom_val_lmdb.zip'] = content
     corrupt = content.replace(b'RIFF', b'riff')  # images
     (data / '.lsun.part' / 'bedroom_val_lmdb.zip.part').write_bytes(corrupt)
-    download.fetch_lsun(str(data), url)
+    download.fetch_lsun(str(data), [url])
     assert jpegs(data / 'lsun') == 9
     names = [name[8:] for name, _ in server.requests]
     assert names == ['train_lmdb.zip', *['val_lmdb.zip'] * 3]
@@ -452,15 +557,49 @@ def test_interrupted_export_skips_the_finished_part(server, tmp_path, data):
 def test_download_resumes_after_a_kill(server, tmp_path, data):
     images = {f'key{i}': jpeg(i) * 1000 for i in range(6)}  # some megabytes
     serve_lsun(server, tmp_path, **images)
-    args = ['download.py', 'lsun', '--mirror']
+    digests = {n: hashlib.sha256(x).hexdigest() for n, x in server.files.items()}
+    code = f'import download; download.LSUN_SHA256 = {digests}; download.main()'
+    command = [sys.executable, '-c', code, 'lsun', '--mirror']
+    options = with_pipes(tmp_path, PYTHONPATH=str(ROOT))
     part = data / '.lsun.part' / 'bedroom_train_lmdb.zip.part'
-    with start(*args, server.url('slow'), cwd=tmp_path):
+    with subprocess.Popen([*command, server.url('slow')], **options) as process:
         while not (part.exists() and part.stat().st_size):
             time.sleep(0.01)
-    result = run(*args, server.url('good'), cwd=tmp_path)
+        process.kill()
+    result = subprocess.run([*command, server.url('good')], **options)
     assert result.returncode == 0, result.stderr
     assert int(server.requests[1][1][6:-1]) > 0
     assert jpegs(data / 'lsun') == 9
+
+
+# Inception
+
+
+def test_a_later_download_of_inception_has_to_be_the_first_one(server, tmp_path):
+    path = tmp_path / 'inception' / 'classify_image_graph_def.pb'
+    record = path.with_name(f'{path.name}.sha256')
+
+    def fetch(content):
+        path.unlink(missing_ok=True)
+        info, file = tarfile.TarInfo(path.name), io.BytesIO()
+        info.size = len(content)
+        with tarfile.open(fileobj=file, mode='w:gz') as archive:
+            archive.addfile(info, io.BytesIO(content))
+        server.files[download.INCEPTION_ARCHIVE] = file.getvalue()
+        download.fetch_inception(str(tmp_path), [server.url('good')])
+        return path.read_bytes()
+
+    assert fetch(b'first') == fetch(b'first') == b'first'
+    assert record.read_text() == hashlib.sha256(b'first').hexdigest()
+    for content in b'second', b'first\n', b'':
+        with pytest.raises(UserError, match=f'the download was removed.*{record}'):
+            fetch(content)
+        assert [*tmp_path.iterdir()] == [path.parent]  # and not path
+    record.write_bytes(b'damaged')
+    with pytest.raises(UserError, match=f'{record}, .*: remove it'):
+        fetch(b'first')
+    record.unlink()
+    assert fetch(b'second') == b'second'
 
 
 # The command line

@@ -10,13 +10,13 @@ import socket
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
 
 from six.moves import urllib
 from six.moves.http_client import HTTPException
 
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import file_signature, open_file, zip_members
+from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
 DRIVE = 'https://drive.google.com/uc?id='
@@ -38,6 +38,15 @@ class TransientError(Exception):
     """A broken connection or a busy server: another try may help."""
 
 
+class SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but none from https to another protocol."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if req.type == 'https' and not newurl.startswith('https:'):
+            raise UserError(f'is redirected to {newurl}, which is not https')
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def find_or_download(
     name: str,
     folders: Sequence[str],
@@ -55,7 +64,7 @@ def find_or_download(
         if os.path.exists(path):
             if problem := describe_problem(path, is_valid):
                 raise UserError(f'{path}: {problem}; remove it, then {advice}')
-            print(f'{path}: already there', flush=True)
+            print_line(f'{path}: already there')
             return path
     path, failures = os.path.join(folders[0], name), []
     os.makedirs(folders[0], exist_ok=True)
@@ -93,7 +102,7 @@ def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> N
             if tries == MAX_TRIES or (host_is_unknown and not before):
                 raise UserError(f'{url}: {error} (tries: {tries})') from error
             pause = PAUSE * 2 ** (tries - 1)
-            print(f'{url}: {error}; trying again in {pause:.0f} s', flush=True)
+            print_line(f'{url}: {error}; trying again in {pause:.0f} s')
             time.sleep(pause)
             continue
         problem = describe_problem(part, is_valid)
@@ -103,7 +112,7 @@ def download_verified(url: str, part: str, is_valid: Callable[[str], bool]) -> N
         if not was_resumed:
             raise UserError(f'{url}: {problem}; the download was removed')
         # what was there before may belong to a different file
-        print(f'{part}: {problem}; removing it and downloading it again', flush=True)
+        print_line(f'{part}: {problem}; removing it and downloading it again')
         tries, was_resumed = 0, False
 
 
@@ -135,7 +144,8 @@ def receive(url: str, start: int) -> Iterator[bytes]:
     headers = {'User-Agent': 'DCGAN', **({'Range': f'bytes={start}-'} if start else {})}
     try:
         request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        opener = urllib.request.build_opener(SecureRedirects)
+        with opener.open(request, timeout=TIMEOUT) as response:
             # a server may begin before `start`, or send the whole file
             sent = re.match(r'bytes (\d+)-', response.headers.get('Content-Range', ''))
             position = int(sent[1]) if sent else 0
@@ -189,16 +199,16 @@ def download_from_drive(url: str, part: str) -> None:
         raise TransientError(printable(error)[:300]) from error
 
 
-def md5_of_file(path: str, open: Callable[..., BinaryIO] = open_file) -> str | None:
-    """MD5 of a file as `open` reads it, in hexadecimal; None if it cannot be read."""
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with open(path) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except Exception:
-        return None
-    return digest.hexdigest()
+def has_digest(path: str, expected: str, open: Callable = open_file) -> bool:
+    """Whether a file, as `open` reads it, has this MD5 or SHA-256 in hexadecimal."""
+    digest = hashlib.new(
+        {32: 'md5', 64: 'sha256'}[len(expected)], usedforsecurity=False
+    )
+    with contextlib.suppress(Exception), open(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        return digest.hexdigest() == expected
+    return False
 
 
 def unpack(archive: str, folder: str, suffix: str) -> bool:
