@@ -43,6 +43,7 @@ from dcgan.evaluation.encode import encode
 from dcgan.page import server
 from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
+from dcgan.runs.flags_json import with_origins
 from dcgan.runs.launch_workers import joined
 from dcgan.runs.old_flags import todays_arguments
 from dcgan.sampling import samples
@@ -235,7 +236,7 @@ def run(argv=None, model=DCGAN):
     except (UserError, OSError, tf.app.flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()
-        sys.exit(f'main.py: {error_line(error)}')
+        sys.exit(f'main.py: {with_origins(error_line(error), TABLE)}')
     except Interrupted as interrupted:
         print(f'main.py: {interrupted}', file=sys.stderr)
         sys.exit(128 + interrupted.number)

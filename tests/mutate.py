@@ -55,7 +55,7 @@ sampling samples changing
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
 runs which_run labels main
-flags_json.py: os.pardir) and os.path.isabs( -> os.pardir) or os.path.isabs(
+flags_json.py: is_full and not Path( -> is_full or not Path(
 run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
 settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
 evaluation metrics evaluation

@@ -3,12 +3,13 @@
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from absl.testing.flagsaver import flagsaver
-from conftest import ROOT, SMALL, write_idx_set, write_images
+from conftest import ROOT, SMALL, run_in_process, write_idx_set, write_images
 
 import main
 from dcgan.runs import command_line, settings
@@ -364,17 +365,181 @@ def test_flags_json_may_hold_infinity_but_has_to_hold_flags(cwd):
         assert fails('--out_name', 'a', '--train').startswith(message)
 
 
+def record(run_dir, **values):
+    """Change what FLAGS.json of a run has."""
+    path = run_dir / 'FLAGS.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ('recorded', 'given', 'expected'),
+    [
+        ({'learning_rate_d': 0.1}, {'learning_rate': 1e-5}, {'learning_rate_d': None}),
+        ({'learning_rate_g': 0.1}, {'learning_rate': 1e-5}, {'learning_rate_g': None}),
+        ({'learning_rate': 0.1}, {'learning_rate_d': 1e-5}, {'learning_rate': 0.1}),
+        ({'learning_rate_g': 0.1}, {'recipe': 'best'}, {'learning_rate_g': None}),
+        ({'input_width': 9}, {'input_height': 8}, {'input_width': 8}),
+        ({'output_width': 9}, {'output_height': 8}, {'output_width': 8}),
+        (
+            {'lr_schedule': 'step', 'lr_decay_epochs': '1', 'lr_decay_rate': 0.5},
+            {'lr_schedule': 'constant'},
+            {'lr_decay_epochs': '', 'lr_decay_rate': 0.1},
+        ),
+        ({'attributes': 'Male'}, {'labels': 'p.csv'}, {'attributes': ''}),
+        ({'labels': 'none.csv'}, {'noconditional': ''}, {'labels': ''}),
+    ],
+)
+def test_a_general_flag_that_is_given_beats_a_special_one_that_is_recorded(
+    recorded, given, expected, cwd
+):
+    (cwd / 'p.csv').write_text('000.png,a\n001.png,b\n')
+    record(cwd / 'out' / 'a', **recorded)
+    args = [f'--{name}={value}'.removesuffix('=') for name, value in given.items()]
+    config, _ = settle('--train', '--out_name', 'a', *args)
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_a_given_rate_beats_the_recipe_that_the_run_has_recorded(cwd, train):
+    write_idx_set(cwd / 'data' / 'set', count=8)
+    args = ['--dataset', 'set', '--out_name', 'best']
+    train(*args, '--recipe', 'best')
+    for given, expected in ([], (0.0005, 0.001)), ([1e-5], (1e-5, None)):
+        config, _ = settle('--train', *args, *(f'--learning_rate={x}' for x in given))
+        assert (config.learning_rate, config.learning_rate_d) == expected
+        assert config.ema == 0.999
+
+
+LABELS = {'beside the images': 'data/p/p.csv', 'in the working folder': 'p.csv'}
+LABELS |= {'above the images': 'data/p.csv', 'elsewhere': '../elsewhere/p.csv'}
+
+
+@pytest.mark.parametrize('place', LABELS)
+def test_labels_are_those_that_the_run_has_found(
+    place, cwd, train, monkeypatch, tmp_path_factory, capsys
+):
+    path = Path(os.path.abspath(LABELS[place]))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('000.png,a\n001.png,b\n')
+    given = path if place == 'elsewhere' else 'p.csv'
+    train('--dataset', 'p', '--out_name', 'labelled', '--labels', given)
+    kept = json.loads((cwd / 'out' / 'labelled' / 'FLAGS.json').read_text())
+    is_beside = place == 'beside the images'
+    assert kept['labels'] == ('p.csv' if is_beside else str(path))
+    other = tmp_path_factory.mktemp('other')
+    write_images(other / 'data' / 'p', count=1)
+    (other / 'p.csv').write_text('000.png,c\n001.png,d\n')
+    (other / 'data' / 'p' / 'p.csv').write_text('000.png,e\n001.png,f\n')
+    for folder in cwd, other:
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        config, _ = settle(
+            '--train', '--out_name', 'labelled', '--out_dir', cwd / 'out'
+        )
+        assert config.labels == kept['labels']
+        assert os.path.samefile(config.data_dir, cwd / 'data')
+        (line,) = re.findall(r' \[\*\] Labels: (.*)', capsys.readouterr().out)
+        assert os.path.samefile(line, path)
+
+
+def test_labels_of_an_older_run_are_looked_up_beside_the_images_first(cwd, capsys):
+    record(cwd / 'out' / 'a', labels='p.csv', data_dir='./data')
+    args = ['--train', '--out_name', 'a']
+    for path, classes in {'p.csv': 2, './data/p/p.csv': 3}.items():
+        rows = [f'{i:03}.png,{i}\n' for i in range(classes)]
+        (cwd / path).write_text(''.join(rows))
+        assert settle(*args)[1].y_dim == classes
+        assert f' [*] Labels: {path}\n' in capsys.readouterr().out
+    assert settle(*args, '--labels', 'p.csv')[1].y_dim == 2  # as it is given
+    assert ' [*] Labels: p.csv\n' in capsys.readouterr().out
+
+
+def test_a_data_set_can_be_moved_with_its_labels(cwd, train):
+    (cwd / 'data' / 'p' / 'p.csv').write_text('000.png,a\n001.png,b\n')
+    train('--dataset', 'p', '--out_name', 'labelled', '--labels', 'p.csv')
+    (cwd / 'data').rename(cwd / 'sets')
+    (cwd / 'p.csv').write_text('000.png,a\n001.png,b\n002.png,c\n')
+    args = ['--train', '--out_name', 'labelled', '--data_dir', 'sets']
+    assert settle(*args)[1].y_dim == 2
+
+
+@pytest.mark.parametrize('name', ['data', 'back\\slash', 'two words', '..data', '\xe9'])
+def test_a_folder_with_runs_and_data_can_be_moved(
+    name, cwd, train, monkeypatch, tmp_path_factory
+):
+    (cwd / 'data').rename(cwd / name)
+    train('--dataset', 'p', '--out_name', 'b', '--data_dir', name)
+    for folder, out_dir in ('', 'out'), ('out', '.'), ('..', 'moved/out'):
+        cwd = cwd.rename(tmp_path_factory.mktemp('new') / 'moved')
+        monkeypatch.chdir(cwd / folder)
+        config, _ = settle('--train', '--out_name', 'b', '--out_dir', out_dir)
+        assert os.path.samefile(config.data_dir, cwd / name)
+
+
+def test_data_folder_of_a_run_is_the_default_where_it_was_made(cwd):
+    assert json.loads(Path('out/a/FLAGS.json').read_text())['data_dir'] == '../../data'
+    assert settle('--train', '--out_name', 'a')[0].data_dir == './data'
+    (cwd / 'out' / 'a').rename(cwd / 'b')  # alone
+    args = ['--train', '--out_name', 'b', '--out_dir', '.']
+    assert settle(*args)[0].data_dir == './data'
+    (cwd / 'sets').mkdir()
+    for older, found in {'.\\data': './data', 'sets': 'sets', '../x': './x'}.items():
+        record(cwd / 'b', data_dir=older)
+        assert settle(*args)[0].data_dir == found
+
+
+def test_full_paths_of_data_are_recorded_as_such(cwd, train, tmp_path_factory):
+    far = tmp_path_factory.mktemp('far')
+    for data_dir, out_dir in (cwd / 'data', 'out'), ('data', far), (far, 'out'):
+        write_images(cwd / data_dir / 'p', count=1)
+        args = ['--data_dir', data_dir, '--out_dir', out_dir, '--out_name', 'full']
+        train('--dataset', 'p', *args)
+        kept = json.loads(Path(out_dir, 'full', 'FLAGS.json').read_text())
+        assert kept['data_dir'] == str(cwd / data_dir)
+
+
+def test_errors_tell_what_only_the_run_has_recorded(tiny_copy):
+    for recorded, given, told in (
+        ({'lr_schedule': 'step', 'lr_decay_epochs': '9'}, ['--epoch', 5], 2),
+        (
+            {'lr_schedule': 'step', 'lr_decay_epochs': '9'},
+            ['--lr_schedule', 'linear'],
+            0,
+        ),
+        ({'lr_schedule': 'step'}, ['--lr_decay_epochs', 'x'], 0),
+        ({'labels': 'none\x1b.csv'}, [], 1),
+        ({'labels': 'none.csv'}, ['--labels', 'none.csv'], 0),
+        ({'attributes': 'a,b,c,d,e,f,g'}, [], 1),
+    ):
+        path = tiny_copy / 'out' / 'cats'
+        record(path, **{'lr_schedule': 'constant', 'labels': '', 'lr_decay_epochs': ''})
+        record(path, **{'attributes': '', 'epoch': 20, **recorded})
+        args = ['--train', '--out_name', 'cats', *given]
+        result = run_in_process(*args, cwd=tiny_copy)
+        assert result.returncode == 1 and result.stderr.count('\n') == 1
+        values = [f'--{name} {value}' for name, value in sorted(recorded.items())]
+        note = f'; FLAGS.json of the run has {", ".join(values)}'.replace(
+            '\x1b', '\\x1b'
+        )
+        assert (note in result.stderr) == (told > 0), result.stderr
+        assert told or 'FLAGS.json' not in result.stderr
+
+
 # Unfinished runs
 
 
 def test_unfinished_run_of_these_settings_is_named(cwd, train, capsys):
     args = ['--dataset', 'p', '--out_dir', 'runs', '--epoch', 2]
-    args += ['--learning_rate', 0.001]
+    args += ['--learning_rate', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', 1]
     train(*args, '--out_name', 'my run')
     line = "unfinished, after 1 of 2 epochs: --out_name 'my run' continues it"
     settle('--train', *SMALL, *args)
     assert line in capsys.readouterr().out
-    unlike = [['--dataset', 'q'], ['--z_dim', 7], ['--learning_rate', 0.1]]
+    unlike = [
+        ['--lr_decay_epochs', 0],
+        ['--dataset', 'q'],
+        ['--z_dim', 7],
+        ['--learning_rate', 0.1],
+    ]
     for changes in [*unlike, ['--epoch', 1], ['--d_dropout', 0.1]]:
         settle('--train', *SMALL, *args, *changes)
         assert 'is unfinished' not in capsys.readouterr().out, changes
@@ -414,6 +579,7 @@ def test_a_data_set_whose_folder_is_missing_is_recognized_by_its_name(tmp_path):
 def test_folders_in_a_run_are_recorded_as_paths_from_there(tmp_path):
     inside, outside = f'{tmp_path}/checkpoint', '/elsewhere'
     flags = {'out_dir': str(tmp_path), 'checkpoint_dir': inside, 'sample_dir': outside}
+    flags['data_dir'] = './data'
     write_flags(str(tmp_path), flags)
     recorded = read_flags(str(tmp_path))
     assert recorded['checkpoint_dir'] == 'checkpoint'

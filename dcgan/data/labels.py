@@ -132,7 +132,7 @@ def split_attributes(text: str) -> list[str]:
 def find_labels(labels: str, folder: str) -> str:
     """The path of the file --labels. Raises UserError if it does not exist."""
     labels = expand_path(labels)
-    path = first_file(['', folder, os.path.dirname(folder)], [labels])
+    path = first_file([folder, '', os.path.dirname(folder)], [labels])
     if path is None:
         raise UserError(
             f'--labels {labels}: no such file, in the working folder, in {folder} or '

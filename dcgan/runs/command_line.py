@@ -37,7 +37,7 @@ def print_flags(config, flags: Flags) -> None:
     """Print the flags that are not at their defaults, and where all are recorded."""
     arguments = []
     for name, flag in flags.table.items():
-        is_folder = name in (*FOLDERS, 'out_name')  # settled, to a path in the run
+        is_folder = name in (*FOLDERS, 'out_name', 'labels')  # settled, to other paths
         value = flags[name].value if is_folder else getattr(config, name)
         if value == flag.default:
             continue

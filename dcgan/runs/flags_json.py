@@ -3,15 +3,21 @@
 import contextlib
 import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
-from dcgan.util.errors import UserError
+from dcgan.util.errors import UserError, escape
 from dcgan.util.files import read_file, write_json
 from dcgan.util.flags import MAX_SIZE, Flags
 
 NAME = 'FLAGS.json'
 FOLDERS = ('out_dir', 'checkpoint_dir', 'sample_dir')  # of a run
 DIMS = ('y_dim', 'c_dim')  # no flags, recorded of networks that a user has written
+# flags that, if they are given, override the recorded values of others
+GENERAL = {'input_height': ['input_width'], 'output_height': ['output_width']}
+GENERAL |= {'learning_rate': ['learning_rate_d', 'learning_rate_g']}
+GENERAL |= {'lr_schedule': ['lr_decay_epochs', 'lr_decay_rate']}
 MAX_RECORD, MAX_VALUE = 1 << 20, 1 << 12  # bytes of FLAGS.json and of a value
 
 
@@ -20,7 +26,13 @@ def read_flags(run_dir: str) -> dict[str, Any]:
     path, problem = os.path.join(run_dir, NAME), 'does not hold flags of a run'
     if not os.path.lexists(path):
         return {}
-    return read_file(path, _parse_record, problem, most=MAX_RECORD)
+    flags = read_file(path, _parse_record, problem, most=MAX_RECORD)
+    if isinstance(path := flags.get('data_dir'), str) and path:
+        from_run = os.path.normpath(os.path.join(run_dir, path))
+        here = re.sub(r'^(\.\./)+', './', path.replace('\\', '/'))  # also from Windows
+        places = os.path.join(os.curdir, from_run), here, path  # if the run has moved
+        flags['data_dir'] = next(filter(os.path.exists, places), here)
+    return flags
 
 
 def _parse_record(content):
@@ -35,12 +47,18 @@ def _parse_record(content):
 
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
-    """Record flags in a run folder: its folders as paths from there, if in it."""
-    folders = {name: os.path.relpath(flags[name], flags['out_dir']) for name in FOLDERS}
-    for name, relative in folders.items():
-        if relative.startswith(os.pardir) and os.path.isabs(flags[name]):
-            folders[name] = flags[name]
+    """Record flags in a run folder: its folders as paths from there, see path_from."""
+    names = (*FOLDERS, 'data_dir')
+    folders = {name: path_from(flags['out_dir'], flags[name]) for name in names}
     write_json(os.path.join(run_dir, NAME), {**flags, **folders})
+
+
+def path_from(folder: str, path: str) -> str:
+    """A path from a folder; the full path, if it is not in there and one is full."""
+    is_full, full = os.path.isabs(path) or os.path.isabs(folder), os.path.abspath(path)
+    if is_full and not Path(full).is_relative_to(os.path.abspath(folder)):
+        return full
+    return os.path.relpath(path, folder)
 
 
 def write_copy(folder: str, flags: dict[str, Any]) -> None:
@@ -70,17 +88,26 @@ def recorded_folder(
     return next(filter(os.path.isdir, [*candidates, default]), candidates[-1])
 
 
-def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
-    """Set recorded flags in config, except what the command line has.
+def decided(flags: Flags) -> set[str]:
+    """The flags that are given, and those for which one in GENERAL, or labels, are."""
+    given, sources = {*flags.given(*flags.table)}, {*flags.names('labels')}
+    others = [GENERAL.get(name, ()) for name in given]
+    return given.union(*others, sources if sources & given else ())
 
-    A height there also overrides a recorded width, and a source of labels any other.
+
+def with_origins(message: str, flags: Flags) -> str:
+    """An error message, with the values of flags in it that only FLAGS.json has."""
+    values, named = flags.recorded, {*re.findall(r'--(\w+)', message)} - decided(flags)
+    told = ', '.join(f'--{n} {values[n]}' for n in sorted(named) if values.get(n))
+    return f'{message}; FLAGS.json of the run has {escape(told)}' if told else message
+
+
+def recall(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> None:
+    """Set recorded flags in config, except what the command line decides.
+
     Raises UserError for a value that the flag cannot have.
     """
-    free = {n for n in names if not flags.given(n, n.replace('width', 'height'))}
-    sources = flags.names('labels')
-    if flags.given(*sources):
-        free -= {*sources}
-    for name in recorded.keys() & free:
+    for name in recorded.keys() & {*names} - decided(flags):
         setattr(config, name, _parse(flags[name], recorded[name]))
     config.input_width = config.input_width or config.input_height
     config.output_width = config.output_width or config.output_height
@@ -97,8 +124,6 @@ def agrees(config, flags: Flags, recorded: dict[str, Any], names: list[str]) -> 
 def _parse(flag, value):
     if value is None and flag.default is None:
         return None
-    if flag.name == 'data_dir' and isinstance(value, str) and not os.path.exists(value):
-        value = value.replace('\\', '/')  # from Windows
     try:
         parsed = flag.parser.parse(value)
         is_number = isinstance(parsed, int | float) and parsed != flag.default

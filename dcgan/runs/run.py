@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcgan.data.labels import find_labels
 from dcgan.data.names import composed
 from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
 from dcgan.training.checkpoints import index_files
@@ -151,10 +150,7 @@ class Run:
         flags, folders = vars(config), [self.folder]
         write_flags(self.folder, flags)
         if not self.has_checkpoints_inside:
-            if labels := config.labels:
-                data_folder = os.path.join(config.data_dir, config.dataset)
-                labels = os.path.abspath(find_labels(labels, data_folder))
-            write_copy(self.checkpoint_dir, {**flags, 'labels': labels})
+            write_copy(self.checkpoint_dir, flags)
             folders.append(self.checkpoint_dir)
         for folder in folders if class_names else []:
             content = json.dumps(class_names, indent=0).encode()

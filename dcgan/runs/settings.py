@@ -8,17 +8,18 @@ import shlex
 from typing import NamedTuple
 
 from dcgan.data.idx import idx_summary
-from dcgan.data.labels import Classes, split_attributes
+from dcgan.data.labels import Classes, find_labels, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
-from dcgan.runs.flags_json import recall
+from dcgan.runs.flags_json import path_from, recall
 from dcgan.runs.recipes import BEST, apply_recipe
 from dcgan.runs.run import Run, class_names_in, new_run, number_labels
 from dcgan.training.checkpoints import index_files, usable_checkpoint
 from dcgan.training.ema import has_averages
 from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
-from dcgan.util.files import require_writable
+from dcgan.util.files import expand_path, first_file, require_writable
 from dcgan.util.flags import Flags
+from dcgan.util.output import print_line
 
 
 class Settled(NamedTuple):
@@ -35,7 +36,7 @@ def settle_training(config, flags: Flags) -> Settled:
     check_outputs(config.features, config.encode)
     chosen, own = chosen_folders(config, flags)
     run = meant_run(config, flags, chosen, own)
-    recorded = run.recorded if run else {}
+    recorded = flags.recorded = run.recorded if run else {}
     if own:
         path = usable_checkpoint(own, config.resume_step)
         recorded = with_shapes(recorded, path, flags)
@@ -55,7 +56,7 @@ def settle_training(config, flags: Flags) -> Settled:
     run.check(config.data_dir, config.dataset, bool(flags.given('out_name')))
     ignored = chosen.get('checkpoint_dir', 'checkpoint')
     if run.is_new and not os.path.isabs(ignored) and index_files(ignored):
-        print(
+        print_line(
             f' [!] The checkpoints in {ignored} are not used; to train from them, '
             f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}'
         )
@@ -71,6 +72,7 @@ def settle_use(config, flags: Flags) -> Settled:
     y_dim, c_dim = (run.recorded.get(name) for name in ('y_dim', 'c_dim'))
     if not c_dim:
         y_dim, c_dim = checkpoint_dims(path)
+    flags.recorded = run.recorded
     recorded = with_shapes(run.recorded, path, flags)
     parts = ['model', 'data'] if needs_data(config) else ['model']
     recall(config, flags, recorded, flags.names(*parts))
@@ -136,10 +138,16 @@ def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
 
 
 def given_labels(config, flags: Flags) -> list[str]:
-    """The flags that label images. Raises UserError if there are two."""
+    """The flags that label images; finds the file --labels. UserError for two flags."""
     names = [name for name in flags.names('labels') if getattr(config, name)]
     if len(names) > 1:
         raise UserError(f'--{names[0]} and --{names[1]} exclude each other')
+    if config.labels and needs_data(config):
+        folder = os.path.join(config.data_dir, config.dataset)
+        here = [expand_path(config.labels)] if flags.given('labels') else []
+        path = first_file([''], here) or find_labels(config.labels, folder)
+        print_line(f' [*] Labels: {path}')
+        config.labels = path_from(*map(os.path.realpath, (folder, path)))
     return names
 
 

@@ -18,7 +18,7 @@ FLAGS = Group(
          'them by --lr_decay_rate at each of --lr_decay_epochs, linear lowers them to '
          'zero from that epoch to the last', 'training result', choices=SCHEDULES),
     Flag('lr_decay_epochs', '', 'Epochs of --lr_schedule, such as 10,20,25; linear: '
-         'one', 'training'),
+         'one', 'training result'),
     Flag('lr_decay_rate', 0.1, 'Factor of --lr_schedule step', 'training result',
          least=0),
     Flag('d_steps', 1, 'Updates of D in an iteration', 'training result', least=1),

@@ -75,6 +75,7 @@ class Flags:
 
     def define(self) -> None:
         """Define all flags anew; what an earlier command line gave is forgotten."""
+        self.recorded: dict[str, Any] = {}  # in FLAGS.json of the run that is used
         for flag in self.table.values():
             flag.define()
 
