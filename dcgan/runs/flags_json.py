@@ -48,8 +48,7 @@ def _parse_record(content):
 
 def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
     """Record flags in a run folder: its folders as paths from there, see path_from."""
-    names = (*FOLDERS, 'data_dir')
-    folders = {name: path_from(flags['out_dir'], flags[name]) for name in names}
+    folders = {n: path_from(flags['out_dir'], flags[n]) for n in (*FOLDERS, 'data_dir')}
     write_json(os.path.join(run_dir, NAME), {**flags, **folders})
 
 

@@ -96,7 +96,8 @@ def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Se
                 )
     if workers.is_chief:
         return settled
-    vars(config).update(values)
+    is_outside = flags.given('labels') and os.path.isabs(values['labels'])
+    vars(config).update({**values, 'labels': config.labels} if is_outside else values)
     make_missing_data(os.path.join(config.data_dir, config.dataset))
     return Settled(None, *dims)
 
