@@ -352,7 +352,7 @@ NAMES = ['a\nb', 'c\u2028d', 'e\x85f', 'g\x0ch', 'ÿ', '["x"]', '7', ' ', 'i\r']
 
 def test_names_of_classes_may_hold_any_letter(tmp_path):
     run = Run(str(tmp_path / 'run'), {})
-    config = SimpleNamespace(label='', labels='')
+    config = SimpleNamespace(label='', labels='', data_dir='data')
     run.settle(config)
     for _ in range(2):
         run.start(config, NAMES)
