@@ -1,6 +1,5 @@
 """Folders of images: finding, labelling, cropping, decoding ahead and caching them."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -462,8 +461,10 @@ def images(tmp_path):
 
 
 def children():
-    """The running processes that multiprocessing has started here."""
-    return {*multiprocessing.active_children()}
+    """The ids of the running processes that this one has started."""
+    command = ['pgrep', '-P', str(os.getpid())]
+    pids = subprocess.run(command, stdout=subprocess.PIPE).stdout.split()
+    return {pid for pid in map(int, pids) if not has_ended(pid)}
 
 
 def wait_until(condition, seconds=20):
@@ -527,7 +528,7 @@ def test_decoding_processes_get_no_signals_of_the_group_and_end_with_close(image
     before, dataset = children(), open_set(images, num_workers=2)
 
     def started():
-        return [process.pid for process in children() - before]
+        return children() - before
 
     for _ in range(2):  # they start again when needed
         batches = dataset.batches(4, 5)
@@ -544,11 +545,11 @@ def test_decoding_processes_get_no_signals_of_the_group_and_end_with_close(image
 SCRIPT = """
 import os, signal, sys
 from dcgan.data.dataset import open_dataset
-from dcgan.data.decoding import DecodingProcess
+from dcgan.data import decoding
 signal.signal(signal.SIGINT, lambda *_: None)
-start = DecodingProcess.start
+start = decoding.start_process
 # Ctrl-C while the processes start
-DecodingProcess.start = lambda self: start(self) or os.killpg(0, signal.SIGINT)
+decoding.start_process = lambda: (start(), os.killpg(0, signal.SIGINT))[0]
 dataset = open_dataset(sys.argv[1], None, (8, 8), (8, 8), 0, 0, num_workers=2)
 next(dataset.batches(4, 5))
 for process in dataset.decoders.processes:

@@ -2,17 +2,13 @@
 
 import collections
 import contextlib
-import multiprocessing
-import os
 import pickle
 import queue
 import signal
+import subprocess
 import sys
-import types
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
-from multiprocessing import resource_tracker
-from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -63,14 +59,10 @@ class Decoders:
         Raises UserError if a process dies, OSError or MemoryError if decoding does.
         """
         if not self.processes:
-            self.idle = queue.SimpleQueue()  # of processes and connections to them
-            for _ in range(self.count):
-                ours, theirs = multiprocessing.Pipe()
-                process = DecodingProcess(target=serve, args=(theirs,), daemon=True)
-                process.start()
-                theirs.close()
-                self.processes.append(process)
-                self.idle.put((process, ours))
+            self.idle = queue.SimpleQueue()  # processes without work
+            self.processes = [start_process() for _ in range(self.count)]
+            for process in self.processes:
+                self.idle.put(process)
         pending = collections.deque()
         for jobs in batches:
             if len(pending) == 2 * self.count:
@@ -85,60 +77,52 @@ class Decoders:
         while self.processes:
             process = self.processes.pop()
             process.kill()  # it holds nothing that could be lost
-            process.join()
+            process.wait()
+
+    __del__ = close
 
 
-class DecodingProcess(SpawnProcess):
-    """A process without the main script, and thus TensorFlow, and without Ctrl-C."""
-
-    def start(self) -> None:
-        main, is_posix = sys.modules['__main__'], os.name == 'posix'
-        if is_posix:  # the process inherits what is blocked
-            resource_tracker.ensure_running()  # its own start would unblock Ctrl-C
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        sys.modules['__main__'] = types.ModuleType('__main__')
-        try:
-            super().start()
-        finally:
-            sys.modules['__main__'] = main
-            if is_posix:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+def start_process() -> subprocess.Popen:
+    """A process that runs `serve`, out of reach of signals to the process group."""
+    code = f'import sys; sys.path = {[*map(str, sys.path)]!a}\n'
+    code += 'from dcgan.data.decoding import serve; serve()'
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'bufsize': 0}
+    command = [sys.executable, '-c', code]
+    return subprocess.Popen(command, start_new_session=True, **pipes)
 
 
 def decode_in_process(idle, task):
     """decode_images(*task) in one of the idle processes. UserError if it dies."""
-    process, connection = idle.get()
+    process = idle.get()
     try:
-        connection.send(task)
-        # Connection.recv takes 5% longer for arrays
-        with open(connection.fileno(), 'rb', closefd=False) as file:
+        with open(process.stdin.fileno(), 'wb', closefd=False) as file:
+            pickle.dump(task, file)
+        with open(process.stdout.fileno(), 'rb', closefd=False) as file:
             decoded = pickle.load(file)
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        connection.close()
-        process.join()
+        process.kill()  # it may be stuck in the middle of an answer
         raise UserError(
-            f'a decoding process ended with exit code {process.exitcode}: see its '
-            'output above; if there is none, it probably ran out of memory: lower '
+            f'a decoding process ended with exit code {process.wait()}: see its output '
+            'above; if there is none, it probably ran out of memory: lower '
             '--num_workers'
         ) from error
     finally:
-        idle.put((process, connection))
+        idle.put(process)
     if isinstance(decoded, Exception):
         raise decoded
     return decoded
 
 
-def serve(connection) -> None:
-    """Send results of `decode_images`, or exceptions, until the connection ends."""
-    if os.name == 'posix':
-        os.setsid()  # signals to the process group reach only the main process
+def serve() -> None:
+    """Read tasks from stdin until it ends; write their results, or exceptions."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ignore_pillow_warnings()
-    with contextlib.suppress(EOFError, ConnectionError):
+    with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            task = connection.recv()
+            task = pickle.load(sys.stdin.buffer)
             try:
                 decoded = decode_images(*task)
             except (OSError, MemoryError) as error:
                 decoded = error
-            with open(connection.fileno(), 'wb', closefd=False) as file:
+            with open(1, 'wb', closefd=False) as file:
                 pickle.dump(decoded, file)
