@@ -103,13 +103,12 @@ class ImageSet:
         self.boxes = [None] * len(self)
         if bbox:
             self.boxes = boxes_of(self.files, folder)
-        self.folder, self.noted = folder, set()
+        self.folder, self.noted, self.cache = folder, set(), None
         self.unusable = {}  # path: reason
         self.tolerated = len(self) // 100  # how many may be unusable
         self.decoders = Decoders(num_workers, self.options)
         settings = [pattern or '*.jpg', by_class, partition, bbox, options]
         self.settings = [*settings, PIL.__version__, DECODING]
-        self.cache = None
         if cache:
             self.cache = self._open_cache()
         self.order = np.arange(len(self), dtype=np.int32)
@@ -165,8 +164,6 @@ class ImageSet:
         if not self.cache:
             return decode_images(self._jobs(indices), self.options)
         pixels, failed = self.cache
-        if not failed:
-            return Decoded(pixels[indices], {}, set())
         images, indices = pixels[indices], np.asarray(indices)
         positions = np.flatnonzero(np.isin(indices, failed))  # may be readable now
         again = decode_images(self._jobs(indices[positions]), self.options)

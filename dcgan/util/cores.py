@@ -5,7 +5,5 @@ import os
 
 def usable_cores() -> int:
     """The number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # this system does not have the call
-        return os.cpu_count() or 1
+    affinity = getattr(os, 'sched_getaffinity', None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

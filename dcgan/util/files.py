@@ -1,6 +1,5 @@
 """Find, identify and remove files, and write them atomically."""
 
-import collections
 import contextlib
 import errno
 import glob
@@ -25,7 +24,6 @@ TEMPORARY_PREFIX = '.dcgan-'
 T = TypeVar('T')
 MAX_BYTES = 1 << 27  # of a file that read_file reads as a whole
 MAX_RATIO = 16  # of what a larger archive holds, when it is unpacked, to its size
-SECONDS_PER_DAY = 24 * 60 * 60
 # advice of write_errors for files that no run has to keep
 FREE_SPACE = 'free space, or choose another folder'
 
@@ -51,9 +49,8 @@ def all_folders(roots: list[str]) -> Iterator[str]:
 
     Where links lead to a folder too, its shortest path is yielded.
     """
-    waiting, seen = collections.deque(roots), set()
-    while waiting:
-        path = waiting.popleft()
+    waiting, seen = list(roots), set()
+    for path in waiting:  # also what is appended below
         real = os.path.realpath(path)
         if real in seen:
             continue
@@ -149,7 +146,7 @@ def remove_leftovers(folder: str) -> None:
             continue
         with contextlib.suppress(FileNotFoundError):
             # a process on another host cannot be seen: what is a day old is removed
-            is_old = time.time() - path.stat().st_mtime > SECONDS_PER_DAY
+            is_old = time.time() - path.stat().st_mtime > 24 * 60 * 60
             is_of_this_host = owner[2] == socket.gethostname()
             if is_old or (is_of_this_host and not process_exists(int(owner[1]))):
                 remove(path)
