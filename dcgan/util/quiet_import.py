@@ -78,27 +78,24 @@ def held_stderr() -> Iterator[None]:
     TensorFlow 2.21 logs messages before it reads the log level. If its native code
     aborts, they are lost, and Python prints where that was.
     """
-    try:
-        stderr, held = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
-    except OSError:  # stderr is closed, or no temporary file can be written
-        yield
-        return
-    has_handler = faulthandler.is_enabled()
-    if not has_handler:
-        faulthandler.enable(stderr)
-    os.dup2(held.fileno(), 2)
-    try:
-        yield
-    except BaseException:
-        held.seek(0)
-        os.write(stderr, held.read())
-        raise
-    finally:
-        os.dup2(stderr, 2)
-        if not has_handler:
-            faulthandler.disable()
-        os.close(stderr)
-        held.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            stderr, held = os.dup(2), stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # stderr is closed, or no temporary file can be written
+            yield
+            return
+        stack.callback(os.close, stderr)
+        if not faulthandler.is_enabled():
+            faulthandler.enable(stderr)
+            stack.callback(faulthandler.disable)
+        os.dup2(held.fileno(), 2)
+        stack.callback(os.dup2, stderr, 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
 
 
 def report_thread_error(args) -> None:
