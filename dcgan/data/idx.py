@@ -13,7 +13,7 @@ from PIL import Image
 
 from dcgan.data.images import resize
 from dcgan.util.errors import UserError
-from dcgan.util.files import atomic_path, glob_files, json_digest, opening
+from dcgan.util.files import glob_files, json_digest, opening, write_bytes
 
 ALL = slice(None)  # of a batch
 MAX_PACKED = 1 << 30  # bytes of the array in a smaller file, which may be packed
@@ -50,9 +50,8 @@ def read_idx(
 
 def write_idx(path: str, array: np.ndarray) -> None:
     """Write a uint8 array atomically as an IDX file."""
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        file.write(struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape))
-        file.write(np.ascontiguousarray(array).data)
+    header = struct.pack(f'>I{array.ndim}I', 0x800 + array.ndim, *array.shape)
+    write_bytes(path, header + array.tobytes())
 
 
 def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
