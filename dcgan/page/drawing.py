@@ -92,7 +92,7 @@ class Drawer:
             self._numbers[request.client] = max(last, request.number)
         with self.is_drawing:
             if request.number < self._numbers.get(request.client, 0):
-                raise Refused(409, 'out of date: a later request has replaced it')
+                raise Refused('out of date: a later request has replaced it', 409)
             step, z = self._load(request.step), request.z
             if z is None:
                 np.random.seed(request.seed)

@@ -28,7 +28,7 @@ WHOLE = {  # the whole numbers of a request: {name: (default, least, most)}
 class Refused(Exception):
     """A refused request. `status` is the HTTP status; the text is the reason."""
 
-    def __init__(self, status: int, reason: str):
+    def __init__(self, reason: str, status: int = 400):
         super().__init__(reason)
         self.status = status
 
@@ -51,21 +51,19 @@ class Request(NamedTuple):
 def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     """Parse the JSON of a request to a model. Raises Refused if it is invalid."""
     try:
-        fields = json.loads(
-            body, parse_constant=lambda name: _refuse(f'{name} is not a finite number')
-        )
+        fields = json.loads(body)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        _refuse('send an object in JSON, such as {"seed": 1, "count": 16}')
+        raise Refused('send an object in JSON, such as {"seed": 1, "count": 16}')
     if unknown := sorted(fields.keys() - {*Request._fields}):
         names = ', '.join(sorted(Request._fields))
-        _refuse(f'{unknown[0][:40]!r} is unknown; use {names}')
+        raise Refused(f'{unknown[0][:40]!r} is unknown; use {names}')
     values = {}
     for name, (default, least, most) in WHOLE.items():
         value = default if fields.get(name) is None else fields[name]
         if not (value is None or (type(value) is int and least <= value <= most)):
-            _refuse(f'{name} has to be a whole number from {least} to {most}')
+            raise Refused(f'{name} has to be a whole number from {least} to {most}')
         values[name] = value
     z = _parse_z(fields['z'], z_dim) if 'z' in fields else None
     if z is not None:
@@ -75,30 +73,26 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     if labels is None:
         labels = range(classes) if classes else [-1]
     elif not are_whole or len(labels) > MAX_SAMPLES:
-        _refuse(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
+        raise Refused(f'labels has to be a list of 1 to {MAX_SAMPLES} whole numbers')
     elif not classes:
-        _refuse('labels: this model has no classes')
+        raise Refused('labels: this model has no classes')
     elif not all(0 <= label < classes for label in labels):
-        _refuse(f'labels: the classes of this model are 0 to {classes - 1}')
+        raise Refused(f'labels: the classes of this model are 0 to {classes - 1}')
     labels = np.resize(labels, values['count'])
     kind, client = fields.get('format', 'json'), fields.get('client', '')
     if not isinstance(kind, str) or kind not in FORMATS:
-        _refuse(f'format has to be one of {", ".join(FORMATS)}')
+        raise Refused(f'format has to be one of {", ".join(FORMATS)}')
     if not isinstance(client, str) or len(client) > 64:
-        _refuse('client has to be a text of at most 64 characters')
+        raise Refused('client has to be a text of at most 64 characters')
     return Request(z=z, labels=labels, format=kind, client=client, **values)
-
-
-def _refuse(reason):
-    raise Refused(400, reason)
 
 
 def _parse_z(rows, z_dim):
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_SAMPLES:
-        _refuse(f'z has to be a list of 1 to {MAX_SAMPLES} lists')
+        raise Refused(f'z has to be a list of 1 to {MAX_SAMPLES} lists')
     are_lists = all(isinstance(row, list) and len(row) == z_dim for row in rows)
     if not are_lists or not all(type(n) in (int, float) for row in rows for n in row):
-        _refuse(f'z: each list has to have {z_dim} numbers')
+        raise Refused(f'z: each list has to have {z_dim} numbers')
     if not all(abs(number) <= MAX_Z for row in rows for number in row):
-        _refuse(f'z: numbers have to be between -{MAX_Z:g} and {MAX_Z:g}')
+        raise Refused(f'z: numbers have to be between -{MAX_Z:g} and {MAX_Z:g}')
     return np.array(rows, np.float32)

@@ -158,23 +158,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if is_get and name == 'directions':
             step = query.get('step')
             if step and not step.isdecimal():
-                raise Refused(400, 'step has to be a whole number')
+                raise Refused('step has to be a whole number')
             return _json(drawer.directions(step and int(step)))
         if is_get and name in FILES:
             try:
                 with open_file(drawer.path_of(name)) as file:
                     return FILES[name], file.read()
             except OSError as error:
-                raise Refused(404, f'this run has no {name}') from error
+                raise Refused(f'this run has no {name}', 404) from error
         if is_get or name != 'samples':
-            raise Refused(404, 'not found; see docs/page.md')
+            raise Refused('not found; see docs/page.md', 404)
         length = self.headers.get('Content-Length', '')
         if not length.isdecimal():
-            raise Refused(411, 'the header Content-Length is missing, or no number')
+            raise Refused('the header Content-Length is missing, or no number', 411)
         if int(length) > MAX_BYTES:
-            raise Refused(413, f'a request has at most {MAX_BYTES} bytes')
+            raise Refused(f'a request has at most {MAX_BYTES} bytes', 413)
         if self.headers.get_content_type() != 'application/json':
-            raise Refused(415, 'send Content-Type: application/json')
+            raise Refused('send Content-Type: application/json', 415)
         body = self.rfile.read(int(length))
         request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
         return FORMATS[request.format], drawer.draw(request)
@@ -194,7 +194,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name:  # another site may link to the page
             is_foreign |= self.headers.get('Sec-Fetch-Site') == 'cross-site'
         if is_proxy or is_foreign or not is_local:
-            raise Refused(403, 'open the address with ?token= that --page has printed')
+            raise Refused('open the address with ?token= that --page has printed', 403)
 
     def _send(self, status, kind, content):
         nonce = secrets.token_urlsafe(16)
