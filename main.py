@@ -231,7 +231,7 @@ def run(argv=None, model=DCGAN):
     escape_output()
     ignore_pillow_warnings()
     try:
-        todays = todays_arguments(arguments, TABLE)
+        todays = todays_arguments(arguments)
         tf.app.run(lambda argv: main(argv, model), todays)
     except (UserError, OSError, tf.app.flags.Error, tf.errors.OpError) as error:
         if FLAGS.is_parsed() and FLAGS.debug:

@@ -243,7 +243,7 @@ def test_user_error_is_one_line_with_the_way_out(tiny_copy):
         '--z_dist uniform': 'normal01|uniform_signed|uniform_unsigned',
         '--batch_size 0': '--batch_size=0',
         '--output_height -4': '--output_height=-4',
-        '--crop False': '--crop False: a switch takes no value, give --nocrop',
+        '--crop False': 'a switch takes no value, it is given as --crop or --nocrop',
         '--c_dim 4': '--c_dim 4: images have 3 channels or, gray, 1',
         '--datset mnist': "'--datset' is not a flag",
     }.items():
@@ -463,7 +463,7 @@ def test_old_flags_have_names_of_today(capsys):
         '--noema --npz': '--ema 0 --npz',
         '--nonoema --npz': '--npz',
     }.items():
-        arguments = todays_arguments(['main.py', *old.split()], main.TABLE)
+        arguments = todays_arguments(['main.py', *old.split()])
         assert arguments == ['main.py', *todays.split()]
         line = f'[*] Flags have other names today: main.py {todays}\n'
         assert (line in capsys.readouterr().out) == (old != todays)

@@ -3,7 +3,6 @@
 import shlex
 
 from dcgan.util.errors import UserError, printable
-from dcgan.util.flags import Flags
 
 # what switches are called today, when they are off and when they are on
 SWITCHES = {
@@ -24,12 +23,11 @@ VALUES = {
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 
-def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
+def todays_arguments(arguments: list[str]) -> list[str]:
     """Arguments in which flags of older versions have today's names.
 
     If there are any, prints the whole command in today's words. Raises UserError for a
-    value that such a flag cannot have, for `False` after a switch of today, and for
-    --log_dir of forks, which absl would take.
+    value that such a flag cannot have, and for forks' --log_dir, which absl would take.
     """
     todays, rest = [], list(arguments)
     while rest:
@@ -37,11 +35,6 @@ def todays_arguments(arguments: list[str], flags: Flags) -> list[str]:
         flag, has_value, value = argument.partition('=')
         name = flag.lstrip('-') if flag.startswith('-') else ''
         follows = rest[0].lower() if rest else ''
-        is_switch = name in flags and flags.table[name].value_type is bool
-        if is_switch and follows == 'false':
-            raise UserError(
-                f'{argument} {rest[0]}: a switch takes no value, give --no{name}'
-            )
         if name == 'log_dir':
             raise UserError(
                 '--log_dir: logs lie in the folder of the run; leave it out'
