@@ -58,7 +58,7 @@ runs which_run labels main
 flags_json.py: is_full and not Path( -> is_full or not Path(
 run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
 settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
-evaluation metrics evaluation
+evaluation metrics evaluation graphs
 encode.py: count = min(CELLS, size) -> count = CELLS
 fid.py: - 2 * roots.sum() -> - roots.sum()
 kid.py: count * (count - 1)) -> count * count)

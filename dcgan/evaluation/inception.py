@@ -6,13 +6,25 @@ SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from dcgan.util.errors import UserError
-from dcgan.util.files import read_errors, without_wildcards
+from dcgan.util.files import open_file, read_errors, without_wildcards
+
+ADVICE = 'give another; of a Keras model, the folder that model.export(FOLDER) writes'
+# ops, by TensorFlow's module, that have nothing to do with files, network or Python
+COMPUTING = r"""(?x).*gen_(array|bitwise|control_flow|cudnn_rnn|functional|image|linalg|
+list|lookup|manip|math|nn|parsing|ragged_[a-z]+|random|resource_variable|rnn|sparse|
+special_math|spectral|state|stateful_random|stateless_random|string|uniform_quant)_ops
+(_v2)?\.(?!Abort|ImmutableConst|RemoteCall|Symbolic|.*TextFile)|
+.*gen_(data_flow|logging)_ops\.(Assert|(Parallel)?Dynamic|Stack|TensorArray)"""
+LOADING = rf'{COMPUTING}|.*gen_(io|lookup)_ops\.(Restore|Sharded|InitializeTable)'
+INIT_KEYS = {'__saved_model_init_op', 'saved_model_main_op', 'legacy_init_op'}
 
 
 class GraphExtractor:
@@ -24,13 +36,13 @@ class GraphExtractor:
     """
 
     def __init__(self, path: str):
-        self.path, self.digest = path, digest_of(path)
-        self.name = os.path.basename(os.path.normpath(path))
+        self.path, self.name = path, os.path.basename(os.path.normpath(path))
         self._graph = tf.Graph()
         self._sess = tf.Session(graph=self._graph)
         load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
         problem = 'neither a frozen graph nor a SavedModel that TensorFlow can load'
-        with read_errors(path, problem), self._graph.as_default():
+        with read_errors(path, problem, ADVICE), self._graph.as_default():
+            self.digest = digest_of(path)
             self._images, self._features = load()
             if self._images.shape.ndims != 4:
                 raise ValueError('its input is not [any, h, w, channels]')
@@ -41,26 +53,71 @@ class GraphExtractor:
             self._fed = tf.cast(resized, self._images.dtype)
 
     def _load_frozen(self):
-        graph_def = tf.GraphDef.FromString(Path(self.path).read_bytes())
-        if {'ExpandDims', 'pool_3'} <= {node.name for node in graph_def.node}:
-            self.name = 'Inception'
-            images = tf.placeholder(tf.float32, [None, None, None, 3])
-            inputs, outputs = {'ExpandDims:0': images}, ['pool_3:0']
-            (features,) = tf.import_graph_def(graph_def, inputs, outputs, name='')
-            return images, features
-        tf.import_graph_def(graph_def, name='')
-        inputs = [n.name for n in graph_def.node if n.op == 'Placeholder']
+        if self.path.endswith(('.keras', '.h5')):
+            raise ValueError('it is a file of Keras')
+        with open_file(self.path) as file:
+            graph_def = tf.GraphDef.FromString(file.read())
         used = {i.split(':')[0].lstrip('^') for n in graph_def.node for i in n.input}
+        inputs = [n.name for n in graph_def.node if n.op == 'Placeholder']
         outputs = [n.name for n in graph_def.node if n.name not in used]
-        return self._only('placeholder', inputs), self._only('output', outputs)
+        fed = {}
+        if {'ExpandDims', 'pool_3'} <= {node.name for node in graph_def.node}:
+            self.name, outputs = 'Inception', ['pool_3']
+            fed = {'ExpandDims:0': tf.placeholder(tf.float32, [None, None, None, 3])}
+        tf.import_graph_def(self._computing(graph_def, outputs), fed, name='')
+        images = [*fed.values()] or [self._only('placeholder', inputs)]
+        return *images, self._only('output', outputs)
 
     def _load_saved_model(self):
         with without_wildcards(self.path) as path:
-            meta = tf.saved_model.load(self._sess, ['serve'], path)
-        signature = meta.signature_def['serving_default']
-        inputs = [tensor.name for tensor in signature.inputs.values()]
-        outputs = [tensor.name for tensor in signature.outputs.values()]
+            loader = SavedModelLoader(path)
+            meta = loader.get_meta_graph_def_from_tags(['serve'])
+            signature = meta.signature_def['serving_default']
+            inputs = [tensor.name for tensor in signature.inputs.values()]
+            outputs = [tensor.name for tensor in signature.outputs.values()]
+            self._computing(meta.graph_def, outputs)
+            run = [*outputs, meta.saver_def.restore_op_name]
+            run += [file.tensor_info.name for file in meta.asset_file_def]
+            for key in INIT_KEYS & {*meta.signature_def}:
+                run += [t.name for t in meta.signature_def[key].outputs.values()]
+            for key in INIT_KEYS & {*meta.collection_def}:
+                run += meta.collection_def[key].node_list.value
+            meta.graph_def.CopyFrom(self._computing(meta.graph_def, run, LOADING))
+            is_kept = INIT_KEYS.__contains__  # others name what may be gone
+            loader.load(self._sess, ['serve'], restore_collections_predicate=is_kept)
         return self._only('input', inputs), self._only('output', outputs)
+
+    def _computing(self, graph, outputs, allowed=COMPUTING):
+        """The part of a graph that outputs need; UserError for ops not `allowed`.
+
+        The rest is not imported, which would run ops for their shapes, and lend its
+        functions to TensorFlow in exchange for equal ones.
+        """
+        names = [name.split(':')[0] for name in outputs if name]
+        needed = tf.graph_util.extract_sub_graph(graph, names)
+        needed.ClearField('library')
+        functions = {f.signature.name: f for f in graph.library.function}
+        for node in needed.node:
+            node.attr.pop('_class', None)  # the place of a node that may be gone
+        waiting, seen, refused = [*needed.node], {''}, set()
+        while waiting:
+            node = waiting.pop()  # or a function in an attribute
+            for value in node.attr.values():
+                waiting += [value.func, *value.list.func]
+            name = getattr(node, 'op', node.name)
+            module = getattr(getattr(tf.raw_ops, name, None), '__module__', '')
+            if name in functions and name not in seen:
+                needed.library.function.append(functions[name])
+                waiting += functions[name].node_def
+            elif name not in seen and not re.match(allowed, f'{module}.{name}'):
+                refused.add(name)
+            seen.add(name)
+        if refused:
+            raise UserError(
+                f'{self.path}: needs ops that may use files, the network or Python: '
+                f'{", ".join(sorted(refused))}; give another network'
+            )
+        return needed
 
     def _only(self, kind, names):
         if len(names) != 1:
@@ -81,7 +138,7 @@ class GraphExtractor:
         elif channels == 1 and images.shape[3] == 3:
             images = images.mean(axis=3, keepdims=True)
         images = self._sess.run(self._fed, {self._unsized: images})
-        with read_errors(self.path, 'cannot be run on these images'):
+        with read_errors(self.path, 'cannot be run on these images', ADVICE):
             features = self._sess.run(self._features, {self._images: images})
             features = features.reshape(len(images), -1).astype(np.float32)
         if not np.isfinite(features).all():
@@ -94,5 +151,6 @@ def digest_of(path: str) -> str:
     digest = hashlib.sha256()
     for file in sorted(Path(path).rglob('*'), key=str) or [Path(path)]:
         if not file.is_dir():
-            digest.update(file.read_bytes())
+            with open_file(file) as opened:
+                digest.update(opened.read())
     return digest.hexdigest()

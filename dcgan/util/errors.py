@@ -1,5 +1,13 @@
 """Define the errors that a user can act on, each with a text of one line."""
 
+import re
+
+# what stands before the line that tells: titles, traces, the number of an error
+HEADINGS = re.compile(
+    r'(?m)^( *)File ".*\n(?:\1 +\S.*\n)*|^\s*\(\d+\) [A-Z_ ]+: |\x1b\[[\d;]*m|'
+    r'^.*:$|^(?:Node: |\d+ root error|<stack trace|Exception encountered).*$'
+)
+
 
 class UserError(ValueError):
     """An error that the user can fix. Its text is one line that says how."""
@@ -36,7 +44,5 @@ def printable(text: object) -> str:
 def short_reason(error: BaseException) -> str:
     """The most informative line of an error of the operating system or TensorFlow."""
     text = getattr(error, 'strerror', None) or str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # TensorFlow prints the message in the line after the name of the failed node
-    nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith("Node: '")]
-    return lines[nodes[-1] + 1] if nodes else (lines or [type(error).__name__])[0]
+    told = HEADINGS.sub('', text).strip() or text.strip() or type(error).__name__
+    return told.splitlines()[0].rstrip()
