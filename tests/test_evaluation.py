@@ -1,5 +1,6 @@
 """--evaluate and --encode on the command line, and the networks that give features."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ from scipy import spatial
 
 import download
 from dcgan.data.dataset import open_dataset
+from dcgan.data.idx import write_idx
+from dcgan.evaluation import real_images
 from dcgan.evaluation.classifier import Classifier
 from dcgan.evaluation.encode import build_encoder, cells, pooled
 from dcgan.evaluation.evaluate import entropy
@@ -68,11 +71,27 @@ def workspace(workspace):
     return workspace
 
 
-def evaluate(workspace, name, *args):
+class Trusted(Classifier):
+    """A classifier that is better than chance, whatever it says of few images."""
+
+    accuracy = property(lambda self: 2.0, lambda self, accuracy: None)
+
+
+@contextlib.contextmanager
+def any_classifier():
+    """Use any classifier: `set` has 3 held-out images, of noise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real_images, 'MIN_HELD_OUT', 1)
+        patch.setattr(real_images, 'Classifier', Trusted)
+        yield
+
+
+def evaluate(workspace, name, *args, classifiers=any_classifier):
     """Evaluate a run; returns what it prints, and its new lines of JSON as a dict."""
     path = workspace / 'out' / name / 'evaluations.jsonl'
     before = path.read_text().splitlines() if path.exists() else []
-    output = use(workspace, name, '--evaluate', '--evaluate_samples', 100, *args)
+    with classifiers():
+        output = use(workspace, name, '--evaluate', '--evaluate_samples', 100, *args)
     lines = path.read_text().splitlines()
     assert lines[: len(before)] == before
     rows = map(json.loads, lines[len(before) :])
@@ -212,7 +231,8 @@ def test_labels_can_be_given_to_evaluate_a_model_without_classes(workspace):
 def test_nearest_images_are_shown_beside_samples(tmp_path):
     cells = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1)
     cells = np.tile(cells, (1, 1, 8, 8, 1))
-    save_nearest(cells[:, 0], cells[:, 1:], str(tmp_path / 'nearest.png'))
+    groups = cells[:, 1:].reshape(2, 2, 2, *cells.shape[2:])
+    save_nearest(cells[:, 0], groups, str(tmp_path / 'nearest.png'))
     rows = np.full((2, 10, 5 * 8 + 2 * 2), 255)
     for row in range(2):
         for column, left in enumerate((0, 10, 18, 28, 36)):
@@ -240,14 +260,117 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
     data, own = tmp_path / 'set', tmp_path / 'own'
     write_idx_set(data)
     (data / '.cache').write_text('a file, in which nothing can be written')
-    real_images = RealImages(images_of(data), str(data), str(own))
-    classifier = real_images.classifier()
-    assert real_images.statistics(classifier, 128) is None
+    real = RealImages(images_of(data), str(data), str(own))
+    with any_classifier():
+        classifier = real.classifier('set')
+    assert real.statistics(classifier, 128) is None
     features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
-    real_images.save_statistics(classifier, features)
-    assert (real_images.statistics(classifier, 2)['features'] == features).all()
+    real.save_statistics(classifier, features)
+    assert (real.statistics(classifier, 2)['features'] == features).all()
     names = {path.name.split('-')[0] for path in own.iterdir()}
     assert names == {'classifier', 'statistics'}
+
+
+# Few samples, an extra that fails, a classifier at chance
+
+
+@pytest.mark.parametrize('count', [4, 5, 15, 16, 17])
+def test_every_number_of_samples_that_the_flag_admits_is_evaluated(workspace, count):
+    args = ['--features', 'network/means.pb', '--evaluate_samples', count]
+    _, rows = evaluate(workspace, 'cats', *args)
+    assert rows['closer_in_features', 'means.pb']['samples'] == count
+    with Image.open(workspace / 'out/cats/samples/nearest.png') as grid:
+        assert grid.height == 18 * min(count, 16)
+
+
+def test_sets_of_the_least_size_and_of_one_class_are_evaluated(tiny_copy):
+    for number, labels in enumerate(([0] * 8, [0] * 7 + [3], [0] * 20 + [3])):
+        shutil.rmtree(tiny_copy / 'data' / 'set')
+        images = np.random.RandomState(0).randint(0, 256, (len(labels), 16, 16))
+        name = f'{tiny_copy}/data/set/train-'
+        write_idx(f'{name}images-idx3-ubyte', images.astype(np.uint8))
+        write_idx(f'{name}labels-idx1-ubyte', np.array(labels, np.uint8))
+        for classifiers in any_classifier, contextlib.nullcontext:
+            _, rows = evaluate(tiny_copy, 'set', classifiers=classifiers)
+            assert rows['closer_in_pixels', None]['real'] == len(labels), number
+
+
+@pytest.mark.parametrize('name', ['nearest.png', '.'])
+def test_measures_are_kept_where_nearest_png_cannot_be_written(tiny_copy, name):
+    write_means(tiny_copy / 'means.pb')
+    samples = tiny_copy / 'out' / 'cats' / 'samples'
+    if name == '.':
+        shutil.rmtree(samples)
+        samples.touch()
+    else:
+        (samples / name / 'a_folder').mkdir(parents=True)
+    output, rows = evaluate(tiny_copy, 'cats', '--features', 'means.pb')
+    assert ('closer_in_features', 'means.pb') in rows
+    assert output.count(' [!] No ./out/cats/samples/nearest.png: ') == 1
+    assert '\n  recall (means.pb)' in output
+
+
+def test_measures_are_written_as_they_come(tiny_copy, monkeypatch):
+    write_means(tiny_copy / 'means.pb')
+    monkeypatch.setattr('dcgan.evaluation.evaluate.precision_recall', None)
+    args = ['--out_name', 'cats', '--evaluate', '--evaluate_samples', 9]
+    with pytest.raises(TypeError):
+        run_in_process(*args, '--features', 'means.pb', cwd=tiny_copy)
+    text = (tiny_copy / 'out' / 'cats' / 'evaluations.jsonl').read_text()
+    measures = [json.loads(line)['measure'] for line in text.splitlines()]
+    assert measures == ['frechet_distance', 'kernel_distance']
+
+
+def write_quarters(folder, share, sizes=(175, 175, 175, 175)):
+    """An IDX set of noisy images; of a `share`, the bright quarter is the class."""
+    rng = np.random.RandomState(0)
+    labels = np.repeat(np.arange(4), sizes).astype(np.uint8)
+    noise = rng.randint(0, 4, len(labels))
+    shown = np.where(rng.rand(len(labels)) < share, labels, noise)
+    quarters = np.eye(4, dtype=np.uint8)[shown].reshape(-1, 2, 2)
+    quarters = 150 * quarters.repeat(4, axis=1).repeat(4, axis=2)
+    pixels = rng.randint(0, 100, quarters.shape).astype(np.uint8)
+    write_idx(f'{folder}/train-images-idx3-ubyte', pixels + quarters)
+    write_idx(f'{folder}/train-labels-idx1-ubyte', labels)
+
+
+@pytest.mark.parametrize(
+    ('share', 'sizes', 'is_used'),
+    [
+        (1, (175,) * 4, True),
+        (0.5, (175,) * 4, True),
+        (0, (175,) * 4, False),
+        (1, (700, 0, 0, 0), False),  # there is one class
+        (0, (630, 70, 0, 0), False),  # 90% are easy to guess
+        (1, (300, 300, 50, 49), False),  # 99 held-out images
+    ],
+)
+def test_a_classifier_is_used_if_it_beats_chance(
+    share, sizes, is_used, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr('dcgan.evaluation.classifier.MAX_EPOCHS', 8)
+    write_quarters(tmp_path, share, sizes)
+    for _ in 'new', 'cached':
+        real = RealImages(images_of(tmp_path), str(tmp_path), '')
+        assert bool(real.classifier('quarters')) == is_used
+        printed = capsys.readouterr().out
+        assert printed.count(' [*] Classifier of quarters: ') == is_used
+        assert printed.count(' [!] Classifier of quarters: ') == (not is_used)
+
+
+def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
+    unused = {'classifiers': contextlib.nullcontext}
+    output, rows = evaluate(workspace, 'set', **unused)
+    assert re.search(r' \[!\] Classifier of set: .*not over .* 100 or more; ', output)
+    errors = [f'nearest_neighbour_error_{n}' for n in ('100_samples', '24_real')]
+    assert {*rows} == {(name, None) for name in (*errors, 'closer_in_pixels')}
+    with Image.open(workspace / 'out/set/samples/nearest.png') as grid:
+        assert grid.width == 6 * 16 + 2  # neighbours in pixels alone
+    args = ['--features', 'network/means.pb']
+    output, rows = evaluate(workspace, 'set', *args, **unused)
+    assert 'accuracy' not in output and 'Frechet distance (means.pb)' in output
+    assert {by for _, by in rows} == {'means.pb', None}
+    assert not {'coverage', 'entropy', 'accuracy'} & {measure for measure, _ in rows}
 
 
 def test_files_and_sets_that_cannot_be_used_are_named(tmp_path):

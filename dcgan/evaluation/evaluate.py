@@ -16,7 +16,7 @@ from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches
-from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.errors import UserError, escape, printable, short_reason
 from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.flags import Flag, Group
 from dcgan.util.output import print_line, print_path
@@ -33,12 +33,12 @@ INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
 
 
 class Evaluation:
-    """An evaluation of a model.DCGAN: `rows` of JSON, and lines of the two tables."""
+    """An evaluation of a model.DCGAN, and the lines of its two tables."""
 
     def __init__(self, sess, dcgan, config, step: int):
         self.sess, self.dcgan, self.config, self.step = sess, dcgan, config, step
-        self.started, self.rows = time.perf_counter(), []
-        self.lines, self.classes = [], []
+        self.started, self.lines, self.classes = time.perf_counter(), [], []
+        self.path = os.path.join(dcgan.out_dir, 'evaluations.jsonl')
         self.seed, self.count = config.seed or 0, config.evaluate_samples
         folder = os.path.join(config.data_dir, config.dataset)
         path = config.features or os.path.join(config.data_dir, INCEPTION)
@@ -56,12 +56,8 @@ class Evaluation:
             )
         own_cache = os.path.join(dcgan.out_dir, 'evaluation')
         real = self.real_images = RealImages(dcgan.data, folder, own_cache)
-        self.classifier = None
-        if dcgan.data.classes:
-            self.classifier = real.classifier()
-            self.extractors.append(self.classifier)
-            recognized = f'{self.classifier.accuracy:.2%} of held-out images recognized'
-            print_line(f' [*] Classifier of {config.dataset}: {recognized}')
+        self.classifier = real.classifier(config.dataset) if real.data.classes else None
+        self.extractors += filter(None, [self.classifier])
         of_real = dcgan.data.labels[real.indices] if dcgan.y_dim else -1
         self.labels = np.resize(of_real, self.count).astype(np.int64)  # of the samples
         if dcgan.y_dim:
@@ -78,7 +74,7 @@ class Evaluation:
             self._compare(extractor, real[extractor], of_samples)
         if self.classifier:
             self._count_classes(self.classifier.predict(features[-1]))
-        self._find_copies(first, pixels, real[self.extractors[0]], features[0])
+        self._find_copies(first, pixels, real, features)
 
     def _draw(self, first):
         """Yield samples, uint8, and labels, in batches; put QUERIES into `first`."""
@@ -175,29 +171,34 @@ class Evaluation:
         self._add('coverage', counts.tolist(), by)
         self._add('entropy', entropy(counts), by)
 
-    def _find_copies(self, samples, pixels, real, features):
-        """Write nearest.png; add the shares of samples closer than real images."""
-        count, center = len(samples), real['mu'].astype(np.float32)
-        queries = np.concatenate([features[:count], real['features'][:count]]) - center
-        nearest = Nearest(queries, pixels.indices.shape[1], pixels.own)
-        cuts = range(1000, len(real['features']), 1000)
-        for part in np.split(real['features'], cuts):
-            nearest.add(part - center)
-        spaces = ('pixels', pixels, None), ('features', nearest, self.extractors[0])
+    def _find_copies(self, samples, pixels, statistics, features):
+        """Add the shares of samples closer than real images; write nearest.png."""
+        count, spaces = len(samples), [('pixels', pixels, None)]
+        for by in self.extractors[:1]:
+            real, center = statistics[by]['features'], statistics[by]['mu']
+            center = center.astype(np.float32)
+            queries = np.concatenate([features[0][:count], real[:count]]) - center
+            nearest = Nearest(queries, pixels.indices.shape[1], pixels.own)
+            for part in np.split(real, range(1000, len(real), 1000)):
+                nearest.add(part - center)
+            spaces.append(('features', nearest, by))
         for space, found, by in spaces:
             share = share_closer(*np.split(found.distances[:, 0], [count]))
             title = f'closer than real images, in {space}'
             self._add(f'closer_in_{space}', share, by, title=title)
-        found = np.hstack([n.indices[:SHOWN] for n in (pixels, nearest)])
-        indices = self.real_images.indices[found]  # [SHOWN, 2 * BESIDE]
-        images, _ = self.dcgan.data.take(indices.reshape(-1))
-        images = images.reshape(*indices.shape, *images.shape[1:])
         path = os.path.join(self.config.sample_dir, 'nearest.png')
-        save_nearest(samples[:SHOWN], images, path)
-        print_path(path)
+        try:
+            found = np.stack([n.indices[:count][:SHOWN] for _, n, _ in spaces], axis=1)
+            indices = self.real_images.indices[found]  # [SHOWN, spaces, BESIDE]
+            images, _ = self.dcgan.data.take(indices.reshape(-1))
+            images = images.reshape(*indices.shape, *images.shape[1:])
+            save_nearest(samples[:SHOWN], images, path)
+            print_path(path)
+        except Exception as error:  # the measures are there
+            print_line(f' [!] No {path}: {short_reason(error)}')
 
     def _add(self, metric, value, extractor=None, title='', **more):
-        """Add a metric to `rows` and, if it is a number, to `lines`."""
+        """Write a metric and, if it is a number, add it to `lines`."""
         name = extractor and extractor.name
         row = {
             'measure': metric,
@@ -212,7 +213,8 @@ class Evaluation:
             'seed': self.seed,
             'seconds': round(time.perf_counter() - self.started, 1),
         }
-        self.rows.append(row)
+        with write_errors(self.path, advice=FREE_SPACE), open(self.path, 'a') as file:
+            file.write(f'{json.dumps(row)}\n')
         if isinstance(value, list):
             return
         title = title or metric.replace('_', ' ').replace('frechet', 'Frechet')
@@ -241,15 +243,12 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     samples = f'{count:,} samples (seed {evaluation.seed})'
     print(f'Iteration {step}: {samples}, {real:,} real images')
     print(*map(escape, (*evaluation.lines, *evaluation.classes)), sep='\n')
-    if count < BIASED:
+    if evaluation.extractors and count < BIASED:
         print(
             f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
             'upwards: compare it only for equal numbers of samples'
         )
-    path = os.path.join(dcgan.out_dir, 'evaluations.jsonl')
-    with write_errors(path, advice=FREE_SPACE), open(path, 'a') as file:
-        file.writelines(f'{json.dumps(row)}\n' for row in evaluation.rows)
-    print_path(path)
+    print_path(evaluation.path)
 
 
 # fmt: off

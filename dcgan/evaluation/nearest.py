@@ -12,11 +12,11 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
 
 
 def save_nearest(samples: np.ndarray, images: np.ndarray, path: str) -> None:
-    """Write samples [n, h, w, c], each beside m real images, [n, m, h, w, c]; uint8."""
-    count, _, height, width, channels = images.shape
+    """Write samples [n, h, w, c] beside groups of images, [n, groups, m, h, w, c]."""
+    count, _, _, height, width, channels = images.shape
     gap = np.full((count, height, max(2, width // 8), channels), 255, np.uint8)
-    left, right = np.split(images.swapaxes(0, 1), 2)
-    rows = np.concatenate([samples, gap, *left, gap, *right], axis=2)
+    beside = [part for group in np.moveaxis(images, 0, 2) for part in (gap, *group)]
+    rows = np.concatenate([samples, *beside], axis=2)
     rows = np.pad(rows, ((0, 0), (0, 2), (0, 0), (0, 0)), constant_values=255)
     save_image(Image.fromarray(merge(rows, (count, 1))), path)
 

@@ -11,11 +11,11 @@ from dcgan.evaluation.fid import gaussian
 from dcgan.util.errors import UserError
 from dcgan.util.files import json_digest, remove_leftovers, require_writable
 from dcgan.util.npz import read_cached, write_arrays
-from dcgan.util.output import print_path
+from dcgan.util.output import print_line, print_path
 
 MAX_IMAGES = 50_000  # that samples are compared with, or a classifier is trained on
 MIN_IMAGES = 8
-MAX_HELD_OUT = 10_000  # images that the classifier is tested on
+MIN_HELD_OUT, MAX_HELD_OUT = 100, 10_000  # images that the classifier is tested on
 MAX_VALUES = 2**27  # in the held-out images; 4 times as many in training images
 
 
@@ -49,8 +49,8 @@ class RealImages:
             self._folder = own_cache
         remove_leftovers(self._folder)
 
-    def classifier(self) -> Classifier:
-        """The classifier of the data set, from the cache or newly trained."""
+    def classifier(self, name: str) -> Classifier | None:
+        """The classifier, cached or newly trained; None if no better than chance."""
         classifier = Classifier(self.shape, self.data.classes)
         path = os.path.join(self._folder, f'classifier-{self._digest}.npz')
         if not classifier.load(path):
@@ -60,7 +60,16 @@ class RealImages:
             classifier.accuracy = float((predicted == labels).mean())
             classifier.save(path)
             print_path(path)
-        return classifier
+        labels = self.data.labels[self.held_out]
+        share = np.bincount(labels).max() / len(labels)
+        chance = share + 2 * (share * (1 - share) / len(labels)) ** 0.5
+        recognized = f'{classifier.accuracy:.2%} of held-out images recognized'
+        if len(labels) >= MIN_HELD_OUT and classifier.accuracy > chance:
+            print_line(f' [*] Classifier of {name}: {recognized}')
+            return classifier
+        why = f'not over {chance:.2%} of {MIN_HELD_OUT} or more; it is left out'
+        print_line(f' [!] Classifier of {name}: {recognized}, {why}')
+        return None
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
         """[images, uint8 [n, h, w, c], and labels [n]] with these indices."""

@@ -84,7 +84,7 @@ def settle_use(config, flags: Flags) -> Settled:
     config.ema = rate if has_averages(path) and not is_raw else 0.0
     config.label = number_labels(config.label, class_names_in(run.folder))
     todo = tasks(config, flags)
-    if todo & {'samples', 'visualize', 'gif', 'evaluate'}:
+    if todo & {'samples', 'visualize', 'gif'}:
         require_writable(config.sample_dir, 'choose another --sample_dir')
     advice = 'copy the run to another folder, and give that --out_dir'
     if todo & {*flags.names('export')}:
