@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
-from conftest import SMALL, same, use, weights, write_images
+from conftest import SMALL, run_in_process, same, use, weights, write_images
 
 import main
 from dcgan.compute.kernels import tensorflow_ops
@@ -331,3 +331,16 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
     args = ['--train', '--epoch', 3, '--recipe', 'faithful']
     line = '--g_steps 2 --r1 0 --ema 0 --beta1 0.5 --learning_rate 0.0002\n'
     assert f' [*] Recipe faithful: {line}' in use(workspace, 'best', *args)
+
+
+REFUSED = ['d_dropout=nan', 'ema=nan', 'train_size=nan', 'beta1=1', 'r1=-1']
+REFUSED += ['epoch=1' + 30 * '0', 'pretrain_d=1' + 30 * '0', 'max_to_keep=2147483648']
+REFUSED += ['generate_test_images=1' + 12 * '0', 'sheet_columns=1000000000']
+
+
+@pytest.mark.parametrize('flag', REFUSED)
+def test_numbers_that_nothing_can_use_are_refused_in_one_line(flag, tmp_path):
+    result = run_in_process('--train', f'--{flag}', cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f'main.py: flag --{flag}: ')
+    assert result.stderr.count('\n') == 1

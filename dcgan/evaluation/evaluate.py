@@ -175,8 +175,7 @@ class Evaluation:
         """Add the shares of samples closer than real images; write nearest.png."""
         count, spaces = len(samples), [('pixels', pixels, None)]
         for by in self.extractors[:1]:
-            real, center = statistics[by]['features'], statistics[by]['mu']
-            center = center.astype(np.float32)
+            real, center = statistics[by]['features'], np.float32(statistics[by]['mu'])
             queries = np.concatenate([features[0][:count], real[:count]]) - center
             nearest = Nearest(queries, pixels.indices.shape[1], pixels.own)
             for part in np.split(real, range(1000, len(real), 1000)):
@@ -255,7 +254,7 @@ def evaluate(sess, dcgan, config, step: int) -> None:
 FLAGS = Group(
     'Evaluation',
     'how --evaluate measures samples, docs/evaluation.md',
-    Flag('evaluate_samples', 10000, 'Samples to evaluate', least=4),
+    Flag('evaluate_samples', 10000, 'Samples to evaluate', least=4, most=10**6),
     Flag('features', '', 'Frozen graph or SavedModel that gives features to '
          '--evaluate; default: Inception, if download.py has fetched it', 'path'),
 )

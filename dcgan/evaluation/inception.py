@@ -37,11 +37,10 @@ class GraphExtractor:
 
     def __init__(self, path: str):
         self.path, self.name = path, os.path.basename(os.path.normpath(path))
-        self._graph = tf.Graph()
-        self._sess = tf.Session(graph=self._graph)
+        self._sess = tf.Session(graph=tf.Graph())
         load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
         problem = 'neither a frozen graph nor a SavedModel that TensorFlow can load'
-        with read_errors(path, problem, ADVICE), self._graph.as_default():
+        with read_errors(path, problem, ADVICE), self._sess.graph.as_default():
             self.digest = digest_of(path)
             self._images, self._features = load()
             if self._images.shape.ndims != 4:
@@ -88,13 +87,10 @@ class GraphExtractor:
         return self._only('input', inputs), self._only('output', outputs)
 
     def _computing(self, graph, outputs, allowed=COMPUTING):
-        """The part of a graph that outputs need; UserError for ops not `allowed`.
-
-        The rest is not imported, which would run ops for their shapes, and lend its
-        functions to TensorFlow in exchange for equal ones.
-        """
+        """The part of a graph that outputs need; UserError for ops not `allowed`."""
         names = [name.split(':')[0] for name in outputs if name]
         needed = tf.graph_util.extract_sub_graph(graph, names)
+        # an import runs ops for their shapes, and functions are exchanged for others
         needed.ClearField('library')
         functions = {f.signature.name: f for f in graph.library.function}
         for node in needed.node:
@@ -124,7 +120,7 @@ class GraphExtractor:
             found = ', '.join(names[:5]) or 'none'
             raise ValueError(f'it needs one {kind}, and has {found}')
         name = names[0] if ':' in names[0] else f'{names[0]}:0'
-        return self._graph.get_tensor_by_name(name)
+        return self._sess.graph.get_tensor_by_name(name)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features, float32 [n, d], of images, uint8 [n, h, w, c]."""

@@ -183,11 +183,11 @@ FLAGS = Group(
     'Samples',
     'how many, of which classes, docs/samples.md: --label, --npz, ...',
     Flag('generate_test_images', 100, 'Samples to draw, as one image grid', 'samples',
-         least=1),
+         least=1, most=10**6),
     Flag('sheet_images', GRID_IMAGES, 'Samples on the image grid, at most; files have '
-         'all of them', least=1),
+         'all of them', least=1, most=2**16),
     Flag('sheet_columns', None, 'Columns of the image grid of samples; default: a '
-         'square', type=int, least=1),
+         'square', type=int, least=1, most=4096),
     Flag('label', '', 'Classes of the samples, by number or name, such as 7 or 0,1,2; '
          'default: all'),
     Flag('separate_images', False, 'Also write a file for each sample', 'samples'),

@@ -54,9 +54,12 @@ class Flag:
             absl_flags.DEFINE_enum(self.name, self.default, choices, self.help)
             return
         define = DEFINITIONS[self.value_type]
-        most = MAX_SIZE if self.most is None and 'model' in self.marks else self.most
+        limit = MAX_SIZE if 'model' in self.marks else 2**31 - 1
+        most = limit if self.most is None and self.value_type is int else self.most
         bounds = (self.least, most) if self.value_type in (int, float) else ()
         define(self.name, self.default, self.help, *bounds)
+        if self.value_type is float:
+            absl_flags.register_validator(self.name, lambda x: x == x, 'no number')
 
 
 class Group:
