@@ -233,6 +233,8 @@ def test_only_local_names_do_without_the_token(port):
         ('Forwarded', 'for=203.0.113.1', 403, 403),
         ('Via', '1.1 proxy', 403, 403),
         ('X-Real-IP', '203.0.113.1', 403, 403),
+        ('CF-Connecting-IP', '203.0.113.1', 403, 403),
+        ('X-Envoy-External-Address', '203.0.113.1', 403, 403),
         ('X-Token', 'wrong', 200, 200),
     ):
         assert ask(port, '/', **{header: value})[0] == of_page, value
@@ -248,9 +250,11 @@ def test_the_token_is_enough_whatever_a_proxy_does(page):
         {'Host': 'pod-8100.proxy.runpod.net', 'Sec-Fetch-Site': 'cross-site'},
         {'Host': '[not a name', 'Origin': 'null'},
         {'Host': 'frontend_upstream', 'Forwarded': 'for=unknown'},
+        {'X-Token': 'of another page', 'CF-Ray': '1'},
     ):
         for path in ('/', '/user/x/proxy/8100/', '/model', '/deep/prefix/model'):
-            assert ask(port, f'{path}?token={token}', **headers)[0] == 200, headers
+            query = f'?utm=1&{"a=1&" * 20}token={token}'
+            assert ask(port, f'{path}{query}', **headers)[0] == 200, headers
             assert ask(port, path, **headers)[0] in (400, 403), headers
             assert ask(port, f'{path}?token={token}x', **headers)[0] in (400, 403)
         headers = {**headers, 'X-Token': token}
@@ -308,6 +312,7 @@ def test_errors_are_one_line_of_json(port):
     for content, status, headers, message in (
         ({'step': 99}, 400, {}, 'no checkpoint of iteration 99'),
         ({}, 413, {'Content-Length': str((1 << 22) + 1)}, 'at most 4194304 bytes'),
+        ({}, 413, {'Content-Length': '9' * 5000}, 'at most 4194304 bytes'),
         ({}, 411, {'Content-Length': '-1'}, 'Content-Length is missing, or no number'),
         ({}, 415, {'Content-Type': 'text/plain'}, 'application/json'),
     ):
@@ -461,7 +466,7 @@ def test_idle_clients_stop_others_for_a_moment_only(hasty):
 
 def test_another_machine_has_a_part_of_the_connections_and_a_proxy_has_all():
     def admitted(host):
-        with Server(None, '::', 0) as server, contextlib.ExitStack() as stack:
+        with Server(None, '[::]', 0) as server, contextlib.ExitStack() as stack:
             new = [stack.enter_context(socket.socket()) for _ in range(70)]
             return [server.verify_request(c, (host, 1)) for c in new]
 

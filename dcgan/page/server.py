@@ -25,7 +25,8 @@ PORTS = range(8100, 8120)  # without --page_port, the first of these that is fre
 MAX_BYTES = 1 << 22  # in a request
 MAX_CONNECTIONS = 64  # at once; for one other machine, a quarter of them
 PAUSE, LINGER, TOTAL = 9, 1, 30  # seconds for a client: a pause, the last one, all
-PROXY_HEADERS = ('forwarded', 'via', 'x-forwarded-', 'x-real-ip')
+PROXY_HEADERS = ('forwarded', 'via', 'x-forwarded-', 'x-real-ip', 'x-client-ip')
+PROXY_HEADERS += ('cf-', 'true-client-ip', 'x-envoy-', 'x-original-')
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -41,6 +42,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, drawer: Drawer, host: str, port: int | None):
         """port None: the first of PORTS that is free. UserError if none is."""
+        host = host.strip('[]')  # of an IPv6 address in a URL
         self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
         self.token = secrets.token_urlsafe(16)
         self._held: dict[socket.socket, str] = {}  # {connection: address of its client}
@@ -127,7 +129,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         try:
             address = urllib.parse.urlsplit(self.path)
-            query = dict(urllib.parse.parse_qsl(address.query, max_num_fields=8))
+            query = dict(urllib.parse.parse_qsl(address.query))
             name = address.path.rpartition('/')[2]  # proxies may add a path before it
             self._check(name, query)
             answer = self._content(name, query)
@@ -171,7 +173,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get('Content-Length', '')
         if not length.isdecimal():
             raise Refused('the header Content-Length is missing, or no number', 411)
-        if int(length) > MAX_BYTES:
+        if len(length) > 9 or int(length) > MAX_BYTES:
             raise Refused(f'a request has at most {MAX_BYTES} bytes', 413)
         if self.headers.get_content_type() != 'application/json':
             raise Refused('send Content-Type: application/json', 415)
@@ -181,9 +183,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _check(self, name, query):
         """Raise Refused without the token, unless this machine asks for itself."""
-        given = self.headers.get('X-Token') or query.get('token', '')
-        if secrets.compare_digest(given.encode(), self.server.token.encode()):
-            return  # whatever a proxy has made of the rest
+        token = self.server.token.encode()
+        for given in self.headers.get('X-Token', ''), query.get('token', ''):
+            if secrets.compare_digest(given.encode(), token):
+                return  # whatever a proxy has made of the rest
         hosts = self.headers.get_all('Host', [''])
         is_local = self.server.is_local and len(hosts) == 1
         is_local &= _is_local(urllib.parse.urlsplit(f'//{hosts[0]}').hostname or '')
