@@ -269,7 +269,7 @@ def test_metrics_of_other_programs_are_kept_on_resume(name, tmp_path, capsys):
     metrics = MetricsFile(str(tmp_path), 4)
     metrics.close()
     assert metrics.seconds == 1.5
-    assert (read_rows(str(path))[0] == values(4)).all()
+    assert (read_rows(str(path)) == values(4)).all()
     assert path.read_text().startswith(f'{",".join(COLUMNS)}\n1,0,0,0.000,0.25,')
     assert 'another program has changed it: 5 rows are read' in capsys.readouterr().out
     assert (tmp_path / 'metrics.csv.old').read_bytes() == KEPT[name]
@@ -289,7 +289,7 @@ def test_a_value_that_cannot_be_read_makes_no_other_vanish(old, tmp_path):
     path = tmp_path / 'metrics.csv'
     path.write_text(as_csv(values(5)).replace(old, BAD[old], 1))
     MetricsFile(str(tmp_path), 5).close()
-    rows = read_rows(str(path))[0]
+    rows = read_rows(str(path))
     assert rows[:, 0].tolist() == [1, 2, 3, 4, 5]
     assert (rows == values(5)).sum() >= 5 * len(COLUMNS) - 1
 
@@ -304,8 +304,8 @@ def test_rows_that_cannot_be_read_are_kept_aside_and_said(bad, tmp_path, capsys)
         assert (tmp_path / name).read_text() == text
         out = capsys.readouterr().out
         assert f'rows are read; {tmp_path / name} is the file as it was\n' in out
-        assert read_rows(str(path))[0][:3, 0].tolist() == [1, 2, 3]
-        assert read_rows(str(path))[0][-1, 0] == (3 if bad == '"\n' else 4)
+        assert read_rows(str(path))[:3, 0].tolist() == [1, 2, 3]
+        assert read_rows(str(path))[-1, 0] == (3 if bad == '"\n' else 4)
     assert capsys.readouterr().out == ''
 
 
@@ -317,14 +317,14 @@ def test_what_is_no_table_of_metrics_is_kept_aside(tmp_path):
         MetricsFile(str(tmp_path), 5).close()
         (old,) = tmp_path.glob('metrics.csv.old' + (f'{number + 1}' if number else ''))
         assert old.read_bytes() == content
-        assert len(read_rows(str(tmp_path / 'metrics.csv'))[0]) == 0
+        assert len(read_rows(str(tmp_path / 'metrics.csv'))) == 0
 
 
 def test_older_columns_are_read_by_their_names(tmp_path):
     names = ['iteration', 'd_loss', 'g_loss']
     places = [COLUMNS.index(name) for name in names]
     (tmp_path / 'metrics.csv').write_text(as_csv(values(3)[:, places], names))
-    rows = read_rows(str(tmp_path / 'metrics.csv'))[0]
+    rows = read_rows(str(tmp_path / 'metrics.csv'))
     assert (rows[:, places] == values(3)[:, places]).all()
     assert not rows[:, 1:4].any() and np.isnan(rows[:, 5]).all()
 

@@ -34,7 +34,7 @@ class MetricsFile:
         self.path = os.path.join(folder, FILE_NAME)
         rows = np.empty((0, len(COLUMNS)))
         if last_iteration and os.path.exists(self.path):
-            rows, is_ours = read_rows(self.path)
+            rows, is_ours = read_file(self.path, _parse, most=MAX_BYTES)
             if not is_ours:
                 names = (f'{self.path}.old{n}' for n in ('', *range(2, 1000)))
                 old = next(name for name in names if not os.path.lexists(name))
@@ -65,16 +65,17 @@ def as_line(row: Sequence[float]) -> bytes:
     return f'{",".join(counts)},{row[3]:.3f},{",".join(numbers)}\n'.encode()
 
 
-def read_rows(path: str) -> tuple[np.ndarray, bool]:
-    """The rows of metrics.csv, float64 [rows, columns] as in COLUMNS; if it is ours.
+def read_rows(path: str) -> np.ndarray:
+    """The rows of metrics.csv: float64 [rows, columns], as in COLUMNS.
 
     Where another program has changed the file, rows with an iteration are read; missing
     values are nan. The part of a row that a killed process may leave is no row.
     """
-    return read_file(path, _parse, most=MAX_BYTES)
+    return read_file(path, _parse, most=MAX_BYTES)[0]
 
 
 def _parse(content):
+    """The rows, and whether there is nothing else than what MetricsFile writes."""
     lines = content[: content.rfind(b'\n') + 1].splitlines()
     if not content or content.startswith(HEADER):
         if len(lines) < 2:
