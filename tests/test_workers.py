@@ -503,6 +503,31 @@ def test_a_worker_that_sends_no_first_message_is_named():
     assert pair[1].exchange(1) == [0, 1]  # ends what the first one waits for
 
 
+def test_a_worker_that_stops_before_the_weights_are_shared_is_named(tmp_path):
+    tasks, script = local_tasks(2), tmp_path / 'worker.py'
+    script.write_text("""
+import os, signal
+from dcgan.compute.cluster import read_cluster
+from dcgan.compute.workers import Workers
+workers = Workers(read_cluster(os.environ['TF_CONFIG']))
+workers.connect()
+workers.exchange(0)
+os.kill(os.getpid(), signal.SIGSTOP)
+""")
+    chief = Workers(Cluster(tasks, 0), 2)
+    with start(script, cwd=tmp_path, TF_CONFIG=tf_config(tasks, 1)):
+        chief.connect()
+        chief.exchange(0)
+        with tf.Graph().as_default():
+            tf.get_variable('w', [2])
+            with (
+                pytest.raises(UserError, match=r'no answer from worker 1 \(127'),
+                tf.Session(chief.target, config=chief.session_config()) as sess,
+            ):
+                write = tf.global_variables_initializer()
+                chief.share(sess, lambda sess: sess.run(write))
+
+
 def test_a_port_in_use_is_reported():
     for host in ('127.0.0.1', '0.0.0.0'):
         with socket.create_server((host, 0)) as server:

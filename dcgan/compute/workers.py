@@ -123,13 +123,18 @@ class Workers:
             return [value]
         text = json.dumps(value).encode().ljust(MAX_TEXT)
         with tf.Graph().as_default(), tf.device('/cpu:0'):
-            gather = self._gather(tf.constant([list(text)]))
-            sess = tf.Session(self.target, config=self.session_config(timeout=0))
-        results = []
+            rows = self._run_watched(self._gather(tf.constant([list(text)])))
+        self._has_exchanged = True
+        return [json.loads(bytes(row.tolist())) for row in rows]
+
+    def _run_watched(self, fetches):
+        """Run collective ops; UserError if the other workers are silent meanwhile."""
+        # a session of its own: another one could not be closed before these ops end
+        sess, results = tf.Session(self.target, config=self.session_config(0)), []
 
         def run():
             try:
-                results.append(sess.run(gather, options=self.run_options))
+                results.append(sess.run(fetches, options=self.run_options))
             except tf.errors.OpError as error:
                 results.append(error)
 
@@ -146,10 +151,9 @@ class Workers:
                 names = ', '.join(map(str, self.others))
                 raise self.lost(TimeoutError(f'no message from {names}: a firewall?'))
         sess.close()
-        self._has_exchanged = True
         if isinstance(results[0], Exception):
             raise self.lost(results[0]) from results[0]
-        return [json.loads(bytes(row.tolist())) for row in results[0]]
+        return results[0]
 
     def require_same(self, facts: dict[str, object]) -> None:
         """Raise UserError, on all workers, if facts differ from the chief's."""
@@ -183,7 +187,7 @@ class Workers:
                     options |= {'T': value.dtype, 'shape': tf.shape(value)}
                     value = tf.raw_ops.CollectiveBcastRecvV2(**options)
                     moves.append(tf.assign(variable, value, validate_shape=False))
-        sess.run(moves, options=self.run_options)
+        self._run_watched(moves)
         return not self.is_chief
 
     # In an iteration
