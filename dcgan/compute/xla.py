@@ -1,5 +1,6 @@
 """Compile functions of tensors by XLA."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,8 @@ from dcgan.util.errors import short_reason
 
 def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
     """Whether XLA can compile a function of a matrix; else prints what to install."""
+    if 'cache_directory' not in os.environ.get('TF_XLA_FLAGS', ''):
+        print(' [!] No cache of XLA: XDG_CACHE_HOME is full, or cannot be written')
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         x = tf.placeholder(tf.float32, [8, 8])
         y = xla_function(function)(x)

@@ -1,5 +1,6 @@
 """Import TensorFlow quickly and without its log messages."""
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -11,10 +12,11 @@ import re
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dcgan.util.files import json_digest
+from dcgan.util.files import json_digest, remove
 
 
 def import_tensorflow() -> None:
@@ -57,18 +59,33 @@ def describe_machine() -> list[str]:
 def keep_compiled_programs(machine: list[str]) -> None:
     """Let XLA keep compiled programs in the user's cache; call it before the import.
 
-    XLA would load the programs of another machine or version of TensorFlow.
+    XLA would load those of another machine or version of TensorFlow, fail where it
+    cannot write, and crash on a damaged one: a whole one has its checksum as its time.
     """
     flags = os.environ.get('TF_XLA_FLAGS', '')
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = Path(base, 'dcgan', f'xla-{json_digest(machine)}')
-    existing = next(filter(os.path.exists, [folder, *folder.parents]))
-    # where XLA cannot write, it does not compile either
-    is_writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    is_set = 'persistent_cache_directory' in flags
-    if is_writable and not is_set and "'" not in str(folder):
+    folder = Path(base, 'dcgan', f'xla-{json_digest(machine)}').absolute()
+    if 'persistent_cache_directory' in flags or "'" in str(folder):
+        return
+    existing = next(filter(os.path.lexists, [folder, *folder.parents]))
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=existing) as file:
+        if hasattr(os, 'posix_fallocate'):  # it is not on macOS
+            os.posix_fallocate(file.fileno(), 0, 1 << 24)  # it asks quotas, too
+        for path in folder.glob('*.pb'):
+            time = path.is_file() and zlib.crc32(path.read_bytes()) >> 1
+            if not time or path.stat().st_mtime != time:
+                remove(str(path))
+        atexit.register(mark_whole, folder, {*folder.glob('*.pb')})
         flags += f" --tf_xla_persistent_cache_directory='{folder}'"
         os.environ['TF_XLA_FLAGS'] = flags.strip()
+
+
+def mark_whole(folder: Path, known: set[Path]) -> None:
+    """Set the time of the compiled programs in a folder that are not known."""
+    for path in {*folder.glob('*.pb')} - known:
+        with contextlib.suppress(OSError):  # another process has removed it
+            time = zlib.crc32(path.read_bytes()) >> 1  # 31 bits: until 2038
+            os.utime(path, (time, time))
 
 
 @contextlib.contextmanager
