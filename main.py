@@ -44,7 +44,7 @@ from dcgan.page import server
 from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
 from dcgan.runs.flags_json import with_origins
-from dcgan.runs.launch_workers import joined
+from dcgan.runs.launch_workers import FORESEEN, joined, reported
 from dcgan.runs.old_flags import todays_arguments
 from dcgan.sampling import samples
 from dcgan.sampling import visualize as visualization
@@ -53,7 +53,7 @@ from dcgan.training import options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
-from dcgan.util.output import error_line, escape_output, print_line
+from dcgan.util.output import Extra, error_line, escape_output, print_line
 from dcgan.util.signals import interrupt, stop_signals
 from dcgan.util.z import Z_DISTRIBUTIONS as DISTRIBUTIONS
 from model import DCGAN
@@ -124,13 +124,12 @@ PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
 def main(argv, model=DCGAN):
     config = command_line.read_flags(argv, TABLE)
-    if config.curves:
-        draw_runs(config.curves, config.out_dir)
-        return
     if config.workers > 1 and model is not DCGAN:
         raise UserError('--workers starts main.py, without your model; set TF_CONFIG')
     try:
-        with tf.Graph().as_default():  # main() may run again in one interpreter
+        with reported(config), tf.Graph().as_default():  # main() may run again
+            if config.curves:
+                return draw_runs(config.curves, config.out_dir)
             if not config.train:
                 settled = settings.settle_use(config, TABLE)
                 use(config, model, several.Workers(), settled)
@@ -198,7 +197,8 @@ def write_outputs(sess, dcgan, config, step):
     if 'visualize' in todo:
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
     if 'gif' in todo:
-        samples.make_progress_gif(config.sample_dir)
+        with Extra('progress.gif') if config.train else contextlib.nullcontext():
+            samples.make_progress_gif(config.sample_dir)
     if 'evaluate' in todo:
         evaluation.evaluate(sess, dcgan, config, step)
     if 'encode' in todo:
@@ -233,7 +233,7 @@ def run(argv=None, model=DCGAN):
     try:
         todays = todays_arguments(arguments)
         tf.app.run(lambda argv: main(argv, model), todays)
-    except (UserError, OSError, tf.app.flags.Error, tf.errors.OpError) as error:
+    except FORESEEN as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             traceback.print_exc()
         sys.exit(f'main.py: {with_origins(error_line(error), TABLE)}')

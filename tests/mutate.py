@@ -37,6 +37,7 @@ names.py: if len(both) > 1: -> if len(both) > 2:
 resumable_download.py: if sent else 0 -> if sent else start
 record record model tables
 curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
+curves.py: or 'mpl-data' in str(path) -> or 'mpl-data' not in str(path)
 metrics_csv.py: [:, 0] <= last_iteration -> [:, 0] < last_iteration
 tensorboard.py: with_images and step >= d_steps -> with_images and step > d_steps
 warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -314,8 +315,8 @@ def test_measures_are_written_as_they_come(tiny_copy, monkeypatch):
     write_means(tiny_copy / 'means.pb')
     monkeypatch.setattr('dcgan.evaluation.evaluate.precision_recall', None)
     args = ['--out_name', 'cats', '--evaluate', '--evaluate_samples', 9]
-    with pytest.raises(TypeError):
-        run_in_process(*args, '--features', 'means.pb', cwd=tiny_copy)
+    result = run_in_process(*args, '--features', 'means.pb', cwd=tiny_copy)
+    assert result.returncode == 1 and 'cats/error.txt has what' in result.stderr
     text = (tiny_copy / 'out' / 'cats' / 'evaluations.jsonl').read_text()
     measures = [json.loads(line)['measure'] for line in text.splitlines()]
     assert measures == ['frechet_distance', 'kernel_distance']
@@ -371,6 +372,21 @@ def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
     assert 'accuracy' not in output and 'Frechet distance (means.pb)' in output
     assert {by for _, by in rows} == {'means.pb', None}
     assert not {'coverage', 'entropy', 'accuracy'} & {measure for measure, _ in rows}
+
+
+def test_measures_do_not_need_a_cache(tmp_path, capsys):
+    data, own = tmp_path / 'set', tmp_path / 'own'
+    write_idx_set(data)
+    for path in (data / '.cache', own):
+        path.write_text('a file, in which nothing can be written')
+    real_images = RealImages(images_of(data), str(data), str(own))
+    real_images.classifier('set')
+    extractor = SimpleNamespace(digest='0')
+    features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
+    assert real_images.save_statistics(extractor, features)['features'] is features
+    printed = capsys.readouterr().out
+    for name in ('classifier', 'statistics'):
+        assert printed.count(f' [!] No {own}/{name}-') == 1
 
 
 def test_files_and_sets_that_cannot_be_used_are_named(tmp_path):

@@ -1,6 +1,7 @@
 """Folders of images: finding, labelling, cropping, decoding ahead and caching them."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -630,10 +631,24 @@ def test_images_that_failed_when_the_cache_was_built_are_tried_again(damaged):
     assert (cached == all_batches(open_set(damaged), size=20)).all()
 
 
-def test_cache_that_cannot_be_written_is_reported(images):
-    (images / '.cache').write_text('a file')
-    with pytest.raises(UserError, match=r'\.cache: cannot be used .*; leave out --cac'):
-        open_set(images, cache=True)
+@pytest.mark.parametrize('problem', ['a file', 'a full disk', 'no memory map'])
+def test_a_cache_that_cannot_be_used_is_left_out(problem, images, monkeypatch, capsys):
+    expected, limits = all_batches(open_set(images)), None
+    if problem == 'a file':
+        (images / '.cache').write_text(problem)
+    elif problem == 'a full disk':
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    else:
+        monkeypatch.setattr('numpy.memmap', None)
+    try:
+        data = open_set(images, cache=True)
+    finally:
+        if limits:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (all_batches(data) == expected).all()
+    printed = capsys.readouterr().out
+    assert printed.count(f' [!] No --cache in {images}/.cache: ') == 1
 
 
 BUILD = """

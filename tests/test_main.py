@@ -5,12 +5,14 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,7 +47,11 @@ from dcgan.util.errors import Interrupted, UserError, printable
 from dcgan.util.flags import MARKS
 from dcgan.util.output import error_line, escape_output, print_line, print_path
 from dcgan.util.progress import progress_bar
-from dcgan.util.quiet_import import report_thread_error
+from dcgan.util.quiet_import import (
+    keep_compiled_programs,
+    mark_whole,
+    report_thread_error,
+)
 from model import DCGAN
 from utils import visualize
 
@@ -355,7 +361,116 @@ def test_too_many_bad_images_are_all_named_and_the_work_is_saved(tmp_path):
     assert checkpoint.exists()
 
 
+# Errors that nobody foresaw
+
+
+class Unprintable(RuntimeError):
+    def __str__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    'error', [KeyError('x'), RuntimeError('a\nb'), AssertionError(), Unprintable()]
+)
+def test_an_error_that_nobody_foresaw_leaves_what_a_report_needs(
+    error, tiny_copy, monkeypatch
+):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr('dcgan.training.loop.Training.print_sample_losses', fail)
+    args = ['--train', '--out_name', 'cats', '--epoch', 2, '--ckpt_freq', 99]
+    result = run_in_process(*args, cwd=tiny_copy)
+    assert result.returncode == 1 and 'Traceback' in result.stderr
+    last = './out/cats/error.txt has what a report of this error needs'
+    assert result.stderr.splitlines()[-1] == f'main.py: {last}'
+    text = (tiny_copy / 'out' / 'cats' / 'error.txt').read_text()
+    assert 'in fail\n    raise error\n' in text and '\nckpt_freq: 99\n' in text
+    for name in ('command', 'Python', 'TensorFlow', 'NumPy', 'Pillow', 'system'):
+        assert f'\n{name}: ' in text
+    assert re.search(r'^device: [CG]PU$', text, re.M)
+    assert (tiny_copy / 'out/cats/checkpoint/model.b8-4.index').exists()
+
+
+@pytest.mark.parametrize('error', [UserError('a'), OSError('b'), Interrupted(15)])
+def test_a_foreseen_error_leaves_no_report(error, tiny_copy, monkeypatch):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr('main.write_outputs', fail)
+    result = run_in_process('--dataset', 'cats', cwd=tiny_copy)
+    assert result.returncode and result.stderr == f'main.py: {error}\n'
+    assert not list(tiny_copy.rglob('error.txt'))
+
+
+def test_an_error_is_reported_where_that_is_possible(tiny_copy, monkeypatch):
+    monkeypatch.setattr('dcgan.runs.settings.settle_use', None)
+    result = run_in_process('--dataset', 'cats', cwd=tiny_copy)  # there is no run yet
+    assert result.stderr.splitlines()[-1].startswith('main.py: ./out/error.txt has ')
+    with pytest.raises(TypeError):  # Python prints it
+        run_in_process('--out_dir', 'none', cwd=tiny_copy)
+    assert not (tiny_copy / 'none').exists()
+    (tiny_copy / 'out' / 'error.txt').unlink()
+    (tiny_copy / 'out' / 'error.txt' / 'folder').mkdir(parents=True)
+    with pytest.raises(TypeError):
+        run_in_process(cwd=tiny_copy)
+
+
 # The import of TensorFlow
+
+
+def keep_programs(monkeypatch, folder):
+    """The folder in which XLA would keep programs, in this cache, or None."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder))
+    monkeypatch.setenv('TF_XLA_FLAGS', '--tf_xla_min_cluster_size=4')
+    keep_compiled_programs(['a machine'])
+    kept, _, path = os.environ['TF_XLA_FLAGS'].partition(' ')
+    assert kept == '--tf_xla_min_cluster_size=4'
+    return Path(path.partition("='")[2][:-1]) if path else None
+
+
+def test_damaged_programs_of_xla_are_removed(tmp_path, monkeypatch):
+    folder, content = keep_programs(monkeypatch, tmp_path), bytes(range(200))
+    folder.mkdir(parents=True)
+    changed = {'flipped': b'\1' + content[1:], 'short': content[:199]}
+    changed |= {'empty': b'', 'longer': content + b'\0'}
+    others = [folder / f'{name}.pb' for name in ('folder', 'pipe', 'link')]
+    paths = [folder / 'whole.pb', *(folder / f'{n}.pb' for n in changed), *others]
+    for path in paths:
+        path.write_bytes(content)
+    mark_whole(folder, set())
+    assert keep_programs(monkeypatch, tmp_path) == folder
+    assert {*folder.iterdir()} == {*paths}
+    for path, damaged in zip(paths[1:], changed.values()):
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        path.write_bytes(damaged)
+        os.utime(path, ns=times)  # as where the disk is broken
+    for path in others:
+        path.unlink()
+    (others[0] / 'x').mkdir(parents=True)
+    os.mkfifo(others[1])
+    others[2].symlink_to(folder / 'nothing')
+    for name in ('new.pb', 'new.pb.tmp'):  # of a process that still runs
+        (folder / name).touch()
+    keep_programs(monkeypatch, tmp_path)
+    assert sorted(os.listdir(folder)) == ['new.pb.tmp', 'whole.pb']
+
+
+def test_a_cache_of_xla_that_cannot_be_written_is_not_used(tmp_path, monkeypatch):
+    assert keep_programs(monkeypatch, tmp_path)
+    assert not list(tmp_path.iterdir())  # XLA makes the folder
+    assert not keep_programs(monkeypatch, '/proc/self')
+    assert not keep_programs(monkeypatch, tmp_path / "with'quote")
+    (tmp_path / 'file').touch()
+    assert not keep_programs(monkeypatch, tmp_path / 'file')
+    (tmp_path / 'link').symlink_to('nowhere')
+    assert not keep_programs(monkeypatch, tmp_path / 'link')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # as a full disk
+    try:
+        assert not keep_programs(monkeypatch, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 LOG = r"""

@@ -360,12 +360,12 @@ def test_train_can_be_called_again_and_resumes(sess, cats):
 def test_failed_training_names_its_checkpoint_which_can_be_saved_again(cats):
     dcgan, config = cats
     dcgan.save(config.checkpoint_dir, 7)
-    logs = Path(dcgan.out_dir, 'logs')
-    logs.touch()  # where a folder has to be: the training cannot start
-    with pytest.raises(UserError, match='logs: '):
+    metrics = Path(dcgan.out_dir, 'metrics.csv')
+    metrics.mkdir()  # where a file has to be: the training cannot start
+    with pytest.raises(UserError, match='metrics.csv: '):
         dcgan.train(config)
     assert dcgan.checkpoint_folder(config.checkpoint_dir).protected == []
-    logs.unlink()
+    metrics.rmdir()
     config.learning_rate = 1e30
     with pytest.raises(UserError, match=r'last good checkpoint is .*model\.b6-7;'):
         dcgan.train(config)  # protects the checkpoint from which it resumed

@@ -1,21 +1,26 @@
 """What a run records: metrics.csv, curves.png, grids of the beginning, warnings."""
 
+import contextlib
 import csv
+import errno
+import os
 import re
 import shutil
+import signal
 import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, run, run_anew, run_code, run_in_process, use
+from conftest import run, run_code, run_in_process, use
 from PIL import Image
 
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
 from dcgan.record.tensorboard import summary_session
-from dcgan.util.errors import UserError
+from dcgan.util.errors import Interrupted, UserError
+from dcgan.util.output import Extra
 
 # metrics.csv
 
@@ -44,12 +49,12 @@ def test_metrics_hold_the_printed_losses_of_each_iteration(tiny_runs):
 
 def test_resumed_run_has_the_metrics_of_one_never_stopped(tiny_copy):
     path = tiny_copy / 'out' / 'cats' / 'metrics.csv'
-    never_stopped = np.delete(read_rows(str(path))[0], 3, axis=1)  # without seconds
+    never_stopped = np.delete(read_rows(str(path)), 3, axis=1)  # without seconds
     # a process that was killed after iteration 2 has left a torn row
     path.write_text(path.read_text()[:-9])
     args = ['--train', '--out_name', 'cats', '--resume_step', 2]
     assert run_in_process(*args, cwd=tiny_copy).returncode == 0
-    assert (np.delete(read_rows(str(path))[0], 3, axis=1) == never_stopped).all()
+    assert (np.delete(read_rows(str(path)), 3, axis=1) == never_stopped).all()
 
 
 def row_values(d_loss=1.4):
@@ -69,7 +74,7 @@ def test_torn_rows_are_mended_and_old_ones_dropped(tail, tmp_path):
     assert metrics.seconds == 2
     metrics.add((3, 1, 0), row_values(), 0.5)
     metrics.close()
-    rows = read_rows(str(tmp_path / 'metrics.csv'))[0][:, :4]
+    rows = read_rows(str(tmp_path / 'metrics.csv'))[:, :4]
     assert rows.tolist() == [[1, 0, 0, 1], [2, 0, 1, 2], [3, 1, 0, 2.5]]
     assert (tmp_path / 'metrics.csv').read_text().startswith(','.join(COLUMNS) + '\n')
 
@@ -107,14 +112,17 @@ def test_smoothing_keeps_constants_and_lines():
     assert line[50:450] == pytest.approx(np.arange(50, 450))
 
 
-def test_training_goes_on_without_matplotlib(tiny_copy, monkeypatch, recorder, capsys):
+def test_training_goes_on_without_matplotlib(
+    tmp_path, tiny_copy, monkeypatch, recorder, capsys
+):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)  # its import fails
     recorder.add((1, 0, 0), row_values(), 1)
     for grid in 2 * [np.zeros((2, 4, 4, 1))]:
         recorder.add_grid(1, grid, grid)
     recorder.close()
     printed = capsys.readouterr().out
-    assert printed.count(f' [!] No {recorder.path}: import of matplotlib.figure') == 1
+    path = tmp_path / 'curves.png'
+    assert printed.count(f' [!] No {path}: import of matplotlib.figure') == 1
     result = run_in_process('--curves', 'cats', cwd=tiny_copy)
     assert result.returncode == 1 and 'pip install matplotlib' in result.stderr
 
@@ -124,20 +132,26 @@ def test_matplotlib_is_not_imported_without_training(tmp_path):
     assert run_code(code, cwd=tmp_path).returncode == 0
 
 
-def test_training_goes_on_where_curves_cannot_be_written(tiny_copy):
-    (tiny_copy / 'out' / 'blocked' / 'curves.png' / 'x').mkdir(parents=True)
-    args = ['--train', '--dataset', 'set', '--epoch', 1, *SMALL]
-    printed = use(tiny_copy, 'blocked', *args, with_curves=True)
-    assert printed.count(' [!] No ./out/blocked/curves.png: ') == 1
-    assert 'Trained: see ./out/blocked/samples/train_00000003.png' in printed
-
-
-@pytest.mark.slow
-def test_curves_do_not_depend_on_the_backend_of_a_notebook(tiny_copy):
-    args = ['--curves', 'set', '--out_dir', 'out']
-    result = run_anew('main.py', *args, cwd=tiny_copy, MPLBACKEND='module://nowhere')
-    assert result.returncode == 0, result.stderr
-    assert (tiny_copy / 'out' / 'curves.png').exists()
+def test_curves_do_not_depend_on_settings_of_matplotlib(tiny_copy):
+    drawn = set()
+    for i in range(3):
+        environment = {}
+        if i == 1:  # a notebook, and files of which each alone fails the import
+            (tiny_copy / 'matplotlibrc').write_bytes(b'\xff\xfe')
+            (tiny_copy / 'own.txt').write_bytes(b'\xff')
+            environment['MPLBACKEND'] = 'module://matplotlib_inline.backend_inline'
+            environment['MATPLOTLIBRC'] = str(tiny_copy / 'own.txt')
+        if i == 2:  # a pipe, an unwritable folder with bad values, and a window
+            (tiny_copy / 'matplotlibrc').unlink()
+            os.mkfifo(tiny_copy / 'matplotlibrc')
+            (tiny_copy / 'own').mkdir()
+            (tiny_copy / 'own' / 'matplotlibrc').write_text('text.usetex: True')
+            environment = {'MPLBACKEND': 'TkAgg', 'MPLCONFIGDIR': '/proc/self'}
+            environment['MATPLOTLIBRC'] = str(tiny_copy / 'own')
+        result = run('main.py', '--curves', 'set', cwd=tiny_copy, **environment)
+        assert (result.returncode, result.stderr) == (0, '')
+        drawn.add((tiny_copy / 'out' / 'curves.png').read_bytes())
+    assert len(drawn) == 1
 
 
 def test_curves_are_drawn_of_a_run_and_of_several(tiny_copy):
@@ -174,6 +188,75 @@ def test_runs_without_numbers_are_named(tmp_path):
         result = run_in_process('--curves', names, '--out_dir', tmp_path, cwd=tmp_path)
         assert result.returncode == 1 and message in result.stderr
         assert result.stderr.count('\n') == 1
+
+
+# Extras that fail
+
+
+def block(path):
+    """Make a folder that is not empty where a run writes a file."""
+    path.unlink(missing_ok=True)
+    (path / 'folder').mkdir(parents=True)
+
+
+def test_training_goes_on_without_its_extras_and_says_so_once(tiny_copy, monkeypatch):
+    run_dir = tiny_copy / 'out' / 'cats'
+    for name in ('curves.png', 'warnings.txt', 'samples/progress.gif'):
+        block(run_dir / name)
+    for i in range(4, 10):
+        block(run_dir / 'samples' / f'train_{i:08d}.png')
+    shutil.rmtree(run_dir / 'logs')
+    (run_dir / 'logs').touch()
+    for module in ('warnings', 'recorder'):
+        monkeypatch.setattr(f'dcgan.record.{module}.WON_ITERATIONS', 5)
+    monkeypatch.setattr('dcgan.record.warnings.WON_LOSS', 1e9)
+    args = ['--train', '--epoch', 3, '--gif', '--profile', '4,5']
+    printed = use(tiny_copy, 'cats', *args, with_curves=True)
+    lines = re.findall(r'^ \[!\] No (.*?): ', printed, re.M)
+    extras = [f'./out/cats/{name}' for name in ('curves.png', 'logs', 'warnings.txt')]
+    extras += ['image grids', 'progress.gif', 'trace in ./out/cats/logs']
+    assert sorted(lines) == sorted(extras)
+    assert printed.count('D has won') == 1
+    assert '[*] Trained: see ./out/cats/checkpoint\n' in printed
+    assert (run_dir / 'checkpoint' / 'model.b8-9.index').exists()
+    assert len(read_rows(str(run_dir / 'metrics.csv'))) == 9
+
+
+@pytest.mark.parametrize(
+    'function',
+    ['curves.in_bins', 'tensorboard.SummaryLog._write', 'profiler.profiler.stop'],
+)
+def test_any_error_of_a_library_costs_no_more_than_its_extra(
+    function, tiny_copy, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise KeyError('broken\nlibrary')
+
+    monkeypatch.setattr(f'dcgan.record.{function}', fail)
+    args = ['--train', '--epoch', 2, '--profile', '4,5']
+    printed = use(tiny_copy, 'cats', *args, with_curves=True)
+    lines = re.findall(r'^ \[!\] No .*$', printed, re.M)
+    assert len(lines) == 1 and lines[0].endswith(r": KeyError: 'broken\nlibrary'")
+    assert (tiny_copy / 'out/cats/checkpoint/model.b8-6.index').exists()
+
+
+def test_signals_other_errors_and_a_closed_output_pass_an_extra(monkeypatch, capsys):
+    with pytest.raises(Interrupted), Extra('curves'):
+        raise Interrupted(signal.SIGTERM)
+    with pytest.raises(UserError), Extra('cache', OSError):
+        raise UserError('the data are broken')
+    extra = Extra('curves')
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with extra:
+            raise OSError(number, os.strerror(number), 'a')
+    assert not extra.works
+    assert capsys.readouterr().out == ' [!] No curves: No space left on device\n'
+    monkeypatch.setattr('dcgan.util.output.abandon_output', lambda: None)
+    # it is closed with an error, too
+    with contextlib.suppress(OSError), open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        with pytest.raises(UserError, match='standard output'), Extra('curves'):
+            raise OSError(errno.ENOSPC, 'No space')
 
 
 # Grids of the beginning, lines, events

@@ -372,10 +372,17 @@ def test_resumed_run_equals_an_uninterrupted_one_under_xla(workspace):
         assert re.search(r'XLA has compiled it, in \d+\.\d s', result.stdout)
         if not step:
             shutil.copytree(out / 'xla', out / 'xla_resumed')
+            programs = sorted(cache.glob('dcgan/*/*'), key=os.path.getsize)
+            content = bytearray(programs[0].read_bytes())
+            content[len(content) // 2] ^= 1  # which can crash XLA
+            programs[0].write_bytes(content)
+            times = [os.path.getmtime(path) for path in programs]
     assert min(losses(result.stdout)) == 5
     assert_equals_uninterrupted(workspace, 'xla_resumed', 'xla')
-    # what one process compiles, the next one loads: the iteration and the trial
-    assert len(list(cache.glob('dcgan/*/*'))) == 2
+    # what one process compiles, the next one loads: the iteration, not the trial
+    assert sorted(cache.glob('dcgan/*/*'), key=os.path.getsize) == programs
+    assert os.path.getmtime(programs[1]) == times[1]
+    assert os.path.getmtime(programs[0]) != times[0]
 
 
 @pytest.mark.slow
@@ -391,6 +398,7 @@ runpy.run_path({str(ROOT / 'main.py')!r}, run_name='__main__')
     result = run(script, *args, cwd=workspace)
     assert result.returncode == 1 and result.stderr.count('\n') == 1, result.stderr
     assert 'model.b8-12: cannot be written (' in result.stderr
+    assert result.stdout.count(f' [!] No ./out/{run_copy.name}/logs: ') == 1
     assert saved_steps(run_copy) == [8, 12, 15]
     assert not list(run_copy.glob('checkpoint/.*'))
     result = resume(workspace, run_copy.name)

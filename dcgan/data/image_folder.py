@@ -28,7 +28,7 @@ from dcgan.util.files import (
     write_bytes,
 )
 from dcgan.util.lock import lock_folder
-from dcgan.util.output import print_line
+from dcgan.util.output import Extra, print_line
 from dcgan.util.progress import progress_bar
 
 CACHE_FOLDER = '.cache'  # in the folder of a data set
@@ -259,26 +259,24 @@ class ImageSet:
         return [[path, box, *x] for path, box, x in zip(paths, self.boxes, parts)]
 
     def _open_cache(self):
-        """The cache's pixels and failed indices; builds its file if there is none."""
+        """The cache's pixels and failed indices, if it exists or can be built."""
         cache_dir = os.path.join(self.folder, CACHE_FOLDER)
         digests = json_digest(self.settings), json_digest(self._signatures())
         path = os.path.join(cache_dir, '-'.join(digests))
         shape = (len(self), *image_shape(self.options))
-        try:
-            with contextlib.ExitStack() as stack:
+        cache = read_cache(path, shape)
+        with Extra(f'--cache in {cache_dir}', OSError), contextlib.ExitStack() as stack:
+            if not cache:
+                os.makedirs(cache_dir, exist_ok=True)
+                reason = 'another process is building this cache'
+                stack.callback(lock_folder(cache_dir, reason))
                 if not read_cache(path, shape):
-                    os.makedirs(cache_dir, exist_ok=True)
-                    reason = 'another process is building this cache'
-                    stack.callback(lock_folder(cache_dir, reason))
-                    if not read_cache(path, shape):
-                        self._build_cache(path)
-            pixels, failed, notes = read_cache(path, shape)
-        except OSError as error:
-            raise UserError(
-                f'{cache_dir}: cannot be used ({error.strerror}); leave out --cache'
-            ) from error
-        self._report_notes(notes)
-        return pixels, failed
+                    self._build_cache(path)
+                cache = read_cache(path, shape)
+            if not cache:
+                raise OSError('it cannot be read')
+            self._report_notes(cache[2])
+        return cache and cache[:2]
 
     def _build_cache(self, path):
         """Write the pixels of all images, then their failures and notes as JSON."""

@@ -16,10 +16,10 @@ from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.real_images import RealImages
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches
-from dcgan.util.errors import UserError, escape, printable, short_reason
+from dcgan.util.errors import UserError, escape, printable
 from dcgan.util.files import FREE_SPACE, write_errors
 from dcgan.util.flags import Flag, Group
-from dcgan.util.output import print_line, print_path
+from dcgan.util.output import Extra, print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
 
@@ -186,15 +186,13 @@ class Evaluation:
             title = f'closer than real images, in {space}'
             self._add(f'closer_in_{space}', share, by, title=title)
         path = os.path.join(self.config.sample_dir, 'nearest.png')
-        try:
+        with Extra(path):
             found = np.stack([n.indices[:count][:SHOWN] for _, n, _ in spaces], axis=1)
             indices = self.real_images.indices[found]  # [SHOWN, spaces, BESIDE]
             images, _ = self.dcgan.data.take(indices.reshape(-1))
             images = images.reshape(*indices.shape, *images.shape[1:])
             save_nearest(samples[:SHOWN], images, path)
             print_path(path)
-        except Exception as error:  # the measures are there
-            print_line(f' [!] No {path}: {short_reason(error)}')
 
     def _add(self, metric, value, extractor=None, title='', **more):
         """Write a metric and, if it is a number, add it to `lines`."""

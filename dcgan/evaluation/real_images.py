@@ -11,7 +11,7 @@ from dcgan.evaluation.fid import gaussian
 from dcgan.util.errors import UserError
 from dcgan.util.files import json_digest, remove_leftovers, require_writable
 from dcgan.util.npz import read_cached, write_arrays
-from dcgan.util.output import print_line, print_path
+from dcgan.util.output import Extra, print_line, print_path
 
 MAX_IMAGES = 50_000  # that samples are compared with, or a classifier is trained on
 MIN_IMAGES = 8
@@ -58,8 +58,9 @@ class RealImages:
             images, labels = self.read_all(self.held_out, 'held-out images')
             predicted = classifier.predict(classifier.features(images))
             classifier.accuracy = float((predicted == labels).mean())
-            classifier.save(path)
-            print_path(path)
+            with Extra(path):
+                classifier.save(path)
+                print_path(path)
         labels = self.data.labels[self.held_out]
         share = np.bincount(labels).max() / len(labels)
         chance = share + 2 * (share * (1 - share) / len(labels)) ** 0.5
@@ -86,8 +87,9 @@ class RealImages:
         mu, sigma = gaussian(features)  # named as by TTUR (Heusel et al., 2017)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)
-        write_arrays(path, statistics)
-        print_path(path)
+        with Extra(path):
+            write_arrays(path, statistics)
+            print_path(path)
         return statistics
 
     def _path(self, extractor):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.record.metrics_csv import COLUMNS, FILE_NAME, read_rows
-from dcgan.util.errors import UserError, printable, short_reason
+from dcgan.util.errors import UserError, printable
 from dcgan.util.files import atomic_path, expand_path, write_errors
 from dcgan.util.output import print_path
 
@@ -31,7 +31,7 @@ History = dict[str, np.ndarray]
 
 def read_history(path: str) -> History:
     """The history in a metrics.csv: all of its columns."""
-    return dict(zip(COLUMNS, read_rows(path)[0].T))
+    return dict(zip(COLUMNS, read_rows(path).T))
 
 
 def draw_curves(runs: dict[str, History], path: str) -> None:
@@ -40,11 +40,18 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     A curve is the smoothed mean of its bins, over their ranges in a light color.
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
-    logging.getLogger('matplotlib').setLevel(logging.WARNING)
-    backend = os.environ.pop('MPLBACKEND', None)  # of a notebook: not needed here
-    from matplotlib.figure import Figure  # not pyplot: no window, no global state
-
-    os.environ.update({} if backend is None else {'MPLBACKEND': backend})
+    logging.getLogger('matplotlib').setLevel(logging.ERROR)
+    # with the backend or a matplotlibrc of the user, its import may fail
+    names = {'MPLBACKEND', 'MATPLOTLIBRC'} & os.environ.keys()
+    hidden, exists = {name: os.environ.pop(name) for name in names}, os.path.exists
+    os.path.exists = lambda path: (  # so that it looks into no other folder
+        exists(path) and ('matplotlibrc' not in str(path) or 'mpl-data' in str(path))
+    )
+    try:
+        from matplotlib.figure import Figure  # not pyplot: no window, no global state
+    finally:
+        os.path.exists = exists
+        os.environ.update(hidden)
 
     figure = Figure(figsize=(10, 7), layout='constrained')
     all_axes = figure.subplots(len(PANELS), 1, sharex=True)
@@ -164,12 +171,7 @@ def draw_runs(names: str, out_dir: str) -> None:
             raise UserError(f'--curves {printable(name)}: no such run in {out_dir}')
         histories[os.path.basename(os.path.normpath(run_dir))] = history_of_run(run_dir)
     path = os.path.join(out_dir, 'curves.png')
-    try:
-        with write_errors(path):
-            draw_curves(histories, path)
-    except ImportError as error:
-        raise UserError(
-            f'--curves: cannot import matplotlib ({short_reason(error)}); pip install '
-            'matplotlib'
-        ) from error
+    how = ImportError, 'pip install matplotlib', 'cannot import matplotlib'
+    with write_errors(path), write_errors('--curves', *how):
+        draw_curves(histories, path)
     print_path(path)

@@ -1,11 +1,11 @@
 """Trace some iterations for TensorBoard's profiler."""
 
-import contextlib
 import re
 
-import tensorflow
+from tensorflow.profiler import experimental as profiler
 
 from dcgan.util.errors import UserError
+from dcgan.util.output import Extra
 
 
 def profiled(text: str) -> tuple[int, int]:
@@ -24,18 +24,21 @@ class Profiler:
 
     def __init__(self, folder: str, first: int = 0, last: int = 0):
         self.folder, self.first, self.last = folder, first, last
-        self._trace = contextlib.ExitStack()  # while one is being written
+        self._trace, self._is_tracing = Extra(f'trace in {folder}'), False
 
     def begin(self, iteration: int) -> None:
         """Call this before each iteration."""
         if iteration > self.last:
             self.close()
         elif iteration == self.first:
-            line = f' [*] Trace in {self.folder}/plugins/profile'
-            self._trace.callback(print, line)
-            profile = tensorflow.profiler.experimental.Profile(self.folder)
-            self._trace.enter_context(profile)
+            with self._trace:
+                profiler.start(self.folder)
+                self._is_tracing = True
 
     def close(self) -> None:
         """Write the trace, if there is one, and print its path."""
-        self._trace.close()
+        if self._is_tracing:
+            self._is_tracing = False
+            with self._trace:
+                profiler.stop()
+                print(f' [*] Trace in {self.folder}/plugins/profile')

@@ -9,7 +9,7 @@ import numpy as np
 from dcgan.record.curves import draw_curves, read_history
 from dcgan.record.metrics_csv import VALUES, MetricsFile, read_rows
 from dcgan.record.warnings import WON_ITERATIONS, FailureWarnings
-from dcgan.util.errors import escape, short_reason
+from dcgan.util.output import Extra
 
 D_LOSS = VALUES.index('d_loss')
 
@@ -21,12 +21,11 @@ class Recorder:
         """Continue the files after `last_iteration`; drop later rows of metrics.csv."""
         self.metrics = MetricsFile(folder, last_iteration)
         self.warnings = FailureWarnings(folder, not last_iteration, warns_of_d)
-        for row in read_rows(self.metrics.path)[0][-WON_ITERATIONS:]:
+        for row in read_rows(self.metrics.path)[-WON_ITERATIONS:]:
             self.warnings.check_loss(int(row[0]), row[4 + D_LOSS])
-        self.path = os.path.join(folder, 'curves.png')
+        self.curves = Extra(os.path.join(folder, 'curves.png'))
         self._thread = ThreadPoolExecutor(1)
         self._drawing: Future | None = None
-        self._can_draw = True  # until it is closed, or drawing fails
 
     def add(
         self, position: Sequence[int], values: Sequence[float], seconds: float
@@ -38,8 +37,9 @@ class Recorder:
     def add_grid(self, iteration: int, samples: np.ndarray, images: np.ndarray) -> None:
         """Draw the curves; warn if G draws one picture. Both arrays: [B, h, w, c]."""
         is_busy = self._drawing is not None and not self._drawing.done()
-        if self._can_draw and not is_busy:
-            self._drawing = self._thread.submit(self._draw)
+        if self.curves.works and not is_busy:
+            with self.curves:
+                self._drawing = self._thread.submit(self._draw)
         self.warnings.check_samples(iteration, samples, images)
 
     def close(self) -> None:
@@ -47,16 +47,10 @@ class Recorder:
         self.metrics.close()
         self._thread.shutdown()
         self._draw()
-        self._can_draw = False
+        self.curves.works = False
 
     def _draw(self):
-        if not self._can_draw:
-            return
-        history = read_history(self.metrics.path)
-        if not len(history['iteration']):
-            return
-        try:
-            draw_curves({'': history}, self.path)
-        except Exception as error:  # training goes on without them
-            self._can_draw = False
-            print(escape(f' [!] No {self.path}: {short_reason(error)}'))
+        with self.curves:
+            history = read_history(self.metrics.path)
+            if len(history['iteration']):
+                draw_curves({'': history}, self.curves.name)

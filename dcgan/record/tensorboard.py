@@ -1,15 +1,14 @@
 """Write TensorBoard's summaries of a training run, in a thread beside the training."""
 
 import collections
-import contextlib
-import functools
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.util.files import write_errors
+from dcgan.util.output import Extra
 
 MAX_WAITING = 64  # iterations whose summaries are not written yet
 # the tags of the histogram and of the losses, in a step of D and in a step of G
@@ -22,51 +21,47 @@ DESCRIPTIONS = {  # shown by TensorBoard
 
 
 class SummaryLog:
-    """Writes the summaries of a training run to a folder, in a thread.
-
-    Errors of the thread are raised by a later call, as UserError.
-    """
+    """Writes the summaries of a training run to a folder, in a thread."""
 
     def __init__(self, folder: str, graph: tf.Graph, last_step: int, *made):
         """Void the events after `last_step`, which a killed process has left.
 
         made: the arguments of summary_session.
         """
-        # Exception, because the thread may raise any
-        self._write_errors = functools.partial(write_errors, folder, Exception)
-        with self._write_errors():
+        self._files, self.writer = Extra(folder), None
+        with self._files:
             # names hold seconds: a second train() would overwrite the file of the first
             suffix = f'.{last_step}' if last_step else ''
             self.writer = tf.summary.FileWriter(folder, graph, filename_suffix=suffix)
-        if last_step:
-            start = tf.SessionLog(status=tf.SessionLog.START)
-            self.writer.add_session_log(start, last_step + 1)
+            if last_step:
+                start = tf.SessionLog(status=tf.SessionLog.START)
+                self.writer.add_session_log(start, last_step + 1)
         self._sess, self._make_summaries = summary_session(*made)
         self._thread = ThreadPoolExecutor(1)
         self._waiting: collections.deque[Future] = collections.deque()
 
     def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
         """Log an Iteration of arrays, its z, and the learning rates of D and of G."""
-        with self._write_errors():
+        with self._files:
             self._wait(MAX_WAITING)
-        written = self._thread.submit(self._write, result, z, step, rates)
-        self._waiting.append(written)
+            written = self._thread.submit(self._write, result, z, step, rates)
+            self._waiting.append(written)
 
     def flush(self) -> None:
         """Wait until everything logged is in the file."""
-        with self._write_errors():
+        with self._files:
             self._wait(0)
-            self.writer.flush()
+            self.writer.flush()  # it raises no error where the disk is full
+            with tempfile.TemporaryFile(dir=self._files.name) as file:
+                file.write(bytes(1 << 16))
 
-    def close(self, ignore_errors=False) -> None:
-        """Close the file. ignore_errors: because another error is being raised."""
-        with contextlib.suppress(Exception) if ignore_errors else self._write_errors():
-            try:
-                self._wait(0)
-            finally:
-                self._thread.shutdown()
-                self._sess.close()
-                self.writer.close()
+    def close(self) -> None:
+        """Close the file."""
+        self.flush()
+        self._thread.shutdown()
+        self._sess.close()
+        with self._files:
+            self.writer.close()
 
     def _wait(self, most):
         """Wait until at most `most` iterations are not written yet."""

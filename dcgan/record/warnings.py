@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from dcgan.util.files import remove, write_errors
-from dcgan.util.output import print_line
+from dcgan.util.files import remove
+from dcgan.util.output import Extra, print_line
 
 # D has won: its loss stays below WON_LOSS for WON_ITERATIONS
 WON_LOSS, WON_ITERATIONS = 0.01, 200
@@ -19,10 +19,11 @@ class FailureWarnings:
 
     def __init__(self, folder: str, is_new: bool, warns_of_d: bool):
         """Drop earlier warnings if is_new. warns_of_d: d_loss is the cross entropy."""
-        self.path = os.path.join(folder, 'warnings.txt')
+        self.file = Extra(os.path.join(folder, 'warnings.txt'))
         self.warns_of_d, self._won_for, self._equal_grids = warns_of_d, 0, 0
         if is_new:
-            remove(self.path)
+            with self.file:
+                remove(self.file.name)
 
     def check_loss(self, iteration: int, d_loss: float) -> None:
         """Take the loss of D in an iteration; warn if D has won."""
@@ -45,7 +46,7 @@ class FailureWarnings:
         drawn, real = (array.std(axis=0).mean() for array in (samples, images))
         is_equal = drawn < ONE_PICTURE * real and iteration > FIRST_ITERATIONS
         self._equal_grids = self._equal_grids + 1 if is_equal else 0
-        if self._equal_grids >= ONE_PICTURE_GRIDS:
+        if self._equal_grids == ONE_PICTURE_GRIDS:
             self._warn(
                 iteration,
                 'G draws one picture',
@@ -57,7 +58,7 @@ class FailureWarnings:
     def _warn(self, iteration, what, why):
         """Print a warning and keep it in the file, unless it is there already."""
         line = f'Iteration {iteration}: {what}: {why}'
-        with write_errors(self.path), open(self.path, 'a+') as file:
+        with self.file, open(self.file.name, 'a+') as file:
             file.seek(0)
             if f': {what}: ' in file.read():
                 return

@@ -1,10 +1,12 @@
-"""Start or join the processes that train one model; agree on flags; end together."""
+"""Start or join the processes that train one model; agree on flags; report errors."""
 
 import contextlib
 import hashlib
 import os
 import platform
 import shlex
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from dcgan.data.image_folder import UnusableImages
 from dcgan.runs.settings import Settled, make_missing_data, settle_training
 from dcgan.training.checkpoints import usable_checkpoint
 from dcgan.util.errors import UserError
+from dcgan.util.files import write_bytes
 from dcgan.util.flags import Flags
 
 ROOT = Path(__file__).parents[2]
 TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
+FORESEEN = (UserError, OSError, tf.app.flags.Error, tf.errors.OpError)
 
 
 @contextlib.contextmanager
@@ -127,3 +131,24 @@ def resume_advice(config, is_chief: bool) -> str:
         path = usable_checkpoint(config.checkpoint_dir)
         return f'start all workers again, with --out_name {name}: it resumes {path}'
     return 'start all workers again'
+
+
+@contextlib.contextmanager
+def reported(config) -> Iterator[None]:
+    """Leave error.txt in the run folder, or in --out_dir, for an error not FORESEEN."""
+    out_dir = config.out_dir
+    try:
+        yield
+    except FORESEEN:
+        raise
+    except Exception:
+        with contextlib.suppress(Exception):  # of the report: the first one is raised
+            about = {'command': sys.argv, 'system': platform.platform(), **versions()}
+            pairs = {**about, **vars(config)}.items()
+            lines = [traceback.format_exc(), *(f'{name}: {x}' for name, x in pairs)]
+            folder = next(filter(os.path.isdir, [config.out_dir, out_dir]))
+            path = os.path.join(folder, 'error.txt')
+            write_bytes(path, '\n'.join(lines).encode(errors='backslashreplace'))
+            traceback.print_exc()
+            sys.exit(f'main.py: {path} has what a report of this error needs')
+        raise

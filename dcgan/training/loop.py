@@ -1,6 +1,7 @@
 """Run the training loop: resume, train on batches, log, draw samples, save."""
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -255,7 +256,8 @@ class Training:
             if not self.is_due('sample'):
                 self.outputs.save_samples()
             grid = f'{config.sample_dir}/train_{at.counter:08d}.png'
-            print_line(f' [*] Trained: see {grid}')
+            found = grid if os.path.isfile(grid) else config.checkpoint_dir
+            print_line(f' [*] Trained: see {found}')
 
 
 def train(dcgan, config, checkpoint: str | None = None) -> int:

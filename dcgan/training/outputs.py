@@ -13,6 +13,7 @@ from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.weights import check_weights, todays_names
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove_leftovers, write_bytes
+from dcgan.util.output import Extra
 
 
 class NoOutputs:
@@ -77,13 +78,14 @@ class Outputs(NoOutputs):
             getattr(self.config, 'G_img_sum', False),
             (options.d_steps, options.g_steps),
         )
+        self.grids = Extra('image grids')
         self.summaries = SummaryLog(logs, graph, counter, *made)
         dcgan.writer = self.summaries.writer
+        is_fused = isinstance(training.iteration, FusedIteration)
+        self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
         if checkpoint is not None:  # last, because nothing fails after this
             folder = dcgan.checkpoint_folder(os.path.dirname(checkpoint))
             folder.take_over(checkpoint)
-        is_fused = isinstance(training.iteration, FusedIteration)
-        self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
         self.profiler = Profiler(logs, *profiled(options.profile))
         if counter == 0:  # what D is shown, and what G draws before training
             self._save_grid(training.sample_feed[dcgan.inputs], 'real.png')
@@ -110,7 +112,8 @@ class Outputs(NoOutputs):
 
     def _save_grid(self, images, name):
         path = os.path.join(self.config.sample_dir, name)
-        save_images(images, image_manifold_size(len(images)), path)
+        with self.grids:
+            save_images(images, image_manifold_size(len(images)), path)
 
     def save(self, ends):
         state, sess = self.training.state, self.dcgan.sess
@@ -133,9 +136,8 @@ class Outputs(NoOutputs):
             if self.training.unsaved is None:
                 note = f'saved up to iteration {self.training.state.at.counter}'
         self.folder.protected = []
-        self.summaries.close(ignore_errors=error is not None)
-        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
-            self.recorder.close()
+        self.summaries.close()
+        self.recorder.close()
         if isinstance(error, UserError):
             error.note = note
 

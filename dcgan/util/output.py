@@ -26,6 +26,23 @@ def abandon_output() -> None:
         os.dup2(devnull.fileno(), sys.stdout.fileno())
 
 
+class Extra(contextlib.AbstractContextManager):
+    """What a run can do without: `with extra:` prints its first error, and goes on."""
+
+    def __init__(self, name: str, errors: type[Exception] = Exception):
+        """errors: those of its blocks that are printed; others pass, as signals do."""
+        self.name, self.errors, self.works = name, errors, True
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        is_failure = isinstance(error, self.errors)
+        if is_failure and self.works:
+            self.works = False  # before printing, which may fail, too
+            is_line = isinstance(error, UserError | OSError | ImportError)
+            reason = f'{"" if is_line else f"{kind.__name__}: "}{short_reason(error)}'
+            print_line(f' [!] No {self.name}: {reason:.300}')
+        return is_failure
+
+
 def error_line(error: Exception) -> str:
     """The one line that is printed for an error."""
     number, name = getattr(error, 'errno', None), getattr(error, 'filename', None)
