@@ -1,9 +1,9 @@
 """Time the iteration of this project in PyTorch: python tests/bench_torch.py.
 
-It makes the passes and updates of dcgan/training/iteration.py, with its batch on the
-device already, in channels_last. On a GPU in tf32 and by autocast to bfloat16, eagerly
-and as one CUDA graph; on a CPU in float32, eagerly. Prints lines of a name, a value and
-its unit, as bench.py --rows. PyTorch is not among the requirements.
+It makes the passes and updates of dcgan/training/fused_iteration.py, with its batch on
+the device already, in channels_last. On a GPU in tf32 and by autocast to bfloat16,
+eagerly and as one CUDA graph; on a CPU in float32, eagerly. Prints lines of a name, a
+value and its unit, as bench.py --rows. PyTorch is not among the requirements.
 """
 
 import argparse

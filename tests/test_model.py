@@ -34,9 +34,8 @@ from dcgan.training.checkpoints import (
     newest_checkpoint,
     step_of,
 )
-from dcgan.training.fused_iteration import FusedIteration
+from dcgan.training.fused_iteration import LOSSES, FusedIteration
 from dcgan.training.inputs import to_inputs
-from dcgan.training.iteration import LOSSES
 from dcgan.training.loop import Training
 from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.prefetch import Batch

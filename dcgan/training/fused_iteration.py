@@ -1,7 +1,8 @@
-"""Build the iteration that iteration.py describes as one run of the session."""
+"""One iteration of the training: (1) update D, (2) update G, (3) report the losses."""
 
 import contextlib
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -10,11 +11,28 @@ from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.xla import can_compile, xla_function
 from dcgan.training.inputs import Inputs, to_inputs
-from dcgan.training.iteration import Iteration, iterate
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
 from dcgan.training.regularization import Dropout, gradient_penalty
+
+LOSSES = ('d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss')  # of an Iteration
+
+
+class Iteration(NamedTuple):
+    """What an iteration returns: tensors when it is built, arrays when it has run.
+
+    It has n steps: first D's, then g steps of G. By default, one and two.
+    """
+
+    losses: tf.Tensor  # [4]: LOSSES, of the final weights
+    # [n, 2]: of D's steps d_loss_real, d_loss; of G's steps d_loss_fake, g_loss
+    step_losses: tf.Tensor
+    probabilities: tf.Tensor  # [n, B, 1]: D in D's steps, D_ in G's steps
+    means: tf.Tensor  # [3]: D(x) and D(G(z)) in D's step, D(G(z)) of the final weights
+    images: list  # with G_img_sum, one tensor [g, 3, h, w, c]: of G, in its steps
+    sums: tf.Tensor  # of each variable; NaN or infinite where one of its values is
+    stop: tf.Tensor | None = None  # scalar; not 0 where a worker was asked to stop
 
 
 class Networks:
@@ -27,10 +45,47 @@ class Networks:
         self.inputs, self.dropout = inputs, None
         if self.options.d_dropout:
             self.dropout = Dropout(self.options.d_dropout, seed)
-        self.updates, self.real_logits = [], None
+        self.updates = []
+        self.steps = []  # (two losses, probabilities) of each, see Iteration
         self._forget_casts()
-        # what an Iteration has of each step
-        self.step_losses, self.probabilities, self.means, self.drawn = [], [], [], []
+
+    def iterate(self) -> Iteration:
+        """Build an iteration on this batch.
+
+        The original's six runs of its session, as one: where it repeats a forward pass
+        with the same weights and inputs, one pass is made, which stands for all.
+        """
+        dcgan, d_steps, drawn = self.dcgan, self.options.d_steps, []
+        # (1) Update D: maximize log D(x) + log(1 - D(G(z))). G does not change in these
+        # steps, so one pass stands for all of them, and for the first pass of (2).
+        G = self.generate(stands_for=d_steps + 1)
+        for _ in range(d_steps):
+            _, real_logits, probabilities = self.update_d(G)
+
+        # (2) Update G: maximize log D(G(z)). Twice by default, unlike the paper: that
+        # keeps d_loss from reaching zero.
+        for step in range(self.options.g_steps):
+            G = self.generate() if step else G
+            self.update_g(G, real_logits)
+            drawn.append(G[:3])
+
+        # (3) Report the losses of the weights that result, of three passes of D in the
+        # original: two here.
+        G = self.generate(stands_for=2)
+        with self._after_updates():
+            _, logits, D_, logits_ = self.both_passes(G, merged_momenta)
+            losses = dcgan.losses(logits, logits_)
+        with tf.control_dependencies([losses.d_fake]):
+            moved = [dcgan.averages.move()] if dcgan.averages else []
+        with tf.control_dependencies([losses.d_fake, *moved]):
+            sums = tf.stack([tf.reduce_sum(v) for v in dcgan.variables])
+        return Iteration(
+            tf.stack([losses.d_real, losses.d_fake, losses.g]),
+            *map(tf.stack, zip(*self.steps)),
+            tf.stack([tf.reduce_mean(p) for p in (*probabilities, D_)]),
+            [tf.stack(drawn)],
+            sums,
+        )
 
     def _forget_casts(self):
         # D's weights change
@@ -65,8 +120,8 @@ class Networks:
         update = self.dcgan.workers.minimize(optimizer, loss, variables, dtype)
         self.updates.append(update)
 
-    def update_d(self, G: tf.Tensor) -> tf.Tensor:
-        """A step of D on the real images and on G; returns d_loss."""
+    def update_d(self, G: tf.Tensor) -> tuple:
+        """A step of D; returns d_loss, logits of real images, and [D, D_]."""
         options = self.options
         smoothing = options.label_smoothing
         label = {} if smoothing == 1 else {'real_label': smoothing}
@@ -78,40 +133,17 @@ class Networks:
                 objective += gradient_penalty(logits, self.inputs.images, options.r1)
             self._minimize(self.d_optimizer, objective, self.dcgan.d_vars)
         self._forget_casts()
-        self.real_logits, self.means = logits, [D, D_]
-        self.step_losses.append([losses.d_real, losses.d])
-        self.probabilities.append(D)
-        return losses.d
+        self.steps.append(([losses.d_real, losses.d], D))
+        return losses.d, logits, [D, D_]
 
-    def update_g(self, G: tf.Tensor) -> None:
+    def update_g(self, G: tf.Tensor, real_logits: tf.Tensor) -> None:
         """A step of G by D's opinion of G."""
         with self._after_updates():
             D_, logits_ = self._discriminate(G, dropout=self.dropout)
             # G's loss depends on logits_ alone, see user_model.py
-            losses = self.dcgan.losses(self.real_logits, logits_)
+            losses = self.dcgan.losses(real_logits, logits_)
             self._minimize(self.g_optimizer, losses.g, self.dcgan.g_vars)
-        self.step_losses.append([losses.d_fake, losses.g])
-        self.probabilities.append(D_)
-        self.drawn.append(G[:3])
-
-    def report(self, G: tf.Tensor) -> Iteration:
-        """The Iteration, with losses of three passes of D in the original: two here."""
-        dcgan = self.dcgan
-        with self._after_updates():
-            _, logits, D_, logits_ = self.both_passes(G, merged_momenta)
-            losses = dcgan.losses(logits, logits_)
-        with tf.control_dependencies([losses.d_fake]):
-            moved = [dcgan.averages.move()] if dcgan.averages else []
-        with tf.control_dependencies([losses.d_fake, *moved]):
-            sums = tf.stack([tf.reduce_sum(v) for v in dcgan.variables])
-        return Iteration(
-            tf.stack([losses.d_real, losses.d_fake, losses.g]),
-            tf.stack(self.step_losses),
-            tf.stack(self.probabilities),
-            tf.stack([tf.reduce_mean(p) for p in (*self.means, D_)]),
-            [tf.stack(self.drawn)],
-            sums,
-        )
+        self.steps.append(([losses.d_fake, losses.g], D_))
 
 
 class FusedIteration:
@@ -129,8 +161,7 @@ class FusedIteration:
         dcgan.xla = dcgan.xla and can_compile()
 
         def build(*batch):
-            d_steps, g_steps = self.options.d_steps, self.options.g_steps
-            iteration = iterate(self._networks(*batch), d_steps, g_steps)
+            iteration = self._networks(*batch).iterate()
             with_images = getattr(config, 'G_img_sum', False)
             return iteration if with_images else iteration._replace(images=[])
 
@@ -165,7 +196,7 @@ class FusedIteration:
         """D's step alone: [2], d_loss and `stop`. It changes nothing of G."""
         with self._joint():
             nets = self._networks(*self.batches.next)
-            d_loss = nets.update_d(nets.generate(stands_for=0))
+            d_loss, *_ = nets.update_d(nets.generate(stands_for=0))
             with tf.control_dependencies(nets.updates):
                 return self.dcgan.workers.mean(tf.stack([d_loss, self.stop]))
 
