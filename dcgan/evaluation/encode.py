@@ -34,9 +34,9 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
         )
     pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
     labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero
-    inputs = to_inputs(dcgan, pixels, labels, None)
+    images, y = to_inputs(dcgan, pixels, labels)
     how = SAMPLING._replace(probe=layers.append)
-    _, logits = dcgan.discriminator(inputs.images, inputs.y, reuse=True, how=how)
+    _, logits = dcgan.discriminator(images, y, reuse=True, how=how)
     features = tf.concat([pooled(layer) for layer in layers], 1)
     encoder = sess.make_callable([features, logits[:, 0]], [pixels])
     return encoder, int(features.shape[1])

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.xla import can_compile, xla_function
-from dcgan.training.inputs import Inputs, to_inputs
+from dcgan.training.inputs import to_inputs
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
@@ -38,11 +38,11 @@ class Iteration(NamedTuple):
 class Networks:
     """The networks of a model on a batch. What is built waits for the last update."""
 
-    def __init__(self, iteration, inputs: Inputs, seed: tf.Tensor | None = None):
-        """The networks of a FusedIteration. seed: of dropout, int32 [2]."""
+    def __init__(self, iteration, images, y, z, seed: tf.Tensor | None = None):
+        """On float32 images, y (one-hot or None) and z. seed: of dropout, int32 [2]."""
         self.dcgan, self.options = iteration.dcgan, iteration.options
         self.d_optimizer, self.g_optimizer = iteration.optimizers
-        self.inputs, self.dropout = inputs, None
+        self.images, self.y, self.z, self.dropout = images, y, z, None
         if self.options.d_dropout:
             self.dropout = Dropout(self.options.d_dropout, seed)
         self.updates = []
@@ -100,17 +100,15 @@ class Networks:
         """A pass of G: images. It moves the averages as `stands_for` passes would."""
         how = self.dcgan.how._replace(momentum=lambda m: m**stands_for)
         with self._after_updates():
-            z, y = self.inputs.z, self.inputs.y
-            return self.dcgan.generator(z, y, reuse=True, how=how)
+            return self.dcgan.generator(self.z, self.y, reuse=True, how=how)
 
     def _discriminate(self, images, momentum=lambda m: m, dropout=None):
         how = self.dcgan.how._replace(momentum=momentum, dropout=dropout)
-        return self.dcgan.discriminator(images, self.inputs.y, reuse=True, how=how)
+        return self.dcgan.discriminator(images, self.y, reuse=True, how=how)
 
     def both_passes(self, G, momenta=lambda m: (m, m), dropout=None):
         """D, logits of the real images and D_, logits_ of images G, in this order."""
-        images = self.inputs.images
-        D, logits = self._discriminate(images, lambda m: momenta(m)[0], dropout)
+        D, logits = self._discriminate(self.images, lambda m: momenta(m)[0], dropout)
         with tf.control_dependencies([logits]):
             D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
         return D, logits, D_, logits_
@@ -130,7 +128,7 @@ class Networks:
             losses = self.dcgan.losses(logits, logits_, **label)
             objective = losses.d
             if options.r1:
-                objective += gradient_penalty(logits, self.inputs.images, options.r1)
+                objective += gradient_penalty(logits, self.images, options.r1)
             self._minimize(self.d_optimizer, objective, self.dcgan.d_vars)
         self._forget_casts()
         self.steps.append(([losses.d_real, losses.d], D))
@@ -180,7 +178,7 @@ class FusedIteration:
             self.tensors = one._replace(stop=stop, **of_all)
 
     def _networks(self, images, labels, z, seed):
-        return Networks(self, to_inputs(self.dcgan, images, labels, z), seed)
+        return Networks(self, *to_inputs(self.dcgan, images, labels), z, seed)
 
     @functools.cached_property
     def _run(self):
@@ -212,7 +210,7 @@ class FusedIteration:
         """[2]: d_loss and g_loss of one pass of G, which moves its averages once."""
         dcgan = self.dcgan
         # as the original, on the graph of build_model
-        nets = Networks(self, Inputs(dcgan.inputs, dcgan.y, dcgan.z))
+        nets = Networks(self, dcgan.inputs, dcgan.y, dcgan.z)
         _, logits, _, logits_ = nets.both_passes(dcgan.G)
         losses = dcgan.losses(logits, logits_)
         return tf.stack([losses.d, losses.g])

@@ -1,17 +1,7 @@
-"""Turn bytes, class numbers and z into what the networks see; mirror images."""
-
-from typing import NamedTuple
+"""Turn bytes and class numbers into what the networks see; mirror images."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-
-
-class Inputs(NamedTuple):
-    """What the networks see: tensors of type float32."""
-
-    images: tf.Tensor  # [B, h, w, c]
-    y: tf.Tensor | None  # [B, y_dim], one-hot
-    z: tf.Tensor | None  # [B, z_dim]
 
 
 def byte_values(y_dim: int | None) -> np.ndarray:
@@ -20,12 +10,14 @@ def byte_values(y_dim: int | None) -> np.ndarray:
     return (np.arange(256, dtype=np.float32) - offset) / scale
 
 
-def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor, z: tf.Tensor) -> Inputs:
-    """Inputs of uint8 images, integer labels and z: the values of DCGAN.feed."""
+def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor) -> tuple:
+    """float32 images, and one-hot y or None, of uint8 images and labels.
+
+    They have the values of DCGAN.feed.
+    """
     # by a table, because XLA would round a division by 127.5 in another way
     images = tf.gather(byte_values(dcgan.y_dim), tf.cast(images, tf.int32))
-    y = tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
-    return Inputs(images, y, z)
+    return images, tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
 
 
 def flip(images: np.ndarray, batch: int, part: slice) -> np.ndarray:
