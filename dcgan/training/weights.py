@@ -112,32 +112,27 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
     Unless `needs_d`, D may be missing, or be of another depth. Returns the names of
     the variables that are missing.
     """
-    names, shapes, missing = todays_names(path), checkpoints.checkpoint_shapes(path), []
-    of_model = {variable.op.name for variable in variables}
+    names, shapes, missing = todays_names(path), Shapes(path), []
+    of_model = {variable.op.name: variable.shape.as_list() for variable in variables}
     layers = [name for name in names if LAYER.fullmatch(name)]
     others = [name for name in layers if name not in of_model]
     is_other_d = any(name.startswith('discriminator/') for name in others)
-    for variable in variables:
-        name, shape = variable.op.name, variable.shape.as_list()
-        stored, is_of_d = names.get(name), name.startswith('discriminator/')
+    for name, shape in of_model.items():
+        found = shapes.get(name)
         # to December 2016, dense layers had one average for all units
-        fitting = [shape, []] if '/moving_' in name else [shape]
-        fits = stored is not None and shapes[stored] in fitting
-        is_last = name.endswith('_lin/Matrix')
-        if (
-            not fits
-            and is_of_d
-            and (not stored or is_other_d or not (needs_d or is_last))
-        ):
+        if found == shape or (found == [] and '/moving_' in name):
+            continue
+        can_differ = is_other_d or not (needs_d or name.endswith('_lin/Matrix'))
+        if name.startswith('discriminator/') and (found is None or can_differ):
             missing.append(name)
-        elif not fits:
-            found = f'no {name}' if stored is None else f'{stored} {shapes[stored]}'
-            raise UserError(
-                f'{path} has {found}, but the flags give {name} {shape}: check '
-                '--dataset, --z_dim, --output_height, --output_width, --grayscale, '
-                '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
-                '--dfc_dim'
-            )
+            continue
+        stored = f'no {name}' if found is None else f'{names[name]} {found}'
+        raise UserError(
+            f'{path} has {stored}, but the flags give {name} {shape}: check '
+            '--dataset, --z_dim, --output_height, --output_width, --grayscale, '
+            '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
+            '--dfc_dim'
+        )
     if of_g := [names[name] for name in others if name.startswith('generator/')]:
         raise UserError(f'{path}: has {of_g[0]}, so G is another network')
     if missing and needs_d:
