@@ -40,7 +40,7 @@ class Training:
         self.sess, self.data, self.workers = dcgan.sess, dcgan.data, dcgan.workers
         self.options = Options.of(config)
         self.epoch_batches = self._count_batches()
-        self.feeder = None  # made by batches()
+        self.feeder = fed_ahead(self.sess, self.iteration.batches, self._draw())
         self.unsaved = None  # the Iteration that is completed but not saved
         self.z_dist = getattr(config, 'z_dist', 'uniform_signed')
         state.restart(gen_random(self.z_dist, (dcgan.sample_num, dcgan.z_dim)))
@@ -96,16 +96,14 @@ class Training:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if self.feeder is not None:
-            self.feeder.close()
-            self.state.rewind()
+        self.feeder.close()
+        self.state.rewind()
         self.outputs.profiler.close()
         self.data.close()
         self.outputs.close(error)
 
     def batches(self) -> Iterator[Position]:
         """Yield each iteration that is left, when its batch is in the queue."""
-        self.feeder = fed_ahead(self.sess, self.iteration.batches, self._draw())
         for position in self.feeder:
             self.unsaved, self.state.at = None, position
             self.outputs.profiler.begin(position.counter)

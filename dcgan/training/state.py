@@ -85,21 +85,19 @@ class TrainingState:
     def read(self, sess: tf.Session, train_size: float) -> None:
         """Resume from what the variables were restored to; print where."""
         stored = sess.run(self.variables)
-        key, position = (stored[f'random_{name}'] for name in ('key', 'position'))
+        key, position = stored['random_key'], int(stored['random_position'])
         has_gauss, gauss = stored['random_gauss']
-        state = 'MT19937', key.astype(np.uint32), int(position), int(has_gauss), gauss
+        state = 'MT19937', key.astype(np.uint32), position, int(has_gauss), gauss
         counter, (epoch, batch) = int(stored['counter']), next_batch(stored, train_size)
-        start = {'counter': counter, 'epoch': epoch, 'random_state': state}
-        self.at = self.at._replace(**start)
+        self.at = self.at._replace(counter=counter, epoch=epoch, random_state=state)
         where = f'after iteration {counter}, in epoch {epoch}'
         same_data = stored['files'] == self.data.fingerprint
         if same_data and stored['sample_z'].shape == self.sample_z.shape:
             self.at = self.at._replace(batch=batch, order=stored['order'])
             self.sample_z = stored['sample_z']
             self.sample_files = stored['sample_files']
-            line = f' [*] Resuming {where}, batch {batch}'
+            print(f' [*] Resuming {where}, batch {batch}')
         else:
             change = 'the batch size' if same_data else 'the data set'
-            line = f' [!] Resuming {where}, from its beginning: {change} has changed'
-        print(line)
+            print(f' [!] Resuming {where}, from its beginning: {change} has changed')
         self.rewind()
