@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute import kernels
 from dcgan.compute.batch_norm import normalize
-from dcgan.compute.kernels import append_labels, dense
+from dcgan.compute.kernels import conv_cond_concat, dense  # noqa: F401, a layer, too
 from utils import *  # noqa: F403, models written for the original need its names
 
 # other names that they import from here
@@ -85,11 +85,6 @@ def linear(input_, output_size, scope=None, stddev=0.02, bias_start=0.0, with_w=
 def lrelu(x, leak=0.2, name='lrelu'):
     """max(x, leak * x), of any shape. `leak` is at most 1."""
     return tf.nn.leaky_relu(x, alpha=leak, name=name)
-
-
-def conv_cond_concat(x, y):
-    """Append y, [B or 1, 1, 1, d], to each pixel: [B, h, w, c] -> [B, h, w, c + d]."""
-    return append_labels(x, y)
 
 
 class batch_norm:

@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute import kernels
 from dcgan.compute.devices import has_gpu
-from dcgan.compute.kernels import append_labels, dense, shared_casts, tensorflow_ops
+from dcgan.compute.kernels import conv_cond_concat, dense, shared_casts, tensorflow_ops
 from ops import conv_out_size_same
 
 # height, width, channels of the larger and of the smaller image, kernel, stride; the
@@ -118,7 +118,7 @@ def test_labels_that_are_taken_apart_give_the_same_result(
 
     def apart(x, *weights):
         with tf.variable_scope('layer', reuse=True):
-            return layer(append_labels(x, tf.constant(y, x.dtype)), *weights)
+            return layer(conv_cond_concat(x, tf.constant(y, x.dtype)), *weights)
 
     def joined(x, *weights):
         x = tf.concat([x, np.tile(y, [1, *x.shape[1:3], 1]).astype(np.float32)], 3)

@@ -76,13 +76,12 @@ def conv2d(
         return tf.nn.bias_add(tf.nn.conv2d(x, w, strides, 'SAME'), biases)
     stride = strides[0]
 
+    def input_gradient(x, w, dy):
+        sizes = enumerate([None, *x.shape.as_list()[1:]])
+        shape = [tf.shape(x)[i] if size is None else size for i, size in sizes]
+        return _conv2d_transpose(dy, w, shape, stride)
+
     def layer(x, w, biases, batch):
-        sizes = [None, *x.shape.as_list()[1:]]
-
-        def input_gradient(x, w, dy):
-            shape = [tf.shape(x)[i] if n is None else n for i, n in enumerate(sizes)]
-            return _conv2d_transpose(dy, w, shape, stride)
-
         return _with_gradients(
             lambda x, w: _conv2d(x, w, stride),
             input_gradient,
@@ -133,7 +132,7 @@ def dense(x: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     )
 
 
-def append_labels(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+def conv_cond_concat(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Append y, [B, 1, 1, d] or [1, 1, 1, d], to each pixel of x: [B, h, w, c + d].
 
     The result remembers x and y, because convolving x alone, and adding what the labels
@@ -179,18 +178,14 @@ def _spread(y, of_labels, biases):
             by_y = tf.matmul(dy, of_labels, transpose_b=True)
             by_label = tf.matmul(y, dy, transpose_a=True)
             # by the ones, bfloat16 would round the sum of each pixel
-            return by_y, by_label, _sum_pixels(tf.reshape(dy, [-1, size[-1]]))
+            by_bias = tf.reduce_sum(tf.reshape(dy, [-1, size[-1]]), 0)
+            return by_y, by_label, by_bias
 
         return [tf.matmul(ones, rows)], gradients
 
     y, of_labels = tf.reshape(y, [-1, count]), tf.reshape(of_labels, [count, -1])
     terms = custom_gradient(spread, y, of_labels, cast(biases, y.dtype))[0]
     return tf.reshape(terms, [-1, *size])
-
-
-def _sum_pixels(dy):
-    """The gradient of biases. TensorFlow's op may err by half in bfloat16."""
-    return tf.reduce_sum(dy, list(range(dy.shape.ndims - 1)))
 
 
 def _is_fast(w, strides):
@@ -211,7 +206,9 @@ def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases
             dy.set_shape(y.shape)
             by_x = input_gradient(x, weights, dy)
             by_weights = weight_gradient(x, weights, dy)
-            return by_x, by_weights, *[_sum_pixels(dy) for _ in biases]
+            # the op that TensorFlow uses may err by half in bfloat16
+            pixels = list(range(dy.shape.ndims - 1))
+            return by_x, by_weights, *[tf.reduce_sum(dy, pixels) for _ in biases]
 
         return [y], gradients
 
@@ -314,15 +311,13 @@ def _output_pixels(x, stride):
 
 
 def _patches(x, kernel, stride):
-    """_row_bands of x, with patches [B * rows * w', kernel_rows * kernel * c]."""
+    """Yield _row_bands of x, with patches [B * rows * w', kernel_rows * kernel * c]."""
     _, h, w, c = x.shape.as_list()
     pixels = tf.pad(tf.reshape(x, [-1, h * w, c]), [[0, 0], [0, 1], [0, 0]])
-    bands = []
     for rows, kernel_rows, windows in _row_bands(h, w, kernel, stride):
         patches = tf.gather(pixels, windows.reshape(-1), axis=1)
         patches = tf.reshape(patches, [-1, windows.shape[2] * kernel * c])
-        bands.append((rows, kernel_rows, patches))
-    return bands
+        yield rows, kernel_rows, patches
 
 
 def _row_bands(h, w, kernel, stride):
