@@ -40,8 +40,7 @@ from tensorflow.python.framework.config import (
 import main
 from dcgan.compute.devices import has_gpu, has_tensor_units, print_device
 from dcgan.compute.precision import has_bfloat16
-from dcgan.compute.session import repeat_results
-from dcgan.compute.xla import xla_function
+from dcgan.compute.session import repeat_results, xla_function
 from dcgan.runs.old_flags import todays_arguments
 from dcgan.util.errors import Interrupted, UserError, printable
 from dcgan.util.flags import MARKS

@@ -24,7 +24,7 @@ from conftest import ROOT, write_idx_set, write_images
 import model
 from dcgan.compute.forward_pass import Pass
 from dcgan.compute.precision import has_bfloat16
-from dcgan.compute.xla import can_compile
+from dcgan.compute.session import can_compile
 from dcgan.record.tensorboard import summary_session
 from dcgan.sampling.export import save_sampler
 from dcgan.training import loop

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
-from dcgan.compute.xla import can_compile, xla_function
+from dcgan.compute.session import can_compile, xla_function
 from dcgan.training.inputs import to_inputs
 from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
