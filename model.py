@@ -126,9 +126,8 @@ def losses(D_logits, D_logits_, real_label=1.0):
 
 def _weights_of(network):
     """Trainable variables in a scope; without one, as the original, named d_ or g_."""
-    weights = tf.trainable_variables()
-    in_scope = [v for v in weights if v.name.startswith(f'{network}/')]
-    return in_scope or [v for v in weights if f'{network[0]}_' in v.name]
+    prefix = f'.*{network[0]}_'
+    return tf.trainable_variables(f'{network}/') or tf.trainable_variables(prefix)
 
 
 class DCGAN(OlderAttributes):
@@ -282,9 +281,7 @@ class DCGAN(OlderAttributes):
         self.G = self.generator(self.z, self.y)
         self.D, self.D_logits = self.discriminator(self.inputs, self.y)
         if self.ema:
-            variables = tf.global_variables()
-            weights = [v for v in variables if v.name.startswith('generator/')]
-            self.averages = Averages(weights, self.ema)
+            self.averages = Averages(tf.global_variables('generator/'), self.ema)
         if classes:  # labels of any number; by default, y
             shape = [None, classes]
             self.sampler_y = tf.placeholder_with_default(self.y, shape, 'sampler_y')

@@ -91,8 +91,7 @@ def takes(function: Callable, name: str) -> bool:
 
 def check(dcgan) -> None:
     """Raise UserError for a model that cannot be built in this graph."""
-    names = ('generator/', 'discriminator/')
-    if any(v.name.startswith(names) for v in tf.global_variables()):
+    if tf.global_variables('(generator|discriminator)/'):
         raise UserError(
             'this graph has a DCGAN already; build each one in a separate tf.Graph()'
         )
@@ -117,8 +116,7 @@ def finish(dcgan) -> None:
             f'--ema {dcgan.ema:g}: build_model of {type(dcgan).__name__} makes no '
             "averages, as DCGAN's does; leave out --ema"
         )
-    variables = tf.global_variables()
-    dcgan.variables = [v for v in variables if not v.op.name.startswith(PREFIX)]
+    dcgan.variables = tf.global_variables(f'(?!{PREFIX})')
     if dcgan.sampler_y is None:
         dcgan.sampler_y = dcgan.y
     # the sampler's full range as 0 to 255; one byte for each four to be fetched
