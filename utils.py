@@ -49,10 +49,8 @@ def get_image(
     grayscale=False,
 ):
     """Read an image file and `transform` it. Raises UserError if it is not an image."""
-    image = imread(image_path, grayscale)
-    return transform(
-        image, input_height, input_width, resize_height, resize_width, crop
-    )
+    sizes = input_height, input_width, resize_height, resize_width
+    return transform(imread(image_path, grayscale), *sizes, crop)
 
 
 @older_arguments

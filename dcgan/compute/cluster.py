@@ -148,16 +148,14 @@ class LocalWorkers:
     def start(self, arguments: list[str]) -> None:
         """Start the other processes: Python with these arguments."""
         streams = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.DEVNULL}
+        command = [sys.executable, *arguments]
         for index in range(1, len(self.cluster.tasks)):
             config = tf_config(self.cluster.tasks, index)
             # without progress bars: the chief's are enough
             environment = {**os.environ, 'TF_CONFIG': config, 'TQDM_DISABLE': '1'}
             if self._gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = self._gpus[index]
-            process = subprocess.Popen(
-                [sys.executable, *arguments], env=environment, **streams
-            )
-            self.processes.append(process)
+            self.processes.append(subprocess.Popen(command, env=environment, **streams))
 
     def check(self) -> None:
         """Raise UserError if another process has ended."""

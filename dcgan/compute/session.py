@@ -7,10 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework.config import (
-    disable_op_determinism,
-    is_op_determinism_enabled,
-)
+from tensorflow.python.framework import config as determinism
 
 from dcgan.util.errors import short_reason
 
@@ -38,8 +35,8 @@ def repeat_results(seed: int | None) -> None:
         np.random.seed(seed)
         tf.set_random_seed(seed)
         tensorflow.config.experimental.enable_op_determinism()
-    elif is_op_determinism_enabled():
-        disable_op_determinism()
+    elif determinism.is_op_determinism_enabled():
+        determinism.disable_op_determinism()
 
 
 def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
@@ -67,7 +64,7 @@ def xla_function(function: Callable) -> Callable:
     def compiled(*args):
         return function(*args)
 
-    if is_op_determinism_enabled():
+    if determinism.is_op_determinism_enabled():
         # not the program in XLA's cache that was compiled before repeat_results
         compiled.__name__ = 'repeatable'
     return tf.function(compiled, jit_compile=True, autograph=False)

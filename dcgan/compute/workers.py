@@ -140,10 +140,8 @@ class Workers:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        heard = time.monotonic()
-        while (
-            thread.join(min(SECONDS_BETWEEN_CHECKS, self.timeout)) or thread.is_alive()
-        ):
+        heard, pause = time.monotonic(), min(SECONDS_BETWEEN_CHECKS, self.timeout)
+        while thread.join(pause) or thread.is_alive():
             self._check()
             if self._has_exchanged and not silent(self.others):  # it may read its data
                 heard = time.monotonic()

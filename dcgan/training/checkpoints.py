@@ -61,9 +61,7 @@ class CheckpointFolder:
         finals = (path for path, state in states if state and state['ended'])
         self.protected = [checkpoint, *itertools.islice(finals, 1)]
 
-    def write(
-        self, sess: tf.Session, saver: tf.train.Saver, name: str, meta: bytes, extra=0
-    ) -> None:
+    def write(self, sess, saver, name: str, meta: bytes, extra: int = 0) -> None:
         """Write the checkpoint `name`, with `meta` as its .meta; prune older ones.
 
         Keeps max_to_keep + `extra`. Leaves a protected checkpoint as it is: it may be
@@ -165,20 +163,18 @@ def _listed_checkpoints(checkpoint_dir):
     return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
 
 
-def newest_checkpoint(
-    checkpoint_dir: str, step: int | None = None, tries: int = TRIES
-) -> str | None:
+def newest_checkpoint(folder: str, step: int | None = None, tries=TRIES) -> str | None:
     """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
     None where there is none. Prints which ones are corrupt. Raises UserError if all
     are, or if the one of iteration `step` is or does not exist.
     """
-    paths, failures = checkpoints(checkpoint_dir), []
+    paths, failures = checkpoints(folder), []
     if step is not None:
         steps = sorted(map(step_of, paths))
         if step not in steps:
             raise UserError(
-                f'{checkpoint_dir}: has no checkpoint of iteration {step}; '
+                f'{folder}: has no checkpoint of iteration {step}; '
                 f'--resume_step takes one of {steps}'
             )
         paths = [path for path in paths if step_of(path) == step]
@@ -197,7 +193,7 @@ def newest_checkpoint(
         return path
     is_replaced = not all(map(index_of, with_index))
     if is_replaced and tries > 1:  # by a run that is training: look again
-        return newest_checkpoint(checkpoint_dir, step, tries - 1)
+        return newest_checkpoint(folder, step, tries - 1)
     if failures:
         raise failures[0]
     return None

@@ -31,14 +31,11 @@ def decay_epochs(options) -> list[int]:
     try:
         return [int(part) for part in text.split(',') if part]
     except ValueError:
-        raise UserError(
-            f'--lr_decay_epochs {text}: give numbers, as in 10,20'
-        ) from None
+        problem = f'--lr_decay_epochs {text}: give numbers, as in 10,20'
+        raise UserError(problem) from None
 
 
-def learning_rates(
-    options, learning_rate: float, epoch: int = 0, epochs: int = 1
-) -> list[float]:
+def learning_rates(options, learning_rate: float, epoch=0, epochs=1) -> list[float]:
     """The learning rates of D and of G in an epoch, counted from 0.
 
     step    times lr_decay_rate from each of lr_decay_epochs on

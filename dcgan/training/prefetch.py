@@ -28,11 +28,10 @@ class BatchQueue:
     queue. They can also be fed. `clear` is an op that empties the queue.
     """
 
-    def __init__(
-        self, image_shape: list[int], has_labels: bool, z_dim: int, has_seed=False
-    ):
-        size, *_ = image_shape  # [B, h, w, c]
-        kinds = {'images': (tf.uint8, image_shape), 'z': (tf.float32, [size, z_dim])}
+    def __init__(self, shape: list[int], has_labels: bool, z_dim: int, has_seed=False):
+        """shape: [B, h, w, c], of the images."""
+        size, *_ = shape
+        kinds = {'images': (tf.uint8, shape), 'z': (tf.float32, [size, z_dim])}
         if has_labels:
             kinds['labels'] = tf.int64, [size]
         if has_seed:
@@ -68,9 +67,7 @@ class BatchQueue:
         return lambda batch: put(*self._of(batch))
 
 
-def fed_ahead(
-    sess: tf.Session, batches: BatchQueue, source: Iterator[tuple[Batch, Any]]
-) -> Iterator:
+def fed_ahead(sess: tf.Session, batches: BatchQueue, source: Iterator) -> Iterator:
     """Queue each (Batch of arrays, note) of `source` in a thread; yield queued notes.
 
     An error of `source` is raised after the notes before it. Closed early, this leaves
