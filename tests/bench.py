@@ -257,11 +257,11 @@ def build_ours(arguments, kind, sessions):
         dcgan = model.DCGAN(sess, data_dir=None, **how, **arguments)
         iteration = FusedIteration(dcgan, CONFIG)
         sess.run(tf.global_variables_initializer())
-    put, batch = iteration.batches.putter(sess), Batch(*random_batch(dcgan))
+    batch = Batch(*random_batch(dcgan))
 
     def prepare():
         use_tf32(precision_of(kind) == 'tf32')
-        put(batch)
+        iteration.batches.put(sess, batch)
 
     rates = 2 * [CONFIG.learning_rate]
     return (prepare, lambda: iteration(rates, stop=False)), dcgan

@@ -126,12 +126,11 @@ def measure(size, batch, seconds, is_joint, core):
     with tf.Session(workers.target, config=workers.session_config()) as sess:
         dcgan, iteration = build(sess, workers, size, batch * workers.count)
         sess.run(tf.global_variables_initializer())
-        put = iteration.batches.putter(sess)
         parts = [a[workers.slice] for a in random_batch(dcgan)]
         rates = 2 * [CONFIG.learning_rate]
 
         def iterate():
-            put(Batch(*parts))
+            iteration.batches.put(sess, Batch(*parts))
             iteration(rates, stop=False)
 
         start = time.process_time()

@@ -47,8 +47,8 @@ def has_bfloat16() -> bool:
         runs = []
         for dtype in (tf.bfloat16, tf.float32):
             x = tf.placeholder(dtype, [1536, 1536])
-            run = sess.make_callable(tf.matmul(x, x).op, [x])
-            runs.append(functools.partial(run, np.ones(x.shape, dtype.as_numpy_dtype)))
+            fed = {x: np.ones(x.shape, dtype.as_numpy_dtype)}
+            runs.append(functools.partial(sess.run, tf.matmul(x, x).op, fed))
         turns = [[timeit.timeit(run, number=1) for run in runs] for _ in range(8)]
     bfloat16, float32 = np.median(turns, axis=0)
     return bool(bfloat16 < 0.8 * float32)

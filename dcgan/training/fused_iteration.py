@@ -180,14 +180,10 @@ class FusedIteration:
     def _networks(self, images, labels, z, seed):
         return Networks(self, *to_inputs(self.dcgan, images, labels), z, seed)
 
-    @functools.cached_property
-    def _run(self):
-        inputs = [self.learning_rates, self.stop]
-        return self.dcgan.sess.make_callable(self.tensors, inputs)
-
     def __call__(self, rates: list[float], stop: bool) -> Iteration:
         """Train on the next batch of `batches`; returns an Iteration of arrays."""
-        return self._run(rates, stop, options=self.dcgan.workers.run_options)
+        fed = {self.learning_rates: rates, self.stop: stop}
+        return self.dcgan.sess.run(self.tensors, fed, self.dcgan.workers.run_options)
 
     @functools.cached_property
     def _pretraining(self):
@@ -200,8 +196,7 @@ class FusedIteration:
 
     def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
         """Train D alone on a batch of arrays; returns d_loss, and `stop` of all."""
-        fed = self.batches.feed(batch)
-        fed |= {self.learning_rates: rates, self.stop: stop}
+        fed = {self.learning_rates: rates, self.stop: stop, **self.batches.feed(batch)}
         options = self.dcgan.workers.run_options
         return self.dcgan.sess.run(self._pretraining, fed, options)
 

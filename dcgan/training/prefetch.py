@@ -61,10 +61,9 @@ class BatchQueue:
         """Take the batch that is next out of the queue; returns its arrays."""
         return Batch(**dict(zip(self._placeholders, sess.run(self._of(self.next)))))
 
-    def putter(self, sess: tf.Session):
-        """A function that puts a Batch of arrays into the queue."""
-        put = sess.make_callable(self._put, list(self._placeholders.values()))
-        return lambda batch: put(*self._of(batch))
+    def put(self, sess: tf.Session, batch: Batch) -> None:
+        """Put a batch of arrays into the queue."""
+        sess.run(self._put, dict(zip(self._placeholders.values(), self._of(batch))))
 
 
 def fed_ahead(sess: tf.Session, batches: BatchQueue, source: Iterator) -> Iterator:
@@ -74,12 +73,12 @@ def fed_ahead(sess: tf.Session, batches: BatchQueue, source: Iterator) -> Iterat
     batches in the queue.
     """
     sess.run(batches.clear)
-    put, end = batches.putter(sess), object()
+    end = object()
 
     def put_next():
         batch, note = next(source, (None, end))
         if note is not end:
-            put(batch)
+            batches.put(sess, batch)
         return note
 
     thread = ThreadPoolExecutor(1)
