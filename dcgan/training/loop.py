@@ -175,9 +175,8 @@ class Training:
                 f'the first iteration failed under XLA ({short_reason(error)}); '
                 '--noxla trains without XLA'
             ) from error
-        end = time.perf_counter()
-        self.pace_from = self.state.at.counter, end
-        print(f' [*] XLA has compiled it, in {end - start:.1f} s')
+        self.pace_from = self.state.at.counter, time.perf_counter()
+        print(f' [*] XLA has compiled it, in {self.pace_from[1] - start:.1f} s')
         return result
 
     def print_losses(self, result) -> None:

@@ -22,8 +22,8 @@ class OriginalIteration:
         self.learning_rates, adam_d, adam_g = adam_optimizers(self.options, config)
         d_optim = adam_d.minimize(dcgan.d_loss, var_list=dcgan.d_vars)
         g_optim = adam_g.minimize(dcgan.g_loss, var_list=dcgan.g_vars)
-        shape, has_labels = dcgan.inputs.shape.as_list(), bool(dcgan.y_dim)
-        self.batches = BatchQueue(shape, has_labels, dcgan.z_dim)
+        shape = dcgan.inputs.shape.as_list()
+        self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim)
         nan = tf.constant(float('nan'))  # in place of what the model lacks
         names = ('d_loss_real', 'd_loss_fake', 'D', 'D_')
         d_real, d_fake, D, D_ = (getattr(dcgan, name, nan) for name in names)
@@ -40,17 +40,14 @@ class OriginalIteration:
     def runs(self, fed: dict) -> Iteration:
         """Train on the batch that is fed, by six runs of the session, or five."""
         run = self.dcgan.sess.run
-        step_losses, probabilities, drawn = [], [], []
+        steps, drawn = [], []
         for _ in range(self.options.d_steps):
-            _, losses, D, D_ = run(self._d_run, fed)
-            step_losses.append(losses)
-            probabilities.append(D)
-            self._clip()
+            losses, D, D_ = self._update_d(fed)
+            steps.append((losses, D))
         means = [np.mean(D), np.mean(D_)]
         for _ in range(self.options.g_steps):
             _, losses, D_, images = run(self._g_run, fed)
-            step_losses.append(losses)
-            probabilities.append(D_)
+            steps.append((losses, D_))
             drawn += images
         if self._parts:
             d_fake, d_real = (run(part, fed) for part in self._parts)
@@ -58,6 +55,7 @@ class OriginalIteration:
         else:
             d_loss, d_real, d_fake = run(self._d_losses, fed)
         g_loss, D_ = run(self._g_loss, fed)
+        step_losses, probabilities = zip(*steps)
         return Iteration(
             np.array([d_loss, d_real, d_fake, g_loss]),
             np.array(step_losses),
@@ -67,9 +65,11 @@ class OriginalIteration:
             None,
         )
 
-    def _clip(self):
+    def _update_d(self, fed):
+        _, *results = self.dcgan.sess.run(self._d_run, fed)
         if self.dcgan.after_d_step is not None:
             self.dcgan.sess.run(self.dcgan.after_d_step)
+        return results
 
     def _feed(self, batch, rates):
         fed = self.dcgan.feed(batch.images, batch.labels, batch.z)
@@ -82,8 +82,7 @@ class OriginalIteration:
         return result._replace(sums=sess.run(self._sums), stop=stop)
 
     def pretrain(self, batch: Batch, rates: list[float], stop: bool) -> np.ndarray:
-        _, (_, d_loss), *_ = self.dcgan.sess.run(self._d_run, self._feed(batch, rates))
-        self._clip()
+        (_, d_loss), *_ = self._update_d(self._feed(batch, rates))
         return np.array([d_loss, stop])
 
     def sample_losses(self, fed: dict) -> np.ndarray:

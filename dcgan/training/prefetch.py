@@ -73,18 +73,17 @@ def fed_ahead(sess: tf.Session, batches: BatchQueue, source: Iterator) -> Iterat
     batches in the queue.
     """
     sess.run(batches.clear)
-    end = object()
 
     def put_next():
-        batch, note = next(source, (None, end))
-        if note is not end:
+        batch, note = next(source, (None, None))
+        if batch is not None:
             batches.put(sess, batch)
         return note
 
     thread = ThreadPoolExecutor(1)
     try:
         notes = collections.deque(thread.submit(put_next) for _ in range(BATCHES_AHEAD))
-        while (note := notes.popleft().result()) is not end:
+        while (note := notes.popleft().result()) is not None:
             notes.append(thread.submit(put_next))
             yield note
     finally:
