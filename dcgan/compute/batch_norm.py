@@ -30,44 +30,41 @@ def _differentiable(x, gamma, beta, epsilon, workers):
 
 def _fused(x, gamma, beta, epsilon, workers: Workers):
     """(y, mean, variance), with one message, and one for the gradients."""
-    points = workers.points(x)
+    points, gamma, beta = workers.points(x), *map(tf.convert_to_tensor, (gamma, beta))
+    # The statistics of the slices make up those of the joint batch: a mean of squares
+    # less the square of the mean would lose digits.
+    _, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+    of_slice = tf.stack([mean, variance / _unbiased(points)])
+    of_slices = workers.gather(of_slice[tf.newaxis], axis=0)
+    means, variances = tf.unstack(of_slices, axis=1)
+    mean = tf.reduce_mean(means, 0)
+    apart = tf.squared_difference(means, mean)
+    variance = tf.reduce_mean(variances + apart, 0)
 
-    def norm(x, gamma, beta):
-        # The statistics of the slices make up those of the joint batch: a mean of
-        # squares less the square of the mean would lose digits.
-        _, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
-        of_slice = tf.stack([mean, variance / _unbiased(points)])
-        of_slices = workers.gather(of_slice[tf.newaxis], axis=0)
-        means, variances = tf.unstack(of_slices, axis=1)
-        mean = tf.reduce_mean(means, 0)
-        apart = tf.squared_difference(means, mean)
-        variance = tf.reduce_mean(variances + apart, 0)
+    def scaled(scale, offset):
+        return tf.nn.fused_batch_norm(
+            x, scale, offset, mean, variance, epsilon, is_training=False
+        )[0]
 
-        def scaled(scale, offset):
-            return tf.nn.fused_batch_norm(
-                x, scale, offset, mean, variance, epsilon, is_training=False
-            )[0]
+    def gradients(dy, *_):
+        # first as if mean and variance were constants
+        dx, dgamma, dbeta = tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=dy,
+            x=x,
+            scale=gamma,
+            reserve_space_1=mean,
+            reserve_space_2=variance,
+            reserve_space_3=tf.zeros([0]),
+            epsilon=epsilon,
+            is_training=False,
+        )[:3]
+        # then what they add, by dy of the joint batch
+        scale = gamma * tf.rsqrt(variance + epsilon) / points
+        added = workers.mean(tf.stack([dgamma, dbeta])) * scale
+        return dx - scaled(*tf.unstack(added)), dgamma, dbeta
 
-        def gradients(dy, *_):
-            # first as if mean and variance were constants
-            dx, dgamma, dbeta = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=dy,
-                x=x,
-                scale=gamma,
-                reserve_space_1=mean,
-                reserve_space_2=variance,
-                reserve_space_3=tf.zeros([0]),
-                epsilon=epsilon,
-                is_training=False,
-            )[:3]
-            # then what they add, by dy of the joint batch
-            scale = gamma * tf.rsqrt(variance + epsilon) / points
-            added = workers.mean(tf.stack([dgamma, dbeta])) * scale
-            return dx - scaled(*tf.unstack(added)), dgamma, dbeta
-
-        return [scaled(gamma, beta), mean, variance], gradients
-
-    return custom_gradient(norm, x, gamma, beta)
+    results = [scaled(gamma, beta), mean, variance]
+    return custom_gradient(results, gradients, x, gamma, beta)
 
 
 def _unbiased(points):

@@ -13,14 +13,12 @@ def _gradient(op, *dys):
     return op.graph.gradients_of_ops[op.name](*dys)
 
 
-def custom_gradient(function: Callable, *args: tf.Tensor) -> list[tf.Tensor]:
-    """The tensors of function(*args), which returns (tensors, their gradients).
+def custom_gradient(results: list, gradients: Callable, *args) -> list[tf.Tensor]:
+    """The results, tensors that were computed from args, with other gradients.
 
     gradients(*dys) returns one tensor for each of args. tf.custom_gradient does the
     same, but registers each call, with its graph, for the rest of the process.
     """
-    args = [tf.convert_to_tensor(x) for x in args]
-    results, gradients = function(*args)
     for result in results:
         tf.identity(result)  # as tf.custom_gradient does: seeds count the ops
     graph = tf.get_default_graph()

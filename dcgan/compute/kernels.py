@@ -61,7 +61,7 @@ def shared_casts(casts: dict) -> Iterator[None]:
 def cast(w: tf.Variable | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Weights in the type of a layer, cast once within shared_casts."""
     if w.dtype == dtype or w.ref() not in _casts:
-        return tf.cast(w, dtype)
+        return tf.cast(tf.convert_to_tensor(w), dtype)  # tf.cast may return a variable
     if _casts[w.ref()] is None:
         _casts[w.ref()] = tf.cast(w, dtype)
     return _casts[w.ref()]
@@ -168,23 +168,19 @@ def _spread(y, of_labels, biases):
     # In one multiplication: after a BiasAdd, a second addition and a LeakyRelu, the
     # remapper fails, see session_config.
     count, *size = of_labels.shape.as_list()
-    pixels = math.prod(size[:2])
-
-    def spread(y, of_labels, biases):
-        ones = tf.pad(y, [[0, 0], [0, 1]], constant_values=1)
-        rows = tf.concat([of_labels, tf.tile(biases, [pixels])[tf.newaxis]], 0)
-
-        def gradients(dy):
-            by_y = tf.matmul(dy, of_labels, transpose_b=True)
-            by_label = tf.matmul(y, dy, transpose_a=True)
-            # by the ones, bfloat16 would round the sum of each pixel
-            by_bias = tf.reduce_sum(tf.reshape(dy, [-1, size[-1]]), 0)
-            return by_y, by_label, by_bias
-
-        return [tf.matmul(ones, rows)], gradients
-
     y, of_labels = tf.reshape(y, [-1, count]), tf.reshape(of_labels, [count, -1])
-    terms = custom_gradient(spread, y, of_labels, cast(biases, y.dtype))[0]
+    biases, pixels = cast(biases, y.dtype), math.prod(size[:2])
+    ones = tf.pad(y, [[0, 0], [0, 1]], constant_values=1)
+    rows = tf.concat([of_labels, tf.tile(biases, [pixels])[tf.newaxis]], 0)
+
+    def gradients(dy):
+        by_y = tf.matmul(dy, of_labels, transpose_b=True)
+        by_label = tf.matmul(y, dy, transpose_a=True)
+        # by the ones, bfloat16 would round the sum of each pixel
+        return by_y, by_label, tf.reduce_sum(tf.reshape(dy, [-1, size[-1]]), 0)
+
+    results = [tf.matmul(ones, rows)]
+    terms = custom_gradient(results, gradients, y, of_labels, biases)[0]
     return tf.reshape(terms, [-1, *size])
 
 
@@ -196,24 +192,22 @@ def _is_fast(w, strides):
 
 def _with_gradients(forward, input_gradient, weight_gradient, x, weights, biases):
     """forward(x, weights), plus biases or None, with gradients (x, weights, dy)."""
-
-    def layer(x, weights, *biases):
-        y = forward(x, weights)
-        y = tf.nn.bias_add(y, *biases) if biases else y
-
-        def gradients(dy):
-            dy = tf.convert_to_tensor(dy)  # it may be slices, of unknown shape
-            dy.set_shape(y.shape)
-            by_x = input_gradient(x, weights, dy)
-            by_weights = weight_gradient(x, weights, dy)
-            # the op that TensorFlow uses may err by half in bfloat16
-            pixels = list(range(dy.shape.ndims - 1))
-            return by_x, by_weights, *[tf.reduce_sum(dy, pixels) for _ in biases]
-
-        return [y], gradients
-
+    x = tf.convert_to_tensor(x)
+    weights = cast(weights, x.dtype)
     biases = [] if biases is None else [cast(biases, x.dtype)]
-    return custom_gradient(layer, x, cast(weights, x.dtype), *biases)[0]
+    y = forward(x, weights)
+    y = tf.nn.bias_add(y, *biases) if biases else y
+
+    def gradients(dy):
+        dy = tf.convert_to_tensor(dy)  # it may be slices, of unknown shape
+        dy.set_shape(y.shape)
+        by_x = input_gradient(x, weights, dy)
+        by_weights = weight_gradient(x, weights, dy)
+        # the op that TensorFlow uses may err by half in bfloat16
+        pixels = list(range(dy.shape.ndims - 1))
+        return by_x, by_weights, *[tf.reduce_sum(dy, pixels) for _ in biases]
+
+    return custom_gradient([y], gradients, x, weights, *biases)[0]
 
 
 def _conv2d(x, w, stride):

@@ -229,11 +229,7 @@ class Workers:
         """The mean of x over the workers, differentiable."""
         if self.count == 1:
             return x
-
-        def mean(x):
-            return [self._reduce(x)], lambda dy: [self.mean(dy)]
-
-        return custom_gradient(mean, x)[0]
+        return custom_gradient([self._reduce(x)], lambda dy: [self.mean(dy)], x)[0]
 
     def means(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """The mean of each tensor over the workers, by one message."""
