@@ -46,7 +46,7 @@ checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
 ema.py: kept = tf.minimum( -> kept = tf.maximum(
 fused_iteration.py: stands_for=d_steps + 1) -> stands_for=d_steps)
-learning_rates.py: sum(epoch >= e for -> sum(epoch > e for
+options.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)

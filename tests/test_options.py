@@ -17,7 +17,6 @@ from dcgan.runs.command_line import read_flags
 from dcgan.runs.recipes import FAITHFUL, apply_recipe
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
-from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch
 from dcgan.training.regularization import Dropout, gradient_penalty
@@ -69,8 +68,8 @@ def column(workspace, run, name):
 )
 def test_rates_follow_the_schedule(settings, expected):
     options = Options(**settings, learning_rate_g=0.3)
-    check_schedule(options, 6)
-    rates = [learning_rates(options, 0.2, epoch, 6) for epoch in range(6)]
+    options.check_schedule(6)
+    rates = [options.rates(0.2, epoch, 6) for epoch in range(6)]
     assert np.array(rates) == pytest.approx(np.outer(expected, [0.2, 0.3]))
 
 
@@ -92,7 +91,7 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         options = Options(**settings)
         profiled(options.profile)
-        check_schedule(options, 6)
+        options.check_schedule(6)
 
 
 def test_rates_reach_the_metrics(workspace):

@@ -11,7 +11,6 @@ from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.session import can_compile, xla_function
 from dcgan.training.inputs import to_inputs
-from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
 from dcgan.training.regularization import Dropout, gradient_penalty
@@ -150,7 +149,7 @@ class FusedIteration:
     def __init__(self, dcgan, config):
         """Reads learning_rate, beta1 and G_img_sum of config, and its Options."""
         self.dcgan, self.options = dcgan, Options.of(config)
-        self.learning_rates, *self.optimizers = adam_optimizers(self.options, config)
+        self.learning_rates, *self.optimizers = self.options.optimizers(config)
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
         _, *size = dcgan.inputs.shape.as_list()
         shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]

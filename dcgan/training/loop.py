@@ -14,7 +14,6 @@ from dcgan.training import user_model
 from dcgan.training.checkpoints import has_training_state, restore, step_of
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
-from dcgan.training.learning_rates import check_schedule, learning_rates
 from dcgan.training.options import Options
 from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.outputs import outputs_of
@@ -141,7 +140,7 @@ class Training:
     def rates(self) -> list[float]:
         """The learning rates of D and of G in this iteration."""
         config, epoch = self.config, self.state.at.epoch
-        return learning_rates(self.options, config.learning_rate, epoch, config.epoch)
+        return self.options.rates(config.learning_rate, epoch, config.epoch)
 
     def pretrain(self, signals: list[int]) -> None:
         """Train D alone, before a new run. Raises Interrupted for one of `signals`."""
@@ -317,7 +316,7 @@ def check_training(dcgan, config) -> str | None:
     if dcgan.data is None:
         raise UserError('no data to train on: the model was built with data_dir None')
     options = Options.of(config)
-    check_schedule(options, config.epoch)
+    options.check_schedule(config.epoch)
     profiled(options.profile)
     user_model.check_options(dcgan, options)
     if config.epoch < 1:

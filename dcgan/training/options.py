@@ -3,9 +3,13 @@
 import collections
 from typing import Any
 
-from dcgan.training.learning_rates import SCHEDULES
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.util.errors import UserError
 from dcgan.util.flags import Flag, Group
 
+SCHEDULES = ('constant', 'step', 'linear')
 # fmt: off
 FLAGS = Group(
     'Training',
@@ -56,3 +60,52 @@ class Options(collections.namedtuple('Options', DEFAULTS, defaults=DEFAULTS.valu
     def of(cls, config: Any) -> 'Options':
         """The options in `config`; missing ones get their defaults."""
         return cls(*(getattr(config, *option) for option in DEFAULTS.items()))
+
+    def check_schedule(self, epochs: int) -> None:
+        """Raise UserError for a schedule that does not fit the number of epochs."""
+        schedule, decay, advice = self.lr_schedule, self._decay_epochs(), ''
+        if schedule == 'constant' and decay:
+            advice = 'a constant rate does not decay; give --lr_schedule step or linear'
+        elif schedule == 'step' and not decay:
+            advice = 'give the epochs, as in --lr_decay_epochs 10,20'
+        elif schedule == 'linear' and len(decay) != 1:
+            advice = 'give the epoch from which the rates fall, as in 100'
+        elif decay != sorted(set(decay)) or (decay and decay[-1] >= epochs):
+            advice = f'give rising numbers below --epoch, {epochs}'
+        if advice:
+            given = f"{schedule}, --lr_decay_epochs '{self.lr_decay_epochs}'"
+            raise UserError(f'--lr_schedule {given}: {advice}')
+
+    def _decay_epochs(self):
+        text = str(self.lr_decay_epochs)
+        try:
+            return [int(part) for part in text.split(',') if part]
+        except ValueError:
+            problem = f'--lr_decay_epochs {text}: give numbers, as in 10,20'
+            raise UserError(problem) from None
+
+    def rates(self, learning_rate: float, epoch: int = 0, epochs: int = 1) -> list:
+        """The learning rates of D and of G in an epoch, counted from 0.
+
+        step    times lr_decay_rate from each of lr_decay_epochs on
+        linear  falls from epoch E, one of lr_decay_epochs, by equal parts after each
+                epoch, and would be zero after the last one (the paper's authors' code)
+        """
+        factor, decay = 1.0, self._decay_epochs()
+        if self.lr_schedule == 'step':
+            factor = self.lr_decay_rate ** sum(epoch >= e for e in decay)
+        elif self.lr_schedule == 'linear' and epoch > decay[0]:
+            factor = 1 - (epoch - decay[0]) / (epochs - decay[0])
+        rates = self.learning_rate_d, self.learning_rate_g
+        return [(learning_rate if r is None else r) * factor for r in rates]
+
+    def optimizers(self, config) -> tuple:
+        """(learning rates of D and G, a placeholder [2], and their Adam optimizers).
+
+        Reads learning_rate and beta1 of config.
+        """
+        rates = np.float32(self.rates(config.learning_rate))
+        rates = tf.placeholder_with_default(rates, [2], 'learning_rates')
+        d_rate, g_rate = tf.unstack(rates)
+        adam = tf.train.AdamOptimizer
+        return rates, adam(d_rate, beta1=config.beta1), adam(g_rate, beta1=config.beta1)

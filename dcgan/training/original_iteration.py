@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.training.fused_iteration import Iteration
-from dcgan.training.learning_rates import adam_optimizers
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
 from dcgan.training.user_model import changes
@@ -19,7 +18,7 @@ class OriginalIteration:
 
     def __init__(self, dcgan, config):
         self.dcgan, self.options = dcgan, Options.of(config)
-        self.learning_rates, adam_d, adam_g = adam_optimizers(self.options, config)
+        self.learning_rates, adam_d, adam_g = self.options.optimizers(config)
         d_optim = adam_d.minimize(dcgan.d_loss, var_list=dcgan.d_vars)
         g_optim = adam_g.minimize(dcgan.g_loss, var_list=dcgan.g_vars)
         shape = dcgan.inputs.shape.as_list()
