@@ -5,8 +5,7 @@ original's signatures, `generator(self, z, y=None)`, `sampler(self, z, y=None)` 
 `discriminator(self, image, y=None, reuse=False)`.
 """
 
-import inspect
-from collections.abc import Callable
+from inspect import signature
 
 import tensorflow.compat.v1 as tf
 
@@ -17,8 +16,8 @@ from dcgan.util.errors import UserError
 
 def original_style(dcgan) -> list[str]:
     """The names of the networks that are written with the original's signatures."""
-    names = ('generator', 'discriminator', 'sampler')
-    return [name for name in names if not takes(getattr(type(dcgan), name), 'how')]
+    kind, names = type(dcgan), ('generator', 'discriminator', 'sampler')
+    return [n for n in names if 'how' not in signature(getattr(kind, n)).parameters]
 
 
 def changes(dcgan) -> list[str]:
@@ -77,16 +76,11 @@ def check_options(dcgan, options: Options) -> None:
             f'{flag}: cannot be used with {name}, which has changed {changed}; leave '
             'it out'
         )
-    if given[smoothing] and not takes(dcgan.losses, 'real_label'):
+    if given[smoothing] and 'real_label' not in signature(dcgan.losses).parameters:
         raise UserError(
             f'{smoothing}: {name}.losses has no parameter real_label; add it, or leave '
             'the flag out'
         )
-
-
-def takes(function: Callable, name: str) -> bool:
-    """Whether a function has a parameter of that name."""
-    return name in inspect.signature(function).parameters
 
 
 def check(dcgan) -> None:
