@@ -330,7 +330,6 @@ def check_training(dcgan, config) -> str | None:
             f'train_size {config.train_size} is less than a batch of '
             f'{dcgan.batch_size}; raise --train_size or lower --batch_size'
         )
-    dcgan.workers.split_batch(dcgan.batch_size)
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
     return outputs_of(dcgan, config).to_resume()
