@@ -6,9 +6,6 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.util.cores import usable_cores
 
-# the compute capability of the first GPUs with matrix units for tf32 and bfloat16
-FAST_CAPABILITY = (8, 0)
-
 
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU."""
@@ -23,7 +20,7 @@ def gpu_details() -> dict:
 
 def has_tensor_units() -> bool:
     """Whether TensorFlow sees a GPU with matrix units for tf32 and bfloat16."""
-    return gpu_details().get('compute_capability', (0, 0)) >= FAST_CAPABILITY
+    return gpu_details().get('compute_capability', (0, 0)) >= (8, 0)
 
 
 def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:

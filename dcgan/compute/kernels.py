@@ -20,14 +20,10 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.devices import has_gpu
 from dcgan.compute.gradients import custom_gradient
 
-# at most this many output channels: transposed convolution as a convolution
-MAX_SUBPIXEL_CHANNELS = 16
-# at most this many pixels in the smaller image: matrix multiplications
-MAX_MATMUL_PIXELS = 16
-# the same, for filter gradients in bfloat16 with more than MAX_SUBPIXEL_CHANNELS
-MAX_MATMUL_PIXELS_BFLOAT16 = 256
-# at most this many labels: convolutions treat them apart from the images
-MAX_LABELS = 16
+MAX_SUBPIXEL_CHANNELS = 16  # of output: transposed convolution as a convolution
+MAX_MATMUL_PIXELS = 16  # of the smaller image: matrix multiplications
+MAX_MATMUL_PIXELS_BFLOAT16 = 256  # likewise, for filter gradients of more channels
+MAX_LABELS = 16  # that convolutions treat apart from the images
 _only_tensorflow_ops = os.environ.get('DCGAN_PLAIN_OPS') == '1'
 _casts: dict = {}  # {reference to a variable: its cast, or None}, of shared_casts
 

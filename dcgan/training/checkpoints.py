@@ -216,18 +216,16 @@ def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
     names = sorted(map(os.path.basename, index_files(checkpoint_dir)))
     inner = folder_inside(checkpoint_dir)
+    problem = 'no checkpoint found; '
     if names:
         problem = (
             f'has {", ".join(names)}, but the name of a checkpoint has to end in '
             '-ITERATION, such as DCGAN.model-1000.index; rename all of its files'
         )
     elif inner:
-        problem = f'no checkpoint found; there are some in {inner}'
+        problem += f'there are some in {inner}'
     else:
-        problem = (
-            'no checkpoint found; add --train to train this run, or choose another '
-            'with --out_name'
-        )
+        problem += 'add --train to train this run, or choose another with --out_name'
     return UserError(f'{checkpoint_dir}: {problem}')
 
 

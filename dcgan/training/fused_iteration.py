@@ -15,8 +15,6 @@ from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
 from dcgan.training.regularization import Dropout, gradient_penalty
 
-LOSSES = ('d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss')  # of an Iteration
-
 
 class Iteration(NamedTuple):
     """What an iteration returns: tensors when it is built, arrays when it has run.
@@ -24,7 +22,8 @@ class Iteration(NamedTuple):
     It has n steps: first D's, then g steps of G. By default, one and two.
     """
 
-    losses: tf.Tensor  # [4]: LOSSES, of the final weights
+    # [4]: d_loss, d_loss_real, d_loss_fake and g_loss, of the final weights
+    losses: tf.Tensor
     # [n, 2]: of D's steps d_loss_real, d_loss; of G's steps d_loss_fake, g_loss
     step_losses: tf.Tensor
     probabilities: tf.Tensor  # [n, B, 1]: D in D's steps, D_ in G's steps
