@@ -10,7 +10,8 @@ GRADIENT = 'DCGANGradient'  # its name in graphs
 
 @tf.RegisterGradient(GRADIENT)
 def _gradient(op, *dys):
-    return op.graph.gradients_of_ops[op.name](*dys)
+    count, gradients = op.graph.gradients_of_ops[op.name]
+    return [*[None] * count, *gradients(*dys[:count])]
 
 
 def custom_gradient(results: list, gradients: Callable, *args) -> list[tf.Tensor]:
@@ -25,10 +26,7 @@ def custom_gradient(results: list, gradients: Callable, *args) -> list[tf.Tensor
     with graph.gradient_override_map({'IdentityN': GRADIENT}):
         tensors = tf.identity_n([*results, *args])
     graph.gradients_of_ops = getattr(graph, 'gradients_of_ops', {})
-    graph.gradients_of_ops[tensors[0].op.name] = lambda *dys: [
-        *[None] * len(results),
-        *gradients(*dys[: len(results)]),
-    ]
+    graph.gradients_of_ops[tensors[0].op.name] = len(results), gradients
     return tensors[: len(results)]
 
 
