@@ -27,7 +27,6 @@ relu = tf.nn.relu
 def conv2d(input_, output_dim, k_h=5, k_w=5, d_h=2, d_w=2, stddev=0.02, name='conv2d'):
     """Convolution and biases: [B, h, w, c] -> [B, ceil(h / d_h), ceil(w / d_w), d].
 
-    Filters are k_h by k_w, strides d_h and d_w.
     Variables: `w` [k_h, k_w, c, d], `biases` [d], with d the output_dim.
     """
     shape, zeros = [k_h, k_w, input_.shape[-1], output_dim], tf.zeros_initializer()

@@ -6,9 +6,7 @@ from dcgan.compute.gradients import custom_gradient
 from dcgan.compute.workers import Workers
 
 
-def normalize(
-    x: tf.Tensor, gamma: tf.Variable, beta: tf.Variable, epsilon: float
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def normalize(x: tf.Tensor, gamma, beta, epsilon: float) -> tuple:
     """Normalize x, [B, h, w, c]; returns (y, mean [c], unbiased variance [c])."""
     workers = Workers.current
     if workers is None:

@@ -63,9 +63,7 @@ def cast(w: tf.Variable | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return _casts[w.ref()]
 
 
-def conv2d(
-    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, strides: list[int]
-) -> tf.Tensor:
+def conv2d(x: tf.Tensor, w, biases, strides: list[int]) -> tf.Tensor:
     """SAME convolution plus biases: [B, h, w, c] -> [B, ceil(h / stride), ..., d]."""
     if not _is_fast(w, strides):
         w, biases = cast(w, x.dtype), cast(biases, x.dtype)
@@ -88,9 +86,7 @@ def conv2d(
     return _with_labels(layer, x, w, biases, axis=2)
 
 
-def conv2d_transpose(
-    x: tf.Tensor, w: tf.Tensor, biases: tf.Tensor, output_shape, strides: list[int]
-) -> tf.Tensor:
+def conv2d_transpose(x: tf.Tensor, w, biases, output_shape, strides) -> tf.Tensor:
     """The transpose of conv2d, plus biases: [B, h', w', d] -> output_shape.
 
     output_shape is [B, h, w, c], ints or tensors, with ceil(h / strides[0]) == h'.

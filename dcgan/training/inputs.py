@@ -11,10 +11,7 @@ def byte_values(y_dim: int | None) -> np.ndarray:
 
 
 def to_inputs(dcgan, images: tf.Tensor, labels: tf.Tensor) -> tuple:
-    """float32 images, and one-hot y or None, of uint8 images and labels.
-
-    They have the values of DCGAN.feed.
-    """
+    """float32 images and y, or None, of uint8 images and labels, as by DCGAN.feed."""
     # by a table, because XLA would round a division by 127.5 in another way
     images = tf.gather(byte_values(dcgan.y_dim), tf.cast(images, tf.int32))
     return images, tf.one_hot(labels, dcgan.y_dim) if dcgan.y_dim else None
