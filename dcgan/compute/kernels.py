@@ -230,8 +230,7 @@ def _filter_gradient(x, dy, shape, stride):
         # in bfloat16, TensorFlow's kernel is up to 5% low
         compute_dtype = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
         arrays = tf.cast(x, compute_dtype), shape, tf.cast(dy, compute_dtype)
-        strides = [1, stride, stride, 1]
-        gradient = tf.nn.conv2d_backprop_filter(*arrays, strides, 'SAME')
+        gradient = tf.nn.conv2d_backprop_filter(*arrays, [1, stride, stride, 1], 'SAME')
         return tf.cast(gradient, x.dtype)
     parts = [
         tf.matmul(patches, tf.reshape(dy[:, rows], [-1, d]), transpose_a=True)

@@ -20,9 +20,8 @@ def use_precision(precision: str) -> tf.DType:
     Raises UserError for a precision that is unknown, or has no advantage here.
     """
     if precision not in PRECISIONS:
-        raise UserError(
-            f'precision {precision!r} is invalid; use one of {", ".join(PRECISIONS)}'
-        )
+        names = ', '.join(PRECISIONS)
+        raise UserError(f'precision {precision!r} is invalid; use one of {names}')
     if precision == 'tf32' and not has_tensor_units():
         raise UserError(
             'precision tf32: needs an NVIDIA GPU of compute capability 8.0 or higher; '

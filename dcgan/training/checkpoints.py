@@ -173,10 +173,8 @@ def newest_checkpoint(folder: str, step: int | None = None, tries=TRIES) -> str 
     if step is not None:
         steps = sorted(map(step_of, paths))
         if step not in steps:
-            raise UserError(
-                f'{folder}: has no checkpoint of iteration {step}; '
-                f'--resume_step takes one of {steps}'
-            )
+            problem = f'{folder}: has no checkpoint of iteration {step}'
+            raise UserError(f'{problem}; --resume_step takes one of {steps}')
         paths = [path for path in paths if step_of(path) == step]
     with_index = [*filter(index_of, paths)]
     for path in paths:

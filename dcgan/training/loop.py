@@ -229,11 +229,8 @@ class Training:
             return
         remaining = (self.config.epoch - at.epoch) * self.epoch_batches - at.batch
         left = timedelta(seconds=round(remaining * seconds / done))
-        d_real, d_fake = result.means[:2]
-        print_line(
-            f' [*] {done / seconds:.2f} iterations/s, {left} left, D(x) {d_real:.2f}, '
-            f'D(G(z)) {d_fake:.2f}'
-        )
+        means = f'D(x) {result.means[0]:.2f}, D(G(z)) {result.means[1]:.2f}'
+        print_line(f' [*] {done / seconds:.2f} iterations/s, {left} left, {means}')
 
     def save(self, stop: bool) -> bool:
         """Save if that is due or training ends; returns whether it ends."""
@@ -301,10 +298,8 @@ def prepare(dcgan, config) -> tuple:
         dcgan.training = TrainingState(dcgan.data), settings, iteration
     state, built, iteration = dcgan.training
     if built != settings:
-        raise UserError(
-            f'train() cannot change {built} to {settings} between two calls; build '
-            'another DCGAN'
-        )
+        problem = f'cannot change {built} to {settings} between two calls'
+        raise UserError(f'train() {problem}; build another DCGAN')
     return state, iteration
 
 

@@ -72,15 +72,11 @@ def check_options(dcgan, options: Options) -> None:
     name = type(dcgan).__name__
     flag = next(filter(given.get, given), None)
     if changed and flag:
-        raise UserError(
-            f'{flag}: cannot be used with {name}, which has changed {changed}; leave '
-            'it out'
-        )
+        problem = f'cannot be used with {name}, which has changed {changed}'
+        raise UserError(f'{flag}: {problem}; leave it out')
     if given[smoothing] and 'real_label' not in signature(dcgan.losses).parameters:
-        raise UserError(
-            f'{smoothing}: {name}.losses has no parameter real_label; add it, or leave '
-            'the flag out'
-        )
+        problem = f'{name}.losses has no parameter real_label'
+        raise UserError(f'{smoothing}: {problem}; add it, or leave the flag out')
 
 
 def check(dcgan) -> None:
