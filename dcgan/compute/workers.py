@@ -319,15 +319,6 @@ class Workers:
         return UserError(f'{problem} ({short_reason(error)}); {advice}')
 
 
-def draw_for_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform numbers in [0, 1), [b, ...], for this worker's slice. seed: int32 [2]."""
-    workers = Workers.current
-    if workers is None:
-        return tf.random.stateless_uniform(shape, seed)
-    joint_shape = tf.concat([[workers.count * shape[0]], shape[1:]], 0)
-    return tf.random.stateless_uniform(joint_shape, seed)[workers.slice]
-
-
 # fmt: off
 FLAGS = Group(
     'Workers',

@@ -2,7 +2,7 @@
 
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.workers import draw_for_batch
+from dcgan.compute.workers import Workers
 
 
 class Dropout:
@@ -14,8 +14,11 @@ class Dropout:
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Zero for a share `rate` of the units of x; the others divided by 1 - rate."""
         self.calls += 1
-        seed = self.seed + tf.constant([0, self.calls])
-        kept = draw_for_batch(tf.shape(x), seed) >= self.rate
+        seed, shape = self.seed + tf.constant([0, self.calls]), tf.shape(x)
+        if workers := Workers.current:  # numbers for the joint batch, and its slice
+            shape = tf.concat([[workers.count * shape[0]], shape[1:]], 0)
+        numbers = tf.random.stateless_uniform(shape, seed)
+        kept = (numbers[workers.slice] if workers else numbers) >= self.rate
         return tf.where(kept, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))
 
 
