@@ -84,10 +84,8 @@ class Workers:
                         sess.run(zero, options=self.run_options)
             self._server.start()
         except tf.errors.OpError as error:
-            raise UserError(
-                f'{own}: the server cannot start '
-                f'({short_reason(error)}); is the port in use?'
-            ) from error
+            problem = f'{own}: the server cannot start ({short_reason(error)})'
+            raise UserError(f'{problem}; is the port in use?') from error
         print(
             f' [!] {self.count} workers. TensorFlow listens on port '
             f'{own.address.rsplit(":", 1)[1]} of all network interfaces, without '

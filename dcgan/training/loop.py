@@ -170,10 +170,8 @@ class Training:
         try:
             result = self.iteration(self.rates(), stop)
         except tf.errors.OpError as error:
-            raise UserError(
-                f'the first iteration failed under XLA ({short_reason(error)}); '
-                '--noxla trains without XLA'
-            ) from error
+            problem = f'the first iteration failed under XLA ({short_reason(error)})'
+            raise UserError(f'{problem}; --noxla trains without XLA') from error
         self.pace_from = self.state.at.counter, time.perf_counter()
         print(f' [*] XLA has compiled it, in {self.pace_from[1] - start:.1f} s')
         return result

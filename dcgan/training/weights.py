@@ -136,10 +136,8 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
     if of_g := [names[name] for name in others if name.startswith('generator/')]:
         raise UserError(f'{path}: has {of_g[0]}, so G is another network')
     if missing and needs_d:
-        raise UserError(
-            f'{path}: cannot be used by --train, because it '
-            f'{_describe(missing, layers)}; it can only draw samples'
-        )
+        problem = f'cannot be used by --train, because it {_describe(missing, layers)}'
+        raise UserError(f'{path}: {problem}; it can only draw samples')
     return missing
 
 
