@@ -13,9 +13,8 @@ def profiled(text: str) -> tuple[int, int]:
     match = re.fullmatch(r'(\d+),(\d+)', text or '0,0')
     first, last = map(int, match.groups()) if match else (1, 0)
     if first > last or (text and not first):
-        raise UserError(
-            f'--profile {text}: give the first and the last iteration, as in 100,110'
-        )
+        advice = 'give the first and the last iteration, as in 100,110'
+        raise UserError(f'--profile {text}: {advice}')
     return first, last
 
 

@@ -47,7 +47,7 @@ class Networks:
         self.steps = []  # (two losses, probabilities) of each, see Iteration
         self._forget_casts()
 
-    def iterate(self) -> Iteration:
+    def iterate(self, with_images: bool) -> Iteration:
         """Build an iteration on this batch.
 
         The original's six runs of its session, as one: where it repeats a forward pass
@@ -81,7 +81,7 @@ class Networks:
             tf.stack([losses.d_real, losses.d_fake, losses.g]),
             *map(tf.stack, zip(*self.steps)),
             tf.stack([tf.reduce_mean(p) for p in (*probabilities, D_)]),
-            [tf.stack(drawn)],
+            [tf.stack(drawn)] if with_images else [],
             sums,
         )
 
@@ -156,10 +156,10 @@ class FusedIteration:
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
         dcgan.xla = dcgan.xla and can_compile()
 
+        with_images = getattr(config, 'G_img_sum', False)
+
         def build(*batch):
-            iteration = self._networks(*batch).iterate()
-            with_images = getattr(config, 'G_img_sum', False)
-            return iteration if with_images else iteration._replace(images=[])
+            return self._networks(*batch).iterate(with_images)
 
         layers, workers = contextlib.nullcontext(), dcgan.workers
         self._joint = functools.partial(workers.joint, self.options.r1 > 0)

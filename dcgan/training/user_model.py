@@ -82,9 +82,8 @@ def check_options(dcgan, options: Options) -> None:
 def check(dcgan) -> None:
     """Raise UserError for a model that cannot be built in this graph."""
     if tf.global_variables('(generator|discriminator)/'):
-        raise UserError(
-            'this graph has a DCGAN already; build each one in a separate tf.Graph()'
-        )
+        problem = 'this graph has a DCGAN already'
+        raise UserError(f'{problem}; build each one in a separate tf.Graph()')
     height, width = dcgan.output_height, dcgan.output_width
     if dcgan.y_dim and (height % 4 or width % 4):
         raise UserError(
