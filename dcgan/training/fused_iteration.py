@@ -40,9 +40,8 @@ class Networks:
         """On float32 images, y (one-hot or None) and z. seed: of dropout, int32 [2]."""
         self.dcgan, self.options = iteration.dcgan, iteration.options
         self.d_optimizer, self.g_optimizer = iteration.optimizers
-        self.images, self.y, self.z, self.dropout = images, y, z, None
-        if self.options.d_dropout:
-            self.dropout = Dropout(self.options.d_dropout, seed)
+        self.images, self.y, self.z, rate = images, y, z, self.options.d_dropout
+        self.dropout = Dropout(rate, seed) if rate else None
         self.updates = []
         self.steps = []  # (two losses, probabilities) of each, see Iteration
         self._forget_casts()
