@@ -356,13 +356,17 @@ def test_a_classifier_is_used_if_it_beats_chance(
         assert bool(real.classifier('quarters')) == is_used
         printed = capsys.readouterr().out
         assert printed.count(' [*] Classifier of quarters: ') == is_used
-        assert printed.count(' [!] Classifier of quarters: ') == (not is_used)
+        assert printed.count(' [!] Classifier of quarters is left out: ') == (
+            not is_used
+        )
 
 
 def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
     unused = {'classifiers': contextlib.nullcontext}
     output, rows = evaluate(workspace, 'set', **unused)
-    assert re.search(r' \[!\] Classifier of set: .*not over .* 100 or more; ', output)
+    assert re.search(
+        r' \[!\] Classifier of set is left out: .* 100 images are needed', output
+    )
     errors = [f'nearest_neighbour_error_{n}' for n in ('100_samples', '24_real')]
     assert {*rows} == {(name, None) for name in (*errors, 'closer_in_pixels')}
     with Image.open(workspace / 'out/set/samples/nearest.png') as grid:

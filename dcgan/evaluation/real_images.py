@@ -68,8 +68,10 @@ class RealImages:
         if len(labels) >= MIN_HELD_OUT and classifier.accuracy > chance:
             print_line(f' [*] Classifier of {name}: {recognized}')
             return classifier
-        why = f'not over {chance:.2%} of {MIN_HELD_OUT} or more; it is left out'
-        print_line(f' [!] Classifier of {name}: {recognized}, {why}')
+        why = (
+            f'chance would be up to {chance:.2%}, and {MIN_HELD_OUT} images are needed'
+        )
+        print_line(f' [!] Classifier of {name} is left out: {recognized}; {why}')
         return None
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
