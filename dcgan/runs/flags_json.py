@@ -46,10 +46,16 @@ def _parse_record(content):
     return flags
 
 
-def write_flags(run_dir: str, flags: dict[str, Any]) -> None:
-    """Record flags in a run folder: its folders as paths from there, see path_from."""
-    folders = {n: path_from(flags['out_dir'], flags[n]) for n in (*FOLDERS, 'data_dir')}
-    write_json(os.path.join(run_dir, NAME), {**flags, **folders})
+def write_flags(folder: str, flags: dict[str, Any]) -> None:
+    """Record flags in a run folder: its folders as paths from there, see path_from.
+
+    In a folder of checkpoints outside of its run, they are full paths.
+    """
+    is_copy, paths = folder == flags['checkpoint_dir'], {}
+    for name in (*FOLDERS, 'data_dir'):
+        path = os.path.abspath(flags[name])
+        paths[name] = path if is_copy else path_from(flags['out_dir'], flags[name])
+    write_json(os.path.join(folder, NAME), {**flags, **paths})
 
 
 def path_from(folder: str, path: str) -> str:
@@ -58,12 +64,6 @@ def path_from(folder: str, path: str) -> str:
     if is_full and not Path(full).is_relative_to(os.path.abspath(folder)):
         return full
     return os.path.relpath(path, folder)
-
-
-def write_copy(folder: str, flags: dict[str, Any]) -> None:
-    """Record flags in a folder of checkpoints outside of its run, with full paths."""
-    paths = {name: os.path.abspath(flags[name]) for name in (*FOLDERS, 'data_dir')}
-    write_json(os.path.join(folder, NAME), {**flags, **paths})
 
 
 def recorded_folder(

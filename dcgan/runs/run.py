@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from dcgan.data.names import composed
-from dcgan.runs.flags_json import read_flags, recorded_folder, write_copy, write_flags
+from dcgan.runs.flags_json import read_flags, recorded_folder, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import read_file, remove, require_writable, timestamp, write_bytes
+from dcgan.util.files import (
+    read_file,
+    remove,
+    require_writable,
+    timestamp,
+    write_bytes,
+    write_errors,
+)
 from dcgan.util.lock import lock_run
 
 # in a run folder, a list of the names of classes; in older ones, each in a line
@@ -64,10 +71,11 @@ class Run:
         return recorded_folder(self._own, self.folder, flag, default)
 
     @property
-    def has_checkpoints_inside(self) -> bool:
-        """Whether its checkpoints are in a folder inside of the run folder."""
+    def _folders(self):
+        """Its folder, and the one of its checkpoints, unless that is inside."""
         folder = Path(os.path.realpath(self.checkpoint_dir))
-        return Path(os.path.realpath(self.folder)) in folder.parents
+        is_inside = Path(os.path.realpath(self.folder)) in folder.parents
+        return [self.folder] if is_inside else [self.folder, self.checkpoint_dir]
 
     def is_of(self, data_dir: str, dataset: str) -> bool:
         """Whether it was trained on a data set, or does not record on which one.
@@ -92,7 +100,7 @@ class Run:
         If --out_name has named it, its checkpoints may be of another data set.
         """
         folder = os.path.abspath(self.checkpoint_dir)
-        if index_files(folder) and not self.has_checkpoints_inside:
+        if index_files(folder) and len(self._folders) > 1:
             owner = Run.of_checkpoints(folder, {})
             is_owner = same_folder(owner.folder, self.folder)
             is_other = owner.folder != folder and not is_owner
@@ -127,7 +135,7 @@ class Run:
                 f'{self.folder}: has learned the classes {learned}, not {now}; choose '
                 'another --out_name'
             )
-        try:
+        with write_errors(self.folder, advice='choose another --out_dir'):
             while self.is_new:
                 self.folder = _free_folder(self._name)
                 with contextlib.suppress(FileExistsError):  # another was faster
@@ -138,29 +146,15 @@ class Run:
             os.makedirs(self.sample_dir, exist_ok=True)
             self.lock()
             remove(os.path.join(self.folder, 'unusable.txt'))  # of an earlier start
-            self._record(config, class_names)
-        except OSError as error:
-            raise UserError(
-                f'{error.filename or self.folder}: cannot be written '
-                f'({error.strerror}); choose another --out_dir'
-            ) from error
-
-    def _record(self, config, class_names):
-        """Write FLAGS.json and classes.json, also beside checkpoints elsewhere."""
-        flags, folders = vars(config), [self.folder]
-        write_flags(self.folder, flags)
-        if not self.has_checkpoints_inside:
-            write_copy(self.checkpoint_dir, flags)
-            folders.append(self.checkpoint_dir)
-        for folder in folders if class_names else []:
-            content = json.dumps(class_names, indent=0).encode()
-            write_bytes(os.path.join(folder, CLASS_FILE), content)
+            for folder in self._folders:
+                write_flags(folder, vars(config))
+                if class_names:
+                    content = json.dumps(class_names, indent=0).encode()
+                    write_bytes(os.path.join(folder, CLASS_FILE), content)
 
     def lock(self) -> None:
         """Lock its folder, and a folder of checkpoints elsewhere, if they exist."""
-        flags = {self.folder: '--out_name'}
-        if not self.has_checkpoints_inside:
-            flags[self.checkpoint_dir] = '--checkpoint_dir'
+        flags = dict(zip(self._folders, ['--out_name', '--checkpoint_dir']))
         for folder, flag in flags.items():
             path = os.path.realpath(folder)
             if os.path.isdir(path) and path not in self._locks:
