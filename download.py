@@ -113,8 +113,7 @@ def main(args: list[str] | None = None) -> None:
     args = parse_arguments(args)
     data_dir = expand_path(args.data_dir)
     if args.datasets[0] == 'check':
-        pattern, most = args.input_fname_pattern, args.max_pixels
-        check_sets(data_dir, args.datasets[1:], pattern, most)
+        check_sets(data_dir, args)
         return
     require_writable(data_dir, 'choose another --data_dir')
     mirrors = [args.mirror] if args.mirror else []
@@ -152,15 +151,13 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check_sets(
-    data_dir: str, names: list[str], pattern: str | None, max_pixels: int = MAX_PIXELS
-) -> None:
+def check_sets(data_dir: str, args: argparse.Namespace) -> None:
     """Check data sets. Raises UserError at the end if training would refuse one."""
     bad_sets = []
-    for name in names:
+    for name in args.datasets[1:]:
         try:
             folder = os.path.normpath(os.path.join(data_dir, name))
-            check_set(folder, pattern, max_pixels)
+            check_set(folder, args.input_fname_pattern, args.max_pixels)
         except UserError as error:
             print_line(f' [!] {printable(error)}')
             bad_sets.append(name)
