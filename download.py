@@ -74,10 +74,7 @@ CELEBA_IMAGE_COUNT = 202599
 LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
 LSUN_SHA256 = json.loads((Path(__file__).parent / 'dcgan/data/lsun.json').read_text())
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
-LSUN_CATEGORIES = (
-    *('bedroom', 'bridge', 'church_outdoor', 'classroom', 'conference_room'),
-    *('dining_room', 'kitchen', 'living_room', 'restaurant', 'tower'),
-)
+LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
 INCEPTION_MIRRORS = (
     'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
 )

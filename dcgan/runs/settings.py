@@ -96,7 +96,7 @@ def settle_use(config, flags: Flags) -> Settled:
 
 def model_arguments(config, flags: Flags, settled: Settled, parameters: list) -> dict:
     """The arguments of DCGAN, including its parameters that are flags."""
-    arguments = {name: getattr(config, name) for name in parameters if name in flags}
+    arguments = {n: value for n, value in vars(config).items() if n in parameters}
     arguments.pop('workers')  # only their number
     if not needs_data(config):
         arguments['data_dir'] = None

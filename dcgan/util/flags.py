@@ -82,9 +82,6 @@ class Flags:
         for flag in self.table.values():
             flag.define()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.table
-
     def __getitem__(self, name: str) -> absl_flags.Flag:
         return FLAGS[name]
 
