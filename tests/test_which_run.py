@@ -317,7 +317,7 @@ def test_flags_that_do_not_fit_are_reported_with_the_way_out(cwd):
         '--train --dataset p --conditional': 'no class folders',
         '--train --dataset none --conditional': './data/none: no such data folder',
         '--train --dataset set --bbox': '--bbox is for images, and ./data/set has IDX',
-        '--train --dataset p --out_dir file': 'is a file; choose another --out_dir',
+        '--train --dataset p --out_dir file': 'a directory); choose another --out_dir',
         '--out_name none': './out/none/checkpoint: no checkpoint found',
         '--dataset p --encode e.txt': '--encode e.txt: the name has to end in .npz',
         '--dataset p --features none.pb': '--features none.pb: no such file',

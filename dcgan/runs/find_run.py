@@ -10,18 +10,13 @@ from dcgan.runs.flags_json import NAME, agrees, recall
 from dcgan.runs.run import Run, same_folder
 from dcgan.training import checkpoints
 from dcgan.util.errors import UserError, escape, printable
-from dcgan.util.files import expand_path, file_signature
+from dcgan.util.files import file_signature
 from dcgan.util.flags import Flags
 from dcgan.util.lock import is_locked
 
 
 def name_in(out_dir: str, out_name: str) -> str:
-    """--out_name as a path in out_dir; it may be given as a path, such as out/NAME/.
-
-    Raises UserError if out_dir is a file.
-    """
-    if os.path.isfile(out_dir):
-        raise UserError(f'{out_dir}: is a file; choose another --out_dir')
+    """--out_name as a path in out_dir; it may be given as a path, such as out/NAME/."""
     name = os.path.normpath(out_name) if out_name else ''
     is_path = name != os.path.basename(name) and os.path.isdir(name)
     if is_path and not os.path.isdir(os.path.join(out_dir, name)):
@@ -37,10 +32,8 @@ def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     Raises UserError for a path of a folder without checkpoints, where nothing else says
     which run is used.
     """
-    chosen = {
-        name: expand_path(flags[name].value)
-        for name in flags.given('checkpoint_dir', 'sample_dir')
-    }
+    given = flags.given('checkpoint_dir', 'sample_dir')
+    chosen = {name: getattr(config, name) for name in given}
     folder = chosen.get('checkpoint_dir', '')
     is_used = not (config.train or config.out_name)
     inside = folder and checkpoints.folder_inside(folder)
