@@ -47,32 +47,16 @@ from dcgan.util.files import (
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
+DIGESTS = json.loads((Path(__file__).parent / 'dcgan/data/digests.json').read_text())
+# {name of a file: digest}; of CelebA, an ID on Google Drive, too
+MNIST_MD5, CELEBA_FILES, LSUN_SHA256 = map(DIGESTS.get, ('mnist', 'celebA', 'lsun'))
 MNIST_MIRRORS = (
     'https://ossci-datasets.s3.amazonaws.com/mnist/',
     'https://storage.googleapis.com/cvdf-datasets/mnist/',
 )
-MNIST_MD5 = {  # of the unpacked files
-    'train-images-idx3-ubyte': '6bbc9ace898e44ae57da46a324031adb',
-    'train-labels-idx1-ubyte': 'a25bea736e30d166cdddb491f175f624',
-    't10k-images-idx3-ubyte': '2646ac647ad5339dbf082846283269ea',
-    't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637',
-}
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
-# fmt: off
-CELEBA_FILES = {  # name: (ID on Google Drive, MD5)
-    'img_align_celeba.zip':
-        ('0B7EVK8r0v71pZjFTYXZWM3FlRnM', '00d2c5bc6d35e252742224ab0c1e8fcb'),
-    'list_eval_partition.txt':
-        ('0B7EVK8r0v71pY0NSMzRuSXJEVkk', 'd32c9cbf5e040fd4025c592c306e6668'),
-    'list_bbox_celeba.txt':
-        ('0B7EVK8r0v71pbThiMVRxWXZ4dU0', '00566efa6fedff7a56946cd1c10f1c16'),
-    'list_attr_celeba.txt':
-        ('0B7EVK8r0v71pblRyaVFSWGxPY0U', '75e246fa4810816ffd6ee81facbd244c'),
-}
-# fmt: on
 CELEBA_IMAGE_COUNT = 202599
 LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
-LSUN_SHA256 = json.loads((Path(__file__).parent / 'dcgan/data/lsun.json').read_text())
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
 INCEPTION_MIRRORS = (

@@ -497,8 +497,9 @@ def digests(server, monkeypatch):
 def test_archives_of_lsun_need_their_published_digests(
     server, tmp_path, data, monkeypatch
 ):
-    published = json.loads((ROOT / 'dcgan' / 'data' / 'lsun.json').read_text())
-    assert 'tensorflow_datasets/url_checksums/lsun.txt' in published.pop('about')
+    digests = json.loads((ROOT / 'dcgan' / 'data' / 'digests.json').read_text())
+    published = digests['lsun']
+    assert 'tensorflow_datasets/url_checksums/lsun.txt' in digests['about']['lsun']
     parts = itertools.product(download.LSUN_CATEGORIES, ('train', 'val'))
     assert {*published} == {f'{name}_{part}_lmdb.zip' for name, part in parts}
     assert all(re.fullmatch('[0-9a-f]{64}', digest) for digest in published.values())
