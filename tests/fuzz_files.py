@@ -22,7 +22,8 @@ import download
 from dcgan.data.idx import read_idx
 from dcgan.data.image_folder import read_cache
 from dcgan.data.resumable_download import has_digest, unpack
-from dcgan.runs.flags_json import FOLDERS, read_flags, recall, recorded_folder
+from dcgan.runs.flags_json import recall
+from dcgan.runs.run import Run
 from dcgan.sampling.samples import read_z_file
 from dcgan.util.errors import UserError
 from dcgan.util.flags import FLAGS, Flag, Flags, Group
@@ -128,11 +129,11 @@ def record(rng):
 
 
 def use_flags(path):
-    recorded = read_flags(os.path.dirname(path))
-    for name in FOLDERS:
-        os.path.realpath(recorded_folder(recorded, 'run', name, 'folder'))
+    run = Run(os.path.dirname(path), {})
+    for folder in run.checkpoint_dir, run.sample_dir:
+        os.path.realpath(folder)
     config = types.SimpleNamespace(**dict.fromkeys(TABLE.table, 1))
-    recall(config, TABLE, recorded, list(TABLE.table))
+    recall(config, TABLE, run.recorded, list(TABLE.table))
 
 
 ROWS = {'mu': np.zeros(3), 'sigma': np.eye(3), 'features': np.ones((4, 3), np.float32)}

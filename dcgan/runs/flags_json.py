@@ -66,27 +66,6 @@ def path_from(folder: str, path: str) -> str:
     return os.path.relpath(path, folder)
 
 
-def recorded_folder(
-    recorded: dict[str, Any], run_dir: str, name: str, default: str
-) -> str:
-    """Where a folder of a run is, also after the run was moved to another system.
-
-    name: the flag of the folder. default: the folder's name if no flag leads to it.
-    """
-    default = os.path.join(run_dir, default)
-    paths = recorded.get(name), recorded.get('out_dir')
-    if not all(isinstance(path, str) and path for path in paths):
-        return default
-    candidates = []
-    for folder, out_dir in paths, [path.replace('\\', '/') for path in paths]:
-        is_outside = os.path.isabs(folder) != os.path.isabs(out_dir)
-        relative = folder if is_outside else os.path.relpath(folder, out_dir)
-        if os.path.isabs(folder) and relative.startswith(os.pardir):
-            relative = folder  # elsewhere, so it has not moved with the run
-        candidates.append(os.path.join(run_dir, relative))
-    return next(filter(os.path.isdir, [*candidates, default]), candidates[-1])
-
-
 def decided(flags: Flags) -> set[str]:
     """The flags that are given, and those for which one in GENERAL, or labels, are."""
     given, sources = {*flags.given(*flags.table)}, {*flags.names('labels')}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcgan.data.names import composed
-from dcgan.runs.flags_json import read_flags, recorded_folder, write_flags
+from dcgan.runs.flags_json import read_flags, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
@@ -66,9 +66,20 @@ class Run:
         return self._path('sample_dir', 'samples')
 
     def _path(self, flag, default):
-        if flag in self.chosen:
-            return os.path.join(self.folder, self.chosen[flag])
-        return recorded_folder(self._own, self.folder, flag, default)
+        """Where a folder is, also after the run was moved to another system."""
+        default = os.path.join(self.folder, self.chosen.get(flag, default))
+        paths = self._own.get(flag), self._own.get('out_dir')
+        is_recorded = all(isinstance(path, str) and path for path in paths)
+        if flag in self.chosen or not is_recorded:
+            return default
+        candidates = []
+        for folder, out_dir in paths, [path.replace('\\', '/') for path in paths]:
+            is_outside = os.path.isabs(folder) != os.path.isabs(out_dir)
+            relative = folder if is_outside else os.path.relpath(folder, out_dir)
+            if os.path.isabs(folder) and relative.startswith(os.pardir):
+                relative = folder  # elsewhere, so it has not moved with the run
+            candidates.append(os.path.join(self.folder, relative))
+        return next(filter(os.path.isdir, [*candidates, default]), candidates[-1])
 
     @property
     def _folders(self):
