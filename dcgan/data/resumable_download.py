@@ -201,9 +201,8 @@ def download_from_drive(url: str, part: str) -> None:
 
 def has_digest(path: str, expected: str, open: Callable = open_file) -> bool:
     """Whether a file, as `open` reads it, has this MD5 or SHA-256 in hexadecimal."""
-    digest = hashlib.new(
-        {32: 'md5', 64: 'sha256'}[len(expected)], usedforsecurity=False
-    )
+    kind = {32: 'md5', 64: 'sha256'}[len(expected)]
+    digest = hashlib.new(kind, usedforsecurity=False)
     with contextlib.suppress(Exception), open(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

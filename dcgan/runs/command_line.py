@@ -5,7 +5,6 @@ import shlex
 import textwrap
 import types
 
-from dcgan.runs.find_run import name_in
 from dcgan.runs.flags_json import FOLDERS, NAME
 from dcgan.util.errors import UserError, escape, printable
 from dcgan.util.files import expand_path
@@ -29,7 +28,13 @@ def read_flags(argv: list[str], flags: Flags) -> types.SimpleNamespace:
     config = types.SimpleNamespace(**{name: flags[name].value for name in flags.table})
     for name in flags.names('path'):
         setattr(config, name, expand_path(getattr(config, name)))
-    config.out_name = name_in(config.out_dir, config.out_name)
+    if config.out_name:  # it may be given as a path, such as out/NAME/
+        config.out_name = name = os.path.normpath(config.out_name)
+        is_path = name != os.path.basename(name) and os.path.isdir(name)
+        if is_path and not os.path.isdir(os.path.join(config.out_dir, name)):
+            relative = os.path.relpath(name, config.out_dir)
+            is_outside = relative.startswith(os.pardir)
+            config.out_name = name if is_outside else relative
     return config
 
 

@@ -15,16 +15,6 @@ from dcgan.util.flags import Flags
 from dcgan.util.lock import is_locked
 
 
-def name_in(out_dir: str, out_name: str) -> str:
-    """--out_name as a path in out_dir; it may be given as a path, such as out/NAME/."""
-    name = os.path.normpath(out_name) if out_name else ''
-    is_path = name != os.path.basename(name) and os.path.isdir(name)
-    if is_path and not os.path.isdir(os.path.join(out_dir, name)):
-        relative = os.path.relpath(name, out_dir)
-        return name if relative.startswith(os.pardir) else relative
-    return name
-
-
 def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
     """{flag: path} of the folders in a run that the command line gives, and one path.
 

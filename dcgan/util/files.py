@@ -167,8 +167,7 @@ def remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+        Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
