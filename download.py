@@ -55,7 +55,7 @@ MNIST_MIRRORS = (
     'https://storage.googleapis.com/cvdf-datasets/mnist/',
 )
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
-CELEBA_IMAGE_COUNT = 202599
+CELEBA_IMAGES = 202599
 LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
@@ -97,12 +97,12 @@ def main(args: list[str] | None = None) -> None:
         check_sets(data_dir, args)
         return
     require_writable(data_dir, 'choose another --data_dir')
-    mirrors = [args.mirror] if args.mirror else []
+    mirrors = [f'{args.mirror.rstrip("/")}/'] if args.mirror else []
     for name in args.datasets:
         if name == 'mnist':
             fetch_mnist(data_dir, mirrors or MNIST_MIRRORS)
         elif name == 'celebA':
-            fetch_celeba(data_dir, args.mirror)
+            fetch_celeba(data_dir, mirrors)
         elif name == 'inception':
             fetch_inception(data_dir, mirrors or INCEPTION_MIRRORS)
         elif name == 'lsun':
@@ -192,23 +192,15 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
     print_line(f'{folder}: complete')
 
 
-def at_mirrors(mirrors: Iterable[str], name: str) -> list[str]:
-    """The URLs of a file on several servers."""
-    return [f'{mirror.rstrip("/")}/{name}' for mirror in mirrors]
-
-
-def fetch_mnist(
-    data_dir: str,
-    mirrors: Iterable[str] = MNIST_MIRRORS,
-    checksums: dict[str, str] = MNIST_MD5,
-) -> None:
+def fetch_mnist(data_dir: str, mirrors: Iterable[str]) -> None:
     """Download MNIST to data_dir/mnist, which appears when complete.
 
-    Valid files that exist are kept. Raises UserError if a download fails.
+    `mirrors` are URLs of folders, with a slash at the end. Valid files that exist are
+    kept. Raises UserError if a download fails.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
-    archives = [f'{name}.gz' for name in checksums]
-    for name, md5 in checksums.items():
+    archives = [f'{name}.gz' for name in MNIST_MD5]
+    for name, md5 in MNIST_MD5.items():
         path = os.path.join(folder, name)
         if has_digest(path, md5):
             print_line(f'{path}: already there')
@@ -216,7 +208,7 @@ def fetch_mnist(
         archive = find_or_download(
             f'{name}.gz',
             [staging, data_dir, folder],
-            urls=at_mirrors(mirrors, f'{name}.gz'),
+            urls=[f'{mirror}{name}.gz' for mirror in mirrors],
             is_valid=lambda path, md5=md5: has_digest(path, md5, gzip.open),
             advice='try --mirror with another URL, or put '
             f'{", ".join(archives)} in {data_dir}',
@@ -227,26 +219,21 @@ def fetch_mnist(
         publish_folder(staging, folder, *archives)
 
 
-def fetch_celeba(
-    data_dir: str,
-    mirror: str | None = None,
-    files: dict[str, tuple[str, str]] = CELEBA_FILES,
-    image_count: int = CELEBA_IMAGE_COUNT,
-) -> None:
-    """Download CelebA to data_dir/celebA, from Google Drive or the URL `mirror`.
+def fetch_celeba(data_dir: str, mirrors: Iterable[str]) -> None:
+    """Download CelebA to data_dir/celebA, without mirrors from Google Drive.
 
-    Raises UserError if that fails, or if the number of images is not `image_count`.
+    Raises UserError if that fails, or if the folder holds other images.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
     count = count_images(folder)
-    if count == image_count:
+    if count == CELEBA_IMAGES:
         print_line(f'{folder}: the images are already there')
     elif count:
         raise UserError(
-            f'{folder}: holds {count:,} images, but CelebA has {image_count:,}; move '
-            'it away, or choose another --data_dir'
+            f'{folder}: holds {count:,} images, but CelebA has {CELEBA_IMAGES:,}; '
+            'move it away, or choose another --data_dir'
         )
-    for name, (drive_id, md5) in files.items():
+    for name, (drive_id, md5) in CELEBA_FILES.items():
         is_archive = name.endswith('.zip')
         if is_archive and count:
             continue
@@ -254,7 +241,7 @@ def fetch_celeba(
         path = find_or_download(
             name,
             [staging, data_dir, folder] if is_archive else [folder, data_dir],
-            urls=at_mirrors([mirror], name) if mirror else [drive_url],
+            urls=[mirror + name for mirror in mirrors] or [drive_url],
             is_valid=lambda path, md5=md5: has_digest(path, md5),
             advice=f'download it by hand: open {drive_url} or {CELEBA_PAGE} in a '
             f'browser, put {name} in {data_dir}, and run this again',
@@ -270,10 +257,7 @@ def count_images(folder: str) -> int:
 
 
 def fetch_lsun(
-    data_dir: str,
-    mirrors: Iterable[str] = LSUN_MIRRORS,
-    category: str = 'bedroom',
-    limit: int | None = None,
+    data_dir: str, mirrors: Iterable[str], category: str, limit: int | None
 ) -> None:
     """Download a category of LSUN and export its images to data_dir/lsun.
 
@@ -307,7 +291,7 @@ def fetch_lsun(
         archive = find_or_download(
             name,
             [staging, data_dir],
-            urls=at_mirrors(mirrors, name),
+            urls=[mirror + name for mirror in mirrors],
             is_valid=lambda file, name=name, to=path: (
                 has_digest(file, LSUN_SHA256[name]) and unpack(file, to, 'data.mdb')
             ),
@@ -361,7 +345,7 @@ def export_images(environment, folder: str, limit: int | None) -> None:
             count += 1
 
 
-def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -> None:
+def fetch_inception(data_dir: str, mirrors: Iterable[str]) -> None:
     """Download the graph of Inception, which FID uses, to data_dir/inception.
 
     An archive or a graph that exists is used. Raises UserError if the download fails.
@@ -376,7 +360,7 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str] = INCEPTION_MIRRORS) -
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [staging, data_dir, folder],
-        urls=at_mirrors(mirrors, INCEPTION_ARCHIVE),
+        urls=[mirror + INCEPTION_ARCHIVE for mirror in mirrors],
         is_valid=lambda path: is_first_download(read_member(path, name), record),
         advice=f'try --mirror with another URL, or put {name} in {folder}; {record}, '
         'where it exists, is of the first download: remove it to take another one',

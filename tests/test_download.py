@@ -309,16 +309,17 @@ def test_invalid_url_is_reported(tmp_path, server):
 
 
 @pytest.fixture
-def fetch_mnist(server, tmp_path):
+def fetch_mnist(server, tmp_path, monkeypatch):
     """A function that downloads small files under the names of MNIST's."""
     checksums = {}
     for name in download.MNIST_MD5:
         server.files[f'{name}.gz'] = gzip.compress(name.encode() * 1000)
         checksums[name] = hashlib.md5(name.encode() * 1000).hexdigest()
+    monkeypatch.setattr(download, 'MNIST_MD5', checksums)
 
     def fetch(*modes):
-        mirrors = [server.url(mode) for mode in modes or ['good']]
-        download.fetch_mnist(str(tmp_path), mirrors, checksums)
+        mirrors = [server.url(f'{mode}/') for mode in modes or ['good']]
+        download.fetch_mnist(str(tmp_path), mirrors)
 
     return fetch
 
@@ -370,8 +371,11 @@ def serve_celeba(server, repeat=1, **extra_members):
     return {n: (n, hashlib.md5(x).hexdigest()) for n, x in server.files.items()}
 
 
-def fetch_celeba(server, data_dir, files, count=5):
-    download.fetch_celeba(str(data_dir), server.url('good'), files, count)
+def fetch_celeba(server, data_dir, files, count=5, mode='good/'):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(download, 'CELEBA_FILES', files)
+        patch.setattr(download, 'CELEBA_IMAGES', count)
+        download.fetch_celeba(str(data_dir), [server.url(mode)] if mode else [])
 
 
 def test_celeba_folder_holds_images_and_lists(server, tmp_path):
@@ -444,7 +448,7 @@ def test_gdown_downloads_celeba_from_drive_and_resumes(
 ):
     files = serve_celeba(server, repeat=1000)  # gdown reads half a megabyte at a time
     use_drive(server.url(f'{mode}/'), monkeypatch)
-    download.fetch_celeba(str(tmp_path), None, files, 5)
+    fetch_celeba(server, tmp_path, files, mode='')
     assert len(list((tmp_path / 'celebA').iterdir())) == 8
     was_resumed = any(requested for _, requested in server.requests)
     assert was_resumed == (mode == 'cutonce')
@@ -455,7 +459,7 @@ def test_gdown_failure_is_reported_on_one_line(server, tmp_path, monkeypatch):
     use_drive(server.url('404/'), monkeypatch)
     message = '404.*; download it by hand: open http'
     with pytest.raises(UserError, match=message) as error:
-        download.fetch_celeba(str(tmp_path))
+        download.fetch_celeba(str(tmp_path), [])
     assert '\n' not in str(error.value)
 
 
@@ -475,7 +479,11 @@ def serve_lsun(server, tmp_path, **contents):
                 t.put(f'key{key}'.encode(), content)
         members = {f'{folder.name}/{p.name}': p.read_bytes() for p in folder.iterdir()}
         server.files[f'{folder.name}.zip'] = zipped(members)
-    return server.url('good')
+    return server.url('good/')
+
+
+def fetch_lsun(data, url, category='bedroom', limit=None):
+    download.fetch_lsun(str(data), [url], category, limit)
 
 
 @pytest.fixture
@@ -508,7 +516,7 @@ def test_archives_of_lsun_need_their_published_digests(
     monkeypatch.setattr(download, 'LSUN_SHA256', published)
     for problem in 'the download was removed', 'remove it, then try':
         with pytest.raises(UserError, match=f'bedroom_train.*not the expec.*{problem}'):
-            download.fetch_lsun(str(data), [url])
+            fetch_lsun(data, url)
         data.mkdir(exist_ok=True)
         (data / 'bedroom_train_lmdb.zip').write_bytes(b'put there by hand')
     assert [path.name for path in data.iterdir()] == ['bedroom_train_lmdb.zip']
@@ -517,7 +525,7 @@ def test_archives_of_lsun_need_their_published_digests(
 def test_lsun_images_are_exported_as_jpeg(server, tmp_path, data, capsys):
     url = serve_lsun(server, tmp_path, key3=b'corrupt', key4=jpeg(4))
     for _ in range(2):
-        download.fetch_lsun(str(data), [url])
+        fetch_lsun(data, url)
     paths = sorted((data / 'lsun').glob('*.jpg'))
     assert [path.stem[3:] for path in paths] == [*'01245678']
     assert 'Left out key3' in capsys.readouterr().out
@@ -528,13 +536,13 @@ def test_lsun_images_are_exported_as_jpeg(server, tmp_path, data, capsys):
     assert len(server.requests) == 2
     for options in ({'category': 'tower'}, {'limit': 3}):
         with pytest.raises(UserError, match='lsun: holds something other than'):
-            download.fetch_lsun(str(data), [url], **options)
+            fetch_lsun(data, url, **options)
 
 
 @pytest.mark.parametrize(('limit', 'downloads'), [(4, 1), (6, 1), (7, 2), (20, 2)])
 def test_lsun_limit_saves_needless_downloads(limit, downloads, server, tmp_path, data):
     url = serve_lsun(server, tmp_path)
-    download.fetch_lsun(str(data), [url], limit=limit)
+    fetch_lsun(data, url, limit=limit)
     assert jpegs(data / 'lsun') == min(limit, 9)
     assert len(server.requests) == downloads
 
@@ -543,12 +551,12 @@ def test_interrupted_export_skips_the_finished_part(server, tmp_path, data):
     url = serve_lsun(server, tmp_path)
     content = server.files.pop('bedroom_val_lmdb.zip')
     with pytest.raises(UserError, match='bedroom_val_lmdb.zip: 404'):
-        download.fetch_lsun(str(data), [url])
+        fetch_lsun(data, url)
     assert not (data / 'lsun').exists()
     server.files['bedroom_val_lmdb.zip'] = content
     corrupt = content.replace(b'RIFF', b'riff')  # images
     (data / '.lsun.part' / 'bedroom_val_lmdb.zip.part').write_bytes(corrupt)
-    download.fetch_lsun(str(data), [url])
+    fetch_lsun(data, url)
     assert jpegs(data / 'lsun') == 9
     names = [name[8:] for name, _ in server.requests]
     assert names == ['train_lmdb.zip', *['val_lmdb.zip'] * 3]
@@ -587,7 +595,7 @@ def test_a_later_download_of_inception_has_to_be_the_first_one(server, tmp_path)
         with tarfile.open(fileobj=file, mode='w:gz') as archive:
             archive.addfile(info, io.BytesIO(content))
         server.files[download.INCEPTION_ARCHIVE] = file.getvalue()
-        download.fetch_inception(str(tmp_path), [server.url('good')])
+        download.fetch_inception(str(tmp_path), [server.url('good/')])
         return path.read_bytes()
 
     assert fetch(b'first') == fetch(b'first') == b'first'
