@@ -45,7 +45,6 @@ from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
 from dcgan.runs.flags_json import with_origins
 from dcgan.runs.launch_workers import FORESEEN, joined, reported
-from dcgan.runs.old_flags import todays_arguments
 from dcgan.sampling import samples
 from dcgan.sampling import visualize as visualization
 from dcgan.sampling.export import write_exports
@@ -231,7 +230,7 @@ def run(argv=None, model=DCGAN):
     escape_output()
     ignore_pillow_warnings()
     try:
-        todays = todays_arguments(arguments)
+        todays = command_line.todays_arguments(arguments)
         tf.app.run(lambda argv: main(argv, model), todays)
     except FORESEEN as error:
         if FLAGS.is_parsed() and FLAGS.debug:

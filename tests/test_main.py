@@ -41,7 +41,7 @@ import main
 from dcgan.compute.devices import has_gpu, has_tensor_units, print_device
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import repeat_results, xla_function
-from dcgan.runs.old_flags import todays_arguments
+from dcgan.runs.command_line import todays_arguments
 from dcgan.util.errors import Interrupted, UserError, printable
 from dcgan.util.flags import MARKS
 from dcgan.util.output import error_line, escape_output, print_line, print_path
