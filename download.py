@@ -57,6 +57,7 @@ MNIST_MIRRORS = (
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
 CELEBA_IMAGES = 202599
 LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
+MOVE_AWAY = 'move it away, or choose another --data_dir'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
 INCEPTION_MIRRORS = (
@@ -229,10 +230,8 @@ def fetch_celeba(data_dir: str, mirrors: Iterable[str]) -> None:
     if count == CELEBA_IMAGES:
         print_line(f'{folder}: the images are already there')
     elif count:
-        raise UserError(
-            f'{folder}: holds {count:,} images, but CelebA has {CELEBA_IMAGES:,}; '
-            'move it away, or choose another --data_dir'
-        )
+        problem = f'holds {count:,} images, but CelebA has {CELEBA_IMAGES:,}'
+        raise UserError(f'{folder}: {problem}; {MOVE_AWAY}')
     for name, (drive_id, md5) in CELEBA_FILES.items():
         is_archive = name.endswith('.zip')
         if is_archive and count:
@@ -274,10 +273,8 @@ def fetch_lsun(
         if holds_export(folder, source):
             print_line(f'{folder}: already there')
             return
-        raise UserError(
-            f'{folder}: holds something other than {limit or "all"} images of '
-            f'{category}; move it away, or choose another --data_dir'
-        )
+        problem = f'holds something other than {limit or "all"} images of {category}'
+        raise UserError(f'{folder}: {problem}; {MOVE_AWAY}')
     if not holds_export(staging, source):
         for path in glob_files(staging, '*.jpg'):
             os.remove(path)  # of another category or limit; archives are used again

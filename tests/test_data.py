@@ -128,7 +128,7 @@ IMAGES, LABELS = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte'
         (LABELS, np.zeros(0), f'{LABELS}: .*has shape'),
         (LABELS, np.zeros((4, 8, 8)), f'{LABELS}: .*has shape'),
         (LABELS, np.zeros(3), '40 images, but 3 labels'),
-        (IMAGES, np.zeros((40, 8, 8, 2)), 'its images have 2 channels; only 1'),
+        (IMAGES, np.zeros((40, 8, 8, 2)), 'its images have 2 channels, not 1'),
         (IMAGES, np.zeros((40, 9, 8)), r'shape \(8, 8\), the others \(9, 8\)'),
     ],
 )

@@ -60,10 +60,8 @@ def open_dataset(
 def check_fit(data: Dataset, name: str, batch_size: int, y_dim: int | None) -> None:
     """Raise UserError if a data set does not fill a batch, or has too many classes."""
     if len(data) < batch_size:
-        raise UserError(
-            f'{name}: {len(data)} images do not fill a batch of {batch_size}; add '
-            'images or lower --batch_size'
-        )
+        problem = f'{len(data)} images do not fill a batch of {batch_size}'
+        raise UserError(f'{name}: {problem}; add images or lower --batch_size')
     if y_dim and data.classes > y_dim:
         raise UserError(f'{name}: has {data.classes} classes, the model y_dim {y_dim}')
 

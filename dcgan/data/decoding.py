@@ -101,11 +101,9 @@ def decode_in_process(idle, task):
             decoded = pickle.load(file)
     except (OSError, EOFError, pickle.UnpicklingError) as error:
         process.kill()  # it may be stuck in the middle of an answer
-        raise UserError(
-            f'a decoding process ended with exit code {process.wait()}: see its output '
-            'above; if there is none, it probably ran out of memory: lower '
-            '--num_workers'
-        ) from error
+        ended = f'a decoding process ended with exit code {process.wait()}'
+        advice = 'see its output above; without any, memory was short: lower'
+        raise UserError(f'{ended}: {advice} --num_workers') from error
     finally:
         idle.put(process)
     if isinstance(decoded, Exception):

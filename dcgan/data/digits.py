@@ -23,10 +23,8 @@ def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None
         print(escape(f'{folder}: already there'))
         return
     if os.path.exists(folder) and os.listdir(folder):
-        raise UserError(
-            f'{folder}: holds something other than digits; move it away, or choose '
-            'another --data_dir'
-        )
+        advice = 'move it away, or choose another --data_dir'
+        raise UserError(f'{folder}: holds something other than digits; {advice}')
     require_writable(data_dir, 'choose another --data_dir')
     rng = np.random.RandomState(0)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)

@@ -69,16 +69,12 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
             paths.setdefault(match[1], {}).setdefault(match[2], path)
     for pair in paths.values():
         for kind in {'images', 'labels'} - pair.keys():
-            raise UserError(
-                f'{next(iter(pair.values()))}: its {kind} file is missing; put it into '
-                'the same folder'
-            )
+            problem = f'{next(iter(pair.values()))}: its {kind} file is missing'
+            raise UserError(f'{problem}; put it into the same folder')
     names = {IDX_SPLIT.sub('*', prefix) for prefix in paths}
     if len(names) > 1:
-        raise UserError(
-            f'{folder}: holds several data sets ({", ".join(sorted(names))}); put each '
-            'into a separate folder'
-        )
+        problem = f'holds several data sets ({", ".join(sorted(names))})'
+        raise UserError(f'{folder}: {problem}; put each into a separate folder')
     return {
         prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
         for prefix in sorted(paths, key=lambda prefix: 'train' not in prefix)
@@ -113,20 +109,16 @@ class IdxSet:
             labels.append(read_idx(labels_path, (1,)))
             shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
             if shape != first_shape:
-                raise UserError(
-                    f'{images_path}: its images have shape {shape}, the others '
-                    f'{first_shape}; put them into separate folders'
-                )
+                problem = f'its images have shape {shape}, the others {first_shape}'
+                advice = 'put them into separate folders'
+                raise UserError(f'{images_path}: {problem}; {advice}')
             if shape[2:] not in ((), (1,), (3,)):
-                raise UserError(
-                    f'{images_path}: its images have {shape[2]} channels; only 1 '
-                    '(grayscale) or 3 (RGB) are supported'
-                )
+                problem = f'its images have {shape[2]} channels'
+                raise UserError(f'{images_path}: {problem}, not 1 (gray) or 3 (RGB)')
             if len(images[-1]) != len(labels[-1]):
-                raise UserError(
-                    f'{images_path}: {len(images[-1])} images, but '
-                    f'{len(labels[-1])} labels in {os.path.basename(labels_path)}'
-                )
+                count, name = len(labels[-1]), os.path.basename(labels_path)
+                problem = f'{len(images[-1])} images, but {count} labels in {name}'
+                raise UserError(f'{images_path}: {problem}')
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
         self.labels -= self.labels.min()  # it is 1 in EMNIST's letters
         for array in (self.images, self.labels):

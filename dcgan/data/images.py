@@ -83,10 +83,8 @@ def open_image(
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(
-            f'{path}: larger than {most:,} pixels; scale it down, remove it, or '
-            'raise --max_pixels'
-        ) from error
+        advice = 'scale it down, remove it, or raise --max_pixels'
+        raise UserError(f'{path}: larger than {most:,} pixels; {advice}') from error
     except Exception as error:  # Pillow raises nearly anything for a corrupt file
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
             raise OSError(error.errno, error.strerror, path) from error

@@ -38,10 +38,9 @@ def read_flags(argv: list[str], flags: Flags) -> types.SimpleNamespace:
     # older versions took `--train True`, which still does what it says
     others = [argument for argument in argv[1:] if argument.lower() != 'true']
     if others:
-        raise UserError(
-            f'{others[0]!r} is not a flag, see --help; quote a value that has spaces; '
-            'a switch takes no value, it is given as --crop or --nocrop'
-        )
+        advice = 'quote a value that has spaces; a switch takes no value, it is given'
+        problem = f'{others[0]!r} is not a flag, see --help'
+        raise UserError(f'{problem}; {advice} as --crop or --nocrop')
     config = types.SimpleNamespace(**{name: flags[name].value for name in flags.table})
     for name in flags.names('path'):
         setattr(config, name, expand_path(getattr(config, name)))

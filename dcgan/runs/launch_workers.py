@@ -66,8 +66,7 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
             settled = agree(workers, config, flags, settled)
             if config.xla:
                 print(
-                    ' [!] --xla is ignored: XLA cannot compile training with several '
-                    'workers'
+                    ' [!] --xla is ignored: XLA compiles no training by several workers'
                 )
         try:
             with workers.errors(lambda: resume_advice(config, workers.is_chief)):
@@ -94,10 +93,8 @@ def agree(workers: Workers, config, flags: Flags, settled: Settled | None) -> Se
         for name, value in given.items():
             expected = chiefs.get(name, values[name])
             if value != expected:
-                raise UserError(
-                    f'{task}: has --{name} {value}, and the chief {expected}; give all '
-                    'workers the same flags'
-                )
+                problem = f'has --{name} {value}, and the chief {expected}'
+                raise UserError(f'{task}: {problem}; give all workers the same flags')
     if workers.is_chief:
         return settled
     is_outside = flags.given('labels') and os.path.isabs(values['labels'])

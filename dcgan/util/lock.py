@@ -43,15 +43,11 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
         owner = 'another process'
         with contextlib.suppress(OSError), open(owner_path) as file:
             owner = printable(file.read()) or owner
-        raise UserError(
-            f'{folder}: {owner} is training this run; wait for it to end, stop it, '
-            f'or choose another {flag}'
-        ) from None
+        advice = f'wait for it to end, stop it, or choose another {flag}'
+        raise UserError(f'{folder}: {owner} is training this run; {advice}') from None
     except OSError as error:
-        print(
-            f' [!] {escape(folder)}: cannot be locked ({error.strerror}); do not train '
-            'this run in two processes at once'
-        )
+        problem = f'{escape(folder)}: cannot be locked ({error.strerror})'
+        print(f' [!] {problem}; do not train this run in two processes at once')
         return lambda: None
     with contextlib.suppress(OSError), open(owner_path, 'w') as file:
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
