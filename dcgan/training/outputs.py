@@ -16,51 +16,24 @@ from dcgan.util.files import remove_leftovers, write_bytes
 from dcgan.util.output import Extra
 
 
-class NoOutputs:
-    """What a worker that is not the chief reads and writes: nothing."""
+class Outputs:
+    """What the chief, or a process that trains alone, reads and writes."""
 
-    profiler = Profiler('')  # of no iteration
-    reached = 'after'  # in a message, before the number of the last iteration
+    reached = 'saved up to'  # in a message, before the number of the last iteration
 
     def __init__(self, dcgan, config):
         self.dcgan, self.config = dcgan, config
 
     def to_resume(self) -> str | None:
         """The path prefix of the checkpoint from which to resume, or None."""
-
-    def open(self, training, checkpoint: str | None) -> None:
-        """Open the files of a Training that has started, from `checkpoint` or anew."""
-
-    def last_good(self) -> str | None:
-        """The checkpoint to resume from if training ends now."""
-        return "the chief's"
-
-    def log(self, result) -> None:
-        """Log an Iteration of arrays as summaries and metrics."""
-
-    def save_samples(self) -> None:
-        """Write the grid of samples of this iteration."""
-
-    def save(self, ends: bool) -> None:
-        """Write a checkpoint. ends: it is the last one of this training."""
-
-    def close(self, error: BaseException | None) -> None:
-        """Close the files at the end of training, or because of an error."""
-
-
-class Outputs(NoOutputs):
-    """What the chief, or a process that trains alone, reads and writes."""
-
-    reached = 'saved up to'
-
-    def to_resume(self):
         resume_step = getattr(self.config, 'resume_step', None)
         path = newest_checkpoint(self.dcgan.checkpoint_dir, resume_step)
         if path:
             check_weights(path, self.dcgan.variables)
         return path
 
-    def open(self, training, checkpoint):
+    def open(self, training, checkpoint: str | None) -> None:
+        """Open the files of a Training that has started, from `checkpoint` or anew."""
         self.training, dcgan = training, self.dcgan
         counter, options = training.state.at.counter, training.options
         for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
@@ -91,17 +64,20 @@ class Outputs(NoOutputs):
             self._save_grid(training.sample_feed[dcgan.inputs], 'real.png')
             self.save_samples()
 
-    def last_good(self):
+    def last_good(self) -> str | None:
+        """The checkpoint to resume from if training ends now."""
         return self.folder.last_good()
 
-    def log(self, result):
+    def log(self, result) -> None:
+        """Log an Iteration of arrays as summaries and metrics."""
         at, rates = self.training.state.at, self.training.rates()
         self.summaries.add(result, at.z, at.counter, rates)
         values = *result.losses, *result.means, *rates
         seconds = time.perf_counter() - self.training.started
         self.recorder.add((at.counter, at.epoch, at.batch - 1), values, seconds)
 
-    def save_samples(self):
+    def save_samples(self) -> None:
+        """Write the grid of samples of this iteration."""
         dcgan, feed = self.dcgan, self.training.sample_feed
         # alone: a loss in the same run would move the averages that the sampler reads
         samples = dcgan.sess.run(dcgan.sampler, feed)
@@ -115,7 +91,8 @@ class Outputs(NoOutputs):
         with self.grids:
             save_images(images, image_manifold_size(len(images)), path)
 
-    def save(self, ends):
+    def save(self, ends: bool) -> None:
+        """Write a checkpoint. ends: it is the last one of this training."""
         state, sess = self.training.state, self.dcgan.sess
         if ends:
             self.folder.protected = []
@@ -127,7 +104,8 @@ class Outputs(NoOutputs):
         self.training.unsaved = None
         self.summaries.flush()
 
-    def close(self, error):
+    def close(self, error: BaseException | None) -> None:
+        """Close the files at the end of training, or because of an error."""
         result, note = self.training.unsaved, ''
         is_good = result and not self.training.not_finite(result.losses, result.sums)
         if is_good and isinstance(error, Exception):  # save what it has completed
@@ -142,6 +120,21 @@ class Outputs(NoOutputs):
             error.note = note
 
 
-def outputs_of(dcgan, config) -> NoOutputs:
+class NoOutputs(Outputs):
+    """What a worker that is not the chief reads and writes: nothing."""
+
+    profiler = Profiler('')  # of no iteration
+    reached = 'after'
+
+    def last_good(self):
+        return "the chief's"
+
+    def nothing(self, *_):
+        pass
+
+    to_resume = open = log = save_samples = save = close = nothing
+
+
+def outputs_of(dcgan, config) -> Outputs:
     """The Outputs of a training in this process."""
     return (Outputs if dcgan.workers.is_chief else NoOutputs)(dcgan, config)
