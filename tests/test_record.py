@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
-from dcgan.record.tensorboard import summary_session
+from dcgan.record.tensorboard import SummaryLog
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.output import Extra
 
@@ -348,10 +349,15 @@ def test_a_g_that_draws_one_picture_is_warned_of_once(recorder, tmp_path, capsys
     assert capsys.readouterr().out == ''
 
 
-def test_images_of_g_are_in_the_summaries_of_its_steps_alone():
-    sess, make_summaries = summary_session(with_images=True, steps=(2, 1))
-    shapes = (6,), (3, 2), (3, 5, 1), (1, 3, 4, 4, 1)
-    with sess:
-        summaries = make_summaries(*map(np.zeros, shapes))
-    values = [tf.Summary.FromString(summary).value for summary in summaries]
-    assert [sum(v.HasField('image') for v in step) for step in values] == [0, 0, 3]
+def test_images_of_g_are_in_the_summaries_of_its_steps_alone(tmp_path):
+    shapes = (3, 2), (3, 5, 1), (1, 3, 4, 4, 1)
+    losses, probabilities, images = map(np.zeros, shapes)
+    result = SimpleNamespace(
+        step_losses=losses, probabilities=probabilities, images=[images]
+    )
+    log = SummaryLog(str(tmp_path), None, 0, d_steps=2, g_steps=1)
+    log.add(result, np.zeros(6), 1, [0.1, 0.2])
+    log.close()
+    events = tf.train.summary_iterator(str(next(tmp_path.iterdir())))
+    steps = [event.summary.value for event in events if event.step]
+    assert [sum(v.HasField('image') for v in step) for step in steps] == [0, 0, 3]

@@ -2,7 +2,7 @@
 
 import collections
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -23,12 +23,10 @@ DESCRIPTIONS = {  # shown by TensorBoard
 class SummaryLog:
     """Writes the summaries of a training run to a folder, in a thread."""
 
-    def __init__(self, folder: str, graph: tf.Graph, last_step: int, *made):
-        """Void the events after `last_step`, which a killed process has left.
-
-        made: the arguments of summary_session.
-        """
+    def __init__(self, folder: str, graph, last_step: int, d_steps=1, g_steps=2):
+        """Void the events after `last_step`, which a killed process has left."""
         self._files, self.writer = Extra(folder), None
+        self._tags = [D_TAGS] * d_steps + [G_TAGS] * g_steps
         with self._files:
             # names hold seconds: a second train() would overwrite the file of the first
             suffix = f'.{last_step}' if last_step else ''
@@ -36,7 +34,17 @@ class SummaryLog:
             if last_step:
                 start = tf.SessionLog(status=tf.SessionLog.START)
                 self.writer.add_session_log(start, last_step + 1)
-        self._sess, self._make_summaries = summary_session(*made)
+        # a separate graph, so that the graph of the iteration has no op of the host
+        with tf.Graph().as_default(), tf.device('/cpu:0'):
+            self._sess = tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
+            raw = tf.raw_ops  # tf.summary makes tags unique: `d_1` after `d`
+            tags = ['z_1', *(tag for tag, *_ in self._tags)]
+            arrays = [tf.placeholder(tf.float32) for _ in tags]
+            pairs = zip(tags, arrays)
+            histograms = [raw.HistogramSummary(tag=t, values=x) for t, x in pairs]
+            image = raw.ImageSummary(tag='G', tensor=arrays[0], max_images=3)
+        self._histograms = self._sess.make_callable(histograms, arrays)
+        self._image = self._sess.make_callable(image, arrays[:1])
         self._thread = ThreadPoolExecutor(1)
         self._waiting: collections.deque[Future] = collections.deque()
 
@@ -70,46 +78,20 @@ class SummaryLog:
             waiting.popleft().result()
 
     def _write(self, result, z, step, rates):
-        arrays = result.step_losses, result.probabilities, *result.images
-        summaries = self._make_summaries(z, *arrays)
-        first, *others = map(tf.Summary.FromString, summaries)
-        for network, rate in zip('dg', rates):
-            first.value.add(tag=f'learning_rate_{network}', simple_value=rate)
-        for summary in (first, *others):
+        """Write a summary of each step of D and of G, see Iteration."""
+        of_z, *histograms = self._histograms(z, *result.probabilities)
+        steps = zip(self._tags, histograms, result.step_losses)
+        for number, ((_, *tags), histogram, losses) in enumerate(steps):
+            summary = tf.Summary.FromString(of_z + histogram)
+            for tag, loss in zip(tags, losses):
+                summary.value.add(tag=tag, simple_value=loss)
+            of_g = number - self._tags.count(D_TAGS)  # the number of a step of G
+            if of_g >= 0 and result.images:
+                summary.MergeFromString(self._image(result.images[0][of_g]))
+            if number == 0:
+                for network, rate in zip('dg', rates):
+                    summary.value.add(tag=f'learning_rate_{network}', simple_value=rate)
             for value in summary.value:
                 if value.tag in DESCRIPTIONS:  # written with the first of a tag only
                     value.metadata.summary_description = DESCRIPTIONS[value.tag]
             self.writer.add_summary(summary, step)
-
-
-def summary_session(
-    with_images: bool, steps: tuple[int, int] = (1, 2)
-) -> tuple[tf.Session, Callable]:
-    """A session, and its function that makes serialized summaries of an iteration.
-
-    It takes z and an Iteration's step_losses, probabilities and, with_images, images;
-    it returns a summary for each step of D and G.
-    """
-    d_steps, g_steps = steps
-    raw = tf.raw_ops  # tf.summary makes tags unique: `d_1` after `d`
-    # a separate graph, so that the graph of the iteration has no op of the host
-    with tf.Graph().as_default(), tf.device('/cpu:0'):
-        z, losses, probabilities = inputs = [
-            tf.placeholder(tf.float32, shape)
-            for shape in (None, [sum(steps), 2], [sum(steps), None, 1])
-        ]
-        images = tf.placeholder(tf.float32, [g_steps, None, None, None, None])
-        z_summary = raw.HistogramSummary(tag='z_1', values=z)
-        summaries = []
-        for step, tags in enumerate(d_steps * [D_TAGS] + g_steps * [G_TAGS]):
-            values = probabilities[step]
-            of_step = [z_summary, raw.HistogramSummary(tag=tags[0], values=values)]
-            for tag, loss in zip(tags[1:], tf.unstack(losses[step])):
-                of_step.append(raw.ScalarSummary(tags=tag, values=loss))
-            if with_images and step >= d_steps:
-                drawn = images[step - d_steps]
-                of_step.append(raw.ImageSummary(tag='G', tensor=drawn, max_images=3))
-            summaries.append(tf.summary.merge(of_step))
-        sess = tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
-    inputs += [images] if with_images else []
-    return sess, sess.make_callable(summaries, inputs)

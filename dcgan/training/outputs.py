@@ -41,18 +41,13 @@ class Outputs:
         self.folder = dcgan.checkpoint_folder(self.config.checkpoint_dir)
         self.folder.protected = []
         self.meta = meta_graph(training.state.saver)
-        is_older = checkpoint and any(
-            n != s for n, s in todays_names(checkpoint).items()
-        )
-        if checkpoint and not (is_older or os.path.exists(f'{checkpoint}.meta')):
+        has_meta = checkpoint is None or os.path.exists(f'{checkpoint}.meta')
+        if not has_meta and all(n == s for n, s in todays_names(checkpoint).items()):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
         logs, graph = os.path.join(dcgan.out_dir, 'logs'), dcgan.sess.graph
-        made = (
-            getattr(self.config, 'G_img_sum', False),
-            (options.d_steps, options.g_steps),
-        )
         self.grids = Extra('image grids')
-        self.summaries = SummaryLog(logs, graph, counter, *made)
+        steps = options.d_steps, options.g_steps
+        self.summaries = SummaryLog(logs, graph, counter, *steps)
         dcgan.writer = self.summaries.writer
         is_fused = isinstance(training.iteration, FusedIteration)
         self.recorder = Recorder(dcgan.out_dir, counter, warns_of_d=is_fused)
