@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from dcgan.util.files import remove
 from dcgan.util.output import Extra, print_line
 
@@ -12,6 +10,7 @@ WON_LOSS, WON_ITERATIONS = 0.01, 200
 # G draws one picture: on two consecutive grids, its samples vary by less than 5% of the
 # variation of real images; not in the first iterations, in which any G does so
 ONE_PICTURE, ONE_PICTURE_GRIDS, FIRST_ITERATIONS = 0.05, 2, 500
+ADVICE = 'In a new run, try --recipe best or more images'
 
 
 class FailureWarnings:
@@ -31,36 +30,28 @@ class FailureWarnings:
         self._won_for = self._won_for + 1 if is_low else 0
         if self._won_for == WON_ITERATIONS:
             self._warn(
-                iteration,
-                'D has won',
-                f'its loss was below {WON_LOSS} for {WON_ITERATIONS} iterations, so '
-                'that G learns nothing more. The usual causes are few or uniform '
-                'images, and a D that learns too fast. In a new run, try --recipe '
-                'best or more images',
+                f'Iteration {iteration}: D has won: its loss was below {WON_LOSS} for '
+                f'{WON_ITERATIONS} iterations, so that G learns nothing more. Usual '
+                'causes are few or uniform images, and a D that learns too fast'
             )
 
-    def check_samples(
-        self, iteration: int, samples: np.ndarray, images: np.ndarray
-    ) -> None:
+    def check_samples(self, iteration: int, samples, images) -> None:
         """Warn if G draws one picture; both arrays: [B, h, w, c] in the same range."""
         drawn, real = (array.std(axis=0).mean() for array in (samples, images))
         is_equal = drawn < ONE_PICTURE * real and iteration > FIRST_ITERATIONS
         self._equal_grids = self._equal_grids + 1 if is_equal else 0
         if self._equal_grids == ONE_PICTURE_GRIDS:
             self._warn(
-                iteration,
-                'G draws one picture',
-                'its samples are nearly equal. The usual causes are steps of D that '
-                'are too large, and few images. In a new run, try --recipe best or '
-                'more images',
+                f'Iteration {iteration}: G draws one picture: its samples are nearly '
+                'equal. Usual causes are too large steps of D, and few images'
             )
 
-    def _warn(self, iteration, what, why):
+    def _warn(self, line):
         """Print a warning and keep it in the file, unless it is there already."""
-        line = f'Iteration {iteration}: {what}: {why}'
+        line, what = f'{line}. {ADVICE}', line.split(':')[1]
         with self.file, open(self.file.name, 'a+') as file:
             file.seek(0)
-            if f': {what}: ' in file.read():
+            if f':{what}: ' in file.read():
                 return
             file.write(f'{line}\n')
         print_line(f' [!] {line}')
