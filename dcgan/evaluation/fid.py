@@ -10,10 +10,8 @@ def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(axis=0, dtype=np.float64), np.atleast_2d(covariance)
 
 
-def frechet_distance(
-    mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
-) -> float:
-    """The Frechet distance of two Gaussians (FID; Heusel et al., 2017):
+def frechet_distance(mean_a, cov_a, mean_b, cov_b) -> float:
+    """The Frechet distance of two Gaussians, see gaussian (FID; Heusel et al., 2017):
 
     |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 sqrt(cov_a cov_b)). The eigenvalues of
     cov_a cov_b are also those of sqrt(cov_a) cov_b sqrt(cov_a), which is symmetric.

@@ -5,9 +5,7 @@ import numpy as np
 SUBSETS, SUBSET_SIZE = 100, 1000  # as in the paper (Binkowski et al., 2018)
 
 
-def kernel_distance(
-    a: np.ndarray, b: np.ndarray, rng: np.random.RandomState
-) -> tuple[float, float]:
+def kernel_distance(a: np.ndarray, b: np.ndarray, rng) -> tuple[float, float]:
     """The kernel distance of features [n, d] and its spread (KID).
 
     These are the mean and the standard deviation, over random subsets of at most half

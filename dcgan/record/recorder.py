@@ -27,9 +27,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1)
         self._drawing: Future | None = None
 
-    def add(
-        self, position: Sequence[int], values: Sequence[float], seconds: float
-    ) -> None:
+    def add(self, position: Sequence[int], values: Sequence[float], seconds: float):
         """Add an iteration, see MetricsFile.add; warn if D has won."""
         self.metrics.add(position, values, seconds)
         self.warnings.check_loss(position[0], values[D_LOSS])

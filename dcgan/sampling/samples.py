@@ -23,9 +23,7 @@ MAX_SAMPLES_PER_CALL = 256  # on a CPU, this is 10% faster than 64
 MAX_PIXELS_PER_CALL = 2**20  # bounds memory; a full training batch is always allowed
 
 
-def draw(
-    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
-) -> np.ndarray:
+def draw(sess, dcgan, z: np.ndarray, labels=None, as_bytes=False) -> np.ndarray:
     """Draw one image for each z [n, z_dim]: float32 [n, h, w, c] in [-1, 1].
 
     A conditional model needs integer labels [n], and its images are in [0, 1].
@@ -34,9 +32,7 @@ def draw(
     return np.concatenate(list(draw_batches(sess, dcgan, z, labels, as_bytes)))
 
 
-def draw_batches(
-    sess, dcgan, z: np.ndarray, labels: np.ndarray | None = None, as_bytes: bool = False
-) -> Iterator[np.ndarray]:
+def draw_batches(sess, dcgan, z, labels=None, as_bytes=False) -> Iterator[np.ndarray]:
     """Yield the images of `draw` batch by batch, so that few of them are in memory.
 
     A sampler with a fixed batch draws that many, and those beyond z are dropped.
@@ -91,9 +87,8 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
         progress_bar('samples', count, ' images', delay=2) as bar,
     ):
-        with add_array(
-            'images', (count, *dcgan.sampler.shape.as_list()[1:]), np.uint8
-        ) as write:
+        shape = count, *dcgan.sampler.shape.as_list()[1:]
+        with add_array('images', shape, np.uint8) as write:
             for images in draw_batches(sess, dcgan, z, labels, as_bytes=True):
                 write(images)
                 if start < on_grid:

@@ -22,9 +22,7 @@ ROWS, COLUMNS = 8, 10  # of the grids of interpolations and of classes
 NOISE = 0.25  # largest change of a number of z around the result of the arithmetic
 
 
-def visualize(
-    sess, dcgan, config, option: int | str = 1, sample_dir: str = 'samples'
-) -> None:
+def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
     """Show how the images depend on z, in files under sample_dir; print their paths.
 
     `option` is a name in VISUALIZE_OPTIONS or its number, see docs/samples.md; another
