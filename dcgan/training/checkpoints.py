@@ -97,10 +97,6 @@ class CheckpointFolder:
         finally:
             delete_checkpoint(temporary)
 
-    def last_good(self) -> str | None:
-        """The checkpoint to resume from if training ends now."""
-        return next(reversed([*self.protected[:1], *self.managed]), None)
-
 
 def checkpoint_folders(max_to_keep: int) -> Callable[[str], CheckpointFolder]:
     """A function of a path: its CheckpointFolder, which remembers what was saved."""

@@ -61,7 +61,7 @@ class Outputs:
 
     def last_good(self) -> str | None:
         """The checkpoint to resume from if training ends now."""
-        return self.folder.last_good()
+        return next(reversed([*self.folder.protected[:1], *self.folder.managed]), None)
 
     def log(self, result) -> None:
         """Log an Iteration of arrays as summaries and metrics."""
