@@ -55,10 +55,11 @@ class OriginalIteration:
             d_loss, d_real, d_fake = run(self._d_losses, fed)
         g_loss, D_ = run(self._g_loss, fed)
         step_losses, probabilities = zip(*steps)
+        columns = [np.reshape(p, [-1, 1]) for p in probabilities]
         return Iteration(
             np.array([d_loss, d_real, d_fake, g_loss]),
             np.array(step_losses),
-            _stacked(probabilities),
+            [column[~np.isnan(column[:, 0])] for column in columns],
             np.array([*means, np.mean(D_)]),
             [np.array(drawn)] if drawn else [],
             None,
@@ -87,11 +88,3 @@ class OriginalIteration:
     def sample_losses(self, fed: dict) -> np.ndarray:
         losses = [self.dcgan.d_loss, self.dcgan.g_loss]
         return np.array(self.dcgan.sess.run(losses, fed))
-
-
-def _stacked(probabilities):
-    """D or D_ of each step as [n, B, 1]; B is 0 for a model that lacks one of them."""
-    columns = [np.reshape(p, [-1, 1]) for p in probabilities]
-    if any(np.isnan(column).any() for column in columns):
-        return np.zeros((len(columns), 0, 1))
-    return np.array(columns)
