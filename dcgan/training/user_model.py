@@ -27,18 +27,11 @@ def changes(dcgan) -> list[str]:
     changed += [] if built and dcgan.g_loss is built.g else ['g_loss']
     changed += [] if dcgan.after_d_step is None else ['after_d_step']
     # the fused iteration makes no pass over real images in G's steps
-    if not changed and _depends(dcgan.g_loss, dcgan.D_logits):
+    graph, loss = dcgan.g_loss.graph.as_graph_def(), dcgan.g_loss.op.name
+    needed = tf.graph_util.extract_sub_graph(graph, [loss]).node
+    if not changed and dcgan.D_logits.op.name in {node.name for node in needed}:
         changed.append('g_loss')
     return changed
-
-
-def _depends(tensor, other):
-    waiting, seen = [tensor.op], set()
-    while waiting:
-        op = waiting.pop()
-        seen.add(op)
-        waiting += {source.op for source in op.inputs} - seen
-    return other.op in seen
 
 
 def print_changes(dcgan) -> bool:
