@@ -3,7 +3,6 @@
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -101,13 +100,6 @@ class Training:
         self.data.close()
         self.outputs.close(error)
 
-    def batches(self) -> Iterator[Position]:
-        """Yield each iteration that is left, when its batch is in the queue."""
-        for position in self.feeder:
-            self.unsaved, self.state.at = None, position
-            self.outputs.profiler.begin(position.counter)
-            yield position
-
     def _draw(self):
         """Yield (Batch, Position) of each iteration that is left."""
         epochs, at = self.config.epoch, self.state.at
@@ -161,8 +153,10 @@ class Training:
         drawn = {'order': self.data.order, 'random_state': np.random.get_state()}
         self.state.at = self.state.at._replace(**drawn)
 
-    def iterate(self, stop: bool):
+    def iterate(self, position: Position, stop: bool):
         """The result of an iteration; print how long XLA compiles the first one."""
+        self.unsaved, self.state.at = None, position
+        self.outputs.profiler.begin(position.counter)
         if not self.dcgan.xla or self.pace_from[0] > self.first:
             return self.iteration(self.rates(), stop)
         print(' [*] XLA compiles the iteration')
@@ -265,8 +259,8 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
     training = Training(dcgan, config, checkpoint or check_training(dcgan, config))
     with deferred_signals() as signals, training:
         training.pretrain(signals)
-        for _ in training.batches():
-            result = training.iterate(bool(signals))
+        for position in training.feeder:  # when its batch is in the queue
+            result = training.iterate(position, bool(signals))
             training.print_losses(result)
             training.check_finite(result.losses, result.sums)
             training.outputs.log(result)
