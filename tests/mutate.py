@@ -26,7 +26,7 @@ kernels.py: [0, 1]], constant_values=1) -> [0, 1]], constant_values=0)
 cluster.py: or not 0 < int( -> or not 0 <= int(
 cluster.py: (first := tasks[places.index(place)]) != task -> (first := task) != task
 cluster.py: == task.tf_name -> != ''
-workers.py: self._batch = joint_batch // self.count -> self._batch = joint_batch
+workers.py: = divmod(joint_batch, self.count) -> = joint_batch, 0
 data images labels data folders download tables
 image_folder.py: = len(self) // 100 -> = len(self) // 10
 image_folder.py: np.roll(order, -end) -> np.roll(order, end)

@@ -34,14 +34,10 @@ def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:
         name = gpu_details().get('device_name', 'GPU')
     print(f' [*] Device: {name}')
     if not has_gpu() and glob.glob(nvidia):
-        print(
-            ' [!] TensorFlow does not see the NVIDIA GPU of this machine: pip install '
-            "'tensorflow[and-cuda]'; TF_CPP_MIN_LOG_LEVEL=0 shows why"
-        )
+        advice = "pip install 'tensorflow[and-cuda]'; TF_CPP_MIN_LOG_LEVEL=0 shows why"
+        print(f' [!] TensorFlow does not see the NVIDIA GPU of this machine: {advice}')
     if precision != 'float32':
         print(f' [*] Layers and gradients are computed in {precision}')
     elif has_tensor_units():
-        print(
-            ' [*] --precision tf32 is faster on this GPU: it rounds products to 10 '
-            'bits, and adds them up in float32'
-        )
+        how = 'it rounds products to 10 bits, and adds them up in float32'
+        print(f' [*] --precision tf32 is faster on this GPU: {how}')

@@ -23,15 +23,11 @@ def use_precision(precision: str) -> tf.DType:
         names = ', '.join(PRECISIONS)
         raise UserError(f'precision {precision!r} is invalid; use one of {names}')
     if precision == 'tf32' and not has_tensor_units():
-        raise UserError(
-            'precision tf32: needs an NVIDIA GPU of compute capability 8.0 or higher; '
-            'use --precision float32'
-        )
+        needed = 'an NVIDIA GPU of compute capability 8.0 or higher'
+        raise UserError(f'precision tf32: needs {needed}; use --precision float32')
     if precision == 'bfloat16' and not has_bfloat16():
-        raise UserError(
-            'precision bfloat16: this processor, or this build of TensorFlow, has no '
-            'fast kernels for it; use --precision float32'
-        )
+        problem = 'this processor, or this TensorFlow, has no fast kernels for it'
+        raise UserError(f'precision bfloat16: {problem}; use --precision float32')
     tf.config.experimental.enable_tensor_float_32_execution(precision == 'tf32')
     return tf.bfloat16 if precision == 'bfloat16' else tf.float32
 

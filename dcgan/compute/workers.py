@@ -197,12 +197,11 @@ class Workers:
 
     def split_batch(self, joint_batch: int) -> int:
         """Set the size of the joint batch; returns the size of a worker's part."""
-        if joint_batch % self.count:
-            raise UserError(
-                f'--batch_size {joint_batch}: is the batch of all {self.count} workers '
-                f'together; give a multiple of {self.count}'
-            )
-        self._batch = joint_batch // self.count
+        self._batch, rest = divmod(joint_batch, self.count)
+        if rest:
+            problem = f'is the batch of all {self.count} workers together'
+            advice = f'give a multiple of {self.count}'
+            raise UserError(f'--batch_size {joint_batch}: {problem}; {advice}')
         return self._batch
 
     def points(self, x: tf.Tensor) -> int:

@@ -24,14 +24,10 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
     A conditional D gets labels that are all zero.
     """
     if 'discriminator' in original_style(dcgan):
-        raise UserError(
-            f'--encode: {type(dcgan).__name__} overrides discriminator, whose layers '
-            'are unknown; leave out --encode'
-        )
+        problem = 'overrides discriminator, whose layers are unknown; leave it out'
+        raise UserError(f'--encode: {type(dcgan).__name__} {problem}')
     if len(sess.run(tf.report_uninitialized_variables(dcgan.variables))):
-        raise UserError(
-            '--encode: this checkpoint lacks the discriminator; leave it out'
-        )
+        raise UserError('--encode: this checkpoint has no discriminator; leave it out')
     pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
     labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero
     images, y = to_inputs(dcgan, pixels, labels)

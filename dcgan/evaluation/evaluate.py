@@ -45,15 +45,12 @@ class Evaluation:
         self.extractors = [GraphExtractor(path)] if os.path.exists(path) else []
         names = class_names_in(dcgan.out_dir) if dcgan.y_dim else []
         if names and names != dcgan.data.class_names:
-            raise UserError(
-                f'{folder}: its classes differ from the classes of the run: '
-                f'{printable(", ".join(names))}'
-            )
+            problem = 'its classes differ from the classes of the run'
+            raise UserError(f'{folder}: {problem}: {printable(", ".join(names))}')
         if not self.extractors and not dcgan.data.classes:
-            raise UserError(
-                f'{config.dataset} has no labels, and there is no network for '
-                'features: run "download.py inception", or give --features FILE'
-            )
+            problem = 'has no labels, and there is no network for features'
+            advice = 'run "download.py inception", or give --features FILE'
+            raise UserError(f'{config.dataset} {problem}: {advice}')
         own_cache = os.path.join(dcgan.out_dir, 'evaluation')
         real = self.real_images = RealImages(dcgan.data, folder, own_cache)
         self.classifier = real.classifier(config.dataset) if real.data.classes else None
@@ -241,10 +238,8 @@ def evaluate(sess, dcgan, config, step: int) -> None:
     print(f'Iteration {step}: {samples}, {real:,} real images')
     print(*map(escape, (*evaluation.lines, *evaluation.classes)), sep='\n')
     if evaluation.extractors and count < BIASED:
-        print(
-            f' [!] With fewer than {BIASED:,} samples, the Frechet distance is biased '
-            'upwards: compare it only for equal numbers of samples'
-        )
+        bias = 'is biased upwards: compare it only for equal numbers'
+        print(f' [!] With fewer than {BIASED:,} samples, the Frechet distance {bias}')
     print_path(evaluation.path)
 
 

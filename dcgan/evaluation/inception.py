@@ -109,10 +109,9 @@ class GraphExtractor:
                 refused.add(name)
             seen.add(name)
         if refused:
-            raise UserError(
-                f'{self.path}: needs ops that may use files, the network or Python: '
-                f'{", ".join(sorted(refused))}; give another network'
-            )
+            problem = 'needs ops that may use files, the network or Python'
+            names = ', '.join(sorted(refused))
+            raise UserError(f'{self.path}: {problem}: {names}; give another network')
         return needed
 
     def _only(self, kind, names):

@@ -31,10 +31,8 @@ class RealImages:
         self.data, count = data, len(data)
         self._digest = data.digest()  # it looks at all files, which takes time
         if count < MIN_IMAGES:
-            raise UserError(
-                f'{folder}: {count} images are too few to compare with; it takes '
-                f'{MIN_IMAGES} or more'
-            )
+            problem = f'{count} images are too few to compare with'
+            raise UserError(f'{folder}: {problem}; it takes {MIN_IMAGES} or more')
         self.shape = data.take(data.order[:1])[0].shape[1:]
         order = np.random.RandomState(0).permutation(count)
         self.indices = order[:MAX_IMAGES]

@@ -125,10 +125,8 @@ def history_of_run(run_dir: str) -> History:
     has_metrics = os.path.exists(path)
     history = read_history(path) if has_metrics else _history_of_events(run_dir)
     if not len(history['iteration']):
-        raise UserError(
-            f'{run_dir}: has no {FILE_NAME} and no event files with losses; '
-            'give another run to --curves'
-        )
+        problem = f'has no {FILE_NAME} and no event files with losses'
+        raise UserError(f'{run_dir}: {problem}; give another run to --curves')
     return history
 
 

@@ -63,9 +63,8 @@ def parse_labels(text: str, classes: int | None) -> np.ndarray:
         return np.arange(classes) if classes else np.array([-1])
     labels = text.replace(' ', '').strip(',').split(',')
     if not {*labels} <= {*map(str, range(classes))}:
-        raise UserError(
-            f'--label {text}: the classes of this model are 0 to {classes - 1}'
-        )
+        problem = f'the classes of this model are 0 to {classes - 1}'
+        raise UserError(f'--label {text}: {problem}')
     return np.array(labels, int)
 
 
@@ -127,10 +126,8 @@ def make_progress_gif(sample_dir: str) -> None:
     """
     paths = sorted(glob_files(sample_dir, 'train_*.png'))
     if not paths:
-        raise UserError(
-            f'{sample_dir}: no image grids (train_*.png) for --gif; train the run '
-            'first or choose another --sample_dir'
-        )
+        problem = f'{sample_dir}: no image grids (train_*.png) for --gif'
+        raise UserError(f'{problem}; train the run, or choose another --sample_dir')
     last_size = open_file_of_image(paths[-1]).size
     grids = (grid for grid in map(open_file_of_image, paths) if grid.size == last_size)
     gif_path = os.path.join(sample_dir, 'progress.gif')
@@ -150,10 +147,8 @@ def _choose_samples(dcgan, config):
     if not dcgan.y_dim or labels.min() < 0:
         return z, np.resize(classes, len(z))
     if labels.max() >= dcgan.y_dim:
-        raise UserError(
-            f'{path}: has class {labels.max()}, but the classes of this model are 0 to '
-            f'{dcgan.y_dim - 1}; choose another --z_file'
-        )
+        classes = f'class {labels.max()}, and this model has 0 to {dcgan.y_dim - 1}'
+        raise UserError(f'{path}: has {classes}; choose another --z_file')
     return z, labels
 
 

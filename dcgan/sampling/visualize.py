@@ -32,10 +32,9 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
     numbers = map(str, range(len(VISUALIZE_OPTIONS)))
     name = dict(zip(numbers, VISUALIZE_OPTIONS)).get(str(option), option)
     if name not in VISUALIZE_OPTIONS:
-        raise UserError(
-            f'visualize_option {option!r} is unknown; choose 0 to '
-            f'{len(VISUALIZE_OPTIONS) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
-        )
+        names, last = ', '.join(VISUALIZE_OPTIONS), len(VISUALIZE_OPTIONS) - 1
+        problem = f'visualize_option {option!r} is unknown'
+        raise UserError(f'{problem}; choose 0 to {last} or one of {names}')
     classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
     grids = {'interpolate': draw_interpolations, 'classes': draw_classes}
     grids['arithmetic'] = draw_arithmetic
@@ -106,10 +105,8 @@ def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
 def draw_classes(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     """Images, and columns of their grid: each row is one z, each column one class."""
     if not dcgan.y_dim:
-        raise UserError(
-            '--visualize_option classes: this model has no classes; choose another '
-            'option'
-        )
+        problem = 'this model has no classes; choose another option'
+        raise UserError(f'--visualize_option classes: {problem}')
     z = gen_random(config.z_dist, (ROWS, dcgan.z_dim)).repeat(len(classes), axis=0)
     return draw(sess, dcgan, z, np.tile(classes, ROWS)), len(classes)
 
@@ -134,10 +131,9 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
         stored, _ = read_z_file(config.z_file, dcgan.z_dim)
         largest = max(map(max, terms))
         if largest >= len(stored):
-            raise UserError(
-                f'{config.z_file}: has no z with index {largest}; --arithmetic can use '
-                f'indices 0 to {len(stored) - 1}'
-            )
+            problem = f'has no z with index {largest}'
+            advice = f'--arithmetic can use indices 0 to {len(stored) - 1}'
+            raise UserError(f'{config.z_file}: {problem}; {advice}')
     else:
         stored = {}
         for seed in [*terms[0], *terms[1], *terms[2]]:

@@ -61,15 +61,11 @@ class Training:
         epochs = self.config.epoch if self.data.reshuffles else 1
         in_all = int(min(images, limit * epochs))
         if in_all < FEW_IMAGES:
-            print(
-                f' [!] Only {in_all} images: D will memorize them and G will stop '
-                f'learning; use {FEW_IMAGES} or more'
-            )
+            why = 'D will memorize them and G will stop learning'
+            print(f' [!] Only {in_all} images: {why}; use {FEW_IMAGES} or more')
         if batch_size < SMALL_BATCH:
-            print(
-                f' [!] A batch of {batch_size} is small: the statistics of batch norm '
-                f'will be mostly noise; use {SMALL_BATCH} or more'
-            )
+            why = 'is small: the statistics of batch norm will be mostly noise'
+            print(f' [!] A batch of {batch_size} {why}; use {SMALL_BATCH} or more')
         return int(min(images, limit)) // batch_size
 
     def _start(self, checkpoint):
@@ -309,14 +305,12 @@ def check_training(dcgan, config) -> str | None:
     if config.epoch < 1:
         raise UserError(f'epoch {config.epoch} has to be positive')
     if dcgan.sample_num != dcgan.batch_size:
-        raise UserError(
-            f'sample_num {dcgan.sample_num} has to be batch_size, {dcgan.batch_size}'
-        )
+        problem = f'sample_num {dcgan.sample_num} has to be batch_size'
+        raise UserError(f'{problem}, {dcgan.batch_size}')
     if config.train_size < dcgan.batch_size:
-        raise UserError(
-            f'train_size {config.train_size} is less than a batch of '
-            f'{dcgan.batch_size}; raise --train_size or lower --batch_size'
-        )
+        problem = f'is less than a batch of {dcgan.batch_size}'
+        advice = 'raise --train_size or lower --batch_size'
+        raise UserError(f'train_size {config.train_size} {problem}; {advice}')
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
     return outputs_of(dcgan, config).to_resume()

@@ -10,7 +10,7 @@ from inspect import signature
 import tensorflow.compat.v1 as tf
 
 from dcgan.training.ema import PREFIX
-from dcgan.training.options import Options
+from dcgan.training.options import DEFAULTS, Options
 from dcgan.util.errors import UserError
 
 
@@ -39,10 +39,8 @@ def print_changes(dcgan) -> bool:
     changed = ', '.join(changes(dcgan))
     if not changed:
         return False
-    print(
-        f' [*] {type(dcgan).__name__} has changed {changed}: it is trained by several '
-        "runs of the session, as the original's, which are slower"
-    )
+    how = "by several runs of the session, as the original's, which are slower"
+    print(f' [*] {type(dcgan).__name__} has changed {changed}: it is trained {how}')
     networks = ', '.join(original_style(dcgan))
     if networks and dcgan.how.dtype != tf.float32:
         print(f' [!] --precision does not change {networks}: they compute in float32')
@@ -54,20 +52,15 @@ def print_changes(dcgan) -> bool:
 
 def check_options(dcgan, options: Options) -> None:
     """Raise UserError for options that need the networks and losses of model.py."""
-    changed = ', '.join(changes(dcgan))
-    smoothing = f'--label_smoothing {options.label_smoothing:g}'
-    given = {
-        f'--r1 {options.r1:g}': options.r1,
-        f'--d_dropout {options.d_dropout:g}': options.d_dropout,
-        smoothing: options.label_smoothing != 1,
-        f'--workers {dcgan.workers.count}': dcgan.workers.count > 1,
-    }
-    name = type(dcgan).__name__
-    flag = next(filter(given.get, given), None)
-    if changed and flag:
+    name, changed = type(dcgan).__name__, ', '.join(changes(dcgan))
+    values = {n: getattr(options, n) for n in ('r1', 'd_dropout', 'label_smoothing')}
+    values, usual = values | {'workers': dcgan.workers.count}, DEFAULTS | {'workers': 1}
+    given = {n: f'--{n} {x:g}' for n, x in values.items() if x != usual[n]}
+    if changed and given:
         problem = f'cannot be used with {name}, which has changed {changed}'
-        raise UserError(f'{flag}: {problem}; leave it out')
-    if given[smoothing] and 'real_label' not in signature(dcgan.losses).parameters:
+        raise UserError(f'{next(iter(given.values()))}: {problem}; leave it out')
+    smoothing = given.get('label_smoothing')
+    if smoothing and 'real_label' not in signature(dcgan.losses).parameters:
         problem = f'{name}.losses has no parameter real_label'
         raise UserError(f'{smoothing}: {problem}; add it, or leave the flag out')
 
@@ -79,25 +72,20 @@ def check(dcgan) -> None:
         raise UserError(f'{problem}; build each one in a separate tf.Graph()')
     height, width = dcgan.output_height, dcgan.output_width
     if dcgan.y_dim and (height % 4 or width % 4):
-        raise UserError(
-            f'output size {height}x{width}: the conditional model needs multiples of '
-            '4; change --output_height and --output_width'
-        )
+        problem = f'{height}x{width}: the conditional model needs multiples of 4'
+        advice = 'change --output_height and --output_width'
+        raise UserError(f'output size {problem}; {advice}')
     written = original_style(dcgan)
     if 'generator' in written and 'sampler' not in written:
-        raise UserError(
-            f'{type(dcgan).__name__} overrides generator, but not sampler, which draws '
-            'the samples; override both'
-        )
+        problem = 'overrides generator, but not sampler, which draws the samples'
+        raise UserError(f'{type(dcgan).__name__} {problem}; override both')
 
 
 def finish(dcgan) -> None:
     """Add to what build_model has built: variables, saver, sampler_y, sampler_bytes."""
     if dcgan.ema and not dcgan.averages:
-        raise UserError(
-            f'--ema {dcgan.ema:g}: build_model of {type(dcgan).__name__} makes no '
-            "averages, as DCGAN's does; leave out --ema"
-        )
+        build = f'{type(dcgan).__name__}.build_model'
+        raise UserError(f'--ema {dcgan.ema:g}: {build} makes no averages; leave it out')
     dcgan.variables = tf.global_variables(f'(?!{PREFIX})')
     if dcgan.sampler_y is None:
         dcgan.sampler_y = dcgan.y
