@@ -21,13 +21,9 @@ class UserError(ValueError):
 class Interrupted(KeyboardInterrupt):
     """A signal has asked the program to stop. The text tells what has been saved."""
 
-    number: int  # of the signal, for example signal.SIGTERM
-
-    def __init__(
-        self, number: int, text: str = 'interrupted; everything saved before is kept'
-    ):
+    def __init__(self, number, text='interrupted; everything saved before is kept'):
         super().__init__(escape(text))
-        self.number = number
+        self.number = number  # of the signal, for example signal.SIGTERM
 
 
 def escape(text: str) -> str:
