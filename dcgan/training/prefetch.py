@@ -47,23 +47,22 @@ class BatchQueue:
             tensors = tf.raw_ops.Unstage(dtypes=dtypes, shared_name=name)
         for tensor, value in zip(tensors, values):
             tensor.set_shape(value.shape)
-        self.next = Batch(**dict(zip(kinds, tensors)))
-
-    def _of(self, batch):
-        return [getattr(batch, name) for name in self._placeholders]
+        self._tensors = dict(zip(kinds, tensors))
+        self.next = Batch(**self._tensors)
 
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""
-        pairs = zip(self._of(self.next), self._of(batch))
-        return {tensor: array for tensor, array in pairs if array is not None}
+        arrays = {tensor: getattr(batch, n) for n, tensor in self._tensors.items()}
+        return {tensor: array for tensor, array in arrays.items() if array is not None}
 
     def take(self, sess: tf.Session) -> Batch:
         """Take the batch that is next out of the queue; returns its arrays."""
-        return Batch(**dict(zip(self._placeholders, sess.run(self._of(self.next)))))
+        return Batch(**sess.run(self._tensors))
 
     def put(self, sess: tf.Session, batch: Batch) -> None:
         """Put a batch of arrays into the queue."""
-        sess.run(self._put, dict(zip(self._placeholders.values(), self._of(batch))))
+        fed = {value: getattr(batch, n) for n, value in self._placeholders.items()}
+        sess.run(self._put, fed)
 
 
 def fed_ahead(sess: tf.Session, batches: BatchQueue, source: Iterator) -> Iterator:
