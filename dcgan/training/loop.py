@@ -1,5 +1,6 @@
 """Run the training loop: resume, train on batches, log, draw samples, save."""
 
+import contextlib
 import itertools
 import os
 import time
@@ -13,7 +14,7 @@ from dcgan.training import user_model
 from dcgan.training.checkpoints import has_training_state, restore, step_of
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
-from dcgan.training.options import Options
+from dcgan.training.options import DEFAULTS, Options
 from dcgan.training.original_iteration import OriginalIteration
 from dcgan.training.outputs import outputs_of
 from dcgan.training.prefetch import Batch, fed_ahead
@@ -28,7 +29,7 @@ from dcgan.util.z import gen_random
 FEW_IMAGES, SMALL_BATCH = 1000, 16  # below these, training is known to fail
 
 
-class Training:
+class Training(contextlib.AbstractContextManager):
     """What one call of `train` needs; at the end of its block, it closes its files."""
 
     def __init__(self, dcgan, config, checkpoint: str | None):
@@ -85,9 +86,6 @@ class Training:
             print(f' [*] It holds weights {line} start anew')
         if self.dcgan.averages:
             self.dcgan.averages.restore(self.sess, checkpoint)
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, kind, error, traceback):
         self.feeder.close()
@@ -276,10 +274,9 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
 
 def prepare(dcgan, config) -> tuple:
     """(TrainingState, iteration) of a model, built by the first of its trainings."""
-    settings = {'beta1': config.beta1, 'G_img_sum': getattr(config, 'G_img_sum', False)}
-    options, losses = Options.of(config), [dcgan.d_loss.name, dcgan.g_loss.name]
-    names = ('d_steps', 'g_steps', 'd_dropout', 'label_smoothing', 'r1')
-    settings |= {'options': [getattr(options, n) for n in names], 'losses': losses}
+    names = ['beta1', 'G_img_sum', 'd_steps', 'g_steps', 'd_dropout', 'label_smoothing']
+    settings = {n: getattr(config, n, DEFAULTS.get(n)) for n in [*names, 'r1']}
+    settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
     if dcgan.training is None:
         build = OriginalIteration if user_model.print_changes(dcgan) else FusedIteration
         iteration = build(dcgan, config)
