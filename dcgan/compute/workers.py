@@ -24,13 +24,8 @@ from dcgan.util.errors import UserError, short_reason
 from dcgan.util.flags import Flag, Group
 
 # raised by TensorFlow if a worker has ended or does not take part
-LOST_ERRORS = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.InternalError,
-)
+LOST_ERRORS = tf.errors.UnavailableError, tf.errors.DeadlineExceededError
+LOST_ERRORS += tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError
 LARGE = 1 << 20  # gradients of at least this size are sent alone, without a copy
 SMALL = 1 << 16  # tensors of at most this size, in all, are gathered, then averaged
 STEPS = 1  # collective_graph_key: numbers and orders the runs of collective ops
