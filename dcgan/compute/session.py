@@ -48,11 +48,9 @@ def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
         try:
             sess.run(y)
         except tf.errors.OpError as error:
-            print(
-                f' [!] XLA cannot compile here ({short_reason(error)}); training goes '
-                "on without it; pip install 'tensorflow[and-cuda]' brings ptxas and "
-                'libdevice, which it needs for a GPU'
-            )
+            what = f'({short_reason(error)}); training goes on without it'
+            advice = "pip install 'tensorflow[and-cuda]' brings ptxas and libdevice"
+            print(f' [!] XLA cannot compile here {what}; for a GPU, {advice}')
             return False
     return True
 

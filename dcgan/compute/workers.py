@@ -81,11 +81,10 @@ class Workers:
         except tf.errors.OpError as error:
             problem = f'{own}: the server cannot start ({short_reason(error)})'
             raise UserError(f'{problem}; is the port in use?') from error
-        print(
-            f' [!] {self.count} workers. TensorFlow listens on port '
-            f'{own.address.rsplit(":", 1)[1]} of all network interfaces, without '
-            'authentication: use a private network or a firewall',
-        )
+        port = own.address.rsplit(':', 1)[1]
+        where = f'port {port} of all network interfaces, without authentication'
+        advice = 'use a private network or a firewall'
+        print(f' [!] {self.count} workers. TensorFlow listens on {where}: {advice}')
         self._check = check
         wait_for(self.others, self.timeout, check)
 

@@ -123,10 +123,8 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
     terms = match and [[int(n) for n in t.split(',') if n] for t in match.groups()]
     if not terms or not all(terms) or max(map(max, terms)) >= 2**32:
-        raise UserError(
-            f'--arithmetic {config.arithmetic!r}: must have the form A-B+C, such as '
-            '0,1,2-3,4,5+6,7,8, with numbers below 2**32'
-        )
+        problem = 'must have the form A-B+C, such as 0,1,2-3,4,5+6,7,8, all below 2**32'
+        raise UserError(f'--arithmetic {config.arithmetic!r}: {problem}')
     if config.z_file:
         stored, _ = read_z_file(config.z_file, dcgan.z_dim)
         largest = max(map(max, terms))

@@ -212,10 +212,8 @@ def no_checkpoint(checkpoint_dir: str) -> UserError:
     inner = folder_inside(checkpoint_dir)
     problem = 'no checkpoint found; '
     if names:
-        problem = (
-            f'has {", ".join(names)}, but the name of a checkpoint has to end in '
-            '-ITERATION, such as DCGAN.model-1000.index; rename all of its files'
-        )
+        rule = 'the name of a checkpoint has to end in -ITERATION, as in model-9.index'
+        problem = f'has {", ".join(names)}, but {rule}; rename all of its files'
     elif inner:
         problem += f'there are some in {inner}'
     else:

@@ -155,9 +155,8 @@ class FusedIteration:
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
         dcgan.xla = dcgan.xla and can_compile()
 
-        with_images = getattr(config, 'G_img_sum', False)
-
         def build(*batch):
+            with_images = getattr(config, 'G_img_sum', False)
             return self._networks(*batch).iterate(with_images)
 
         layers, workers = contextlib.nullcontext(), dcgan.workers

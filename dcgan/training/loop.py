@@ -186,13 +186,10 @@ class Training(contextlib.AbstractContextManager):
     def check_finite(self, losses, sums=()) -> None:
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
         if names := self.not_finite(losses, sums):
-            last = self.outputs.last_good()
-            saved = f'the last good checkpoint is {last}'
-            raise UserError(
-                f'iteration {self.state.at.counter}: not finite: {", ".join(names)}; '
-                f'training stops; {saved if last else "no checkpoint was saved yet"}; '
-                'try a lower --learning_rate'
-            )
+            problem = f'not finite: {", ".join(names)}; training stops'
+            saved = f'the last good checkpoint is {self.outputs.last_good()}'
+            advice = f'{saved}; try a lower --learning_rate'
+            raise UserError(f'iteration {self.state.at.counter}: {problem}; {advice}')
 
     def is_due(self, kind: str) -> bool:
         """Whether a grid (`sample`) or a checkpoint (`ckpt`) is due."""

@@ -59,9 +59,9 @@ class Outputs:
             self._save_grid(training.sample_feed[dcgan.inputs], 'real.png')
             self.save_samples()
 
-    def last_good(self) -> str | None:
+    def last_good(self) -> str:
         """The checkpoint to resume from if training ends now."""
-        return next(reversed([*self.folder.protected[:1], *self.folder.managed]), None)
+        return ['none yet', *self.folder.protected[:1], *self.folder.managed][-1]
 
     def log(self, result) -> None:
         """Log an Iteration of arrays as summaries and metrics."""
