@@ -29,8 +29,8 @@ if __name__ == '__main__':
     tf.disable_eager_execution()
     workers = Workers(read_cluster(os.environ['TF_CONFIG']), 60)
     workers.connect()
-    session = functools.partial(tf.Session, workers.target)
-    tf.Session = functools.partial(session, config=workers.session_config())
+    session, own = tf.Session, {'config': workers.session_config()}
+    tf.Session = lambda target=workers.target, **given: session(target, **own | given)
     model.DCGAN = functools.partial(model.DCGAN, workers=workers)
     driver = ROOT / 'tests' / 'conformance' / 'drive.py'
     runpy.run_path(str(driver), run_name='__main__')
