@@ -369,7 +369,7 @@ def test_failed_training_names_its_checkpoint_which_can_be_saved_again(cats):
     assert dcgan.checkpoint_folder(config.checkpoint_dir).protected == []
     metrics.rmdir()
     config.learning_rate = 1e30
-    with pytest.raises(UserError, match=r'last good checkpoint is .*model\.b6-7;'):
+    with pytest.raises(UserError, match=r'last good checkpoint: .*model\.b6-7;'):
         dcgan.train(config)  # protects the checkpoint from which it resumed
     path = f'{config.checkpoint_dir}/model.b6-7'
     before = os.stat(f'{path}.index').st_mtime_ns

@@ -222,7 +222,7 @@ def test_infinite_losses_keep_the_last_good_checkpoint(workspace, run_copy):
     result = resume(workspace, run_copy.name, *args)
     assert result.returncode == 1
     message = r'main.py: iteration (\d+): not finite: .*_loss.*; training stops; '
-    message += r'the last good checkpoint is .*model\.b8-(\d+); '
+    message += r'last good checkpoint: .*model\.b8-(\d+); '
     match = re.match(message, result.stderr)
     assert match and int(match[1]) == int(match[2]) + 1
     state = read_checkpoint(run_copy / 'checkpoint')

@@ -187,7 +187,7 @@ class Training(contextlib.AbstractContextManager):
         """Raise UserError for a loss, or the sum of a variable, that is not finite."""
         if names := self.not_finite(losses, sums):
             problem = f'not finite: {", ".join(names)}; training stops'
-            saved = f'the last good checkpoint is {self.outputs.last_good()}'
+            saved = f'last good checkpoint: {self.outputs.last_good()}'
             advice = f'{saved}; try a lower --learning_rate'
             raise UserError(f'iteration {self.state.at.counter}: {problem}; {advice}')
 

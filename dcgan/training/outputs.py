@@ -61,7 +61,7 @@ class Outputs:
 
     def last_good(self) -> str:
         """The checkpoint to resume from if training ends now."""
-        return ['none yet', *self.folder.protected[:1], *self.folder.managed][-1]
+        return ['none', *self.folder.protected[:1], *self.folder.managed][-1]
 
     def log(self, result) -> None:
         """Log an Iteration of arrays as summaries and metrics."""
