@@ -38,6 +38,10 @@ ROWS = 'a.jpg,cat\nb.jpg,guinea pig\nc.jpg,cat\n'
         'a.jpg, "cat"\n"b.jpg" , "guinea pig"\nc.jpg,cat',
         "'a.jpg','cat'\n'b.jpg','guinea pig'\n'c.jpg','cat'",
         'sep=;\n' + ROWS.replace(',', ';'),
+        'sep=;\nFoto;Klasse\n' + ROWS.replace(',', ';'),
+        'Our animals,\n,\nfile,label\n' + ROWS,
+        'file,label,\na.jpg,cat,\nb.jpg,guinea pig,blurred\nc.jpg,cat,\n',
+        ROWS.replace('b.jpg', '\ufeffb.jpg'),
         'a.jpg cat\nb.jpg "guinea pig"\nc.jpg   cat\n',
         'image_name,category_id\n' + ROWS,
         'Foto;Klasse;;\n' + ROWS.replace(',', ';').replace('\n', ';;\n'),
@@ -54,6 +58,18 @@ def test_lists_of_labels_are_read_whatever_saved_them(text, encoding, tmp_path):
     path = tmp_path / 'l.csv'
     path.write_bytes(text.encode(encoding))
     assert read_labels(str(path)) == LABELS
+
+
+@pytest.mark.parametrize('head', ['file_name', 'ImageId', 'image name', 'id', 'Path'])
+def test_images_without_extensions_are_found_by_the_words_of_a_header(head, tmp_path):
+    (tmp_path / 'l.csv').write_text(f'label,{head}\ncat,a\ndog,b\n')
+    assert read_labels(str(tmp_path / 'l.csv')) == {'a': 'cat', 'b': 'dog'}
+
+
+def test_commas_and_quotes_in_names_are_no_separators(tmp_path):
+    path = tmp_path / 'l.csv'
+    path.write_text("'a, b.jpg\tcat\nb, c.jpg\tdog's\n")
+    assert read_labels(str(path)) == {"'a, b.jpg": 'cat', 'b, c.jpg': "dog's"}
 
 
 def test_letters_are_read_in_the_code_page_of_excel(tmp_path):
@@ -107,6 +123,9 @@ CSV = 'image_id,Male,Young\n1.jpg,-1,1\n2.jpg,1,-1\n3.jpg,1,1\n'
         CSV.replace('.jpg', ''),
         CSV.replace('1\n', '1.0\n').replace('-1,', '-1.0,'),
         re.sub('[^,\n]+', r' "\g<0>"', CSV),
+        # saved by Excel, which fills each row
+        '3;;\nMale;Young;\n' + CSV.replace(',', ';').partition('\n')[2],
+        'From CelebA,,\n' + CSV,
     ],
 )
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])

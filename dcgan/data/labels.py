@@ -81,15 +81,11 @@ class Classes:
             labels = match_rows(files, self.folder, self.label_of_name, self.list)
         else:
             labels = [self._label(path) for path in files]
-            folders = [e.name for e in os.scandir(self.folder) if e.is_dir()]
-            others = [
-                n for n in sorted(folders) if n[0] != '.' and n not in self._folders
-            ]
+            others = {*next(os.walk(self.folder))[1]} - {*self._folders}
+            others = sorted(name for name in others if name[0] != '.')
             if others:
-                line = f'{len(others)} folders without images are left out'
-                print_line(
-                    f' [*] {self.folder}: {line}, such as {printable(others[0])}'
-                )
+                line = f'{len(others)} folders without images are left out, such as'
+                print_line(f' [*] {self.folder}: {line} {printable(others[0])}')
         listed = [i for i, label in enumerate(labels) if label is not None]
         labels = np.array([labels[i] for i in listed], np.int64)
         if np.unique(labels).size < (1 if self.attributes else len(self.names)):

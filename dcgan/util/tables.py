@@ -17,6 +17,7 @@ SEPARATORS = ',;\t| '  # the last one stands for any number of spaces
 SAMPLE = 50  # rows that tell the separator and what the columns hold
 MAX_BYTES = 1 << 28  # of a table
 IMAGE_HEADS = ['filename', 'file', 'image', 'image_id', 'path', 'name', 'id']
+WORD_ENDS = re.compile('(?<=[a-z])(?=[A-Z])|[^a-zA-Z]')  # of ImageId, file_name
 LABEL_HEADS = ['label', 'labels', 'class', 'category']
 INDEX_HEADS = ['', 'id', 'index', 'unnamed: 0']  # of the numbers of rows
 NUMBER = re.compile(r'[-+.,\d]+(e[-+]?\d+)?|nan|-?inf', re.IGNORECASE)
@@ -29,30 +30,38 @@ codecs.register_error(
 class Table:
     """A table; iterating gives its rows, lists of cells, without blank ones.
 
-    header: the names of its columns, '' for one without. count: the number alone in the
-    first row, or None. images: the column of images, by what it holds or by its name.
-    others: the columns that hold something else, but not the numbers of rows.
+    header: the names of its columns, '' for one without. count: the number alone in a
+    row above, where titles may be, or None. images: the column of images, by what it
+    holds or by its name. others: those of something else, but not of row numbers.
     """
 
     def __init__(self, content: bytes):
         has_mark = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         is_wide = content[1:2] == b'\0'
-        self._encoding = f'utf-{"16" if has_mark else "16-le" if is_wide else "8-sig"}'
+        self._encoding = f'utf-{"16" if has_mark else "16-le" if is_wide else "8"}'
         self._content = content
-        self._quote = "'" if re.match(rb"[^\w'\"]{0,3}'", content) else '"'
+        self._quote = "'" if re.match(rb"[^\w'\"]{0,3}'[^'\n]*'\W", content) else '"'
         self._separator = max(SEPARATORS, key=self._fit)
         rows = self._sample(self._separator)
-        has_count = bool(rows) and len(rows[0]) == 1 and rows[0][0].isdecimal()
-        self.count = int(rows.pop(0)[0]) if has_count else None
+        # alone in a row may be the count and, above several columns, a title
+        alone = [[{'number'}], [{'word'}]][: len(kinds(rows))]
+        is_above = [[*filter(None, kinds([row]))] in alone for row in rows]
+        above = rows[: [*is_above, False].index(False)]
+        counts = map(int, filter(str.isdecimal, itertools.chain(*above)))
+        self.count, rows = next(counts, None), rows[len(above) :]
         header = rows.pop(0) if rows and is_header(rows[0], kinds(rows[1:])) else []
-        self._skipped, held = has_count + bool(header), kinds(rows)
+        self._skipped, held = len(above) + bool(header), kinds(rows)
         width = self._width = len(held)
-        # CelebA's lists have no name for the column of images
+        # CelebA's lists have no name for the column of images; Excel adds '' at the end
+        is_padded = header[-1:] == [''] and held[-1:] != [set()]
+        if is_padded and header[0].lower() not in ['', *IMAGE_HEADS]:
+            header.pop()
         self.header = [''] * (width - len(header)) + header
-        heads = [name.lower() for name in self.header]
+        words = [WORD_ENDS.sub(' ', name).lower().split() for name in self.header]
+        own = [i for i in range(width) if not {*LABEL_HEADS} & {*words[i]}]
         found = [i for i in range(width) if held[i] == {'file'}]
-        found += [heads.index(name) for name in IMAGE_HEADS if name in heads]
-        has_index = width > 2 and heads[0] in INDEX_HEADS
+        found += [i for name in IMAGE_HEADS for i in own if name in words[i]]
+        has_index = width > 2 and self.header[0].lower() in INDEX_HEADS
         self.images = [*found, int(has_index and len(header) == width)][0]
         start = int(has_index and self.images > 0)
         self.others = [i for i in range(start, width) if held[i] and i != self.images]
@@ -78,7 +87,8 @@ class Table:
 
     def _rows(self, separator):
         content = io.BytesIO(self._content)
-        lines = io.TextIOWrapper(content, self._encoding, 'windows', newline='')
+        file = io.TextIOWrapper(content, self._encoding, 'windows', newline='')
+        lines = (line.lstrip('\ufeff') for line in file)  # where files were joined, too
         if separator == ' ' and self._quote.encode() not in self._content:
             return filter(None, map(str.split, lines))  # faster
         style = {'delimiter': separator, 'quotechar': self._quote}
@@ -92,10 +102,11 @@ class Table:
         return rows
 
     def _fit(self, separator):
-        """How well a separator fits: by the rows of one width, then by its place."""
+        """How well a separator fits: by the rows of one width; then tabs go first."""
         widths = collections.Counter(map(len, self._sample(separator)))
         same = max((n for width, n in widths.items() if width > 1), default=0)
-        return same, separator != ' ', -self._content.find(separator.encode())
+        place = self._content.find(separator.encode())
+        return same, separator == '\t', separator != ' ', -place
 
 
 def kinds(rows: list[list[str]]) -> list[set[str]]:
