@@ -174,6 +174,12 @@ def match(files, names, folder='data/set'):
         (unicodedata.normalize('NFD', 'é/ü.jpg'), 'é/ü.jpg'),
         ('ü.jpg', unicodedata.normalize('NFD', 'Ü.JPG')),
         ('\udce9.jpg', 'é.jpg'),
+        ('at 3.04\u202fPM.png', 'at 3.04 PM.png'),  # a screenshot of macOS
+        ('a\xa0b.jpg', 'a b.jpg'),
+        ('\uff11\uff12.jpg', '12.jpg'),
+        ('my photo.jpg', 'my%20photo.jpg'),
+        ('100%.jpg', '100%25'),
+        (' a.jpg', 'a.jpg'),
     ],
 )
 def test_a_name_is_the_same_in_each_spelling(file, name, capsys):

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -32,10 +33,14 @@ def normal_form(path: str) -> str:
 
 
 def loose_form(form: str, parts: int = 0) -> str:
-    """The last parts (0: all) of a normal form, in lower case, without an extension."""
-    form = '/'.join(form.split('/')[-parts:]).casefold()
-    stem, extension = os.path.splitext(form)
-    return stem if extension in Image.registered_extensions() else form
+    """The last parts (0: all) of a normal form, in lower case, without an extension.
+
+    Kinds of one sign, such as of spaces, are one, and %20 is what it stands for.
+    """
+    form = unicodedata.normalize('NFKC', unquote('/'.join(form.split('/')[-parts:])))
+    stem, extension = os.path.splitext(form.casefold())
+    known = Image.registered_extensions()
+    return (stem if extension in known else stem + extension).strip()
 
 
 def match_rows(
