@@ -95,7 +95,17 @@ def test_files_of_systems_are_left_out_and_counted(is_by_class, tmp_path, capsys
         '000.png:Zone.Identifier',
         '000.png@SynoEAStream',
         'Icon\r',
+        '000.png:mshield',
+        'digikam4.db-journal',
+        '000.png.filepart',
+        '000.png.!sync',
+        '000.png~',
+        '000.png_original',
         '@eaDir/000.png/SYNOPHOTO_THUMB_M.png',
+        '@__thumb/default000.png',
+        'FOUND.000/FILE0000.CHK',
+        'LOST.DIR/000.png',
+        'RECYCLER/S-1-5/Dc1.png',
         '#recycle/000.png',
         '$RECYCLE.BIN/000.png',
         '~snapshot/000.png',
@@ -114,8 +124,10 @@ def test_what_systems_leave_is_no_image(junk, tmp_path, capsys):
 
 def test_folders_named_with_signs_hold_images(tmp_path):
     names = ['@home', '#1', '$5', '~x', 'tmp', 'snapshots', 'dbs', 'synopsis']
+    names += ['Recycled', '#recycledfashion', '@snapshot_club', '@synonyms']
     for name in names:
         write_images(tmp_path / name, count=1)
+        (tmp_path / name / '000.png').rename(tmp_path / name / '2024.01.01:1.at:12.png')
     assert sorted(open_set(tmp_path, by_class=True).class_names) == sorted(names)
 
 

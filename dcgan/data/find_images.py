@@ -24,13 +24,14 @@ CONVERSIONS = {  # advice on files that Pillow cannot read, by extension
     **dict.fromkeys(['.npy', '.npz'], SAVE_ARRAYS),
     **dict.fromkeys(['.zip', '.gz', '.tar'], 'unpack them'),
 }
-# never images of a data set: hidden files and folders, and what systems leave: Windows
-# and browsers (.db, ...), macOS (__MACOSX, Icon), Office (~$), storage (@eaDir, ...)
+# never images of a data set: hidden files and folders, and what is left by Windows and
+# downloads (.db, .part), macOS (__MACOSX, Icon), editors (x.jpg~), storage (@eaDir)
 JUNK = re.compile(
-    r'(^|/)(\.|~\$|Icon\r$|[^/]*(\.(db|ini|lnk|url|tmp|part|crdownload)|@syno\w*'
-    r'|:Zone\.Identifier|:encryptable)$|(__MACOSX|System Volume Information|lost\+found'
-    r'|Network Trash Folder|Temporary Items|[@#$~][^/]*(eadir|tmp|recycle|snapshot'
-    r'|syno)[^/]*)(/|$))',
+    r'(^|/)(\.|~\$|Icon\r$|[^/]*(\.(db(-\w+)?|ini|lnk|url|webloc|tmp|part|partial'
+    r'|filepart|\w*download|aria2|!\w+|[a-z]\w+(:[a-z][\w.]*|_original))'
+    r'|~|@Syno(Resource|EAStream))$|(__MACOSX|System Volume Information|lost\+found'
+    r'|found\.\d{3}|LOST\.DIR|RECYCLER|Network Trash Folder|Temporary Items'
+    r'|[@#$~](eadir|tmp|recycle(\.bin)?|(recently-)?snapshots?|sharesnap|__thumb))(/|$))',
     re.IGNORECASE,
 )
 
