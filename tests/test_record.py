@@ -184,6 +184,18 @@ def test_event_files_of_several_starts_are_one_history(tiny_runs, tmp_path):
     assert history_of_run(str(tmp_path))['iteration'].tolist() == [1, 2, 3]
 
 
+def test_scalars_of_tensorflow_2_are_read_and_a_file_without_rows_hides_none(tmp_path):
+    texts = {'d_loss': 1.5, 'g_loss': [1.0, 2.0], 'd': 'text'}
+    protos = {tag: tf.make_tensor_proto(value) for tag, value in texts.items()}
+    values = [tf.Summary.Value(tag=tag, tensor=x) for tag, x in protos.items()]
+    with tf.Graph().as_default(), tf.summary.FileWriter(str(tmp_path)) as writer:
+        writer.add_summary(tf.Summary(value=values), 3)
+    (tmp_path / 'metrics.csv').write_text(','.join(COLUMNS) + '\n')
+    history = history_of_run(str(tmp_path))
+    assert (history['iteration'], history['d_loss']) == (3, 1.5)
+    assert np.isnan([history['g_loss'], history['d_real']]).all()
+
+
 def test_runs_without_numbers_are_named(tmp_path):
     for names, message in ('none', 'no such run'), ('.', 'has no'):
         result = run_in_process('--curves', names, '--out_dir', tmp_path, cwd=tmp_path)

@@ -122,8 +122,9 @@ def history_of_run(run_dir: str) -> History:
     The original's runs have event files only. Raises UserError if there are neither.
     """
     path = os.path.join(run_dir, FILE_NAME)
-    has_metrics = os.path.exists(path)
-    history = read_history(path) if has_metrics else _history_of_events(run_dir)
+    history = read_history(path) if os.path.exists(path) else {'iteration': ()}
+    if not len(history['iteration']):
+        history = _history_of_events(run_dir)
     if not len(history['iteration']):
         problem = f'has no {FILE_NAME} and no event files with losses'
         raise UserError(f'{run_dir}: {problem}; give another run to --curves')
@@ -144,6 +145,10 @@ def _history_of_events(run_dir):
                         mean, histogram = value.simple_value, value.histo
                         if histogram.num:
                             mean = histogram.sum / histogram.num
+                        elif value.HasField('tensor'):  # of TensorFlow 2
+                            array = tf.make_ndarray(value.tensor)
+                            is_scalar = array.dtype.kind == 'f' and array.size == 1
+                            mean = array.item() if is_scalar else math.nan
                         of_file.setdefault(event.step, {}).setdefault(value.tag, mean)
         # where a run has resumed, later steps of earlier files are void
         first = min(of_file, default=math.inf)
