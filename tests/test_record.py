@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from conftest import run, run_code, run_in_process, use
 from PIL import Image
 
-from dcgan.record.curves import MAX_BINS, history_of_run, in_bins, smooth
+from dcgan.record.curves import MAX_BINS, draw_runs, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
 from dcgan.record.tensorboard import SummaryLog
@@ -194,6 +194,18 @@ def test_scalars_of_tensorflow_2_are_read_and_a_file_without_rows_hides_none(tmp
     history = history_of_run(str(tmp_path))
     assert (history['iteration'], history['d_loss']) == (3, 1.5)
     assert np.isnan([history['g_loss'], history['d_real']]).all()
+
+
+def test_runs_of_one_name_in_two_folders_are_both_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr('dcgan.record.curves.draw_curves', lambda x, _: drawn.update(x))
+    for folder in ('a', 'b'):
+        (tmp_path / folder / 'run').mkdir(parents=True)
+        metrics = MetricsFile(str(tmp_path / folder / 'run'), 0)
+        metrics.add((1, 0, 0), row_values(), 1)
+        metrics.close()
+    draw_runs('a/run, b/run', str(tmp_path))
+    assert [*drawn] == ['run', 'b/run']
 
 
 def test_runs_without_numbers_are_named(tmp_path):

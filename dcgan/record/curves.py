@@ -172,7 +172,8 @@ def draw_runs(names: str, out_dir: str) -> None:
         run_dir = next(filter(os.path.isdir, paths), None)
         if run_dir is None:
             raise UserError(f'--curves {printable(name)}: no such run in {out_dir}')
-        histories[os.path.basename(os.path.normpath(run_dir))] = history_of_run(run_dir)
+        label = os.path.basename(os.path.normpath(run_dir))
+        histories[name if label in histories else label] = history_of_run(run_dir)
     path = os.path.join(out_dir, 'curves.png')
     how = ImportError, 'pip install matplotlib', 'cannot import matplotlib'
     with write_errors(path), write_errors('--curves', *how):
