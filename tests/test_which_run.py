@@ -423,8 +423,8 @@ def test_labels_are_those_that_the_run_has_found(
     given = path if place == 'elsewhere' else 'p.csv'
     train('--dataset', 'p', '--out_name', 'labelled', '--labels', given)
     kept = json.loads((cwd / 'out' / 'labelled' / 'FLAGS.json').read_text())
-    is_beside = place == 'beside the images'
-    assert kept['labels'] == ('p.csv' if is_beside else str(path))
+    near = {'beside the images': 'p.csv', 'above the images': '../p.csv'}
+    assert kept['labels'] == near.get(place, str(path))
     other = tmp_path_factory.mktemp('other')
     write_images(other / 'data' / 'p', count=1)
     (other / 'p.csv').write_text('000.png,c\n001.png,d\n')
@@ -454,12 +454,17 @@ def test_labels_of_an_older_run_are_looked_up_beside_the_images_first(cwd, capsy
 
 
 def test_a_data_set_can_be_moved_with_its_labels(cwd, train):
-    (cwd / 'data' / 'p' / 'p.csv').write_text('000.png,a\n001.png,b\n')
-    train('--dataset', 'p', '--out_name', 'labelled', '--labels', 'p.csv')
-    (cwd / 'data').rename(cwd / 'sets')
-    (cwd / 'p.csv').write_text('000.png,a\n001.png,b\n002.png,c\n')
-    args = ['--train', '--out_name', 'labelled', '--data_dir', 'sets']
-    assert settle(*args)[1].y_dim == 2
+    for place, moved in ('data/p/p.csv', 'sets'), ('sets/p.csv', 'others'):
+        data_dir = place.partition('/')[0]
+        (cwd / place).write_text('000.png,a\n001.png,b\n')
+        flags = ['--dataset', 'p', '--data_dir', data_dir, '--labels', 'p.csv']
+        train(*flags, '--out_name', moved)
+        (cwd / data_dir).rename(cwd / moved)
+        (cwd / 'p.csv').write_text('000.png,a\n001.png,b\n002.png,c\n')
+        args = ['--train', '--out_name', moved, '--data_dir', moved]
+        assert settle(*args)[1].y_dim == 2
+        (cwd / moved / place.partition('/')[2]).unlink()
+        (cwd / 'p.csv').unlink()
 
 
 @pytest.mark.parametrize('name', ['data', 'back\\slash', 'two words', '..data', '\xe9'])

@@ -5,12 +5,13 @@
 
 import os
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 from dcgan.data.idx import idx_summary
 from dcgan.data.labels import Classes, find_labels, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
-from dcgan.runs.flags_json import path_from, recall
+from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
 from dcgan.runs.run import Run, class_names_in, new_run, number_labels
 from dcgan.training.checkpoints import index_files, usable_checkpoint
@@ -147,7 +148,9 @@ def given_labels(config, flags: Flags) -> list[str]:
         here = [expand_path(config.labels)] if flags.given('labels') else []
         path = first_file([''], here) or find_labels(config.labels, folder)
         print_line(f' [*] Labels: {path}')
-        config.labels = path_from(*map(os.path.realpath, (folder, path)))
+        folder, path = map(os.path.realpath, (folder, path))
+        is_near = Path(path).is_relative_to(os.path.dirname(folder))  # moves with it
+        config.labels = os.path.relpath(path, folder) if is_near else path
     return names
 
 
