@@ -391,6 +391,9 @@ def test_names_of_classes_may_hold_any_letter(tmp_path):
 def test_older_files_of_classes_are_read(tmp_path):
     (tmp_path / 'classes.txt').write_bytes(os.fsencode('\n'.join(NAMES[1:])))
     assert class_names_in(str(tmp_path)) == NAMES[1:]
+    for text in (b'a b\nc\n', b'a b\r\nc', b'a b\r\nc\r\n'):
+        (tmp_path / 'classes.txt').write_bytes(text)
+        assert class_names_in(str(tmp_path)) == ['a b', 'c']
     (tmp_path / 'classes.json').write_text('[1, {')
     with pytest.raises(UserError, match=r'classes\.json: cannot be read'):
         class_names_in(str(tmp_path))

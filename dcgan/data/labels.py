@@ -84,7 +84,7 @@ class Classes:
             others = {*next(os.walk(self.folder))[1]} - {*self._folders}
             others = sorted(name for name in others if name[0] != '.')
             if others:
-                line = f'{len(others)} folders without images are left out, such as'
+                line = f'{len(others)} folders hold no images of the set, such as'
                 print_line(f' [*] {self.folder}: {line} {printable(others[0])}')
         listed = [i for i, label in enumerate(labels) if label is not None]
         labels = np.array([labels[i] for i in listed], np.int64)

@@ -206,7 +206,8 @@ def class_names_in(run_dir: str) -> list[str]:
     if os.path.exists(path):
         return read_file(path, lambda content: [*map(composed, json.loads(content))])
     if os.path.exists(older):
-        return composed(read_file(older, os.fsdecode)).split('\n')
+        text = read_file(older, os.fsdecode).replace('\r\n', '\n')  # by git or editors
+        return composed(text.removesuffix('\n')).split('\n')
     return []
 
 
