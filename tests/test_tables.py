@@ -195,6 +195,19 @@ def test_full_paths_under_the_set_match(tmp_path, capsys):
     assert capsys.readouterr().out == ''
 
 
+def test_full_paths_to_which_links_in_the_set_lead_match(tmp_path, capsys):
+    for name in ('felines', 'k9/deep'):
+        (tmp_path / 'far' / name).mkdir(parents=True)
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set' / 'cats').symlink_to(tmp_path / 'far' / 'felines')
+    (tmp_path / 'set' / 'dogs').symlink_to(tmp_path / 'far' / 'k9')
+    files = ['cats/x.jpg', 'dogs/deep/x.jpg', 'y.jpg']
+    names = [f'{tmp_path}/far/{x}' for x in ('felines/x.jpg', 'k9/deep/x.JPG')]
+    names += ['y.jpg', '/none\0/x.jpg', '/' + 999 * 'x/']
+    assert match(files, names, str(tmp_path / 'set')) == [0, 1, 2]
+    assert '2 of 5 rows have no image, such as /none' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     'prefix',
     [

@@ -1,11 +1,11 @@
 """Match the names in a list with the images of a folder, however both are spelled."""
 
 import collections
+import functools
 import os
 import posixpath
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -54,9 +54,13 @@ def match_rows(
     """
     images = {path: normal_form(relative_path(path, folder)) for path in files}
     names = {name: normal_form(name) for name in rows}
-    for root in {os.path.abspath(folder), os.path.realpath(folder)}:
-        root = f'{normal_form(root)}/'
-        names = {name: form.removeprefix(root) for name, form in names.items()}
+    real = functools.cache(lambda head: normal_form(os.path.realpath(head)))
+    heads = {real(head): head for head in map(os.path.dirname, files)}
+    for name in filter(os.path.isabs, names):
+        head, tail = os.path.split(name.replace('\0', ''))
+        if own := heads.get(real(head)):  # also where links lead to it
+            path = os.path.join(own, tail)
+            names[name] = normal_form(relative_path(path, folder))
     partners = {}  # {path of an image: name in the list}
 
     def pair(key_of_image: Callable[[str], str], key_of_name: Callable[[str], str]):
@@ -80,12 +84,12 @@ def match_rows(
 
     pair(str, str)
     pair(loose_form, loose_form)
-    pair(partial(loose_form, parts=1), loose_form)  # of names without folders
+    pair(functools.partial(loose_form, parts=1), loose_form)  # of names without folders
     if not partners:
         for parts in range(
             1 + max([0, *(f.count('/') for f in images.values())]), 0, -1
         ):
-            pair(*2 * [partial(loose_form, parts=parts)])
+            pair(*2 * [functools.partial(loose_form, parts=parts)])
         for path, name in [*partners.items()][:1]:
             text = f'{printable(name)} is {printable(path)}'
             print_line(f' [!] {source}: names match by their ends only: {text}')
