@@ -332,7 +332,9 @@ def test_a_value_that_cannot_be_read_makes_no_other_vanish(old, tmp_path):
     assert (rows == values(5)).sum() >= 5 * len(COLUMNS) - 1
 
 
-@pytest.mark.parametrize('bad', ['x\n', 'x,0,2,1\n', '\xe9\n', '"\n', '-1,0,0,0\n'])
+@pytest.mark.parametrize(
+    'bad', ['x\n', 'x,0,2,1\n', '\xe9\n', '"\n', '-1,0,0,0\n', '"1,234",0,2,1\n']
+)
 def test_rows_that_cannot_be_read_are_kept_aside_and_said(bad, tmp_path, capsys):
     path = tmp_path / 'metrics.csv'
     for name in ('metrics.csv.old', 'metrics.csv.old2'):

@@ -94,6 +94,7 @@ def _parse(content):
     rows = np.array(rows, float).reshape(-1, len(COLUMNS))
     counts = rows[:, :4]
     is_valid = (counts >= 0) & (counts < 1 << 53)
+    is_valid[:, :3] &= np.floor(counts[:, :3]) == counts[:, :3]
     counts[~is_valid] = 0
     return rows[is_valid[:, 0]], False
 
