@@ -182,6 +182,10 @@ def test_event_files_of_several_starts_are_one_history(tiny_runs, tmp_path):
     assert history['iteration'].tolist() == [1, 2, 3]
     (tmp_path / 'events.out.tfevents.2.host').unlink()
     assert history_of_run(str(tmp_path))['iteration'].tolist() == [1, 2, 3]
+    (tmp_path / 'events.out.tfevents.3.host').mkdir()
+    (tmp_path / 'events.out.tfevents.4.host').symlink_to('nowhere')
+    os.mkfifo(tmp_path / 'events.out.tfevents.5.host')
+    assert history_of_run(str(tmp_path))['iteration'].tolist() == [1, 2, 3]
 
 
 def test_scalars_of_tensorflow_2_are_read_and_a_file_without_rows_hides_none(tmp_path):

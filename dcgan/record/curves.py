@@ -135,7 +135,7 @@ def _history_of_events(run_dir):
     """Means of D come from its histograms; epochs, which are not known, are 0."""
     pattern = f'{glob.escape(run_dir)}/**/events.out.tfevents*'
     rows: dict[int, dict[str, float]] = {}
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    for path in filter(os.path.isfile, sorted(glob.glob(pattern, recursive=True))):
         of_file: dict[int, dict[str, float]] = {}
         # the last event of a process that was killed may be torn
         with contextlib.suppress(tf.errors.DataLossError):
