@@ -296,6 +296,8 @@ KEPT = {
         np.c_[values(5), np.zeros(5)][:, ::-1], ['more', *COLUMNS[::-1]]
     ).encode(),
     'without a header': as_csv(values(5)).partition('\n')[2].encode(),
+    'sorted by a column': as_csv(values(5)[[3, 0, 4, 2, 1]]).encode(),
+    'joined': (as_csv(values(2) + np.eye(13)[4]) + as_csv(values(5))).encode(),
     'with an index': as_csv(np.c_[np.arange(5), values(5)], ['', *COLUMNS]).encode(),
 }
 

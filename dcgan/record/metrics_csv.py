@@ -82,7 +82,8 @@ def _parse(content):
             return np.empty((0, len(COLUMNS))), True
         with contextlib.suppress(ValueError):
             rows = np.loadtxt(lines[1:], delimiter=',', ndmin=2, comments=None)
-            if rows.shape[1] == len(COLUMNS) and (rows[:, :4] >= 0).all():
+            is_whole = rows.shape[1] == len(COLUMNS) and (rows[:, :4] >= 0).all()
+            if is_whole and (np.diff(rows[:, 0]) > 0).all():
                 return rows, True
     rows = []
     with contextlib.suppress(ValueError, csv.Error):
@@ -96,7 +97,8 @@ def _parse(content):
     is_valid = (counts >= 0) & (counts < 1 << 53)
     is_valid[:, :3] &= np.floor(counts[:, :3]) == counts[:, :3]
     counts[~is_valid] = 0
-    return rows[is_valid[:, 0]], False
+    rows = rows[is_valid[:, 0]][::-1]  # of rows of one iteration, the last counts
+    return rows[np.unique(rows[:, 0], return_index=True)[1]], False
 
 
 def _number(cell):
