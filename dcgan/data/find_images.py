@@ -123,9 +123,7 @@ def list_counts(kinds: Iterable[str]) -> str:
 def suggest_pattern(folder: str) -> str:
     """The end of an error message: the images in a folder, and a pattern for them."""
     images, others, advice = [], [], {}
-    for path in glob_files(folder, '**'):
-        if is_junk(folder, path):
-            continue
+    for path in (p for p in glob_files(folder, '**') if not is_junk(folder, p)):
         extension = os.path.splitext(path)[1]
         nested = '' if os.path.dirname(path) == os.path.normpath(folder) else '**/'
         kind = nested + (f'*{extension}' if extension else 'files without an extension')

@@ -125,10 +125,10 @@ def split_attributes(text: str) -> list[str]:
     return names
 
 
-def find_labels(labels: str, folder: str) -> str:
-    """The path of the file --labels. Raises UserError if it does not exist."""
-    labels = expand_path(labels)
-    path = first_file([folder, '', os.path.dirname(folder)], [labels])
+def find_labels(labels: str, folder: str, is_given: bool = False) -> str:
+    """The path of --labels, first from here if it `is_given`. UserError for none."""
+    folders = [''] * is_given + [folder, '', os.path.dirname(folder)]
+    path = first_file(folders, [expand_path(labels)])
     if path is None:
         raise UserError(
             f'--labels {labels}: no such file, in the working folder, in {folder} or '

@@ -86,9 +86,8 @@ def match_rows(
     pair(loose_form, loose_form)
     pair(functools.partial(loose_form, parts=1), loose_form)  # of names without folders
     if not partners:
-        for parts in range(
-            1 + max([0, *(f.count('/') for f in images.values())]), 0, -1
-        ):
+        depth = max([0, *(form.count('/') for form in images.values())])
+        for parts in range(depth + 1, 0, -1):
             pair(*2 * [functools.partial(loose_form, parts=parts)])
         for path, name in [*partners.items()][:1]:
             text = f'{printable(name)} is {printable(path)}'

@@ -18,7 +18,7 @@ from dcgan.training.checkpoints import index_files, usable_checkpoint
 from dcgan.training.ema import has_averages
 from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
-from dcgan.util.files import expand_path, first_file, require_writable
+from dcgan.util.files import require_writable
 from dcgan.util.flags import Flags
 from dcgan.util.output import print_line
 
@@ -145,8 +145,7 @@ def given_labels(config, flags: Flags) -> list[str]:
         raise UserError(f'--{names[0]} and --{names[1]} exclude each other')
     if config.labels and needs_data(config):
         folder = os.path.join(config.data_dir, config.dataset)
-        here = [expand_path(config.labels)] if flags.given('labels') else []
-        path = first_file([''], here) or find_labels(config.labels, folder)
+        path = find_labels(config.labels, folder, bool(flags.given('labels')))
         print_line(f' [*] Labels: {path}')
         folder, path = map(os.path.realpath, (folder, path))
         is_near = Path(path).is_relative_to(os.path.dirname(folder))  # moves with it
@@ -176,8 +175,7 @@ def check_outputs(features: str, encode: str) -> None:
     if encode and not encode.endswith('.npz'):
         raise UserError(f'--encode {encode}: the name has to end in .npz')
     if encode:
-        folder = os.path.dirname(encode) or '.'
-        require_writable(folder, 'choose another file for --encode')
+        require_writable(os.path.dirname(encode) or '.', 'choose another --encode')
 
 
 def tasks(config, flags: Flags) -> set[str]:
