@@ -139,6 +139,12 @@ def test_lists_of_celeba_are_read_whatever_saved_them(text, encoding, tmp_path):
     }
 
 
+def test_a_list_of_one_attribute_may_have_no_name_for_images(tmp_path):
+    (tmp_path / 'list_attr_celeba.csv').write_text(',Male\n1.jpg,1\n2.jpg,-1\n')
+    rows = read_list('list_attr_celeba.txt', str(tmp_path), ['Male'], True)
+    assert rows == {'1.jpg': (1,), '2.jpg': (-1,)}
+
+
 def test_boxes_are_read_by_the_names_of_their_columns(tmp_path):
     for text in (
         '1\nimage_id x_1 y_1 width height\n1.jpg 1 2 3 4\n',

@@ -44,8 +44,8 @@ class Table:
         self._separator = max(SEPARATORS, key=self._fit)
         rows = self._sample(self._separator)
         # alone in a row may be the count and, above several columns, a title
-        alone = [[{'number'}], [{'word'}]][: len(kinds(rows))]
-        is_above = [[*filter(None, kinds([row]))] in alone for row in rows]
+        alone = ['number', 'word'][: len(kinds(rows))]
+        is_above = [kind(row[0]) in alone and not any(row[1:]) for row in rows]
         above = rows[: [*is_above, False].index(False)]
         counts = map(int, filter(str.isdecimal, itertools.chain(*above)))
         self.count, rows = next(counts, None), rows[len(above) :]
