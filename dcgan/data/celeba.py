@@ -20,10 +20,8 @@ def in_partition(files: Sequence[str], partition: str, folder: str) -> list[str]
     found = match_rows(files, folder, rows, PARTITION_LIST)
     files = [path for path, own in zip(files, found) if own == row]
     if not files:
-        raise UserError(
-            f'{folder}: has no images of partition {partition}; choose another '
-            '--partition'
-        )
+        problem = f'has no images of partition {partition}'
+        raise UserError(f'{folder}: {problem}; choose another --partition')
     return files
 
 
@@ -43,10 +41,8 @@ def read_list(
     """
     path = first_file([folder, os.path.dirname(folder)], [name, f'{stem(name)}.csv'])
     if path is None:
-        raise UserError(
-            f'{folder}: {name} is missing, here and in the parent folder; for CelebA, '
-            '"download.py celebA" downloads it'
-        )
+        problem = f'{folder}: {name} is missing, here and in the parent folder'
+        raise UserError(f'{problem}; for CelebA, "download.py celebA" downloads it')
 
     def parse(content):
         table = Table(content)
@@ -54,10 +50,9 @@ def read_list(
         for column in columns if are_attributes and any(header) else ():
             if column not in table.header:
                 close = difflib.get_close_matches(column, header, 3, 0.3) or header
-                raise UserError(
-                    f'--attributes: {name} has no {printable(column)}; it has '
-                    f'{printable(", ".join(close))}'
-                )
+                problem = f'{name} has no {printable(column)}'
+                there = printable(', '.join(close))
+                raise UserError(f'--attributes: {problem}; it has {there}')
         places = [header.index(column) for column in columns if column in header]
         if not (places or are_attributes) and len(header) == len(columns):
             places = range(len(columns))  # whatever they are called

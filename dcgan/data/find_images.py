@@ -76,10 +76,9 @@ def find_images(
         nested = [path for path in nested if os.path.realpath(path) not in used]
         if nested:
             wanted = f'**/*{os.path.splitext(nested[0])[1]}'
-            print_line(
-                f' [!] {folder}: {count_extensions(nested)} in subfolders are not '
-                f"used; for them, too, set --input_fname_pattern '{wanted}'"
-            )
+            advice = f"for them, too, set --input_fname_pattern '{wanted}'"
+            unused = f'{count_extensions(nested)} in subfolders are not used'
+            print_line(f' [!] {folder}: {unused}; {advice}')
     return sorted(files)
 
 
@@ -100,10 +99,8 @@ def default_images(folder: str, paths: Iterable[str]) -> list[str]:
     jpegs = [path for path in images if path.lower().endswith('.jpg')]
     others = count_extensions({*images} - {*jpegs})
     if jpegs and others:
-        print_line(
-            f' [!] {folder}: only *.jpg files are used, not {others}; for all files, '
-            "set --input_fname_pattern '*'"
-        )
+        advice = "for all files, set --input_fname_pattern '*'"
+        print_line(f' [!] {folder}: only *.jpg files are used, not {others}; {advice}')
     elif others:
         print_line(f' [*] {folder}: no *.jpg files, so {others} are used')
     return jpegs or images
@@ -147,10 +144,8 @@ def suggest_pattern(folder: str) -> str:
 def require_folder(folder: str) -> None:
     """Raise UserError if a folder of data does not exist."""
     if not os.path.isdir(folder):
-        raise UserError(
-            f'{folder}: no such data folder; download.py makes mnist, celebA, lsun and '
-            'digits; --data_dir sets the folder that holds them'
-        )
+        advice = 'download.py makes mnist, celebA, lsun and digits, in --data_dir'
+        raise UserError(f'{folder}: no such data folder; {advice}')
 
 
 def require_inside(folder: str, pattern: str) -> None:
@@ -158,10 +153,9 @@ def require_inside(folder: str, pattern: str) -> None:
     roots = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
     path = roots[0] / pattern
     if '..' in Path(pattern).parts or not any(map(path.is_relative_to, roots)):
-        raise UserError(
-            f'--input_fname_pattern {pattern} leads out of {folder}; name the folder '
-            'of the images by --data_dir and --dataset'
-        )
+        advice = 'name the folder of the images by --data_dir and --dataset'
+        problem = f'--input_fname_pattern {pattern} leads out of {folder}'
+        raise UserError(f'{problem}; {advice}')
 
 
 def class_folders(folder: str) -> list[str]:

@@ -57,10 +57,8 @@ class Classes:
             self._folders = class_folders(folder)
             self.names = [*dict.fromkeys(map(composed, self._folders))]
             if not self.names:
-                raise UserError(
-                    f'{folder}: has no class folders; --conditional needs one for each '
-                    'class'
-                )
+                advice = '--conditional needs one for each class'
+                raise UserError(f'{folder}: has no class folders; {advice}')
             self.label_of_name = {name: i for i, name in enumerate(self.names)}
 
     def folders(self) -> list[str] | None:
@@ -107,10 +105,8 @@ class Classes:
     def _label(self, path):
         name = composed(relative_path(path, self.folder).split(os.sep)[0])
         if name not in self.label_of_name:
-            raise UserError(
-                f'{self.folder}: {name} is in no class folder; move it into one or '
-                'remove it'
-            )
+            problem = f'{self.folder}: {name} is in no class folder'
+            raise UserError(f'{problem}; move it into one or remove it')
         return self.label_of_name[name]
 
 
@@ -118,10 +114,8 @@ def split_attributes(text: str) -> list[str]:
     """The names in --attributes. Raises UserError for too many, or one twice."""
     names = [name.strip() for name in text.split(',') if name.strip()]
     if not names or len(names) > MAX_ATTRIBUTES or len(set(names)) < len(names):
-        raise UserError(
-            f'--attributes {text}: give 1 to {MAX_ATTRIBUTES} different names, such as '
-            'Male,Smiling'
-        )
+        advice = f'give 1 to {MAX_ATTRIBUTES} different names, such as Male,Smiling'
+        raise UserError(f'--attributes {text}: {advice}')
     return names
 
 
@@ -130,10 +124,8 @@ def find_labels(labels: str, folder: str, is_given: bool = False) -> str:
     folders = [''] * is_given + [folder, '', os.path.dirname(folder)]
     path = first_file(folders, [expand_path(labels)])
     if path is None:
-        raise UserError(
-            f'--labels {labels}: no such file, in the working folder, in {folder} or '
-            'above it'
-        )
+        places = f'in the working folder, in {folder} or above it'
+        raise UserError(f'--labels {labels}: no such file, {places}')
     return path
 
 

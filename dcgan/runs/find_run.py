@@ -80,10 +80,9 @@ def newest_run(config, flags: Flags, chosen: dict[str, str]) -> Run:
             print(f' [!] {printable(run.folder)} is left out: {error}')
     names = printable(', '.join(sorted({*names})))
     there = f'there are runs of {names}; ' if names else ''
-    raise UserError(
-        f'{config.out_dir}: no trained run of dataset {config.dataset} found; {there}'
-        'train one with --train, or choose one with --out_dir and --out_name'
-    )
+    advice = 'train one with --train, or choose one with --out_dir and --out_name'
+    problem = f'no trained run of dataset {config.dataset} found'
+    raise UserError(f'{config.out_dir}: {problem}; {there}{advice}')
 
 
 def trained_runs(out_dir: str, chosen: dict[str, str]) -> list[Run]:
@@ -118,8 +117,7 @@ def print_unfinished(config, flags: Flags) -> None:
         epochs = checkpoints.completed_epochs(next(complete, ''), config.train_size)
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
             name = escape(shlex.quote(os.path.relpath(run.folder, config.out_dir)))
-            print(
-                ' [*] A new run begins. One of the same settings is unfinished, after '
-                f'{epochs} of {config.epoch} epochs: --out_name {name} continues it'
-            )
+            after = f'after {epochs} of {config.epoch} epochs'
+            there = f'One of the same settings is unfinished, {after}'
+            print(f' [*] A new run begins. {there}: --out_name {name} continues it')
             return

@@ -117,12 +117,12 @@ class Run:
             is_other = owner.folder != folder and not is_owner
             is_foreign = is_other or not owner.is_of(data_dir, dataset)
             if owner.recorded and is_foreign and not (is_owner and is_named):
-                raise UserError(
-                    f'{self.checkpoint_dir}: holds checkpoints of the run '
-                    f'{printable(owner.folder)}, of dataset '
-                    f'{printable(owner.recorded.get("dataset"))}; choose another '
-                    '--checkpoint_dir'
+                run, dataset = owner.folder, owner.recorded.get('dataset')
+                problem = printable(
+                    f'checkpoints of the run {run}, of dataset {dataset}'
                 )
+                advice = 'choose another --checkpoint_dir'
+                raise UserError(f'{self.checkpoint_dir}: holds {problem}; {advice}')
         advice = 'choose another --out_dir'
         if os.path.exists(self.folder):
             advice = 'copy the run to another folder, and give that --out_dir'
@@ -142,10 +142,8 @@ class Run:
         if before and not is_same and index_files(self.checkpoint_dir):
             learned = printable(', '.join(before))
             now = printable(', '.join(class_names)) or 'numbers'
-            raise UserError(
-                f'{self.folder}: has learned the classes {learned}, not {now}; choose '
-                'another --out_name'
-            )
+            problem = f'has learned the classes {learned}, not {now}'
+            raise UserError(f'{self.folder}: {problem}; choose another --out_name')
         with write_errors(self.folder, advice='choose another --out_dir'):
             while self.is_new:
                 self.folder = _free_folder(self._name)
@@ -225,8 +223,6 @@ def number_labels(label: str, names: list[str]) -> str:
     unknown = [part for part in labels if part not in known]
     if names and unknown:
         classes = ', '.join(f'{name} ({number})' for name, number in numbers.items())
-        raise UserError(
-            f'--label {printable(unknown[0])}: the classes of this model are '
-            f'{printable(classes)}'
-        )
+        problem = f'the classes of this model are {printable(classes)}'
+        raise UserError(f'--label {printable(unknown[0])}: {problem}')
     return ','.join(numbers.get(part, part) for part in labels)

@@ -57,10 +57,9 @@ def settle_training(config, flags: Flags) -> Settled:
     run.check(config.data_dir, config.dataset, bool(flags.given('out_name')))
     ignored = chosen.get('checkpoint_dir', 'checkpoint')
     if run.is_new and not os.path.isabs(ignored) and index_files(ignored):
-        print_line(
-            f' [!] The checkpoints in {ignored} are not used; to train from them, '
-            f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}'
-        )
+        advice = f'give --checkpoint_dir {shlex.quote(os.path.abspath(ignored))}'
+        problem = f'The checkpoints in {ignored} are not used'
+        print_line(f' [!] {problem}; to train from them, {advice}')
     return Settled(run, y_dim, 1 if config.grayscale else 3)
 
 
@@ -131,10 +130,8 @@ def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
     settings = model_settings(path)
     if 'output_height' in settings and 'output_height' not in recorded:
         size = f'{settings["output_height"]}x{settings["output_width"]}'
-        print(
-            f' [*] Image size {size}, by the shapes of the weights; if the images are '
-            'not square, give --output_height and --output_width'
-        )
+        advice = 'if images are not square, give --output_height and --output_width'
+        print(f' [*] Image size {size}, by the shapes of the weights; {advice}')
     return {**settings, **recorded}
 
 
