@@ -253,11 +253,13 @@ def test_the_token_is_enough_whatever_a_proxy_does(page):
         {'X-Token': 'of another page', 'CF-Ray': '1'},
     ):
         for path in ('/', '/user/x/proxy/8100/', '/model', '/deep/prefix/model'):
-            query = f'?utm=1&{"a=1&" * 20}token={token}'
-            assert ask(port, f'{path}{query}', **headers)[0] == 200, headers
+            for before in (f'utm=1&{"a=1&" * 20}', 'token=its,own&'):
+                for after in ('', '&token=its-own'):
+                    query = f'?{before}token={token}{after}'
+                    assert ask(port, f'{path}{query}', **headers)[0] == 200, headers
             assert ask(port, path, **headers)[0] in (400, 403), headers
             assert ask(port, f'{path}?token={token}x', **headers)[0] in (400, 403)
-        headers = {**headers, 'X-Token': token}
+        headers = {**headers, 'X-Token': f'own,{token}'}
         status, png = ask(port, content={'format': 'png'}, **headers)
         assert status == 200 and png.startswith(b'\x89PNG')
 
@@ -501,10 +503,29 @@ def test_other_machines_need_the_token_until_ctrl_c(workspace):
     silent.close()
 
 
+@pytest.mark.parametrize(
+    'host, shown',
+    [
+        ('LocalHost', 'LocalHost'),
+        ('0x7f000001', '0x7f000001'),
+        ('::ffff:127.1.2.3', '[::ffff:127.1.2.3]'),
+        ('0', None),
+        ('', None),
+        ('[::]', None),
+    ],
+)
+def test_an_address_is_of_this_machine_by_what_it_means(host, shown):
+    with Server(None, host, 0) as server:
+        assert server.is_local == bool(shown)
+        name = shown or socket.gethostname()
+        assert server.address().startswith(f'http://{name}:')
+        assert ('?token=' in server.address()) == (not shown)
+
+
 def test_a_port_in_use_is_named_or_left_to_others():
     with Server(None, '127.0.0.1', None) as server:
         used = server.server_address[1]
-        with pytest.raises(UserError, match=f'port {used}: .*; give another --page_po'):
+        with pytest.raises(UserError, match=f'port {used}: .*; give another host'):
             Server(None, '127.0.0.1', used)
         with Server(None, '127.0.0.1', None) as other:
             assert other.server_address[1] > used

@@ -116,7 +116,7 @@ def tab(browser):
 
 def assert_token_opens(tab, address, token):
     """Pictures appear in a tab with the token, and do not without it."""
-    tab.goto(f'{address}?token={token}')
+    tab.goto(f'{address}?token=of-the-proxy&token={token}')
     settle(tab)
     assert len({*picture(tab, 'grid').flat}) > 5
     assert tab.inner_text('#message') == '' and tab.locator('#files img').count()

@@ -43,24 +43,26 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, drawer: Drawer, host: str, port: int | None):
         """port None: the first of PORTS that is free. UserError if none is."""
         host = host.strip('[]')  # of an IPv6 address in a URL
-        self.drawer, self.host, self.is_local = drawer, host, _is_local(host)
+        self.drawer, self.host = drawer, host
         self.token = secrets.token_urlsafe(16)
         self._held: dict[socket.socket, str] = {}  # {connection: address of its client}
         if ':' in host:
             self.address_family = socket.AF_INET6
         for number in PORTS if port is None else [port]:
             try:
-                return super().__init__((host, number), Handler)
+                super().__init__((host, number), Handler)
+                self.is_local = _is_local(self.server_address[0])
+                return
             except OSError as error:
                 reason = short_reason(error)
         where = f'{PORTS[0]} to {PORTS[-1]}' if port is None else port
         raise UserError(
-            f'--page_host {host}, port {where}: {reason}; give another --page_port'
+            f'--page_host {host}, port {where}: {reason}; give another host or port'
         )
 
     def address(self) -> str:
         """The address of the page."""
-        is_any = self.host in ('', '0.0.0.0', '::')  # all interfaces
+        is_any = self.server_address[0] in ('0.0.0.0', '::')  # all interfaces
         host = socket.gethostname() if is_any else self.host
         host = f'[{host}]' if ':' in host else host
         token = '' if self.is_local else f'?token={self.token}'
@@ -129,7 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         try:
             address = urllib.parse.urlsplit(self.path)
-            query = dict(urllib.parse.parse_qsl(address.query))
+            query = urllib.parse.parse_qs(address.query)
             name = address.path.rpartition('/')[2]  # proxies may add a path before it
             self._check(name, query)
             answer = self._content(name, query)
@@ -158,7 +160,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if is_get and name == 'model':
             return _json(drawer.about())
         if is_get and name == 'directions':
-            step = query.get('step')
+            step = query.get('step', [None])[0]
             if step and not step.isdecimal():
                 raise Refused('step has to be a whole number')
             return _json(drawer.directions(step and int(step)))
@@ -184,8 +186,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _check(self, name, query):
         """Raise Refused without the token, unless this machine asks for itself."""
         token = self.server.token.encode()
-        for given in self.headers.get('X-Token', ''), query.get('token', ''):
-            if secrets.compare_digest(given.encode(), token):
+        given = [*self.headers.get_all('X-Token', []), *query.get('token', [])]
+        for one in ','.join(given).split(','):  # a proxy may have its own token
+            if secrets.compare_digest(one.encode(), token):
                 return  # whatever a proxy has made of the rest
         hosts = self.headers.get_all('Host', [''])
         is_local = self.server.is_local and len(hosts) == 1
