@@ -72,7 +72,7 @@ ORIGINAL = Group(
     Flag('epoch', 25, 'Epochs of the whole training', 'training', least=1),
     Flag('learning_rate', 0.0002, 'Learning rate of both optimizers', LEARNED, least=0),
     Flag('beta1', 0.5, 'beta1 of both Adam optimizers', LEARNED, least=0, most=0.9999),
-    Flag('train_size', np.inf, 'Images used in an epoch, at most', LEARNED),
+    Flag('train_size', np.inf, 'Images used in an epoch, at most', LEARNED, least=1),
     Flag('batch_size', 64, 'Images in a batch', MODEL, least=1),
     Flag('input_height', 108, 'Height of the center crop in pixels', SIZE, least=1),
     Flag('input_width', None, 'Width of the crop; default: height', SIZE, int, least=1),

@@ -335,6 +335,7 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
 REFUSED = ['d_dropout=nan', 'ema=nan', 'train_size=nan', 'beta1=1', 'r1=-1']
 REFUSED += ['epoch=1' + 30 * '0', 'pretrain_d=1' + 30 * '0', 'max_to_keep=2147483648']
 REFUSED += ['generate_test_images=1' + 12 * '0', 'sheet_columns=1000000000']
+REFUSED += ['train_size=0', 'train_size=-inf', 'worker_timeout=inf']
 
 
 @pytest.mark.parametrize('flag', REFUSED)

@@ -318,5 +318,5 @@ FLAGS = Group(
          'if there are any; on several machines, set TF_CONFIG instead, see '
          'docs/workers.md', least=1),
     Flag('worker_timeout', 300.0, 'Seconds after which training ends because a worker '
-         'does not answer', least=1),
+         'does not answer', least=1, most=10**6),
 )
