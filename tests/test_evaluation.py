@@ -123,7 +123,7 @@ def test_a_labelled_set_needs_no_download(workspace, evaluated):
     assert row['samples'] == 100 and row['real'] == COUNT and row['seed'] == 0
     assert row['iteration'] == 3 and row['seconds'] > 0 and not row['averages']
     assert len(row['sha256']) == 64
-    assert 'of held-out images recognized' in output
+    assert ' of 3 images, held out\n' in output
     assert 'With fewer than 10,000 samples, the Frechet distance is biased' in output
     with Image.open(workspace / 'out/set/samples/nearest.png') as grid:
         assert grid.size == (11 * 16 + 2 * 2, 16 * 18) and grid.mode == 'L'
@@ -261,8 +261,8 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
     data, own = tmp_path / 'set', tmp_path / 'own'
     write_idx_set(data)
     (data / '.cache').write_text('a file, in which nothing can be written')
-    real = RealImages(images_of(data), str(data), str(own))
     with any_classifier():
+        real = RealImages(images_of(data), str(data), str(own))
         classifier = real.classifier('set')
     assert real.statistics(classifier, 128) is None
     features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
@@ -364,11 +364,8 @@ def test_a_classifier_is_used_if_it_beats_chance(
 def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
     unused = {'classifiers': contextlib.nullcontext}
     output, rows = evaluate(workspace, 'set', **unused)
-    assert re.search(
-        r' \[!\] Classifier of set is left out: .* 100 images are needed', output
-    )
-    errors = [f'nearest_neighbour_error_{n}' for n in ('100_samples', '24_real')]
-    assert {*rows} == {(name, None) for name in (*errors, 'closer_in_pixels')}
+    line = r' \[!\] Classifier of set is left out: .* of 3 .* 100 are needed'
+    assert re.search(line, output) and {*rows} == {('closer_in_pixels', None)}
     with Image.open(workspace / 'out/set/samples/nearest.png') as grid:
         assert grid.width == 6 * 16 + 2  # neighbours in pixels alone
     args = ['--features', 'network/means.pb']
@@ -376,6 +373,19 @@ def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
     assert 'accuracy' not in output and 'Frechet distance (means.pb)' in output
     assert {by for _, by in rows} == {'means.pb', None}
     assert not {'coverage', 'entropy', 'accuracy'} & {measure for measure, _ in rows}
+
+
+def test_a_network_that_gives_all_images_the_same_features_is_refused(workspace):
+    path = workspace / 'network' / 'constant.pb'
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [None, None, None, 3], 'images')
+        means = tf.reduce_mean(images, [1, 2])
+        tf.nn.relu(means - 1000, name='dead')
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+    args = ['--out_name', 'cats', '--evaluate', '--features', 'network/constant.pb']
+    result = run_in_process(*args, cwd=workspace)
+    line = 'main.py: constant.pb: gives the same features for all images; give another'
+    assert result.returncode == 1 and line in result.stderr
 
 
 def test_measures_do_not_need_a_cache(tmp_path, capsys):

@@ -57,8 +57,8 @@ class Evaluation:
         self.extractors += filter(None, [self.classifier])
         of_real = dcgan.data.labels[real.indices] if dcgan.y_dim else -1
         self.labels = np.resize(of_real, self.count).astype(np.int64)  # of the samples
-        if dcgan.y_dim:
-            self.held_out = real.read_all(real.held_out, 'held-out images')
+        is_tested = dcgan.y_dim and real.can_test
+        self.held_out = is_tested and real.read_all(real.held_out, 'held-out images')
 
     def run(self) -> None:
         """Draw samples, read the real images, and compute all metrics."""
@@ -93,7 +93,7 @@ class Evaluation:
         Adds errors of nearest-neighbour classifiers of pixels (paper, section 8.1).
         """
         features, labels, nearest = [[] for _ in extractors], [], None
-        if self.dcgan.y_dim:
+        if self.held_out:
             nearest = Nearest(to_vectors(self.held_out[0]), own=own)
         for images, of_images in batches:
             labels.append(of_images)

@@ -22,8 +22,8 @@ MAX_VALUES = 2**27  # in the held-out images; 4 times as many in training images
 class RealImages:
     """Up to MAX_IMAGES images of a Dataset, by their indices in a fixed random order.
 
-    shape: (height, width, channels). held_out: indices of images to test a classifier.
-    most: number of images that fit into memory as float32.
+    shape: (height, width, channels). held_out: indices of images to test a classifier,
+    if they are enough (can_test). most: images that fit into memory as float32.
     """
 
     def __init__(self, data, folder: str, own_cache: str):
@@ -39,6 +39,7 @@ class RealImages:
         self.most = max(1, MAX_VALUES // int(np.prod(self.shape)))
         held_out = min(MAX_HELD_OUT, count // 7, self.most)
         self.held_out, train = order[count - held_out :], order[: count - held_out]
+        self.can_test = held_out >= MIN_HELD_OUT
         self._train = train[: min(MAX_IMAGES, 4 * self.most)]
         self._folder = os.path.join(folder, CACHE_FOLDER)
         try:
@@ -62,13 +63,11 @@ class RealImages:
         labels = self.data.labels[self.held_out]
         share = np.bincount(labels).max() / len(labels)
         chance = share + 2 * (share * (1 - share) / len(labels)) ** 0.5
-        recognized = f'{classifier.accuracy:.2%} of held-out images recognized'
-        if len(labels) >= MIN_HELD_OUT and classifier.accuracy > chance:
-            print_line(f' [*] Classifier of {name}: {recognized}')
+        recognized = f'recognizes {classifier.accuracy:.2%} of {len(labels)} images'
+        if self.can_test and classifier.accuracy > chance:
+            print_line(f' [*] Classifier of {name}: {recognized}, held out')
             return classifier
-        why = (
-            f'chance would be up to {chance:.2%}, and {MIN_HELD_OUT} images are needed'
-        )
+        why = f'chance would be up to {chance:.2%}, and {MIN_HELD_OUT} are needed'
         print_line(f' [!] Classifier of {name} is left out: {recognized}; {why}')
         return None
 
@@ -84,6 +83,9 @@ class RealImages:
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
         """Cache and return features [n, d] of all images, their mean and covariance."""
+        if (features == features[0]).all():
+            problem = 'gives the same features for all images; give another network'
+            raise UserError(f'{extractor.name}: {problem}')
         mu, sigma = gaussian(features)  # named as by TTUR (Heusel et al., 2017)
         statistics = {'mu': mu, 'sigma': sigma, 'features': features}
         path = self._path(extractor)
