@@ -268,11 +268,9 @@ def test_new_process_prints_the_same_error_with_the_same_status(tmp_path):
         assert (result.stdout, result.stderr) == (same.stdout, same.stderr)
 
 
-def test_errors_of_the_system_and_of_tensorflow_become_one_line():
+def test_errors_of_the_system_become_one_line():
     missing = OSError(errno.ENOENT, 'No such file', 'a')
     assert error_line(missing) == "[Errno 2] No such file: 'a'"
-    native = tf.errors.NotFoundError(None, None, "At:\nNode: 'a'\nno b\n\t [[a]]")
-    assert error_line(native) == 'no b'
 
 
 def test_debug_flag_prints_the_traceback(tmp_path):
@@ -389,6 +387,31 @@ def test_an_error_that_nobody_foresaw_leaves_what_a_report_needs(
         assert f'\n{name}: ' in text
     assert re.search(r'^device: [CG]PU$', text, re.M)
     assert (tiny_copy / 'out/cats/checkpoint/model.b8-4.index').exists()
+
+
+NATIVE = [
+    tf.errors.InternalError(None, None, "At:\nNode: 'a'\ncuDNN failed\n\t [[a]]"),
+    tf.errors.ResourceExhaustedError(None, None, 'OOM: shape[9]\n\t [[a]]'),
+    tf.errors.InvalidArgumentError(None, None, 'Incompatible: [1] vs. [2]'),
+]
+
+
+@pytest.mark.parametrize('error', NATIVE)
+@pytest.mark.parametrize('debug', [(), ('--debug',)])
+def test_an_error_of_tensorflow_is_one_line_and_leaves_the_report(
+    error, debug, tiny_copy, monkeypatch
+):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr('main.write_outputs', fail)
+    result = run_in_process('--dataset', 'cats', *debug, cwd=tiny_copy)
+    path = tiny_copy / 'out' / 'cats' / 'error.txt'
+    reason = re.sub(r'(?s)At:.*\n(?=cu)|\n\t.*', '', error.message)
+    last = f'main.py: {reason}; ./out/cats/error.txt has what a report of this error '
+    assert result.returncode == 1 and last in result.stderr.splitlines()[-1]
+    assert ('Traceback' in result.stderr) == bool(debug)
+    assert 'in fail\n    raise error\n' in path.read_text()
 
 
 @pytest.mark.parametrize('error', [UserError('a'), OSError('b'), Interrupted(15)])

@@ -20,13 +20,13 @@ from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
 from dcgan.runs.settings import Settled, make_missing_data, settle_training
 from dcgan.training.checkpoints import usable_checkpoint
-from dcgan.util.errors import UserError
+from dcgan.util.errors import UserError, escape, short_reason
 from dcgan.util.files import write_bytes
 from dcgan.util.flags import Flags
 
 ROOT = Path(__file__).parents[2]
 TOP_FILES = ('main.py', 'model.py', 'ops.py', 'utils.py', 'download.py')
-FORESEEN = (UserError, OSError, tf.app.flags.Error, tf.errors.OpError)
+FORESEEN = (UserError, OSError, tf.app.flags.Error)
 
 
 @contextlib.contextmanager
@@ -138,14 +138,17 @@ def reported(config) -> Iterator[None]:
         yield
     except FORESEEN:
         raise
-    except Exception:
+    except Exception as error:
         with contextlib.suppress(Exception):  # of the report: the first one is raised
+            is_native = isinstance(error, tf.errors.OpError)  # its traceback is long
             about = {'command': sys.argv, 'system': platform.platform(), **versions()}
             pairs = {**about, **vars(config)}.items()
             lines = [traceback.format_exc(), *(f'{name}: {x}' for name, x in pairs)]
             folder = next(filter(os.path.isdir, [config.out_dir, out_dir]))
             path = os.path.join(folder, 'error.txt')
             write_bytes(path, '\n'.join(lines).encode(errors='backslashreplace'))
-            traceback.print_exc()
-            sys.exit(f'main.py: {path} has what a report of this error needs')
+            if config.debug or not is_native:
+                traceback.print_exc()
+            reason = f'{escape(short_reason(error))}; ' if is_native else ''
+            sys.exit(f'main.py: {reason}{path} has what a report of this error needs')
         raise

@@ -49,8 +49,7 @@ def error_line(error: Exception) -> str:
     if number in (errno.EPIPE, errno.ENOSPC, errno.EIO) and name is None:
         abandon_output()
         return f'standard output: cannot be written ({error.strerror})'
-    is_native = hasattr(error, 'error_code')  # an error of TensorFlow
-    return escape(short_reason(error) if is_native else str(error))
+    return escape(str(error))
 
 
 def escape_output() -> None:
