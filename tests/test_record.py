@@ -16,10 +16,12 @@ import tensorflow.compat.v1 as tf
 from conftest import run, run_code, run_in_process, use
 from PIL import Image
 
+from dcgan.data.image_grids import save_gif
 from dcgan.record.curves import MAX_BINS, draw_runs, history_of_run, in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
 from dcgan.record.tensorboard import SummaryLog
+from dcgan.sampling.samples import make_progress_gif
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.output import Extra
 
@@ -286,6 +288,39 @@ def test_signals_other_errors_and_a_closed_output_pass_an_extra(monkeypatch, cap
         monkeypatch.setattr(sys, 'stdout', full)
         with pytest.raises(UserError, match='standard output'), Extra('curves'):
             raise OSError(errno.ENOSPC, 'No space')
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:100]),  # within its pixels
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        lambda path: path.write_bytes(b''),
+        lambda path: path.write_text('<!DOCTYPE html>'),
+        lambda path: path.unlink() or os.mkfifo(path),
+        lambda path: path.unlink() or path.symlink_to('/dev/zero'),
+    ],
+)
+@pytest.mark.parametrize('number', [1, 3])
+def test_an_image_grid_that_cannot_be_read_is_named(damage, number, tiny_copy, capsys):
+    folder = tiny_copy / 'out' / 'cats' / 'samples'
+    path = folder / f'train_0000000{number}.png'
+    damage(path)
+    with Extra('progress.gif'):
+        make_progress_gif(str(folder))
+    assert capsys.readouterr().out.startswith(
+        f' [!] No progress.gif: {path}: cannot be'
+    )
+    assert not (folder / 'progress.gif').exists()
+
+
+def test_the_line_of_an_extra_has_its_name_once(tmp_path, capsys):
+    path = tmp_path / 'a.gif'
+    (path / 'folder').mkdir(parents=True)
+    with Extra(str(path)):
+        save_gif([Image.new('L', (4, 4))], str(path), 20)
+    line = f' [!] No {path}: cannot be written (Is a directory); '
+    assert capsys.readouterr().out.startswith(line)
 
 
 # Grids of the beginning, lines, events

@@ -11,7 +11,7 @@ from dcgan.data.image_grids import grid_size, merge, save_gif, save_image, save_
 from dcgan.data.images import open_file_of_image
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
-from dcgan.util.files import glob_files, read_errors, utc_timestamp
+from dcgan.util.files import glob_files, opening, read_errors, utc_timestamp
 from dcgan.util.flags import Flag, Group
 from dcgan.util.npz import npz_file, read_arrays
 from dcgan.util.output import print_path
@@ -128,8 +128,14 @@ def make_progress_gif(sample_dir: str) -> None:
     if not paths:
         problem = f'{sample_dir}: no image grids (train_*.png) for --gif'
         raise UserError(f'{problem}; train the run, or choose another --sample_dir')
-    last_size = open_file_of_image(paths[-1]).size
-    grids = (grid for grid in map(open_file_of_image, paths) if grid.size == last_size)
+
+    def read(path):
+        with opening(path) as file:
+            (grid := open_file_of_image(file)).load()
+        return grid
+
+    last_size = read(paths[-1]).size
+    grids = (grid for grid in map(read, paths) if grid.size == last_size)
     gif_path = os.path.join(sample_dir, 'progress.gif')
     save_gif(grids, gif_path, milliseconds=150)
     print_path(gif_path)

@@ -39,6 +39,7 @@ class Extra(contextlib.AbstractContextManager):
             self.works = False  # before printing, which may fail, too
             is_line = isinstance(error, UserError | OSError | ImportError)
             reason = f'{"" if is_line else f"{kind.__name__}: "}{short_reason(error)}'
+            reason = reason.removeprefix(f'{self.name}: ')
             print_line(f' [!] No {self.name}: {reason:.300}')
         return is_failure
 
