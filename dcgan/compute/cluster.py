@@ -66,7 +66,7 @@ class Cluster(NamedTuple):
 
 @read_errors('TF_CONFIG', advice=f'give {json.dumps(EXAMPLE)}')
 def read_cluster(text: str) -> Cluster | None:
-    """Parse a TF_CONFIG: None for fewer than two processes; UserError if invalid."""
+    """Parse a TF_CONFIG: None for a process that is alone; UserError if invalid."""
     settings = json.loads(text.strip() or '{}')
     cluster, task = (settings.get(name) or {} for name in EXAMPLE)
     jobs = {job: [*map(str, found)] for job, found in cluster.items() if found}
@@ -78,14 +78,14 @@ def read_cluster(text: str) -> Cluster | None:
             f'TF_CONFIG: has the job {printable(min(others)):.40}; only chief and '
             'worker, in lower case, can train, synchronously: leave out others'
         )
-    if sum(map(len, jobs.values())) < 2:
+    if sum(map(len, jobs.values())) < 2 and own[1] == 0:
         return None
     tasks = list_tasks({job: jobs[job] for job in (*CHIEFS, WORKER) if job in jobs})
     names = [(t.job, t.number) for t in tasks]
     if own not in names:
         raise UserError(
             f'TF_CONFIG: the task {own[0] or None} {own[1]} is not in the cluster, '
-            f'which has {", ".join(f"{job} {number}" for job, number in names)}'
+            f'which has {", ".join(f"{job} {n}" for job, n in names) or "no tasks"}'
         )
     return Cluster(tasks, names.index(own))
 
