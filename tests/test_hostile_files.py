@@ -215,6 +215,25 @@ def test_a_broken_neighbour_is_left_out_where_the_newest_run_is_looked_for(tiny_
         )
 
 
+def test_no_pipe_in_place_of_a_file_of_a_run_is_waited_for(tiny_copy):
+    run = tiny_copy / 'out' / 'set'
+    names = 'model.b8-3.index', 'model.b8-2.data-00000-of-00001', 'checkpoint'
+    for path in (*(run / 'checkpoint' / name for name in names), run / 'lock.owner'):
+        path.unlink()
+        os.mkfifo(path)
+    printed = use(tiny_copy, 'set', '--train', '--epoch', 1, '--resume_step', 1)
+    assert 'Resuming after iteration 1,' in printed
+    for name in names[:2]:
+        (run / 'checkpoint' / name).unlink(missing_ok=True)
+        os.mkfifo(run / 'checkpoint' / name)
+    printed = use(tiny_copy, 'set', '--generate_test_images', 2)
+    assert printed.count('this checkpoint cannot be read (it is no regular file)') == 2
+    os.mkfifo(run / 'evaluations.jsonl')
+    evaluation = '--out_name', 'set', '--evaluate', '--evaluate_samples', 8
+    result = run_in_process(*evaluation, cwd=tiny_copy)
+    assert 'evaluations.jsonl: cannot be written' in result.stderr
+
+
 # Caches
 
 

@@ -207,7 +207,8 @@ class Evaluation:
             'seed': self.seed,
             'seconds': round(time.perf_counter() - self.started, 1),
         }
-        with write_errors(self.path, advice=FREE_SPACE), open(self.path, 'a') as file:
+        # a+ does not wait for a pipe, as a would
+        with write_errors(self.path, advice=FREE_SPACE), open(self.path, 'a+') as file:
             file.write(f'{json.dumps(row)}\n')
         if isinstance(value, list):
             return

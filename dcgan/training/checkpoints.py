@@ -35,7 +35,7 @@ TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhi
 ENDINGS = ('data-00000-of-00001', 'index')
 V1_END = bytes.fromhex('57fb808b247547db')  # of a checkpoint of TensorFlow 0.x
 # what TensorFlow raises for a corrupt checkpoint, or a variable that it does not hold
-READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+READ_ERRORS = (tf.errors.OpError, IndexError, OSError, RuntimeError, ValueError)
 WRITE_ERRORS = (OSError, tf.errors.OpError, ValueError)  # the last: no such folder
 
 
@@ -150,7 +150,8 @@ def _is_v1(path):
 def _listed_checkpoints(checkpoint_dir):
     """What the state file lists, newest first; not its folders: a run can be moved."""
     state = None
-    with contextlib.suppress(ValueError):  # the state file is corrupt
+    with contextlib.suppress(OSError, ValueError):  # the state file is corrupt
+        open_file(os.path.join(checkpoint_dir, 'checkpoint')).close()
         state = tf.train.get_checkpoint_state(checkpoint_dir)
     if state is None:
         return []
@@ -225,6 +226,8 @@ def no_checkpoint(checkpoint_dir: str) -> UserError:
 def reading(path: str) -> Iterator:
     """Yield a function that reads by TensorFlow's reader; UserError if that fails."""
     try:
+        for file in glob.glob(f'{glob.escape(path)}.[di]*'):
+            open_file(file).close()  # TensorFlow would wait for a pipe
         with without_wildcards(path) as clean:
             yield tf.train.load_checkpoint(clean)
     except READ_ERRORS as error:

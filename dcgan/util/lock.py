@@ -9,6 +9,7 @@ from collections.abc import Callable
 import filelock
 
 from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.files import open_file
 
 
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
@@ -41,15 +42,15 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
         unlock = lock_folder(folder)
     except filelock.Timeout:
         owner = 'another process'
-        with contextlib.suppress(OSError), open(owner_path) as file:
-            owner = printable(file.read()) or owner
+        with contextlib.suppress(OSError), open_file(owner_path) as file:
+            owner = printable(os.fsdecode(file.read())) or owner
         advice = f'wait for it to end, stop it, or choose another {flag}'
         raise UserError(f'{folder}: {owner} is training this run; {advice}') from None
     except OSError as error:
         problem = f'{escape(folder)}: cannot be locked ({error.strerror})'
         print(f' [!] {problem}; do not train this run in two processes at once')
         return lambda: None
-    with contextlib.suppress(OSError), open(owner_path, 'w') as file:
+    with contextlib.suppress(OSError), open(owner_path, 'w+') as file:  # no pipe
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
     return unlock
 
