@@ -223,6 +223,13 @@ def test_the_number_of_pixels_has_a_limit_that_can_be_lifted(tmp_path, monkeypat
     assert utils.imread(small).shape == (10, 11, 3)
 
 
+@pytest.mark.parametrize('header', ['P6 99999999 1 255', 'P2 99999999 1 65535'])
+def test_a_lack_of_memory_is_not_what_a_wide_image_is(header, tmp_path):
+    (tmp_path / 'a.ppm').write_text(f'{header}\n1 1 1')
+    with pytest.raises(UserError, match=r'a\.ppm: .*\(it is 99,999,999 pixels wide\)'):
+        load_image(str(tmp_path / 'a.ppm'), 8)
+
+
 def test_file_that_is_not_a_usable_image_is_reported_by_name(tmp_path):
     (tmp_path / 'a.jpg').write_text('<html>')
     with pytest.raises(UserError, match=r'a\.jpg: not a readable image'):

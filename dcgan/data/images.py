@@ -69,6 +69,8 @@ def open_image(
         with open_file_of_image(path) as image:
             if most and image.width * image.height > most:
                 raise Image.DecompressionBombError
+            if image.width >= 1 << 25:  # Pillow would raise MemoryError
+                raise ValueError(f'it is {image.width:,} pixels wide')
             if image.mode == 'F' or image.mode.startswith('I'):
                 image = to_bytes(image, notes)
             has_metadata = image.format != 'JPEG' or image.info.keys() & {'exif', 'xmp'}
