@@ -425,6 +425,15 @@ def test_older_files_of_classes_are_read(tmp_path):
 # Anything
 
 
+@pytest.mark.parametrize('part', [';', 'a ', '1,', '"",', 'a.jpg|'])
+def test_a_line_of_many_cells_takes_little_memory_and_time(part, tmp_path):
+    (tmp_path / 'metrics.csv').write_text(f'iteration,{part * 10_000_000}')
+    with bounded():
+        assert read_rows(str(tmp_path / 'metrics.csv')).shape == (0, len(COLUMNS))
+        with pytest.raises(UserError, match='csv: not a list of labels .after row 0,'):
+            read_labels(str(tmp_path / 'metrics.csv'))
+
+
 def mutated(content, rng):
     """Bytes with some cut, doubled, exchanged or replaced."""
     for _ in range(rng.randint(1, 6)):

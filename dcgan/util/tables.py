@@ -16,6 +16,7 @@ T = TypeVar('T')
 SEPARATORS = ',;\t| '  # the last one stands for any number of spaces
 SAMPLE = 50  # rows that tell the separator and what the columns hold
 MAX_BYTES = 1 << 28  # of a table
+MAX_LINE = 1 << 17  # characters of a line; cells take much more memory than that
 IMAGE_HEADS = ['filename', 'file', 'image', 'image_id', 'path', 'name', 'id']
 WORD_ENDS = re.compile('(?<=[a-z])(?=[A-Z])|[^a-zA-Z]')  # of ImageId, file_name
 LABEL_HEADS = ['label', 'labels', 'class', 'category']
@@ -88,7 +89,7 @@ class Table:
     def _rows(self, separator):
         content = io.BytesIO(self._content)
         file = io.TextIOWrapper(content, self._encoding, 'windows', newline='')
-        lines = (line.lstrip('\ufeff') for line in file)  # where files were joined, too
+        lines = map(clean_line, file)
         if separator == ' ' and self._quote.encode() not in self._content:
             return filter(None, map(str.split, lines))  # faster
         style = {'delimiter': separator, 'quotechar': self._quote}
@@ -109,6 +110,13 @@ class Table:
         return same, separator == '\t', separator != ' ', -place
 
 
+def clean_line(line: str) -> str:
+    """A line without byte order marks, which joined files have inside, too."""
+    if len(line) > MAX_LINE:
+        raise csv.Error(f'a line has more than {MAX_LINE:,} characters')
+    return line.lstrip('\ufeff')
+
+
 def kinds(rows: list[list[str]]) -> list[set[str]]:
     """What each column holds, of as many as most rows have: 'file', 'number', 'word'.
 
@@ -121,6 +129,7 @@ def kinds(rows: list[list[str]]) -> list[set[str]]:
 
 
 def kind(cell: str) -> str:
+    """'file', 'number' or 'word', see `kinds`."""
     if re.search(r'[^.\s]\.[^\W\d_]\w{1,4}$', cell):
         return 'file'
     return 'number' if NUMBER.fullmatch(cell) else 'word'
