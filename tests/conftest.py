@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,24 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     return subprocess.CompletedProcess(
         args, status, stdout.getvalue(), stderr.getvalue()
     )
+
+
+@contextlib.contextmanager
+def bounded(seconds=10, kibibytes=1 << 20):
+    """Fail if the block takes longer, or needs more memory than was used before."""
+
+    def stop(number, frame):
+        pytest.fail(f'this takes over {seconds} s')  # no code takes it for its error
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < peak + kibibytes
 
 
 def use(workspace, name, *args, **settings):

@@ -1,6 +1,7 @@
 """Feed mutations of a valid file to its reader: python fuzz_files.py KIND COUNT.
 
-Every one is read, or reported in one line. Prints by how many KiB memory has grown.
+Every one is read, or reported in one line, or there is no result: None or False. Prints
+how many gave a result, and by how many KiB memory has grown.
 """
 
 import gzip
@@ -134,6 +135,12 @@ def use_flags(path):
         os.path.realpath(folder)
     config = types.SimpleNamespace(**dict.fromkeys(TABLE.table, 1))
     recall(config, TABLE, run.recorded, list(TABLE.table))
+    return run.recorded
+
+
+def unpack_anew(path):
+    with tempfile.TemporaryDirectory() as folder:  # what is there is not unpacked
+        return unpack(path, folder, '.jpg')
 
 
 ROWS = {'mu': np.zeros(3), 'sigma': np.eye(3), 'features': np.ones((4, 3), np.float32)}
@@ -180,7 +187,7 @@ KINDS = {  # name of the file, function that makes one, function that reads it
     'zip': (
         'images.zip',
         lambda rng: mutate(rng, archive_of(rng, int(rng.choice([0, 8, 12, 14])))),
-        lambda path: unpack(path, os.path.dirname(path), '.jpg'),
+        unpack_anew,
     ),
     'tar': ('graph.tgz', tar_of, lambda path: download.read_member(path, 'graph.pb')),
 }
@@ -199,15 +206,15 @@ def main(kind, count):
                 file.write(make(rng))
             signal.alarm(SECONDS)
             try:
-                read(path)
-                good += 1
+                result = read(path)
+                good += not (result is None or result is False)
             except UserError as error:
                 message = str(error)
                 is_line = message.splitlines() == [message] and len(message) < 1000
                 assert is_line and (name in message), (number, message)
             signal.alarm(0)
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f'{kind}: {count} files, {good} read, {growth} KiB')
+    print(f'{kind}: {count} files, {good} results, {growth} KiB')
 
 
 if __name__ == '__main__':
