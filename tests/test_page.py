@@ -24,7 +24,7 @@ from conftest import SMALL, printed_paths, run_in_process, start
 from PIL import Image, ImageSequence
 
 from dcgan.page import server
-from dcgan.page.requests import Refused, parse
+from dcgan.page.requests import Refused, Request, parse
 from dcgan.page.server import MAX_CONNECTIONS, Server
 from dcgan.util.errors import UserError
 
@@ -356,6 +356,21 @@ def broken(good, rng):
     return request[: rng.randrange(len(request)) if rng.random() < 0.2 else None]
 
 
+# values of fields, most of which they cannot have
+STRANGE = [None, True, -1, 0.5, 1e999, 10**400, 2**53, '', 99 * 'x', '\ud800', [], {}]
+STRANGE += [[[]], [True], [10**30], [[1, 2, 3, 4, 5, None]], [6 * ['1']], [6 * [1e5]]]
+STRANGE += [[6 * [1e999]], 300 * [[1] * 6], [{}], {'a': [1]}, 'gif', 'npz', [6 * [1]]]
+
+
+def strange(rng):
+    """A whole request with strange values of some fields, or too deep."""
+    names = [*Request._fields, 'x\x1b\n']
+    fields = {rng.choice(names): rng.choice(STRANGE) for _ in range(rng.randint(1, 3))}
+    body = rng.choice([b'', b'', b'', b'[' * 100_000]) + json.dumps(fields).encode()
+    head = GOOD[0].partition(b'11\r\n\r\n')[0]
+    return b'%b%d\r\n\r\n%b' % (head, len(body), body)
+
+
 @pytest.mark.parametrize('count', [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_broken_requests_leave_it_serving(page, process, count):
     (port, token), rng = page, random.Random(count)
@@ -367,8 +382,9 @@ def test_broken_requests_leave_it_serving(page, process, count):
     before = peak()
     for i in range(count):
         good = GOOD[i % len(GOOD)].replace(b'TOKEN', token.encode())
+        whole = strange(rng).replace(b'TOKEN', token.encode())
         with contextlib.suppress(ConnectionError):
-            answer = raw(port, broken(good, rng))
+            answer = raw(port, whole if i % 2 else broken(good, rng))
             head, _, content = answer.partition(b'\r\n\r\n')
             status = int(re.match(rb'HTTP/1.0 (\d+) ', head)[1])
             assert status < 500 or status in (501, 505), answer
