@@ -194,6 +194,18 @@ def test_features_may_not_read_what_loading_may(tmp_path):
         GraphExtractor(str(tmp_path / 'model'))
 
 
+def test_a_network_that_differs_from_its_recorded_digest_is_not_used(tmp_path):
+    path, record = tmp_path / 'network.pb', tmp_path / 'network.pb.sha256'
+    write_frozen(path, tf.abs)
+    digest = GraphExtractor(str(path)).digest
+    for text in (digest, f'{digest}  network.pb\n'):  # as sha256sum writes it
+        record.write_text(text)
+        assert GraphExtractor(str(path)).digest == digest
+    write_frozen(path, tf.square)
+    with pytest.raises(UserError, match=f'{path}: .*not that in {record}'):
+        GraphExtractor(str(path))
+
+
 @pytest.mark.parametrize(
     'name', ['network.pb', 'model/saved_model.pb', 'model/variables/more']
 )

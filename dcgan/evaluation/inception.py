@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from dcgan.util.errors import UserError
-from dcgan.util.files import open_file, read_errors, without_wildcards
+from dcgan.util.files import open_file, read_errors, read_file, without_wildcards
 
 ADVICE = 'give another; of a Keras model, the folder that model.export(FOLDER) writes'
 # ops, by TensorFlow's module, that have nothing to do with files, network or Python
@@ -41,7 +41,10 @@ class GraphExtractor:
         load = self._load_saved_model if os.path.isdir(path) else self._load_frozen
         problem = 'neither a frozen graph nor a SavedModel that TensorFlow can load'
         with read_errors(path, problem, ADVICE), self._sess.graph.as_default():
-            self.digest = digest_of(path)
+            self.digest, record = digest_of(path), f'{path}.sha256'
+            digest = [self.digest.encode()]
+            if os.path.exists(record) and read_file(record, bytes.split)[:1] != digest:
+                raise ValueError(f'its SHA-256 is not that in {record}')
             self._images, self._features = load()
             if self._images.shape.ndims != 4:
                 raise ValueError('its input is not [any, h, w, channels]')
