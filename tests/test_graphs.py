@@ -141,6 +141,21 @@ def test_functions_are_not_exchanged_for_others_that_write_files(tmp_path):
     assert not os.path.exists(new)
 
 
+def test_functions_that_call_themselves_are_refused(tmp_path):
+    path = tmp_path / 'network.pb'
+    graph = write_frozen(path, lambda x: call(lambda y: call(tf.abs, y), x))
+    first, second = graph.library.function
+    for function, other in (first, second), (second, first):
+        (node,) = [n for n in graph.node if 'PartitionedCall' in n.op]
+        again = function.node_def.add(name='again', op='PartitionedCall')
+        again.CopyFrom(node)
+        again.name, again.attr['f'].func.name = 'again', other.signature.name
+        again.input[:] = [function.signature.input_arg[0].name]
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UserError, match=r'network\.pb: .*cycle'):
+        GraphExtractor(str(path))
+
+
 def test_functions_in_attributes_of_functions_are_judged(tmp_path):
     path = tmp_path / 'network.pb'
     graph = write_frozen(path, lambda x: call(tf.abs, x))
@@ -188,6 +203,37 @@ def test_saved_models_are_refused_for_what_their_loading_runs(tmp_path):
     assert not os.path.exists(new)
 
 
+def own_words(x, path='secret'):
+    """x and the number of a word in a file that is no asset."""
+    found = words(x, path)
+    tf.get_default_graph().clear_collection(tf.GraphKeys.ASSET_FILEPATHS)
+    return found
+
+
+def test_saved_models_read_no_other_files_than_their_own(tmp_path):
+    (tmp_path / 'secret').write_text('one\ntwo\n')
+    secret = str(tmp_path / 'secret')
+    write_saved_model(
+        tmp_path / 'a', lambda x: own_words(x, secret), tf.tables_initializer
+    )
+    far = {**SAVED, 'prefix': 'gs://nobody/x', 'dtypes': [CONTENT]}
+    write_saved_model(tmp_path / 'b', main_op=lambda: tf.group(raw('RestoreV2', **far)))
+    write_saved_model(tmp_path / 'c', lambda x: words(x, secret), tf.tables_initializer)
+    path = tmp_path / 'c' / 'saved_model.pb'
+    model = SavedModel.FromString(path.read_bytes())
+    asset = model.meta_graphs[0].asset_file_def.add(filename='../../secret')
+    asset.tensor_info.name = 'asset_path:0'
+    path.write_bytes(model.SerializeToString())
+    told = {
+        'a': f'would read {secret}',
+        'b': 'would read gs:',
+        'c': 'read ../../secret',
+    }
+    for name, text in told.items():
+        with pytest.raises(UserError, match=f'{name}: .* {text}'):
+            GraphExtractor(str(tmp_path / name))
+
+
 def test_features_may_not_read_what_loading_may(tmp_path):
     write_saved_model(tmp_path / 'model', REFUSED['RestoreV2'])
     with pytest.raises(UserError, match='model: .* Python: RestoreV2'):
@@ -227,15 +273,34 @@ model = keras.Model(images, keras.layers.BatchNormalization()(images))
 model.export(sys.argv[1] + '/exported', verbose=False)
 model.save(sys.argv[1] + '/model.keras')
 tf.saved_model.save(model, sys.argv[1] + '/saved')
+
+
+class Words(tf.Module):
+    def __init__(self, path):
+        kinds = tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
+        kinds += tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        file = tf.lookup.TextFileInitializer(path, *kinds)
+        self.table = tf.lookup.StaticHashTable(file, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 5, 5, 3])])
+    def __call__(self, images):
+        return images + tf.cast(self.table.lookup(tf.constant('two')), tf.float32)
+
+
+words = Words(sys.argv[1] + '/words.txt')
+tf.saved_model.save(words, sys.argv[1] + '/words', signatures=words.__call__)
 """
 
 
-def test_models_of_keras_give_features_or_tell_how(tmp_path):
+def test_models_of_tensorflow_2_give_features_or_tell_how(tmp_path):
+    (tmp_path / 'words.txt').write_text('one\ntwo\n')
     result = run_code(KERAS, tmp_path, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     extractor = GraphExtractor(str(tmp_path / 'exported'))
     expected = np.full((2, 75), 10 / 1.001**0.5)
     assert extractor.features(TENS) == pytest.approx(expected)
+    (tmp_path / 'words.txt').unlink()
+    assert (GraphExtractor(str(tmp_path / 'words')).features(TENS) == 11).all()
     saved = GraphExtractor(str(tmp_path / 'saved'))
     with pytest.raises(UserError, match=r'variable batch_norm.*; .* model\.export\('):
         saved.features(TENS)

@@ -4,26 +4,34 @@ Every extractor, also the one in classifier.py, has `name`, for tables, `digest`
 SHA-256 of its file or weights, and `features`: uint8 [n, h, w, c] -> float32 [n, d].
 """
 
+import graphlib
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from dcgan.util.errors import UserError
+from dcgan.util.errors import UserError, printable
 from dcgan.util.files import open_file, read_errors, read_file, without_wildcards
 
 ADVICE = 'give another; of a Keras model, the folder that model.export(FOLDER) writes'
 # ops, by TensorFlow's module, that have nothing to do with files, network or Python
-COMPUTING = r"""(?x).*gen_(array|bitwise|control_flow|cudnn_rnn|functional|image|linalg|
-list|lookup|manip|math|nn|parsing|ragged_[a-z]+|random|resource_variable|rnn|sparse|
-special_math|spectral|state|stateful_random|stateless_random|string|uniform_quant)_ops
-(_v2)?\.(?!Abort|ImmutableConst|RemoteCall|Symbolic|.*TextFile)|
-.*gen_(data_flow|logging)_ops\.(Assert|(Parallel)?Dynamic|Stack|TensorArray)"""
-LOADING = rf'{COMPUTING}|.*gen_(io|lookup)_ops\.(Restore|Sharded|InitializeTable)'
+COMPUTING = re.compile(
+    r"""(?x).*gen_(array|bitwise|control_flow|cudnn_rnn|functional|image|linalg|list|
+    lookup|manip|math|nn|parsing|ragged_[a-z]+|random|resource_variable|rnn|sparse|
+    special_math|spectral|state|stateful_random|stateless_random|string|
+    uniform_quant)_ops(_v2)?\.(?!Abort|ImmutableConst|RemoteCall|Symbolic|.*TextFile)|
+    .*gen_(data_flow|logging)_ops\.(Assert|(Parallel)?Dynamic|Stack|TensorArray)"""
+)
+# those that load a SavedModel: they read files, but cannot make the name of a file
+LOADING = re.compile(
+    r"""(?x).*gen_(array|control_flow|functional|lookup|math|resource_variable|state)_ops
+    (_v2)?\.(?!Abort|ImmutableConst|RemoteCall|Symbolic)|.*gen_io_ops\.Restore"""
+)
 INIT_KEYS = {'__saved_model_init_op', 'saved_model_main_op', 'legacy_init_op'}
 
 
@@ -66,7 +74,9 @@ class GraphExtractor:
         if {'ExpandDims', 'pool_3'} <= {node.name for node in graph_def.node}:
             self.name, outputs = 'Inception', ['pool_3']
             fed = {'ExpandDims:0': tf.placeholder(tf.float32, [None, None, None, 3])}
-        tf.import_graph_def(self._computing(graph_def, outputs), fed, name='')
+        tf.import_graph_def(
+            self._computing(graph_def, outputs, COMPUTING), fed, name=''
+        )
         images = [*fed.values()] or [self._only('placeholder', inputs)]
         return *images, self._only('output', outputs)
 
@@ -77,19 +87,23 @@ class GraphExtractor:
             signature = meta.signature_def['serving_default']
             inputs = [tensor.name for tensor in signature.inputs.values()]
             outputs = [tensor.name for tensor in signature.outputs.values()]
-            self._computing(meta.graph_def, outputs)
-            run = [*outputs, meta.saver_def.restore_op_name]
-            run += [file.tensor_info.name for file in meta.asset_file_def]
+            run = [meta.saver_def.restore_op_name]
+            assets = {f.tensor_info.name: f.filename for f in meta.asset_file_def}
             for key in INIT_KEYS & {*meta.signature_def}:
                 run += [t.name for t in meta.signature_def[key].outputs.values()]
             for key in INIT_KEYS & {*meta.collection_def}:
                 run += meta.collection_def[key].node_list.value
-            meta.graph_def.CopyFrom(self._computing(meta.graph_def, run, LOADING))
+            loading = self._computing(meta.graph_def, run, LOADING)
+            if others := [*other_files(loading, assets)]:
+                raise ValueError(f'loading it would read {printable(others[0])}')
+            self._computing(meta.graph_def, outputs, COMPUTING)
+            run = meta.graph_def, [*outputs, *run, *assets], COMPUTING, LOADING
+            meta.graph_def.CopyFrom(self._computing(*run))
             is_kept = INIT_KEYS.__contains__  # others name what may be gone
             loader.load(self._sess, ['serve'], restore_collections_predicate=is_kept)
         return self._only('input', inputs), self._only('output', outputs)
 
-    def _computing(self, graph, outputs, allowed=COMPUTING):
+    def _computing(self, graph, outputs, *allowed):
         """The part of a graph that outputs need; UserError for ops not `allowed`."""
         names = [name.split(':')[0] for name in outputs if name]
         needed = tf.graph_util.extract_sub_graph(graph, names)
@@ -98,19 +112,23 @@ class GraphExtractor:
         functions = {f.signature.name: f for f in graph.library.function}
         for node in needed.node:
             node.attr.pop('_class', None)  # the place of a node that may be gone
-        waiting, seen, refused = [*needed.node], {''}, set()
+        waiting, seen, refused = [('', node) for node in needed.node], {''}, set()
+        callers = graphlib.TopologicalSorter()  # of functions
         while waiting:
-            node = waiting.pop()  # or a function in an attribute
+            caller, node = waiting.pop()  # or a function in an attribute
             for value in node.attr.values():
-                waiting += [value.func, *value.list.func]
+                waiting += [(caller, f) for f in (value.func, *value.list.func)]
             name = getattr(node, 'op', node.name)
             module = getattr(getattr(tf.raw_ops, name, None), '__module__', '')
+            if name in functions:
+                callers.add(name, caller)
             if name in functions and name not in seen:
                 needed.library.function.append(functions[name])
-                waiting += functions[name].node_def
-            elif name not in seen and not re.match(allowed, f'{module}.{name}'):
-                refused.add(name)
+                waiting += [(name, node) for node in functions[name].node_def]
+            elif not any(ops.match(f'{module}.{name}') for ops in allowed):
+                refused |= {name} - seen
             seen.add(name)
+        callers.prepare()  # ValueError for what calls itself: TensorFlow would crash
         if refused:
             problem = 'needs ops that may use files, the network or Python'
             names = ', '.join(sorted(refused))
@@ -142,6 +160,18 @@ class GraphExtractor:
         if not np.isfinite(features).all():
             raise UserError(f'{self.path}: gives features that are not finite')
         return features
+
+
+def other_files(graph, assets: dict[str, str]) -> Iterator[str]:
+    """Yield what a graph names that is a file or an address, but not one of assets."""
+    yield from (name for name in assets.values() if name != os.path.basename(name))
+    for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]:
+        if node.op == 'Const' and f'{node.name}:0' not in assets:
+            for text in node.attr['value'].tensor.string_val:
+                name = os.fsdecode(text.split(b'\0')[0])
+                is_file = os.path.lexists(name) and not os.path.isdir(name)
+                if is_file or '://' in name:
+                    yield name
 
 
 def digest_of(path: str) -> str:
