@@ -56,7 +56,7 @@ sampling samples changing
 samples.py: [: len(drawn)] -> [:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
 runs which_run labels main
-flags_json.py: is_full and not Path( -> is_full or not Path(
+flags_json.py: is_outside and (os.path -> is_outside or (os.path
 run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
 settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
 evaluation metrics evaluation graphs

@@ -505,7 +505,7 @@ def test_the_page_loads_nothing_from_elsewhere(port):
 
 def test_other_machines_need_the_token_until_ctrl_c(workspace):
     with served(workspace, '--page_host', '0.0.0.0') as (process, port, query):
-        assert 'other machines can open the page' in process.output()
+        assert 'the page is open to other machines' in process.output()
         assert f'/proxy/{port}/{query}\n' in process.output()
         assert f' https://NAME/PATH/{query}\n' in process.output()
         token = query.removeprefix('?token=')

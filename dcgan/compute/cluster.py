@@ -74,19 +74,17 @@ def read_cluster(text: str) -> Cluster | None:
     own = str(task.get('type') or ''), int(str(task.get('index', 0)))
     others = {*jobs, own[0] or WORKER} - {*CHIEFS, WORKER}
     if others:
-        raise UserError(
-            f'TF_CONFIG: has the job {printable(min(others)):.40}; only chief and '
-            'worker, in lower case, can train, synchronously: leave out others'
-        )
+        problem = f'has the job {printable(min(others)):.40}'
+        advice = 'leave out others than chief and worker, which are in lower case'
+        raise UserError(f'TF_CONFIG: {problem}; training is synchronous: {advice}')
     if sum(map(len, jobs.values())) < 2 and own[1] == 0:
         return None
     tasks = list_tasks({job: jobs[job] for job in (*CHIEFS, WORKER) if job in jobs})
     names = [(t.job, t.number) for t in tasks]
     if own not in names:
-        raise UserError(
-            f'TF_CONFIG: the task {own[0] or None} {own[1]} is not in the cluster, '
-            f'which has {", ".join(f"{job} {n}" for job, n in names) or "no tasks"}'
-        )
+        there = ', '.join(f'{job} {number}' for job, number in names) or 'no tasks'
+        problem = f'the task {own[0] or None} {own[1]} is not in the cluster'
+        raise UserError(f'TF_CONFIG: {problem}, which has {there}')
     return Cluster(tasks, names.index(own))
 
 
@@ -107,10 +105,10 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of host:port. An IPv6 address is in brackets, which are removed."""
     found = ADDRESS.fullmatch(address)
     if not found or not 0 < int(found[3]) < 1 << 16:
-        raise UserError(
-            f'TF_CONFIG: {address!r:.80} is no address; give host:port, as host1:2222 '
-            'or [fd00::1]:2222, with a port from 1 to 65535'
+        advice = (
+            'give host:port, as host1:2222 or [fd00::1]:2222, ports from 1 to 65535'
         )
+        raise UserError(f'TF_CONFIG: {address!r:.80} is no address; {advice}')
     host = found[2] or str(ipaddress.IPv6Address(found[1]))
     return host.lower(), int(found[3])
 
@@ -133,10 +131,9 @@ class LocalWorkers:
         """
         self._gpus = gpus = visible_gpus()
         if 0 < len(gpus) < count:
-            raise UserError(
-                f'--workers {count}: each needs a GPU, and there are {len(gpus)}; give '
-                'fewer, or hide them, by CUDA_VISIBLE_DEVICES=-1'
-            )
+            advice = 'give fewer, or hide them, by CUDA_VISIBLE_DEVICES=-1'
+            problem = f'each needs a GPU, and there are {len(gpus)}'
+            raise UserError(f'--workers {count}: {problem}; {advice}')
         if gpus:
             os.environ['CUDA_VISIBLE_DEVICES'] = gpus[0]
         else:
@@ -234,9 +231,8 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
             print(escape(f' [*] Waiting for {", ".join(new)}'))
             told.update(new)
         if time.monotonic() > end:
-            raise UserError(
-                f'no answer within {seconds:g} s from {", ".join(waiting)}; start all '
-                'workers, with the same addresses, within --worker_timeout seconds'
-            )
+            problem = f'no answer within {seconds:g} s from {", ".join(waiting)}'
+            advice = 'with the same addresses, within --worker_timeout seconds'
+            raise UserError(f'{problem}; start all workers, {advice}')
         check()
         time.sleep(0.2)

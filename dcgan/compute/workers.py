@@ -151,10 +151,9 @@ class Workers:
         for task, other in zip(self.tasks[1:], others):
             for name, value in chiefs.items():
                 if other[name] != value:
-                    raise UserError(
-                        f'{task}: {name} {other[name]}, but the chief has {value}; '
-                        'start all workers with the same code, data and flags'
-                    )
+                    problem = f'{name} {other[name]}, but the chief has {value}'
+                    advice = 'start all workers with the same code, data and flags'
+                    raise UserError(f'{task}: {problem}; {advice}')
 
     def share(self, sess: tf.Session, write: Callable[[tf.Session], None]) -> bool:
         """Call write(sess), then set all variables to the chief's.

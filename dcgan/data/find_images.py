@@ -68,9 +68,8 @@ def find_images(
         groups = itertools.groupby(files, os.path.dirname)
         files = [path for group in groups for path in default_images(*group)]
     if not files:
-        raise UserError(
-            f'{folder}: no file matches {pattern or "*.jpg"!r}{suggest_pattern(folder)}'
-        )
+        problem = f'no file matches {pattern or "*.jpg"!r}'
+        raise UserError(f'{folder}: {problem}{suggest_pattern(folder)}')
     if not is_nested and not classes and (nested := glob_images(folder, '*/**')):
         used = {os.path.realpath(path) for path in files}  # some through links
         nested = [path for path in nested if os.path.realpath(path) not in used]

@@ -90,9 +90,8 @@ def open_image(
     except Exception as error:  # Pillow raises nearly anything for a corrupt file
         if getattr(error, 'errno', None) in SYSTEM_ERRORS:
             raise OSError(error.errno, error.strerror, path) from error
-        raise UserError(
-            f'{path}: not a readable image ({short_reason(error)})'
-        ) from error
+        problem = f'not a readable image ({short_reason(error)})'
+        raise UserError(f'{path}: {problem}') from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -111,9 +110,7 @@ def to_bytes(image: Image.Image, notes: set[str]) -> Image.Image:
     # floats that are neither 0 to 1 nor like bytes
     is_odd = is_float and 1 < high < FEW_LEVELS and (values % 1).any()
     if low < 0 or high > (255 if is_float else 65535) or is_odd:
-        notes.add(
-            'gray images of other ranges are scaled, each from its own, to 8 bits'
-        )
+        notes.add('gray images of other ranges are scaled from their own to 8 bits')
         return Image.fromarray(bytescale(values.astype(np.float64)))
     if is_float and high <= 1:
         notes.add('gray images of floats from 0 to 1 are scaled to 8 bits')
@@ -150,9 +147,8 @@ def parse_color(text: str) -> tuple[int, int, int]:
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError as error:
-        raise UserError(
-            f'--background {text!r}: not a color; give one such as white or #20a0ff'
-        ) from error
+        advice = 'give one such as white or #20a0ff'
+        raise UserError(f'--background {text!r}: not a color; {advice}') from error
 
 
 def bytescale(x: np.ndarray) -> np.ndarray:

@@ -91,9 +91,8 @@ class Classes:
             way = f'remove it, or include subfolders with {pattern}'
             if self.list:
                 way = 'add images, or leave its rows out of the list'
-            raise UserError(
-                f'{self.folder}: a class has no images ({self.describe(labels)}); {way}'
-            )
+            problem = f'a class has no images ({self.describe(labels)})'
+            raise UserError(f'{self.folder}: {problem}; {way}')
         return [files[i] for i in listed], labels
 
     def describe(self, labels: np.ndarray) -> str:

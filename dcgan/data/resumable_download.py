@@ -182,9 +182,8 @@ def download_from_drive(url: str, part: str) -> None:
         import gdown
         from gdown.exceptions import FileURLRetrievalError
     except ImportError as error:
-        raise UserError(
-            f'{url}: Google Drive needs the gdown package: pip install gdown'
-        ) from error
+        advice = 'Google Drive needs the gdown package: pip install gdown'
+        raise UserError(f'{url}: {advice}') from error
     # gdown resumes a partial file only if there is exactly one: keep the largest
     partial = sorted(glob.glob(f'{glob.escape(part)}.drive*'), key=os.path.getsize)
     for path in partial[:-1]:

@@ -56,9 +56,8 @@ class Server(socketserver.ThreadingTCPServer):
             except OSError as error:
                 reason = short_reason(error)
         where = f'{PORTS[0]} to {PORTS[-1]}' if port is None else port
-        raise UserError(
-            f'--page_host {host}, port {where}: {reason}; give another host or port'
-        )
+        problem = f'--page_host {host}, port {where}: {reason}'
+        raise UserError(f'{problem}; give another host or port')
 
     def address(self) -> str:
         """The address of the page."""
@@ -245,10 +244,8 @@ def serve(dcgan, config, flags) -> None:
         start = time.perf_counter()
         drawer.draw(parse(b'{}', dcgan.z_dim, dcgan.y_dim))  # compiles the drawing
         if not server.is_local:
-            print_line(
-                f' [!] {config.page_host}: other machines can open the page, if they '
-                'know the token in its address, which travels unencrypted'
-            )
+            who = 'other machines that know the token, which travels unencrypted'
+            print_line(f' [!] {config.page_host}: the page is open to {who}')
         ready = f'ready in {time.perf_counter() - start:.1f} s'
         print_line(f' [*] {server.address()} ({ready}; Ctrl-C ends it)')
         hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX', '/')

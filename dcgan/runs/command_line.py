@@ -67,9 +67,7 @@ def todays_arguments(arguments: list[str]) -> list[str]:
         name = flag.lstrip('-') if flag.startswith('-') else ''
         follows = rest[0].lower() if rest else ''
         if name == 'log_dir':
-            raise UserError(
-                '--log_dir: logs lie in the folder of the run; leave it out'
-            )
+            raise UserError('--log_dir: logs lie in the run folder; leave it out')
         is_on = name[:2] != 'no' or name[2:] not in SWITCHES
         name = name if is_on else name[2:]
         if name not in {*SWITCHES, *VALUES}:

@@ -47,23 +47,19 @@ def _parse_record(content):
 
 
 def write_flags(folder: str, flags: dict[str, Any]) -> None:
-    """Record flags in a run folder: its folders as paths from there, see path_from.
+    """Record flags in a run folder: its folders as paths from there.
 
-    In a folder of checkpoints outside of its run, they are full paths.
+    A path is full if it, or that of the run, is given so, and it leads out of the run;
+    and in a folder of checkpoints outside of the run.
     """
-    is_copy, paths = folder == flags['checkpoint_dir'], {}
+    out_dir, paths = flags['out_dir'], {}
     for name in (*FOLDERS, 'data_dir'):
-        path = os.path.abspath(flags[name])
-        paths[name] = path if is_copy else path_from(flags['out_dir'], flags[name])
+        path, full = flags[name], os.path.abspath(flags[name])
+        is_outside = not Path(full).is_relative_to(os.path.abspath(out_dir))
+        is_full = is_outside and (os.path.isabs(path) or os.path.isabs(out_dir))
+        is_full |= folder == flags['checkpoint_dir']
+        paths[name] = full if is_full else os.path.relpath(path, out_dir)
     write_json(os.path.join(folder, NAME), {**flags, **paths})
-
-
-def path_from(folder: str, path: str) -> str:
-    """A path from a folder; the full path, if it is not in there and one is full."""
-    is_full, full = os.path.isabs(path) or os.path.isabs(folder), os.path.abspath(path)
-    if is_full and not Path(full).is_relative_to(os.path.abspath(folder)):
-        return full
-    return os.path.relpath(path, folder)
 
 
 def decided(flags: Flags) -> set[str]:

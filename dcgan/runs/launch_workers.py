@@ -65,9 +65,7 @@ def joined(config, flags: Flags, script: str) -> Iterator[tuple[Workers, Settled
             workers.require_same(versions())
             settled = agree(workers, config, flags, settled)
             if config.xla:
-                print(
-                    ' [!] --xla is ignored: XLA compiles no training by several workers'
-                )
+                print(' [!] --xla is ignored: XLA cannot compile for several workers')
         try:
             with workers.errors(lambda: resume_advice(config, workers.is_chief)):
                 yield workers, settled

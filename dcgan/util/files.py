@@ -183,9 +183,8 @@ def write_errors(
     except UserError:
         raise
     except errors as error:
-        raise UserError(
-            f'{path}: {problem} ({short_reason(error):.300}); {advice}'
-        ) from error
+        reason = f'{short_reason(error):.300}'
+        raise UserError(f'{path}: {problem} ({reason}); {advice}') from error
 
 
 def read_errors(

@@ -19,7 +19,6 @@ def gen_random(mode: str, size: int | tuple[int, ...]) -> np.ndarray:
     From the original. Raises UserError if `mode` is not one of Z_DISTRIBUTIONS.
     """
     if mode not in Z_DISTRIBUTIONS:
-        raise UserError(
-            f'z_dist {mode!r} is unknown; choose one of {", ".join(Z_DISTRIBUTIONS)}'
-        )
+        names = ', '.join(Z_DISTRIBUTIONS)
+        raise UserError(f'z_dist {mode!r} is unknown; choose one of {names}')
     return Z_DISTRIBUTIONS[mode](size=size)
