@@ -119,7 +119,9 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     )
     for name, options in ARGUMENTS.items():
         parser.add_argument(name, **options)
-    args = parser.parse_intermixed_args(args)
+    args, others = parser.parse_known_intermixed_args(args)
+    if others:
+        parser.error(f'{printable(others[0])} is no argument')
     unknown = [name for name in args.datasets if name not in DATASETS]
     if args.datasets == ['check']:
         parser.error('check: which data set? Give the name of its folder')

@@ -367,6 +367,13 @@ def test_what_is_no_table_of_metrics_is_kept_aside(tmp_path):
         assert len(read_rows(str(tmp_path / 'metrics.csv'))) == 0
 
 
+def test_a_whole_last_row_without_an_end_of_line_is_kept(tmp_path):
+    (tmp_path / 'metrics.csv').write_text(as_csv(values(5)).rstrip())
+    MetricsFile(str(tmp_path), 5).close()
+    assert (read_rows(str(tmp_path / 'metrics.csv')) == values(5)).all()
+    assert [path.name for path in tmp_path.iterdir()] == ['metrics.csv']
+
+
 def test_older_columns_are_read_by_their_names(tmp_path):
     names = ['iteration', 'd_loss', 'g_loss']
     places = [COLUMNS.index(name) for name in names]

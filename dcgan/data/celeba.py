@@ -71,4 +71,4 @@ def read_list(
         return rows
 
     problem, advice = "not one of CelebA's lists", 'download it again'
-    return read_file(path, parse, problem, advice, MAX_BYTES)
+    return read_file(path, parse, problem, advice, most=MAX_BYTES)

@@ -30,7 +30,7 @@ def read_idx(
 
     `dims` are the numbers of dimensions that are allowed. UserError for other files.
     """
-    with opening(path, advice='download it again') as packed:
+    with opening(path, 'cannot be read', 'download it again') as packed:
         file = gzip.GzipFile(fileobj=packed) if path.endswith('.gz') else packed
         magic = file.read(4)
         if len(magic) < 4 or magic[:3] != b'\0\0\x08':

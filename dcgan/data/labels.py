@@ -153,7 +153,7 @@ def read_labels(path: str) -> dict[str, str]:
         return labels
 
     problem, advice = 'not a list of labels', 'rows have to be name,label'
-    return read_file(path, parse, problem, advice, MAX_BYTES)
+    return read_file(path, parse, problem, advice, most=MAX_BYTES)
 
 
 def label_order(label: str) -> tuple[bool, int, str]:

@@ -76,7 +76,9 @@ def read_rows(path: str) -> np.ndarray:
 
 def _parse(content):
     """The rows, and whether there is nothing else than what MetricsFile writes."""
-    lines = content[: content.rfind(b'\n') + 1].splitlines()
+    lines = content.splitlines()
+    if content[-1:] != b'\n' and lines and lines[-1].count(b',') < len(COLUMNS) - 1:
+        lines.pop()
     if not content or content.startswith(HEADER):
         if len(lines) < 2:
             return np.empty((0, len(COLUMNS))), True

@@ -202,26 +202,20 @@ def open_file(path: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def opening(
-    path: str, problem: str = 'cannot be read', advice: str = 'fix it or remove it'
-) -> Iterator[BinaryIO]:
-    """Open a file from outside to read bytes. Any error in the block is a UserError."""
-    with read_errors(path, problem, advice), open_file(path) as file:
+def opening(path: str, *how: str) -> Iterator[BinaryIO]:
+    """Open a file from outside to read bytes, with read_errors(path, *how)."""
+    with read_errors(path, *how), open_file(path) as file:
         yield file
 
 
 def read_file(
-    path: str,
-    parse: Callable[[bytes], T],
-    problem: str = 'cannot be read',
-    advice: str = 'fix it or remove it',
-    most: int = MAX_BYTES,
+    path: str, parse: Callable[[bytes], T], *how: str, most: int = MAX_BYTES
 ) -> T:
     """Read a file from outside: returns parse(content), of at most `most` bytes.
 
-    Raises UserError for any failure, whatever the content is.
+    Raises UserError, by read_errors(path, *how), whatever the content is.
     """
-    with opening(path, problem, advice) as file:
+    with opening(path, *how) as file:
         content = file.read(most + 1)
         if len(content) > most:
             raise ValueError(f'it has more than {most:,} bytes')
