@@ -8,7 +8,7 @@ import numpy as np
 
 from dcgan.data.celeba import read_list
 from dcgan.data.find_images import class_folders
-from dcgan.data.names import composed, match_rows, normal_form
+from dcgan.data.names import match_rows, normal_form
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
     all_folders,
@@ -18,7 +18,7 @@ from dcgan.util.files import (
     relative_path,
 )
 from dcgan.util.output import print_line
-from dcgan.util.tables import LABEL_HEADS, MAX_BYTES, Table
+from dcgan.util.tables import LABEL_HEADS, MAX_BYTES, Table, composed
 
 ATTRIBUTE_LIST = 'list_attr_celeba.txt'
 MAX_ATTRIBUTES = 6  # they make 64 classes

@@ -14,17 +14,9 @@ from PIL import Image
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import relative_path
 from dcgan.util.output import print_line
+from dcgan.util.tables import composed
 
 T = TypeVar('T')
-
-
-def composed(text: str) -> str:
-    """A text with composed letters, as most systems but macOS write them.
-
-    Bytes in it that are not UTF-8 are read as in tables.
-    """
-    text = os.fsencode(text).decode('utf-8', 'windows')
-    return unicodedata.normalize('NFC', text)
 
 
 def normal_form(path: str) -> str:

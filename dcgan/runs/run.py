@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcgan.data.names import composed
 from dcgan.runs.flags_json import read_flags, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
@@ -20,6 +19,7 @@ from dcgan.util.files import (
     write_errors,
 )
 from dcgan.util.lock import lock_run
+from dcgan.util.tables import composed
 
 # in a run folder, a list of the names of classes; in older ones, each in a line
 CLASS_FILE, OLDER_CLASS_FILE = 'classes.json', 'classes.txt'

@@ -6,7 +6,9 @@ import contextlib
 import csv
 import io
 import itertools
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -26,6 +28,15 @@ NUMBER = re.compile(r'[-+.,\d]+(e[-+]?\d+)?|nan|-?inf', re.IGNORECASE)
 codecs.register_error(
     'windows', lambda e: (e.object[e.start : e.end].decode('cp1252', 'replace'), e.end)
 )
+
+
+def composed(text: str) -> str:
+    """A text with composed letters, as most systems but macOS write them.
+
+    Bytes in it that are not UTF-8 are read as in tables.
+    """
+    text = os.fsencode(text).decode('utf-8', 'windows')
+    return unicodedata.normalize('NFC', text)
 
 
 class Table:
