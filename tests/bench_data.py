@@ -10,6 +10,7 @@ part of the time it waited for data. The minutes are for 2 cores.
 """
 
 import collections
+import contextlib
 import os
 import subprocess
 import sys
@@ -107,17 +108,17 @@ def train(root, way):
 
     flags = [f'--{name}={value}' for name, value in WAYS[way].items()]
     flags += ['--epoch', 2, '--train_size', ITERATIONS // 2 * BATCH, '--out_name', way]
-    batches, waits, times = loop.Training.batches, [], []
+    fed_ahead, waits, times = loop.fed_ahead, [], []
 
-    def timed_batches(training):
-        source = batches(training)
-        times.append(time.perf_counter())
-        for batch in source:
-            waits.append(time.perf_counter() - times[-1])
-            yield batch
+    def timed(*args):
+        with contextlib.closing(fed_ahead(*args)) as feeder:
             times.append(time.perf_counter())
+            for position in feeder:
+                waits.append(time.perf_counter() - times[-1])
+                yield position
+                times.append(time.perf_counter())
 
-    with mock.patch.object(loop.Training, 'batches', timed_batches):
+    with mock.patch.object(loop, 'fed_ahead', timed):
         data = ['--dataset', 'jpegs', '--crop', '--output_height', 64]
         result = run_in_process('--train', *data, *flags, cwd=root)
     assert result.returncode == 0, result.stderr
