@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dcgan.util.cores import usable_cores
-from dcgan.util.errors import UserError, escape, printable, short_reason
+from dcgan.util.errors import UserError, printable, short_reason
 from dcgan.util.files import json_digest, read_errors
+from dcgan.util.output import print_line
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
 EXAMPLE = {
@@ -228,7 +229,7 @@ def wait_for(tasks: list[Task], seconds: float, check: Callable[[], None]) -> No
     end, told = time.monotonic() + seconds, set()
     while waiting := silent(tasks):
         if new := [text for text in waiting if text not in told]:
-            print(escape(f' [*] Waiting for {", ".join(new)}'))
+            print_line(f' [*] Waiting for {", ".join(new)}')
             told.update(new)
         if time.monotonic() > end:
             problem = f'no answer within {seconds:g} s from {", ".join(waiting)}'

@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from dcgan.data.idx import idx_summary, write_idx
-from dcgan.util.errors import UserError, escape
+from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, require_writable
+from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
 
@@ -20,7 +21,7 @@ def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None
     """
     folder = os.path.join(data_dir, 'digits')
     if idx_summary(folder):
-        print(escape(f'{folder}: already there'))
+        print_line(f'{folder}: already there')
         return
     if os.path.exists(folder) and os.listdir(folder):
         advice = 'move it away, or choose another --data_dir'
@@ -39,7 +40,7 @@ def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None
             prefix = os.path.join(staging, name)
             write_idx(f'{prefix}-images-idx3-ubyte', np.stack(images[part]))
             write_idx(f'{prefix}-labels-idx1-ubyte', labels[part])
-    print(escape(f'digits: written to {folder}'))
+    print_line(f'digits: written to {folder}')
 
 
 def glyph_distances(digit: int) -> np.ndarray:

@@ -164,6 +164,6 @@ def class_folders(folder: str) -> list[str]:
     """
     require_folder(folder)
     kinds = {'', *Image.registered_extensions()}
-    paths = (relative_path(path, folder) for path in glob_files(folder, '*/**'))
-    found = (p for p in paths if os.path.splitext(p)[1].lower() in kinds)
-    return sorted({p.split(os.sep)[0] for p in found if not JUNK.search(p)})
+    files = (p for p in glob_files(folder, '*/**') if not is_junk(folder, p))
+    found = (p for p in files if os.path.splitext(p)[1].lower() in kinds)
+    return sorted({relative_path(path, folder).split(os.sep)[0] for path in found})

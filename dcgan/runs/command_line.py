@@ -6,9 +6,10 @@ import textwrap
 import types
 
 from dcgan.runs.flags_json import FOLDERS, NAME
-from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path
 from dcgan.util.flags import Flags
+from dcgan.util.output import print_line
 
 WIDTH = 80  # of --help, in characters
 # what switches are called today, when they are off and when they are on
@@ -105,7 +106,7 @@ def print_flags(config, flags: Flags) -> None:
     print(f' [*] Flags: {printable(" ".join(arguments))}')
     path = os.path.join(config.out_dir, NAME)
     if os.path.exists(path):
-        print(escape(f' [*] The run has recorded all flags, also defaults, in {path}'))
+        print_line(f' [*] The run has recorded all flags, also defaults, in {path}')
 
 
 def short_help(introduction: str, flags: Flags) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from dcgan.runs.flags_json import NAME, agrees, recall
 from dcgan.runs.run import Run, same_folder
 from dcgan.training import checkpoints
-from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.errors import UserError, printable
 from dcgan.util.files import file_signature
 from dcgan.util.flags import Flags
 from dcgan.util.lock import is_locked
+from dcgan.util.output import print_line
 
 
 def chosen_folders(config, flags: Flags) -> tuple[dict[str, str], str]:
@@ -116,8 +117,10 @@ def print_unfinished(config, flags: Flags) -> None:
         complete = filter(checkpoints.index_of, saved)
         epochs = checkpoints.completed_epochs(next(complete, ''), config.train_size)
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
-            name = escape(shlex.quote(os.path.relpath(run.folder, config.out_dir)))
+            name = shlex.quote(os.path.relpath(run.folder, config.out_dir))
             after = f'after {epochs} of {config.epoch} epochs'
             there = f'One of the same settings is unfinished, {after}'
-            print(f' [*] A new run begins. {there}: --out_name {name} continues it')
+            print_line(
+                f' [*] A new run begins. {there}: --out_name {name} continues it'
+            )
             return

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.compute.gradients import strip_custom_gradients
-from dcgan.util.errors import UserError, escape, short_reason
+from dcgan.util.errors import UserError, short_reason
 from dcgan.util.files import (
     atomic_path,
     file_signature,
@@ -29,6 +29,7 @@ from dcgan.util.files import (
     write_bytes,
     write_errors,
 )
+from dcgan.util.output import print_line
 
 STEP = re.compile(r'-(\d+)$')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
@@ -184,7 +185,7 @@ def newest_checkpoint(folder: str, step: int | None = None, tries=TRIES) -> str 
             failures.append(error)
             continue
         for error in failures:
-            print(escape(f' [!] {error}; using {os.path.basename(path)}'))
+            print_line(f' [!] {error}; using {os.path.basename(path)}')
         return path
     is_replaced = not all(map(index_of, with_index))
     if is_replaced and tries > 1:  # by a run that is training: look again
@@ -314,7 +315,7 @@ def restore(sess: tf.Session, saver: tf.train.Saver, path: str) -> None:
     """Restore all of a training: less memory than set_variables takes, if it trains."""
     with reading(path), without_wildcards(path) as clean:
         saver.restore(sess, clean)
-    print(escape(f' [*] Read {path}'))
+    print_line(f' [*] Read {path}')
 
 
 def meta_graph(saver: tf.train.Saver) -> bytes:

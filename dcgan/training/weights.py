@@ -7,7 +7,8 @@ import re
 import tensorflow.compat.v1 as tf
 
 from dcgan.training import checkpoints
-from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.errors import UserError, printable
+from dcgan.util.output import print_line
 
 
 class Loaded(tuple):
@@ -161,7 +162,7 @@ def load_weights(sess: tf.Session, variables: list[tf.Variable], path: str) -> N
     names, of_model = todays_names(path), {v.op.name: v for v in variables}
     known = [name for name in of_model if name in names and name not in missing]
     checkpoints.set_variables(sess, [of_model[name] for name in known], path, names)
-    print(escape(f' [*] Read {path}'))
+    print_line(f' [*] Read {path}')
     if renamed := [f'{names[n]} as {n}' for n in known if names[n] != n]:
         print(f' [*] Variables with older names are read: {_some(renamed)}')
     others = [stored for name, stored in names.items() if name not in of_model]
@@ -187,7 +188,7 @@ def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=checkpoints.T
         checkpoint_dir = inner
     path = path or checkpoints.newest_checkpoint(checkpoint_dir, step)
     if path is None:
-        print(escape(f' [*] No checkpoint yet in {checkpoint_dir}'))
+        print_line(f' [*] No checkpoint yet in {checkpoint_dir}')
         return Loaded([False, 0])
     try:
         load_weights(dcgan.sess, dcgan.variables, path)

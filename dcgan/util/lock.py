@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import filelock
 
-from dcgan.util.errors import UserError, escape, printable
+from dcgan.util.errors import UserError, printable
 from dcgan.util.files import open_file
+from dcgan.util.output import print_line
 
 
 def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
@@ -24,7 +25,7 @@ def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
     except filelock.Timeout:
         if not reason:
             raise
-        print(escape(f' [*] Waiting: {reason}'))
+        print_line(f' [*] Waiting: {reason}')
         lock.acquire()
     except NotImplementedError as error:  # older versions of filelock
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder) from error
@@ -47,8 +48,8 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
         advice = f'wait for it to end, stop it, or choose another {flag}'
         raise UserError(f'{folder}: {owner} is training this run; {advice}') from None
     except OSError as error:
-        problem = f'{escape(folder)}: cannot be locked ({error.strerror})'
-        print(f' [!] {problem}; do not train this run in two processes at once')
+        problem = f'{folder}: cannot be locked ({error.strerror})'
+        print_line(f' [!] {problem}; do not train this run in two processes at once')
         return lambda: None
     with contextlib.suppress(OSError), open(owner_path, 'w+') as file:  # no pipe
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
