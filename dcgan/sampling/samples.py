@@ -37,19 +37,31 @@ def draw_batches(sess, dcgan, z, labels=None, as_bytes=False) -> Iterator[np.nda
 
     A sampler with a fixed batch draws that many, and those beyond z are dropped.
     """
-    y = getattr(dcgan, 'sampler_y', getattr(dcgan, 'y', None))  # also of other models
-    tensors = [dcgan.sampler] if y is None else [dcgan.sampler, y]
-    fixed = next(filter(None, (t.shape.as_list()[0] for t in tensors)), None)
-    pixels = math.prod(dcgan.sampler.shape.as_list()[1:3])
-    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
-    count = fixed or max(dcgan.batch_size, affordable)
-    images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
-    for drawn in np.split(np.arange(len(z)), range(count, len(z), count)):
-        rows = np.resize(drawn, count) if fixed else drawn
+    y, images = _labels_of(dcgan), dcgan.sampler_bytes if as_bytes else dcgan.sampler
+    for rows, count in split_rows(dcgan, len(z)):
         feed = {dcgan.z: z[rows]}
         if y is not None:
             feed[y] = one_hot(labels[rows], dcgan.y_dim)
-        yield sess.run(images, feed)[: len(drawn)]
+        yield sess.run(images, feed)[:count]
+
+
+def split_rows(dcgan, number: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Split `number` rows of z for runs of the sampler: yields indices, and how many.
+
+    A sampler with a fixed batch gets that many: behind `how many`, they repeat others.
+    """
+    tensors = [t for t in (dcgan.sampler, _labels_of(dcgan)) if t is not None]
+    fixed = next(filter(None, (t.shape.as_list()[0] for t in tensors)), None)
+    pixels = math.prod(dcgan.sampler.shape.as_list()[1:3])
+    affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
+    size = fixed or max(dcgan.batch_size, affordable)
+    for rows in np.split(np.arange(number), range(size, number, size)):
+        yield np.resize(rows, size) if fixed else rows, len(rows)
+
+
+def _labels_of(dcgan):
+    """The placeholder of the sampler's labels, or None; also of other models."""
+    return getattr(dcgan, 'sampler_y', getattr(dcgan, 'y', None))
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray:

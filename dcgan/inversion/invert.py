@@ -1,0 +1,167 @@
+"""Find the z whose samples come nearest to pictures, by gradient descent on z."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dcgan.compute.forward_pass import SAMPLING
+from dcgan.data.labels import one_hot
+from dcgan.sampling.samples import draw, split_rows
+from dcgan.training.inputs import byte_values
+from dcgan.training.user_model import original_style
+from dcgan.util.errors import UserError
+from dcgan.util.progress import progress_bar
+from dcgan.util.z import gen_random
+
+RATE, BETA1, BETA2 = 0.2, 0.9, 0.999  # of Adam; the rate falls to 0 as a cosine
+PULL = 0.01  # weight of the squared norm of z, where z is normal
+# other z stay in the range that they are drawn from, as in bamos' completion
+RANGES = {'uniform_signed': (-1, 1), 'uniform_unsigned': (0, 1)}
+FRAMES = 24  # z that are kept on the way, with the first and the last
+CLASS_SHARE = 5  # this part of the steps, in each class, finds an unknown class
+
+
+class How(NamedTuple):
+    """What an inversion minimizes for each picture, a weighted sum, and how long."""
+
+    pixels: float = 1.0  # of the sum of |G(z) - x|, both in [-1, 1]
+    features: float = 0.0  # of the same sum in D's last hidden layer
+    prior: float = 0.0  # of the loss of G
+    starts: int = 4  # random z for each picture, of which the best result is kept
+    steps: int = 500
+    z_dist: str = 'uniform_signed'
+    classes: tuple[int, ...] = ()  # one of them is an unknown class; (): all
+
+
+class Found(NamedTuple):
+    """What is found for n pictures."""
+
+    z: np.ndarray  # float32 [n, z_dim]
+    labels: np.ndarray  # [n]; -1 without classes
+    images: np.ndarray  # uint8 [n, h, w, c], the samples of z
+    distances: np.ndarray  # [n], weighted means of |G(z) - x|, both in [0, 1]
+    first: np.ndarray  # [n], the distances of the random z that it came from
+    features: np.ndarray  # [n], the sums in D's layer; 0 if they have no weight
+    losses: np.ndarray  # [n], what was minimized
+    path: np.ndarray  # float32 [n, FRAMES, z_dim], z on the way
+
+
+def invert(dcgan, images, labels=None, weights=None, how=None, name='invert') -> Found:
+    """Find the z of images, uint8 [n, h, w, c], by Adam; a progress bar has the name.
+
+    dcgan    a model.DCGAN whose weights are loaded
+    labels   classes [n], -1 where they are to be found; None: all of them
+    weights  float32 [n, h, w, 1], of each pixel in the distance; None: 1
+    how      None: How()
+
+    The first z come from NumPy's global random state. Raises UserError for a model
+    without the D that is needed. An Inverter builds the graph once for many calls.
+    """
+    return Inverter(dcgan, how or How())(images, labels, weights, name)
+
+
+class Inverter:
+    """`invert` for one model, whose graph it extends."""
+
+    def __init__(self, dcgan, how: How):
+        self.dcgan, self.how = dcgan, how
+        height, width, channels = dcgan.sampler.shape.as_list()[1:]
+        self.images = tf.placeholder(tf.uint8, [None, height, width, channels])
+        self.weights = tf.placeholder(tf.float32, [None, height, width, 1])
+        x = tf.gather(byte_values(dcgan.y_dim), tf.cast(self.images, tf.int32))
+        span = 1 if dcgan.y_dim else 2  # of the range of images
+        errors = self.weights * tf.abs(dcgan.sampler - x) / span  # in [0, 1]
+        error = tf.reduce_sum(errors, [1, 2, 3])
+        distance = error / (channels * tf.reduce_sum(self.weights, [1, 2, 3]))
+        loss, features = 2 * how.pixels * error, tf.zeros_like(error)
+        self.of_images = None  # D's features of the images, and where they are fed
+        if how.features or how.prior:
+            of_samples, logits = self._discriminate(dcgan.sampler)
+            loss += how.prior * tf.nn.softplus(-logits)
+        if how.features:
+            fed = tf.placeholder(tf.float32, of_samples.shape)
+            self.of_images = self._discriminate(x)[0], fed
+            features = tf.reduce_sum(tf.abs(of_samples - fed), 1)
+            loss += how.features * features
+        values = {'losses': loss, 'distances': distance, 'features': features}
+        self.step = values, tf.gradients(loss, dcgan.z)[0]
+
+    def _discriminate(self, images):
+        """D's last hidden layer, [n, d], and its logits [n], by moving averages."""
+        dcgan, layers, problem = self.dcgan, [], ''
+        if 'discriminator' in original_style(dcgan):
+            problem = f'{type(dcgan).__name__} overrides discriminator'
+        elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.d_vars))):
+            problem = 'this checkpoint has no discriminator'
+        if problem:
+            advice = 'set --invert_features, --invert_prior and --lam to 0'
+            raise UserError(f'{problem}; {advice}; --anomaly needs it')
+        how = SAMPLING._replace(probe=layers.append)
+        _, logits = dcgan.discriminator(images, dcgan.sampler_y, reuse=True, how=how)
+        size = np.prod(layers[-1].shape.as_list()[1:])
+        return tf.reshape(layers[-1], [-1, size]), logits[:, 0]
+
+    def __call__(self, images, labels=None, weights=None, name='invert') -> Found:
+        """See `invert`."""
+        how, count, classes = self.how, len(images), self.dcgan.y_dim
+        labels = np.full(count, -1) if labels is None else np.array(labels)
+        if weights is None:
+            weights = np.ones((count, *images.shape[1:3], 1), np.float32)
+        fed = {self.images: images, self.weights: weights}
+        unknown = np.flatnonzero(labels < 0)
+        if classes and len(unknown):
+            tried = np.array(how.classes or range(classes))
+            rows, steps = unknown.repeat(len(tried)), -(-how.steps // CLASS_SHARE)
+            of_rows = np.tile(tried, len(unknown))
+            found = self._search(fed, rows, of_rows, steps, f'{name}: classes')
+            losses = found['losses'].reshape(len(unknown), len(tried))
+            labels[unknown] = tried[losses.argmin(1)]
+        rows = np.arange(count).repeat(how.starts)
+        found = self._search(fed, rows, labels[rows], how.steps, name)
+        best = found['losses'].reshape(count, how.starts).argmin(1)
+        best += how.starts * np.arange(count)
+        found = {name: array[best] for name, array in found.items()}
+        drawn = draw(self.dcgan.sess, self.dcgan, found['z'], labels, as_bytes=True)
+        return Found(labels=labels, images=drawn, **found)
+
+    def _search(self, fed, rows, labels, steps, name):
+        """{field of Found: array} of rows of what is fed, by one start for each row."""
+        parts, results = [*split_rows(self.dcgan, len(rows))], []
+        with progress_bar(name, len(parts) * steps, ' steps', delay=2) as bar:
+            for part, count in parts:
+                feed = {tensor: array[rows[part]] for tensor, array in fed.items()}
+                found = self._descend(feed, labels[part], steps, bar)
+                results.append({name: array[:count] for name, array in found.items()})
+        return {n: np.concatenate([r[n] for r in results]) for n in results[0]}
+
+    def _descend(self, feed, labels, steps, bar):
+        """{field of Found: array} of what is fed, by Adam from random z."""
+        dcgan, run, z_dist = self.dcgan, self.dcgan.sess.run, self.how.z_dist
+        if dcgan.y_dim:
+            feed[dcgan.sampler_y] = one_hot(labels, dcgan.y_dim)
+        if self.of_images:
+            of_images, placeholder = self.of_images
+            feed[placeholder] = run(of_images, feed)
+        z = gen_random(z_dist, (len(labels), dcgan.z_dim)).astype(np.float32)
+        path, kept = [], np.linspace(0, steps, FRAMES).astype(int)
+        first = mean = square = 0
+        for number in range(steps + 1):
+            values, gradient = run(self.step, {**feed, dcgan.z: z})
+            path += [z] * np.count_nonzero(kept == number)
+            if not number:
+                first = values['distances']
+            if number == steps:
+                break
+            if z_dist not in RANGES:
+                gradient += 2 * PULL * z
+            mean = BETA1 * mean + (1 - BETA1) * gradient
+            square = BETA2 * square + (1 - BETA2) * gradient**2
+            rate = RATE * (1 + np.cos(np.pi * number / steps)) / 2
+            unbiased = 1 - BETA1 ** (number + 1), 1 - BETA2 ** (number + 1)
+            scale = np.sqrt(square / unbiased[1]) + 1e-8
+            z = z - np.float32(rate) * (mean / unbiased[0] / scale)
+            z = z.clip(*RANGES.get(z_dist, (None, None))).astype(np.float32)
+            bar.set_postfix_str(f'distance {values["distances"].mean():.4f}', False)
+            bar.update()
+        return {'z': z, 'first': first, 'path': np.stack(path, 1), **values}
