@@ -40,6 +40,7 @@ from dcgan.data.image_folder import ImageSet, UnusableImages
 from dcgan.data.images import ignore_pillow_warnings
 from dcgan.evaluation import evaluate as evaluation
 from dcgan.evaluation.encode import encode
+from dcgan.inversion import modes as inversion
 from dcgan.page import server
 from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
@@ -116,7 +117,7 @@ NETWORKS = Group(
     Flag('dfc_dim', 1024, "Units of a conditional D's dense layer", MODEL, least=1),
 )
 PARTS = (recipes, options, dataset, precision, several, samples, visualization)
-GROUPS = [part.FLAGS for part in (*PARTS, evaluation, server)]
+GROUPS = [part.FLAGS for part in (*PARTS, evaluation, inversion, server)]
 TABLE = Flags([ORIGINAL, TASKS, NETWORKS, *GROUPS])
 PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
@@ -202,6 +203,7 @@ def write_outputs(sess, dcgan, config, step):
         evaluation.evaluate(sess, dcgan, config, step)
     if 'encode' in todo:
         encode(sess, dcgan, config.encode, config.train_size)
+    inversion.run(dcgan, config, todo, step)
     if 'samples' in todo:
         samples.save_samples(sess, dcgan, config, config.sample_dir)
     if 'page' in todo:

@@ -121,7 +121,8 @@ class IdxSet:
                 raise UserError(f'{images_path}: {problem}')
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
         self.labels -= self.labels.min()  # it is 1 in EMNIST's letters
-        for array in (self.images, self.labels):
+        self.rows = np.arange(len(self.images))  # where an image is in the files
+        for array in (self.images, self.labels, self.rows):
             np.random.seed(547)
             np.random.shuffle(array)
         # indices in the order of this epoch; can be set

@@ -31,20 +31,20 @@ class How(NamedTuple):
     starts: int = 4  # random z for each picture, of which the best result is kept
     steps: int = 500
     z_dist: str = 'uniform_signed'
-    classes: tuple[int, ...] = ()  # one of them is an unknown class; (): all
+    classes: tuple[int, ...] = ()  # among which an unknown class is; (): all
 
 
 class Found(NamedTuple):
-    """What is found for n pictures."""
+    """What is found for n pictures; the last five are float32."""
 
-    z: np.ndarray  # float32 [n, z_dim]
     labels: np.ndarray  # [n]; -1 without classes
     images: np.ndarray  # uint8 [n, h, w, c], the samples of z
+    z: np.ndarray  # float32 [n, z_dim]
+    path: np.ndarray  # [n, FRAMES, z_dim], z on the way
     distances: np.ndarray  # [n], weighted means of |G(z) - x|, both in [0, 1]
     first: np.ndarray  # [n], the distances of the random z that it came from
     features: np.ndarray  # [n], the sums in D's layer; 0 if they have no weight
     losses: np.ndarray  # [n], what was minimized
-    path: np.ndarray  # float32 [n, FRAMES, z_dim], z on the way
 
 
 def invert(dcgan, images, labels=None, weights=None, how=None, name='invert') -> Found:
@@ -123,7 +123,7 @@ class Inverter:
         best += how.starts * np.arange(count)
         found = {name: array[best] for name, array in found.items()}
         drawn = draw(self.dcgan.sess, self.dcgan, found['z'], labels, as_bytes=True)
-        return Found(labels=labels, images=drawn, **found)
+        return Found(labels, drawn, **found)
 
     def _search(self, fed, rows, labels, steps, name):
         """{field of Found: array} of rows of what is fed, by one start for each row."""
@@ -145,23 +145,21 @@ class Inverter:
             feed[placeholder] = run(of_images, feed)
         z = gen_random(z_dist, (len(labels), dcgan.z_dim)).astype(np.float32)
         path, kept = [], np.linspace(0, steps, FRAMES).astype(int)
-        first = mean = square = 0
+        mean = square = first = np.float32(0)
         for number in range(steps + 1):
             values, gradient = run(self.step, {**feed, dcgan.z: z})
             path += [z] * np.count_nonzero(kept == number)
-            if not number:
+            if number == 0:
                 first = values['distances']
             if number == steps:
-                break
+                return {'z': z, 'first': first, 'path': np.stack(path, 1), **values}
             if z_dist not in RANGES:
                 gradient += 2 * PULL * z
             mean = BETA1 * mean + (1 - BETA1) * gradient
             square = BETA2 * square + (1 - BETA2) * gradient**2
             rate = RATE * (1 + np.cos(np.pi * number / steps)) / 2
-            unbiased = 1 - BETA1 ** (number + 1), 1 - BETA2 ** (number + 1)
-            scale = np.sqrt(square / unbiased[1]) + 1e-8
-            z = z - np.float32(rate) * (mean / unbiased[0] / scale)
-            z = z.clip(*RANGES.get(z_dist, (None, None))).astype(np.float32)
+            rate *= (1 - BETA2 ** (number + 1)) ** 0.5 / (1 - BETA1 ** (number + 1))
+            z = z - np.float32(rate) * mean / (np.sqrt(square) + 1e-8)
+            z = z.clip(*RANGES.get(z_dist, (None, None)))
             bar.set_postfix_str(f'distance {values["distances"].mean():.4f}', False)
             bar.update()
-        return {'z': z, 'first': first, 'path': np.stack(path, 1), **values}

@@ -34,11 +34,10 @@ def read_history(path: str) -> History:
     return dict(zip(COLUMNS, read_rows(path).T))
 
 
-def draw_curves(runs: dict[str, History], path: str) -> None:
-    """Draw runs, {name: history}, to a PNG file; a single run has its epochs marked.
+def import_figure() -> type:
+    """matplotlib's class Figure: without a window or global state, as pyplot has.
 
-    A curve is the smoothed mean of its bins, over their ranges in a light color.
-    Raises ImportError without matplotlib, OSError if the file cannot be written.
+    Raises ImportError without matplotlib.
     """
     logging.getLogger('matplotlib').setLevel(logging.ERROR)
     # with the backend or a matplotlibrc of the user, its import may fail
@@ -48,12 +47,20 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         exists(path) and ('matplotlibrc' not in str(path) or 'mpl-data' in str(path))
     )
     try:
-        from matplotlib.figure import Figure  # not pyplot: no window, no global state
+        from matplotlib.figure import Figure
     finally:
         os.path.exists = exists
         os.environ.update(hidden)
+    return Figure
 
-    figure = Figure(figsize=(10, 7), layout='constrained')
+
+def draw_curves(runs: dict[str, History], path: str) -> None:
+    """Draw runs, {name: history}, to a PNG file; a single run has its epochs marked.
+
+    A curve is the smoothed mean of its bins, over their ranges in a light color.
+    Raises ImportError without matplotlib, OSError if the file cannot be written.
+    """
+    figure = import_figure()(figsize=(10, 7), layout='constrained')
     all_axes = figure.subplots(len(PANELS), 1, sharex=True)
     for axes, (title, names) in zip(all_axes, PANELS):
         curves = itertools.product(runs.items(), names.items())

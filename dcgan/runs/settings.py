@@ -22,6 +22,8 @@ from dcgan.util.files import require_writable
 from dcgan.util.flags import Flags
 from dcgan.util.output import print_line
 
+OWN_DATA = 'dataset'  # as pictures to invert: those of the run's own data set
+
 
 class Settled(NamedTuple):
     """What a command line means, besides its settings."""
@@ -34,7 +36,7 @@ class Settled(NamedTuple):
 
 def settle_training(config, flags: Flags) -> Settled:
     """Settle the run, the data, the sizes and the recipe of a training, in config."""
-    check_outputs(config.features, config.encode)
+    check_paths(config, flags)
     chosen, own = chosen_folders(config, flags)
     run = meant_run(config, flags, chosen, own)
     recorded = flags.recorded = run.recorded if run else {}
@@ -74,17 +76,18 @@ def settle_use(config, flags: Flags) -> Settled:
         y_dim, c_dim = checkpoint_dims(path)
     flags.recorded = run.recorded
     recorded = with_shapes(run.recorded, path, flags)
-    parts = ['model', 'data'] if needs_data(config) else ['model']
+    todo = tasks(config, flags)
+    reads_pictures = needs_data(config) or todo & {'page', *flags.names('inversion')}
+    parts = ['model', 'data'] if reads_pictures else ['model']
     recall(config, flags, recorded, flags.names(*parts))
     given_labels(config, flags)
-    check_outputs(config.features, config.encode)
+    check_paths(config, flags)
     config.grayscale = c_dim == 1
     is_raw = flags.given('ema') and not config.ema
     rate = config.ema or BEST['ema']  # to draw by averages, it does not matter
     config.ema = rate if has_averages(path) and not is_raw else 0.0
     config.label = number_labels(config.label, class_names_in(run.folder))
-    todo = tasks(config, flags)
-    if todo & {'samples', 'visualize', 'gif'}:
+    if todo & {'samples', 'visualize', 'gif', *flags.names('inversion')}:
         require_writable(config.sample_dir, 'choose another --sample_dir')
     advice = 'copy the run to another folder, and give that --out_dir'
     if todo & {*flags.names('export')}:
@@ -165,10 +168,14 @@ def count_classes(config, folder: str, idx: tuple | None, flags: Flags) -> int |
     return None if config.unconditional else idx[2]
 
 
-def check_outputs(features: str, encode: str) -> None:
-    """Raise UserError for files of --features and --encode that cannot be used."""
-    if features and not os.path.exists(features):
-        raise UserError(f'--features {features}: no such file')
+def check_paths(config, flags: Flags) -> None:
+    """Raise UserError for files and folders of flags that cannot be used."""
+    for name in ('features', 'held_out', *flags.names('inversion')):
+        path = getattr(config, name)
+        is_own = path == OWN_DATA and name in flags.names('inversion')
+        if path and not is_own and not os.path.exists(path):
+            raise UserError(f'--{name} {path}: no such file or folder')
+    encode = config.encode
     if encode and not encode.endswith('.npz'):
         raise UserError(f'--encode {encode}: the name has to end in .npz')
     if encode:
@@ -180,6 +187,8 @@ def tasks(config, flags: Flags) -> set[str]:
     names = {n for n in flags.names('task', 'export') if getattr(config, n)}
     if flags.given('visualize_option'):
         names.add('visualize')
+    if names & {*flags.names('inversion')}:  # --gif and such change what they write
+        return names - {'gif'}
     if flags.given(*flags.names('samples')) or not names:
         names.add('samples')
     return names
@@ -187,4 +196,5 @@ def tasks(config, flags: Flags) -> set[str]:
 
 def needs_data(config) -> bool:
     """Whether the images of the data set are to be read."""
-    return bool(config.train or config.evaluate or config.encode)
+    is_own = OWN_DATA in (config.invert, config.complete, config.anomaly)
+    return bool(config.train or config.evaluate or config.encode or is_own)

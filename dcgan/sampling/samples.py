@@ -104,11 +104,10 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
                 write(images)
                 if start < on_grid:
                     shown.append(images)
-                for index, image in enumerate(images, start):
-                    if config.separate_images:
-                        suffix = '' if labels[index] < 0 else f'_{labels[index]}'
-                        name = os.path.join(path, f'{index:05d}{suffix}.png')
-                        save_image(Image.fromarray(merge(image[None], (1, 1))), name)
+                if config.separate_images:
+                    of_images = labels[start : start + len(images)]
+                    names = ('' if label < 0 else f'_{label}' for label in of_images)
+                    save_separately(images, path, names, start)
                 start += len(images)
                 bar.update(len(images))
         for name, array, dtype in (('labels', labels, np.int64), ('z', z, np.float32)):
@@ -123,6 +122,13 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         print_path(f'{path}: {count} images')
     if config.npz:
         print_path(f'{path}.npz')
+
+
+def save_separately(images: np.ndarray, folder: str, names, start: int = 0) -> None:
+    """Write uint8 images [n, h, w, c] in a folder, as {index}{name}.png."""
+    for index, (image, name) in enumerate(zip(images, names), start):
+        path = os.path.join(folder, f'{index:05d}{name}.png')
+        save_image(Image.fromarray(merge(image[None], (1, 1))), path)
 
 
 def save_grid(images: np.ndarray, path: str, columns: int | None = None) -> None:
@@ -161,6 +167,14 @@ def _choose_samples(dcgan, config):
         labels = np.resize(classes, config.generate_test_images)
         z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
         return z.astype(np.float32), labels
+    return z_in_file(path, dcgan, classes)
+
+
+def z_in_file(path: str, dcgan, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z and labels of a file, see read_z_file; where it has none, of these classes.
+
+    Raises UserError for a class that the model does not have.
+    """
     z, labels = read_z_file(path, dcgan.z_dim)
     if not dcgan.y_dim or labels.min() < 0:
         return z, np.resize(classes, len(z))
@@ -200,6 +214,6 @@ FLAGS = Group(
          'default: all'),
     Flag('separate_images', False, 'Also write a file for each sample', 'samples'),
     Flag('npz', False, 'Also write samples, labels and z as arrays', 'samples'),
-    Flag('z_file', '', 'File that --npz wrote; draws its samples, or its z for '
-         '--arithmetic', 'path'),
+    Flag('z_file', '', 'File that --npz or --invert wrote; draws its samples, or its z '
+         'for --arithmetic and interpolations', 'path'),
 )

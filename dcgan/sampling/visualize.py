@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from dcgan.data.image_grids import inverse_transform, make_gif, merge
-from dcgan.sampling.samples import draw, parse_labels, read_z_file, save_grid
+from dcgan.sampling.samples import draw, parse_labels, read_z_file, save_grid, z_in_file
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
 from dcgan.util.flags import Flag, Group
@@ -93,12 +93,21 @@ def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> N
 def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     """Images, and columns of their grid: each row goes from one z to another.
 
-    The z lie on a straight line (paper, figure 4). Rows cycle through the classes.
+    The z lie on a straight line (paper, figure 4). Rows cycle through the classes. The
+    ends are random or, with config.z_file, each z there and the next one, in the class
+    of the first. Raises UserError for a file without two z.
     """
-    first, last = gen_random(config.z_dist, (2, ROWS, 1, dcgan.z_dim))
+    if getattr(config, 'z_file', ''):
+        z, labels = z_in_file(config.z_file, dcgan, classes)
+        if len(z) < 2:
+            raise UserError(f'{config.z_file}: has one z, and ends are two; give more')
+        first, last, labels = z[:-1, None], z[1:, None], labels[:-1]
+    else:
+        first, last = gen_random(config.z_dist, (2, ROWS, 1, dcgan.z_dim))
+        labels = np.resize(classes, ROWS)
     weights = np.linspace(0, 1, COLUMNS)[:, None]
     z = first + weights * (last - first)  # [rows, columns, z_dim]
-    labels = np.resize(classes, ROWS).repeat(COLUMNS)
+    labels = labels.repeat(COLUMNS)
     return draw(sess, dcgan, z.reshape(-1, dcgan.z_dim), labels), COLUMNS
 
 

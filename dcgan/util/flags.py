@@ -23,6 +23,7 @@ MARKS = {
     'labels': 'is a source of labels, of which a run has one',
     'task': 'is something to do',
     'export': 'is something to do: to write weights',
+    'inversion': 'is something to do with pictures, whose path it is',
     'samples': 'asks for samples',
 }
 

@@ -1,0 +1,127 @@
+"""Complete pictures: find samples that fit around holes, and blend them in.
+
+Yeh et al., 2017, https://arxiv.org/abs/1607.07539.
+"""
+
+import functools
+import os
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import splu
+
+from dcgan.data.image_grids import save_gif
+from dcgan.data.images import open_image
+from dcgan.inversion.invert import How, invert
+from dcgan.inversion.pictures import Pictures
+from dcgan.inversion.results import beside, print_distance, save_arrays, save_beside
+from dcgan.sampling.samples import draw, save_separately
+from dcgan.util.errors import UserError
+from dcgan.util.files import first_file, stem
+from dcgan.util.output import print_path
+
+MASKS = ('center', 'left', 'full', 'random', 'grid')  # as bamos calls them
+WINDOW = 7  # pixels around one, in which holes make it count
+GRAY = 127  # holes in grids
+
+
+def holes_of(mask: str, pictures: Pictures) -> np.ndarray:
+    """Where pictures are to be completed, bool [n, h, w], by --mask.
+
+    center is half of each side, left the left half, full everything, random a fifth of
+    the pixels, grid all but one in 4x4. Otherwise the path of a picture that is white
+    there, or of a folder with one for each picture. Raises UserError for others.
+    """
+    shape = n, h, w = pictures.images.shape[:3]
+    y, x = np.ogrid[:h, :w]
+    center = (y >= h // 4) & (y < h - h // 4) & (x >= w // 4) & (x < w - w // 4)
+    drawn = np.random.random_sample(shape) < 0.2 if mask == 'random' else None
+    shapes = center, x < w // 2, np.True_, drawn, (y % 4 > 0) | (x % 4 > 0)
+    if mask in MASKS:
+        return np.broadcast_to(dict(zip(MASKS, shapes))[mask], shape)
+    paths = [mask] * n
+    if os.path.isdir(mask):
+        bases = [os.path.splitext(name)[0] for name in pictures.names]
+        paths = [first_file([mask], [f'{b}.png', f'{stem(b)}.png']) for b in bases]
+        if None in paths:
+            name = bases[paths.index(None)]
+            raise UserError(f'--mask {mask}: has no {name}.png')
+    elif not os.path.exists(mask):
+        raise UserError(f'--mask {mask}: no such file, nor one of {", ".join(MASKS)}')
+    holes = {path: _read_mask(path, (h, w)) for path in {*paths}}
+    return np.stack([holes[path] for path in paths])
+
+
+def _read_mask(path, size):
+    """The holes in a mask picture of (height, width), where it is bright."""
+    hole = np.asarray(open_image(path, grayscale=True)) > 127
+    (height, width), (h, w) = size, hole.shape
+    if hole.shape != size:
+        problem = f'has {w}x{h} pixels, images of the model {width}x{height}'
+        raise UserError(f'--mask {path}: {problem}; scale it')
+    if not hole.any():
+        raise UserError(f'--mask {path}: is black; paint in white what to complete')
+    return hole
+
+
+def importance(holes: np.ndarray) -> np.ndarray:
+    """What pixels count, float32 [n, h, w, 1]: the share of holes in a WINDOW around.
+
+    A hole counts nothing; where there is none, or nothing else, all pixels count 1.
+    """
+    window = np.full((1, WINDOW, WINDOW), 1 / WINDOW**2)
+    near = ndimage.convolve(holes.astype(np.float32), window, mode='constant')
+    is_mixed = holes.any((1, 2), keepdims=True) & ~holes.all((1, 2), keepdims=True)
+    return np.where(is_mixed, near * ~holes, 1)[..., None].astype(np.float32)
+
+
+def fill(images, samples, holes, blend: str) -> np.ndarray:
+    """Images with samples in their holes, uint8 [n, h, w, c]; blend: none or poisson.
+
+    Blended, a hole has the sample's differences between neighbours, and joins what is
+    around it (Perez, Gangnet and Blake, 2003).
+    """
+    filled = np.where(holes[..., None], samples, images)
+    for i, hole in enumerate(holes):
+        if blend == 'poisson' and hole.any() and not hole.all():
+            near, solve = _blender(hole.tobytes(), hole.shape)
+            inside, pair = hole.ravel(), (images[i], samples[i])
+            image, sample = (x.reshape(hole.size, -1) / 1.0 for x in pair)
+            solved = solve(near @ sample - near[:, ~inside] @ image[~inside])
+            filled[i][hole] = solved.clip(0, 255).round()
+    return filled
+
+
+@functools.lru_cache(maxsize=64)
+def _blender(hole, size):
+    """The rows of a hole in the Laplacian of an image, and a solver for its pixels."""
+    hole = np.frombuffer(hole, bool)
+    steps = [sparse.diags([-1.0, 1.0], [0, 1], (n - 1, n)) for n in reversed(size)]
+    near = sparse.kronsum(*(step.T @ step for step in steps), 'csr')[hole]
+    return near, splu(near[:, hole].tocsc()).solve
+
+
+def complete(dcgan, config, how: How, pictures: Pictures) -> None:
+    """Write completed.npz and .png, and what --gif and --separate_images ask for.
+
+    The grid shows pictures with holes, completed, and as they were.
+    """
+    holes, path = holes_of(config.mask, pictures), f'{config.sample_dir}/completed'
+    originals, labels, weights = pictures.images, pictures.labels, importance(holes)
+    found = invert(dcgan, originals, labels, weights, how, 'complete')
+    print_distance('pictures, around the holes', found.distances, found.first)
+    images = fill(originals, found.images, holes, config.blend)
+    save_arrays(f'{path}.npz', pictures, found, images)
+    masked = np.where(holes[..., None], GRAY, originals).astype(np.uint8)
+    save_beside(f'{path}.png', config, masked, images, originals)
+    if config.gif:
+        frames = []
+        for z in found.path.swapaxes(0, 1):
+            samples = draw(dcgan.sess, dcgan, z, found.labels, as_bytes=True)
+            on_the_way = fill(originals, samples, holes, config.blend)
+            frames.append(beside(config, masked, on_the_way, originals))
+        save_gif(frames, f'{path}.gif', milliseconds=150)
+        print_path(f'{path}.gif')
+    if config.separate_images:
+        save_separately(images, path, (f'_{stem(name)}' for name in pictures.names))
+        print_path(f'{path}: {len(images)} images')
