@@ -66,6 +66,7 @@ kid.py: count * (count - 1)) -> count * count)
 nearest.py: - ranks / 2) -> - ranks)
 page page
 drawing.py: if request.number < self -> if request.number <= self
+drawing.py: max_pixels=MAX_PIXELS -> max_pixels=None
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if is_proxy or is_foreign or -> if is_foreign or
 server.py: hosts.count(host) < most -> hosts.count(host) <= most

@@ -1,5 +1,6 @@
 """The page's server: what it draws, whom it refuses, what it survives."""
 
+import base64
 import contextlib
 import http.client
 import io
@@ -24,8 +25,10 @@ from conftest import SMALL, printed_paths, run_in_process, start
 from PIL import Image, ImageSequence
 
 from dcgan.page import server
-from dcgan.page.requests import Refused, Request, parse
+from dcgan.page.drawing import Drawer
+from dcgan.page.requests import Refused, Request, parse, parse_query
 from dcgan.page.server import MAX_CONNECTIONS, Server
+from dcgan.sampling.samples import draw
 from dcgan.util.errors import UserError
 
 
@@ -65,10 +68,11 @@ def port(page):
 
 
 def ask(port, path='/samples', content=None, method='GET', **headers):
-    """(status, body) of a request; `content` is what is posted as JSON."""
+    """(status, body) of a request; `content` is posted, as JSON if it is not bytes."""
     body = None
     if content is not None:
-        method, body = 'POST', json.dumps(content)
+        is_bytes = isinstance(content, bytes)
+        method, body = 'POST', content if is_bytes else json.dumps(content)
         headers.setdefault('Content-Type', 'application/json')
     connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
     with contextlib.closing(connection):
@@ -192,6 +196,104 @@ def test_directions_are_principal_components_of_the_first_layer(port):
     largest = np.take_along_axis(vectors, abs(vectors).argmax(1)[:, None], 1)
     assert (largest > 0).all()
     assert ask(port, '/directions?step=x')[0] == 400
+
+
+def inverted(port, content, query=''):
+    """(status, answer) of a search for the z of a picture, the content of a file."""
+    kind = {'Content-Type': 'image/png'}
+    status, body = ask(port, f'/invert{query}', content, **kind)
+    return status, json.loads(body)
+
+
+def decoded(answer):
+    """The pixels of a picture as it was read."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer['png']))))
+
+
+def test_a_search_can_be_repeated_and_says_what_it_has_found(port):
+    png = drawn(port, seed=7, labels=[2], format='png')
+    status, answer = inverted(port, png, '?seed=5&step=2')
+    assert status == 200 and answer['step'] == 2 and np.shape(answer['z']) == (24, 6)
+    picture = decoded(answer)
+    assert (picture == np.asarray(Image.open(io.BytesIO(png)))).all()
+    request = {'z': answer['z'][-1:], 'labels': answer['labels'], 'step': 2}
+    samples = np.load(io.BytesIO(drawn(port, **request, format='npz')))['images']
+    distance = abs(samples[0, ..., 0] / 255 - picture / 255).mean()
+    assert distance == pytest.approx(answer['distance'], abs=0.002)
+    assert inverted(port, png, '?seed=5&step=2') == (200, answer)
+    assert inverted(port, png, '?seed=6&step=2')[1]['z'] != answer['z']
+
+
+def test_what_is_no_picture_is_refused_in_one_line(port):
+    large = io.BytesIO()
+    Image.new('1', (4096, 4097)).save(large, 'PNG')
+    for content, query, status, message in (
+        (b'some text', '', 400, 'the picture: not a readable image'),
+        (b'', '', 400, 'the picture: not a readable image'),
+        (large.getvalue(), '', 400, 'the picture: larger than 16,777,216 pixels'),
+        (bytes((1 << 22) + 1), '', 413, 'a request has at most 4194304 bytes'),
+        (b'', '?seed=-1', 400, 'seed has to be a whole number from 0 to 4294967295'),
+        (b'', '?step=x', 400, 'step has to be a whole number'),
+    ):
+        of, answer = inverted(port, content, query)
+        assert of == status and answer['error'].startswith(message), answer
+        assert '\n' not in answer['error'] and 'max_pixels' not in answer['error']
+    answer = ask(port, '/invert', content={})
+    assert answer[0] == 415 and b'image/* or application/octet-stream' in answer[1]
+    assert ask(port, '/invert')[0] == 404
+
+
+@pytest.fixture
+def make_drawer(make_dcgan, tmp_path):
+    """A function that makes a Drawer of a model whose samples have much contrast."""
+
+    def make(**settings):
+        dcgan = make_dcgan()
+        for weights in dcgan.g_vars:
+            if weights.shape.rank > 1:
+                weights.load(30 * dcgan.sess.run(weights), dcgan.sess)
+        dcgan.save(str(tmp_path), 1)
+        settings = {'crop': False, 'input_height': 16, 'background': '', **settings}
+        settings.update(checkpoint_dir=str(tmp_path), resume_step=None)
+        settings.update(input_width=None, z_dist='uniform_signed')
+        return Drawer(dcgan, types.SimpleNamespace(**settings), [])
+
+    return make
+
+
+def png_of(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, 'PNG')
+    return file.getvalue()
+
+
+def test_the_z_of_samples_is_found_by_one_graph_in_any_thread(make_drawer):
+    drawer, counts = make_drawer(), []
+    dcgan = drawer.dcgan
+    z = np.random.RandomState(3).uniform(-1, 1, (3, 5)).astype(np.float32)
+    samples = draw(dcgan.sess, dcgan, z, as_bytes=True)
+    for number in range(3):
+        with futures.ThreadPoolExecutor(1) as pool:
+            search = pool.submit(
+                drawer.invert, parse_query({}), png_of(samples[number])
+            )
+        answer = search.result()
+        assert (decoded(answer) == samples[number]).all() and answer['distance'] < 0.01
+        assert np.allclose(answer['z'][-1], z[number], atol=0.1)
+        assert abs(answer['z'][0] - z[number]).max() > 0.3
+        assert answer['labels'] == [-1] and answer['step'] == 1
+        counts.append(len(dcgan.sess.graph.get_operations()))
+    assert len({*counts}) == 1
+
+
+def test_a_picture_is_read_as_the_data_were(make_drawer):
+    pixels = np.random.RandomState(0).randint(0, 256, (20, 24, 4)).astype(np.uint8)
+    pixels[..., 3] = pixels[..., 3] // 128 * 255  # transparent, or not
+    pixels[10, 12] = 0, 255, 0, 255  # the contrast is full
+    drawer = make_drawer(crop=True, background='white')
+    read = decoded(drawer.invert(parse_query({}), png_of(pixels)))
+    seen = np.where(pixels[..., 3:] > 0, pixels[..., :3], 255)
+    assert (read == seen[2:18, 4:20]).all()
 
 
 def test_an_older_request_of_a_client_is_dropped(port):

@@ -1,6 +1,7 @@
 """Draw the images that the page asks for, and describe the model to it."""
 
 import base64
+import functools
 import io
 import json
 import os
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
+from dcgan.data.images import load_image, parse_color
+from dcgan.inversion import How, Inverter
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.export import sampled_weights
@@ -22,6 +25,15 @@ from dcgan.util.z import gen_random
 
 MAX_CLIENTS = 1000  # clients whose last request is remembered
 DIRECTIONS = 8  # number of principal components
+MAX_PIXELS = 2**24  # of an uploaded picture: decoding takes half a gigabyte
+INVERSION_STEPS = 200  # a few seconds on a CPU
+
+
+class Upload(io.BytesIO):
+    """An uploaded file, whose name in messages is `the picture`."""
+
+    def __repr__(self):
+        return 'the picture'
 
 
 class Drawer:
@@ -100,6 +112,53 @@ class Drawer:
                 z = gen_random(self.config.z_dist, shape).astype(np.float32)
             images = draw(self.dcgan.sess, self.dcgan, z, request.labels, as_bytes=True)
         return encode(request, step, z, images)
+
+    def invert(self, request: Request, content: bytes) -> dict[str, object]:
+        """Find the z of a picture, given the content of its file.
+
+        The request has the seed of the first z, and the step. Raises Refused for what
+        is not a usable picture, UserError without the checkpoint.
+        """
+        with self.is_drawing:  # and decoding: it takes memory
+            image, step = self._decode(content), self._load(request.step)
+            np.random.seed(request.seed)
+            found = self._inverter(image[None])
+        file = io.BytesIO()
+        Image.fromarray(merge(image[None], (1, 1))).save(file, 'PNG')
+        return {
+            'step': step,
+            'labels': found.labels.tolist(),
+            'z': found.path[0].tolist(),
+            'distance': float(found.distances[0]),
+            'png': base64.b64encode(file.getvalue()).decode(),
+        }
+
+    @functools.cached_property
+    def _inverter(self):
+        """Finds z. It is made once, because it extends the graph."""
+        how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist)
+        with self.dcgan.sess.graph.as_default():  # which is of a thread
+            return Inverter(self.dcgan, how)
+
+    def _decode(self, content):
+        """Read a picture as the images of the data: uint8 [h, w, c]."""
+        dcgan, config = self.dcgan, self.config
+        size = dcgan.output_height, dcgan.output_width
+        background = parse_color(config.background) if config.background else None
+        try:
+            image = load_image(
+                Upload(content),
+                config.input_height,
+                config.input_width,
+                *size,
+                config.crop,
+                grayscale=dcgan.c_dim == 1,
+                background=background,
+                max_pixels=MAX_PIXELS,
+            )
+        except UserError as error:  # its advice is for files of a data set
+            raise Refused(str(error).partition(';')[0]) from error
+        return image.reshape(*size, dcgan.c_dim)
 
     def _load(self, step):
         """Load the checkpoint of a step, or the newest one; returns its step."""

@@ -87,6 +87,13 @@ def parse(body: bytes, z_dim: int, classes: int | None) -> Request:
     return Request(z=z, labels=labels, format=kind, client=client, **values)
 
 
+def parse_query(query: dict[str, list[str]]) -> Request:
+    """Read the seed and the step in an address. Raises Refused if they are invalid."""
+    texts = {name: query[name][0] for name in ('seed', 'step') if name in query}
+    fields = {n: int(text) if text.isdecimal() else text for n, text in texts.items()}
+    return parse(json.dumps(fields).encode(), 0, None)
+
+
 def _parse_z(rows, z_dim):
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_SAMPLES:
         raise Refused(f'z has to be a list of 1 to {MAX_SAMPLES} lists')

@@ -5,6 +5,7 @@ import io
 import ipaddress
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from dcgan.page.drawing import Drawer
-from dcgan.page.requests import FILES, FORMATS, Refused, parse
+from dcgan.page.requests import FILES, FORMATS, Refused, parse, parse_query
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.files import open_file
 from dcgan.util.flags import Flag, Flags, Group
@@ -23,6 +24,10 @@ from dcgan.util.output import print_line
 
 PORTS = range(8100, 8120)  # without --page_port, the first of these that is free
 MAX_BYTES = 1 << 22  # in a request
+POSTED = {  # {what is posted to: media types}
+    'samples': ('application/json',),
+    'invert': ('image/*', 'application/octet-stream'),
+}
 MAX_CONNECTIONS = 64  # at once; for one other machine, a quarter of them
 PAUSE, LINGER, TOTAL = 9, 1, 30  # seconds for a client: a pause, the last one, all
 PROXY_HEADERS = ('forwarded', 'via', 'x-forwarded-', 'x-real-ip', 'x-client-ip')
@@ -159,26 +164,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if is_get and name == 'model':
             return _json(drawer.about())
         if is_get and name == 'directions':
-            step = query.get('step', [None])[0]
-            if step and not step.isdecimal():
-                raise Refused('step has to be a whole number')
-            return _json(drawer.directions(step and int(step)))
+            return _json(drawer.directions(parse_query(query).step))
         if is_get and name in FILES:
             try:
                 with open_file(drawer.path_of(name)) as file:
                     return FILES[name], file.read()
             except OSError as error:
                 raise Refused(f'this run has no {name}', 404) from error
-        if is_get or name != 'samples':
+        if is_get or name not in POSTED:
             raise Refused('not found; see docs/page.md', 404)
         length = self.headers.get('Content-Length', '')
         if not length.isdecimal():
             raise Refused('the header Content-Length is missing, or no number', 411)
         if len(length) > 9 or int(length) > MAX_BYTES:
             raise Refused(f'a request has at most {MAX_BYTES} bytes', 413)
-        if self.headers.get_content_type() != 'application/json':
-            raise Refused('send Content-Type: application/json', 415)
+        kind = self.headers.get_content_type()
+        if re.sub('^image/.*', 'image/*', kind) not in POSTED[name]:
+            kinds = ' or '.join(POSTED[name])
+            raise Refused(f'send Content-Type: {kinds}', 415)
         body = self.rfile.read(int(length))
+        if name == 'invert':
+            return _json(drawer.invert(parse_query(query), body))
         request = parse(body, drawer.dcgan.z_dim, drawer.dcgan.y_dim)
         return FORMATS[request.format], drawer.draw(request)
 
