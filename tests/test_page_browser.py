@@ -192,6 +192,46 @@ def test_older_checkpoints_draw_the_same_z(page, workspace):
     assert 'Image grids of the training, animated' in names
 
 
+def found(page, name, content):
+    """What the page says when the search for a picture ends."""
+    file = {'name': name, 'mimeType': '', 'buffer': content}
+    page.set_input_files('#upload', file)
+    page.locator('#find').press('Enter')
+    page.wait_for_selector('#find:not([aria-disabled=true])')
+    settle(page)
+    return page.inner_text('#found-text')
+
+
+def test_the_z_of_an_uploaded_picture_becomes_the_current_one(page, workspace):
+    page.click('#find')
+    assert page.inner_text('#found-text') == 'Choose a picture first.'
+    click(page, '#grid .cell:nth-child(6)')
+    text = found(page, 'sample.png', png := download(page, 'current', 'PNG'))
+    assert 'differ from the picture by 0.' in text and 'It is of class ' in text
+    assert (picture(page, 'uploaded') == np.asarray(Image.open(io.BytesIO(png)))).all()
+    assert page.locator('#found-path .cell').count() == 24
+    assert page.inner_text('#found-step-text') == '24 of 24'
+    last = picture(page, 'found')
+    click(page, '#use-found')
+    assert (picture(page, 'current') == last).all()
+    page.locator('#found-step').press('Home')
+    settle(page)
+    assert page.inner_text('#found-step-text') == '1 of 24'
+    assert (picture(page, 'found') != last).any()
+    (workspace / 'found-path.npz').write_bytes(download(page, 'found-path', '.npz'))
+    assert_command_draws(page, 'found-path', workspace, '--z_file found-path.npz')
+
+
+def test_what_is_no_picture_is_explained(browser, address):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        settle(page)
+        assert 'not a readable image' in found(page, 'x.png', b'some text')
+        assert 'at most 4194304 bytes' in found(page, 'x.png', bytes(5 << 20))
+        assert page.is_hidden('#found-box') and page.inner_text('#message') == ''
+
+
 def test_a_link_shows_the_same(page, browser):
     for number, name in ((2, 'walk'), (7, 'walk'), (3, 'a'), (4, 'b'), (5, 'c')):
         page.click(f'#grid .cell:nth-child({number})')
