@@ -22,7 +22,7 @@ def test_both_kinds_of_data_set_offer_the_same_interface(tmp_path):
     write_idx_set(tmp_path / 'idx')
     write_images(tmp_path / 'images')
     idx, images = (open_set(tmp_path / name) for name in ('idx', 'images'))
-    offered = {name for name in dir(idx) if name[0] != '_'} - {'images', 'size'}
+    offered = {name for name in dir(idx) if name[0] != '_'} - {'images', 'rows', 'size'}
     assert {'order', 'read', 'take'} <= offered <= {*dir(images)}
 
 
