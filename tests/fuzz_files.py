@@ -30,6 +30,7 @@ from dcgan.util.errors import UserError
 from dcgan.util.flags import FLAGS, Flag, Flags, Group
 from dcgan.util.npz import read_cached
 
+MODEL = types.SimpleNamespace(z_dim=6, y_dim=None)
 SECONDS = 10  # for one file; then SIGALRM ends the process
 NUMBERS = 0, 1, 2**31 - 1, 2**32 - 1, 10**15, 2**63 - 1, 2**64 - 1
 TEXTS = '9' * 30, '-1', '1e400', 'NaN', '"x"', 'null', '[[[[', '{"a":', '\\ud800'
@@ -153,7 +154,11 @@ RECORD |= {'y_dim': 10, 'c_dim': None, 'z_dist': 'normal', 'input_height': 28}
 SOURCE = {'category': 'bedroom', 'limit': None}
 PIXELS = bytes(2 * 3 * 3 * 3) + json.dumps({'failed': [1], 'notes': ['a']}).encode()
 KINDS = {  # name of the file, function that makes one, function that reads it
-    'npz': ('z.npz', lambda rng: npz(rng, Z), lambda path: read_z_file(path, 6)),
+    'npz': (
+        'z.npz',
+        lambda rng: npz(rng, Z),
+        lambda path: read_z_file(path, MODEL, np.arange(1)),
+    ),
     'statistics': (
         'statistics.npz',
         lambda rng: npz(rng, ROWS),

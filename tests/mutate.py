@@ -64,9 +64,15 @@ encode.py: count = min(CELLS, size) -> count = CELLS
 fid.py: - 2 * roots.sum() -> - roots.sum()
 kid.py: count * (count - 1)) -> count * count)
 nearest.py: - ranks / 2) -> - ranks)
+inversion inversion
+anomaly.py: percentiles >= limit -> percentiles > limit
+complete.py: near * ~holes, 1 -> near, 1
+invert.py: 2 * PULL * z -> 0 * z
+invert.py: losses.argmin(1) -> losses.argmax(1)
+pictures.py: (limit) -> (limit - 1)
 page page
 drawing.py: if request.number < self -> if request.number <= self
-drawing.py: max_pixels=MAX_PIXELS -> max_pixels=None
+drawing.py: ['max_pixels'] = MAX_PIXELS -> ['max_pixels'] = None
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if is_proxy or is_foreign or -> if is_foreign or
 server.py: hosts.count(host) < most -> hosts.count(host) <= most

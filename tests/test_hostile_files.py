@@ -12,6 +12,7 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from dcgan.util.files import MAX_BYTES
 
 DEEP = b'[' * 100_000
 HUGE = 10**15
+MODEL = SimpleNamespace(z_dim=6, y_dim=None)
 
 
 def array_file(shape, dtype='<f4', content=b'', order='False'):
@@ -115,7 +117,7 @@ def test_a_hostile_npz_file_is_one_line(name, tmp_path):
     path = tmp_path / 'z.npz'
     path.write_bytes(HOSTILE_NPZ[name])
     with pytest.raises(UserError) as raised:
-        read_z_file(str(path), 6)
+        read_z_file(str(path), MODEL, np.arange(1))
     message = str(raised.value)
     assert message.startswith(f'{path}: not an .npz file of samples'), message
     assert '\n' not in message and len(message) < 1000
@@ -136,7 +138,7 @@ def test_what_is_no_file_is_one_line_and_no_reader_waits_for_it(kind, tmp_path):
     path = tmp_path / 'FLAGS.json'
     make(kind, path)
     with pytest.raises(UserError, match=f'^{path}: '):
-        read_z_file(str(path), 6)
+        read_z_file(str(path), MODEL, np.arange(1))
     with pytest.raises(UserError, match=f'^{path}: '):
         read_flags(str(tmp_path))
     with pytest.raises(UserError, match=f'^{path}: '):

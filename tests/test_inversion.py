@@ -195,10 +195,10 @@ def test_completions_keep_every_byte_around_the_holes(workspace):
         holes = np.zeros((16, 16), np.uint8)
         holes[2:5, 1:9] = holes[9:, 9:] = 255
         Image.fromarray(holes).save(workspace / 'mask.png')
-        os.makedirs(workspace / 'masks', exist_ok=True)
+        os.makedirs(workspace / 'masks' / 'deep', exist_ok=True)
         for i in range(3):
             Image.fromarray(np.roll(holes, i)).save(
-                workspace / 'masks' / f'{i:03d}.png'
+                workspace / 'masks' / 'deep' / f'{i:03d}.png'
             )
         args = ['--mask', mask, '--separate_images', '--gif', '--seed', 1]
         _, paths = main(workspace, 'cats', '--complete', 'more', *args)
@@ -211,7 +211,7 @@ def test_completions_keep_every_byte_around_the_holes(workspace):
         for i, completed in enumerate(arrays['images']):
             with Image.open(workspace / 'more' / 'deep' / f'{i:03d}.png') as image:
                 original = np.asarray(image)
-            pictures = pictures_of(original[None])._replace(names=[f'{i:03d}.png'])
+            pictures = pictures_of(original[None])._replace(names=[f'deep/{i:03d}.png'])
             path = mask if mask in ('center', 'grid') else str(workspace / mask)
             hole = holes_of(path, pictures)[0]
             assert (completed[~hole] == original[~hole]).all()
@@ -322,7 +322,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(workspace):
         ('cats', [*cats, 'small.png'], 'has 8x8 pixels, images of the model 16x16'),
         ('cats', [*cats, 'black.png'], 'black.png: is black; paint in white'),
         ('cats', [*cats, 'oval'], '--mask oval: no such file, nor one of center'),
-        ('cats', [*cats, 'empty'], '--mask empty: has no 000.png'),
+        ('cats', [*cats, 'empty'], 'empty/0'),
         ('cats', ['--invert', 'data/cats', '--held_out', 'gone'], '--held_out gone'),
         ('dogs', ['--invert', 'data/cats'], 'dogs'),
     ):

@@ -255,7 +255,7 @@ def make_drawer(make_dcgan, tmp_path):
         dcgan.save(str(tmp_path), 1)
         settings = {'crop': False, 'input_height': 16, 'background': '', **settings}
         settings.update(checkpoint_dir=str(tmp_path), resume_step=None)
-        settings.update(input_width=None, z_dist='uniform_signed')
+        settings.update(input_width=None, z_dist='uniform_signed', max_pixels=10**6)
         return Drawer(dcgan, types.SimpleNamespace(**settings), [])
 
     return make

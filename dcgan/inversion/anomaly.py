@@ -12,16 +12,15 @@ import numpy as np
 
 from dcgan.data.idx import idx_pairs
 from dcgan.evaluation.nearest import share_closer
-from dcgan.inversion.invert import How, invert
-from dcgan.inversion.pictures import Pictures, read_pictures
-from dcgan.inversion.results import heat, print_distance, save_beside
+from dcgan.inversion.invert import How, invert, print_distances
+from dcgan.inversion.pictures import Pictures, heat, read_pictures, save_beside
 from dcgan.record.curves import import_figure
 from dcgan.runs.flags_json import read_flags
 from dcgan.util.files import atomic_path, json_digest, write_bytes
 from dcgan.util.npz import read_cached, write_arrays
 from dcgan.util.output import Extra, print_line, print_path
 
-WEIGHTS = {'pixels': 0.9, 'features': 0.1, 'prior': 0.0}  # of the score
+WEIGHTS = 0.9, 0.1, 0.0  # of pixels, features and prior in the score
 HELD_OUT = 500  # pictures, at most
 COLUMNS = 'name', 'score', 'percentile', 'residual', 'features', 'is_anomaly'
 
@@ -58,56 +57,44 @@ def held_out_scores(dcgan, config, how: How, step: int) -> np.ndarray | None:
         kept = {name: getattr(found, name) for name in names}
         with Extra(path):
             write_arrays(path, kept)
-    print_distance('held-out pictures', kept['distances'], kept['first'])
+    print_distances('held-out pictures', kept['distances'], kept['first'])
     return np.sort(kept['losses'])
 
 
-def find_anomalies(dcgan, config, how: How, pictures: Pictures, held_out) -> None:
-    """Write anomaly.csv and anomaly.png, the pictures with the highest scores first.
+def score_pictures(dcgan, config, how: How, pictures: Pictures, step: int) -> None:
+    """Write anomaly.csv, and anomaly.png with the pictures of high scores first.
 
-    With pictures in folders `normal` and `abnormal`, also anomaly_roc.png.
+    With pictures in folders `normal` and `abnormal`, prints the area under the ROC
+    curve, too, and draws anomaly_roc.png.
     """
+    held_out = held_out_scores(dcgan, config, how, step)
     found = invert(dcgan, pictures.images, pictures.labels, None, how, 'anomaly')
-    print_distance('pictures', found.distances, found.first)
+    print_distances('pictures', found.distances, found.first)
     path, scores = os.path.join(config.sample_dir, 'anomaly'), found.losses
-    order, percentiles = np.argsort(-scores, kind='stable'), None
+    percentiles = is_anomaly = [''] * len(scores)
     if held_out is None:
-        problem = 'No percentiles: no pictures are held out'
-        print_line(f' [!] {problem}; give --held_out PICTURES, as normal as the data')
+        advice = 'give pictures that are as normal as the data by --held_out'
+        print_line(f' [!] No percentiles: no pictures are held out; {advice}')
     else:
-        percentiles = 100 * np.searchsorted(held_out, scores) / len(held_out)
-        count = np.count_nonzero(percentiles >= config.anomaly_threshold)
-        limit = (
-            f'at or above percentile {config.anomaly_threshold:g} of {len(held_out)}'
-        )
-        print_line(f' [*] {count} of {len(scores)} are {limit} that were held out')
-    _write_table(f'{path}.csv', config, pictures, found, percentiles)
+        below = np.searchsorted(held_out, scores)
+        percentiles, limit = 100 * below / len(held_out), config.anomaly_threshold
+        is_anomaly = (percentiles >= limit).astype(int)
+        over = f'percentile {limit:g} of the held-out pictures, or more'
+        print_line(f' [*] {is_anomaly.sum()} of {len(scores)} are at {over}')
+    residuals = found.distances * float(2 * np.prod(pictures.images.shape[1:]))
+    columns = scores, percentiles, residuals, found.features, is_anomaly
+    text = io.StringIO()
+    csv.writer(text).writerows([COLUMNS, *zip(pictures.names, *columns)])
+    write_bytes(f'{path}.csv', os.fsencode(text.getvalue()))
+    print_path(f'{path}.csv')
+    order = np.argsort(-scores, kind='stable')
     shown = pictures.images[order], found.images[order]
     save_beside(f'{path}.png', config, *shown, heat(*shown))
-    is_abnormal = np.array(
-        [name.split('/')[0] == 'abnormal' for name in pictures.names]
-    )
-    is_normal = np.array([name.split('/')[0] == 'normal' for name in pictures.names])
-    if is_abnormal.any() and is_normal.any() and (is_normal | is_abnormal).all():
-        _save_roc(f'{path}_roc.png', scores[is_normal], scores[is_abnormal])
-
-
-def _write_table(path, config, pictures, found, percentiles):
-    """Write a CSV of COLUMNS, a row for each picture."""
-    residuals = 2 * np.prod(pictures.images.shape[1:]) * found.distances
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator='\n')
-    rows.writerow(COLUMNS)
-    for i, name in enumerate(pictures.names):
-        percentile = is_anomaly = ''
-        if percentiles is not None:
-            percentile = f'{percentiles[i]:.2f}'
-            is_anomaly = int(percentiles[i] >= config.anomaly_threshold)
-        values = found.losses[i], residuals[i], found.features[i]
-        score, residual, features = (f'{value:.6g}' for value in values)
-        rows.writerow([name, score, percentile, residual, features, is_anomaly])
-    write_bytes(path, text.getvalue().encode(errors='surrogateescape'))
-    print_path(path)
+    kinds = np.array([name.split(os.sep)[0] for name in pictures.names])
+    if {*kinds} == {'normal', 'abnormal'}:
+        _save_roc(
+            f'{path}_roc.png', scores[kinds == 'normal'], scores[kinds != 'normal']
+        )
 
 
 def _save_roc(path, normal, abnormal):

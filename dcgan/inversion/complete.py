@@ -12,12 +12,11 @@ from scipy.sparse.linalg import splu
 
 from dcgan.data.image_grids import save_gif
 from dcgan.data.images import open_image
-from dcgan.inversion.invert import How, invert
-from dcgan.inversion.pictures import Pictures
-from dcgan.inversion.results import beside, print_distance, save_arrays, save_beside
+from dcgan.inversion.invert import How, invert, print_distances
+from dcgan.inversion.pictures import Pictures, beside, save_beside, save_found
 from dcgan.sampling.samples import draw, save_separately
 from dcgan.util.errors import UserError
-from dcgan.util.files import first_file, stem
+from dcgan.util.files import stem
 from dcgan.util.output import print_path
 
 MASKS = ('center', 'left', 'full', 'random', 'grid')  # as bamos calls them
@@ -39,29 +38,21 @@ def holes_of(mask: str, pictures: Pictures) -> np.ndarray:
     shapes = center, x < w // 2, np.True_, drawn, (y % 4 > 0) | (x % 4 > 0)
     if mask in MASKS:
         return np.broadcast_to(dict(zip(MASKS, shapes))[mask], shape)
-    paths = [mask] * n
-    if os.path.isdir(mask):
-        bases = [os.path.splitext(name)[0] for name in pictures.names]
-        paths = [first_file([mask], [f'{b}.png', f'{stem(b)}.png']) for b in bases]
-        if None in paths:
-            name = bases[paths.index(None)]
-            raise UserError(f'--mask {mask}: has no {name}.png')
-    elif not os.path.exists(mask):
+    if not os.path.exists(mask):
         raise UserError(f'--mask {mask}: no such file, nor one of {", ".join(MASKS)}')
-    holes = {path: _read_mask(path, (h, w)) for path in {*paths}}
+    paths, holes = [mask] * n, {}
+    if os.path.isdir(mask):
+        bases = (os.path.splitext(name)[0] for name in pictures.names)
+        paths = [os.path.join(mask, f'{base}.png') for base in bases]
+    for path in {*paths}:
+        holes[path] = np.asarray(open_image(path, grayscale=True)) > 127
+        if holes[path].shape != (h, w):
+            size = '{1}x{0}'.format(*holes[path].shape)
+            problem = f'has {size} pixels, images of the model {w}x{h}'
+            raise UserError(f'--mask {path}: {problem}; scale it')
+        if not holes[path].any():
+            raise UserError(f'--mask {path}: is black; paint in white what to complete')
     return np.stack([holes[path] for path in paths])
-
-
-def _read_mask(path, size):
-    """The holes in a mask picture of (height, width), where it is bright."""
-    hole = np.asarray(open_image(path, grayscale=True)) > 127
-    (height, width), (h, w) = size, hole.shape
-    if hole.shape != size:
-        problem = f'has {w}x{h} pixels, images of the model {width}x{height}'
-        raise UserError(f'--mask {path}: {problem}; scale it')
-    if not hole.any():
-        raise UserError(f'--mask {path}: is black; paint in white what to complete')
-    return hole
 
 
 def importance(holes: np.ndarray) -> np.ndarray:
@@ -109,9 +100,9 @@ def complete(dcgan, config, how: How, pictures: Pictures) -> None:
     holes, path = holes_of(config.mask, pictures), f'{config.sample_dir}/completed'
     originals, labels, weights = pictures.images, pictures.labels, importance(holes)
     found = invert(dcgan, originals, labels, weights, how, 'complete')
-    print_distance('pictures, around the holes', found.distances, found.first)
+    print_distances('pictures, around the holes', found.distances, found.first)
     images = fill(originals, found.images, holes, config.blend)
-    save_arrays(f'{path}.npz', pictures, found, images)
+    save_found(f'{path}.npz', pictures, found, images)
     masked = np.where(holes[..., None], GRAY, originals).astype(np.uint8)
     save_beside(f'{path}.png', config, masked, images, originals)
     if config.gif:

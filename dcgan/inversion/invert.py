@@ -11,6 +11,7 @@ from dcgan.sampling.samples import draw, split_rows
 from dcgan.training.inputs import byte_values
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import UserError
+from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
 
@@ -126,28 +127,28 @@ class Inverter:
         return Found(labels, drawn, **found)
 
     def _search(self, fed, rows, labels, steps, name):
-        """{field of Found: array} of rows of what is fed, by one start for each row."""
+        """{field of Found: array} of rows of what is fed, by Adam from random z."""
         parts, results = [*split_rows(self.dcgan, len(rows))], []
         with progress_bar(name, len(parts) * steps, ' steps', delay=2) as bar:
             for part, count in parts:
                 feed = {tensor: array[rows[part]] for tensor, array in fed.items()}
-                found = self._descend(feed, labels[part], steps, bar)
+                if self.dcgan.y_dim:
+                    feed[self.dcgan.sampler_y] = one_hot(labels[part], self.dcgan.y_dim)
+                if self.of_images:
+                    of_images, placeholder = self.of_images
+                    feed[placeholder] = self.dcgan.sess.run(of_images, feed)
+                found = self._descend(feed, len(part), steps, bar)
                 results.append({name: array[:count] for name, array in found.items()})
         return {n: np.concatenate([r[n] for r in results]) for n in results[0]}
 
-    def _descend(self, feed, labels, steps, bar):
-        """{field of Found: array} of what is fed, by Adam from random z."""
-        dcgan, run, z_dist = self.dcgan, self.dcgan.sess.run, self.how.z_dist
-        if dcgan.y_dim:
-            feed[dcgan.sampler_y] = one_hot(labels, dcgan.y_dim)
-        if self.of_images:
-            of_images, placeholder = self.of_images
-            feed[placeholder] = run(of_images, feed)
-        z = gen_random(z_dist, (len(labels), dcgan.z_dim)).astype(np.float32)
+    def _descend(self, feed, count, steps, bar):
+        z_dist, z_dim = self.how.z_dist, self.dcgan.z_dim
+        z = gen_random(z_dist, (count, z_dim)).astype(np.float32)
         path, kept = [], np.linspace(0, steps, FRAMES).astype(int)
         mean = square = first = np.float32(0)
         for number in range(steps + 1):
-            values, gradient = run(self.step, {**feed, dcgan.z: z})
+            feed[self.dcgan.z] = z
+            values, gradient = self.dcgan.sess.run(self.step, feed)
             path += [z] * np.count_nonzero(kept == number)
             if number == 0:
                 first = values['distances']
@@ -163,3 +164,9 @@ class Inverter:
             z = z.clip(*RANGES.get(z_dist, (None, None)))
             bar.set_postfix_str(f'distance {values["distances"].mean():.4f}', False)
             bar.update()
+
+
+def print_distances(what: str, distances: np.ndarray, first: np.ndarray) -> None:
+    """Print how near a search came to pictures, and how near random samples are."""
+    line = f'mean distance {distances.mean():.4f}, of random samples {first.mean():.4f}'
+    print_line(f' [*] {len(distances)} {what}: {line}')

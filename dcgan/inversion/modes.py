@@ -4,45 +4,41 @@ import os
 
 from dcgan.inversion import anomaly
 from dcgan.inversion.complete import MASKS, complete
-from dcgan.inversion.invert import How, invert
-from dcgan.inversion.pictures import read_pictures
-from dcgan.inversion.results import heat, print_distance, save_arrays, save_beside
+from dcgan.inversion.invert import How, invert, print_distances
+from dcgan.inversion.pictures import heat, read_pictures, save_beside, save_found
 from dcgan.sampling.samples import parse_labels
 from dcgan.util.flags import Flag, Group
 
 
 def run(dcgan, config, todo: set[str], step: int) -> None:
     """Do those of the modes that are in todo, by the weights of checkpoint `step`."""
-    how = How(features=config.invert_features, prior=config.invert_prior)
-    how = how._replace(starts=config.invert_starts, steps=config.invert_steps)
-    how = how._replace(z_dist=config.z_dist)
-    if dcgan.y_dim:
-        how = how._replace(classes=(*parse_labels(config.label, dcgan.y_dim).tolist(),))
-    hows = {'invert': how, 'complete': how._replace(prior=config.lam)}
-    hows['anomaly'] = how._replace(**anomaly.WEIGHTS)
-    for mode, how in hows.items():
-        if mode not in todo:
-            continue
-        source, held_out = getattr(config, mode), None
+    classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
+    effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
+
+    def prepared(mode, *weights):  # of a distance: what it consists of
+        how, source = How(*weights, *effort), getattr(config, mode)
         pictures = read_pictures(source, dcgan, config, config.train_size)
-        if config.held_out or mode == 'anomaly':
-            held_out = anomaly.held_out_scores(dcgan, config, how, step)
-        if mode == 'invert':
-            invert_pictures(dcgan, config, how, pictures)
-        elif mode == 'complete':
-            complete(dcgan, config, how, pictures)
-        else:
-            anomaly.find_anomalies(dcgan, config, how, pictures, held_out)
+        if config.held_out and mode != 'anomaly':
+            anomaly.held_out_scores(dcgan, config, how, step)
+        return dcgan, config, how, pictures
+
+    if 'invert' in todo:
+        invert_pictures(
+            *prepared('invert', 1, config.invert_features, config.invert_prior)
+        )
+    if 'complete' in todo:
+        complete(*prepared('complete', 1, config.invert_features, config.lam))
+    if 'anomaly' in todo:
+        anomaly.score_pictures(*prepared('anomaly', *anomaly.WEIGHTS), step)
 
 
-def invert_pictures(dcgan, config, how: How, pictures) -> None:
+def invert_pictures(dcgan, config, how, pictures) -> None:
     """Write inverted.npz, for --z_file, and a grid: picture, found, difference."""
-    found = invert(dcgan, pictures.images, pictures.labels, how=how)
-    print_distance('pictures', found.distances, found.first)
-    path = os.path.join(config.sample_dir, 'inverted')
-    save_arrays(f'{path}.npz', pictures, found, found.images)
-    shown = pictures.images, found.images
-    save_beside(f'{path}.png', config, *shown, heat(*shown))
+    images, path = pictures.images, os.path.join(config.sample_dir, 'inverted')
+    found = invert(dcgan, images, pictures.labels, how=how)
+    print_distances('pictures', found.distances, found.first)
+    save_found(f'{path}.npz', pictures, found, found.images)
+    save_beside(f'{path}.png', config, images, found.images, heat(images, found.images))
 
 
 # fmt: off

@@ -1,18 +1,27 @@
-"""Read the pictures that are to be inverted, as in training, with their classes."""
+"""Read pictures as in training, with their classes; write what is found for them."""
 
 import glob
+import math
 import os
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from dcgan.data.dataset import read_images
 from dcgan.data.idx import IdxSet, idx_pairs
 from dcgan.data.image_folder import ImageSet, UnusableImages
+from dcgan.data.image_grids import merge, save_image
+from dcgan.inversion.invert import Found
 from dcgan.runs.run import class_names_in
 from dcgan.runs.settings import OWN_DATA
 from dcgan.sampling.samples import parse_labels
 from dcgan.util.errors import UserError
+from dcgan.util.files import FREE_SPACE, write_errors
+from dcgan.util.npz import write_arrays
+from dcgan.util.output import print_path
+
+GAP = 2  # pixels between groups of pictures
 
 
 class Pictures(NamedTuple):
@@ -27,16 +36,14 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
     """Read a file, a folder with its subfolders, IDX files, or OWN_DATA.
 
     limit    how many of more pictures are read, always the same ones
-    first    index of the first one that may be, in the order of the set; None is
-             returned if there is none
+    first    index, in the set, of the first one that may be; None if it has none
 
     Classes are those of IDX files or of the run's data set, or folders that are named
     as classes of the model; config.label goes before them. A file that cannot be used
     is left out, with a line. Raises UserError for pictures that do not fit the model.
     """
     state = np.random.get_state()  # which opening a set changes
-    own = dcgan.data if source == OWN_DATA else None
-    data = own or _open(source, dcgan, config)
+    data = _open(source, dcgan, config)
     np.random.set_state(state)
     indices = np.arange(min(first, len(data)), len(data), dtype=int)
     if not len(indices):
@@ -48,46 +55,85 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
     else:
         data.tolerated = len(data) - 1  # may be left out
     try:
-        images = np.concatenate(
-            [x for x, _ in read_images(data, indices, 'pictures', 2)]
-        )
+        chunks = [images for images, _ in read_images(data, indices, 'pictures', 2)]
     except UnusableImages as error:
         raise UserError(next(iter(data.unusable.values()))) from error
+    images = np.concatenate(chunks)
+    if images.shape[3] != dcgan.c_dim:
+        problem = f'its images have {images.shape[3]} channel(s)'
+        raise UserError(f'{source}: {problem}, those of the model {dcgan.c_dim}')
     if isinstance(data, IdxSet):
         names = [f'{row:05d}' for row in data.rows[indices]]
     else:  # others stand where some cannot be used
         used = np.array([data.files[i] not in data.unusable for i in indices])
         images, indices = images[used], indices[used]
         names = [os.path.relpath(data.files[i], data.folder) for i in indices]
-    if data.classes and data.classes == dcgan.y_dim:  # otherwise some are missing
-        labels = data.labels[indices]
-    else:
-        classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
-        numbers = {name: number for number, name in enumerate(classes)}
-        labels = np.array([numbers.get(name.split(os.sep)[0], -1) for name in names])
-    if images.shape[3] != dcgan.c_dim:
-        problem = f'its images have {images.shape[3]} channel(s)'
-        raise UserError(f'{source}: {problem}, those of the model {dcgan.c_dim}')
+    classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
     if config.label:
         given = parse_labels(config.label, dcgan.y_dim)
         labels = np.full(len(names), given[0] if len(given) == 1 else -1)
+    elif data.classes and data.classes == dcgan.y_dim:  # otherwise some are missing
+        labels = data.labels[indices]
+    else:
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = np.array([numbers.get(name.split(os.sep)[0], -1) for name in names])
     return Pictures(np.array(names), images, labels)
 
 
 def _open(source, dcgan, config):
     """The Dataset of a file or a folder."""
-    size = dcgan.output_height, dcgan.output_width
-    if not os.path.exists(source):
-        raise UserError(f'{source}: no such file or folder of pictures')
+    if source == OWN_DATA and dcgan.data:
+        return dcgan.data
     folder, pattern = source, '**/*'
     if not os.path.isdir(source):
         folder, name = os.path.split(source)
         folder, pattern = folder or os.curdir, glob.escape(name)
     elif idx_pairs(source):
-        return IdxSet(source, *size)
-    names = 'crop', 'input_height', 'input_width', 'background', 'max_pixels'
+        return IdxSet(source, dcgan.output_height, dcgan.output_width)
+    options = {**reading_options(dcgan, config), 'background': config.background}
+    return ImageSet(os.path.normpath(folder), pattern, **options)
+
+
+def reading_options(dcgan, config) -> dict:
+    """The arguments of load_image that say how the run reads images of data."""
+    names = 'crop', 'input_height', 'input_width', 'max_pixels'
     options = {name: getattr(config, name) for name in names}
-    options |= {'resize_height': size[0], 'resize_width': size[1]}
-    return ImageSet(
-        os.path.normpath(folder), pattern, grayscale=dcgan.c_dim == 1, **options
-    )
+    size = {'resize_height': dcgan.output_height, 'resize_width': dcgan.output_width}
+    return {**options, **size, 'grayscale': dcgan.c_dim == 1}
+
+
+def save_found(path: str, pictures: Pictures, found: Found, images: np.ndarray) -> None:
+    """Write an .npz file of images, z, labels, distances and names; print its path."""
+    arrays = {'images': images, 'z': found.z, 'labels': found.labels}
+    arrays |= {'distances': found.distances, 'names': pictures.names}
+    with write_errors(path, advice=FREE_SPACE):
+        write_arrays(path, arrays)
+    print_path(path)
+
+
+def save_beside(path: str, config, *parts: np.ndarray) -> None:
+    """Write the grid of `beside` to a file; print its path."""
+    save_image(beside(config, *parts), path)
+    print_path(path)
+
+
+def beside(config, *parts: np.ndarray) -> Image.Image:
+    """A grid that shows image i of all parts, uint8 [n, h, w, c], side by side.
+
+    It has config.sheet_images of them at most, config.sheet_columns in a row.
+    """
+    channels = max(part.shape[3] for part in parts)
+    colored = [np.broadcast_to(p, (*p.shape[:3], channels)) for p in parts]
+    cells = np.concatenate(colored, axis=2)[: config.sheet_images]
+    cells = np.pad(cells, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    columns = config.sheet_columns or math.ceil(math.sqrt(len(cells) / len(parts)))
+    return Image.fromarray(merge(cells, (1, columns)))
+
+
+def heat(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How images [n, h, w, c] differ, as uint8 [n, h, w, 3]: black, red, yellow, white.
+
+    White is half of the range or more.
+    """
+    difference = np.abs(images.astype(float) - others).mean(3, keepdims=True) / 127.5
+    return (255 * (3 * difference - [0, 1, 2]).clip(0, 1)).astype(np.uint8)

@@ -14,6 +14,7 @@ from PIL import Image
 from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
 from dcgan.data.images import load_image, parse_color
 from dcgan.inversion import How, Inverter
+from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.export import sampled_weights
@@ -27,13 +28,6 @@ MAX_CLIENTS = 1000  # clients whose last request is remembered
 DIRECTIONS = 8  # number of principal components
 MAX_PIXELS = 2**24  # of an uploaded picture: decoding takes half a gigabyte
 INVERSION_STEPS = 200  # a few seconds on a CPU
-
-
-class Upload(io.BytesIO):
-    """An uploaded file, whose name in messages is `the picture`."""
-
-    def __repr__(self):
-        return 'the picture'
 
 
 class Drawer:
@@ -142,23 +136,16 @@ class Drawer:
 
     def _decode(self, content):
         """Read a picture as the images of the data: uint8 [h, w, c]."""
-        dcgan, config = self.dcgan, self.config
-        size = dcgan.output_height, dcgan.output_width
-        background = parse_color(config.background) if config.background else None
+        options = reading_options(self.dcgan, self.config)
+        if self.config.background:
+            options['background'] = parse_color(self.config.background)
         try:
-            image = load_image(
-                Upload(content),
-                config.input_height,
-                config.input_width,
-                *size,
-                config.crop,
-                grayscale=dcgan.c_dim == 1,
-                background=background,
-                max_pixels=MAX_PIXELS,
-            )
-        except UserError as error:  # its advice is for files of a data set
-            raise Refused(str(error).partition(';')[0]) from error
-        return image.reshape(*size, dcgan.c_dim)
+            options['max_pixels'] = MAX_PIXELS
+            image = load_image(io.BytesIO(content), **options)
+        except UserError as error:  # its name and advice are for files of a data set
+            reason = str(error).partition(': ')[2].partition(';')[0]
+            raise Refused(f'the picture: {reason}') from error
+        return image.reshape(self.dcgan.sampler.shape[1:].as_list())
 
     def _load(self, step):
         """Load the checkpoint of a step, or the newest one; returns its step."""

@@ -167,36 +167,29 @@ def _choose_samples(dcgan, config):
         labels = np.resize(classes, config.generate_test_images)
         z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
         return z.astype(np.float32), labels
-    return z_in_file(path, dcgan, classes)
+    return read_z_file(path, dcgan, classes)
 
 
-def z_in_file(path: str, dcgan, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """z and labels of a file, see read_z_file; where it has none, of these classes.
+def read_z_file(path: str, dcgan, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Read z, float32 [n, z_dim], and labels [n] from an .npz file of samples.
 
-    Raises UserError for a class that the model does not have.
+    Where it has no labels, the model's, they are `classes` in turn. Raises UserError if
+    it is no such file, or has another z_dim or more classes than the model.
     """
-    z, labels = read_z_file(path, dcgan.z_dim)
-    if not dcgan.y_dim or labels.min() < 0:
-        return z, np.resize(classes, len(z))
-    if labels.max() >= dcgan.y_dim:
-        classes = f'class {labels.max()}, and this model has 0 to {dcgan.y_dim - 1}'
-        raise UserError(f'{path}: has {classes}; choose another --z_file')
-    return z, labels
-
-
-def read_z_file(path: str, z_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read z, float32 [n, z_dim], and labels [n] or -1 from an .npz file of samples.
-
-    Raises UserError if it is no such file, or has another z_dim.
-    """
-    problem = f'not an .npz file of samples, with z of shape [n, {z_dim}]'
-    how, shapes = (problem, '--npz writes one'), {'z': (None, z_dim), 'labels': [None]}
+    problem = f'not an .npz file of samples, with z of shape [n, {dcgan.z_dim}]'
+    shapes = {'z': (None, dcgan.z_dim), 'labels': [None]}
+    how = problem, '--npz writes one'
     with read_errors(path, *how), np.errstate(over='raise'):
         arrays = read_arrays(path, shapes, *how)
         z = arrays['z'].astype(np.float32)
         labels = arrays.get('labels', np.full(len(z), -1))
         if len(labels) != len(z) or labels.dtype.kind not in 'iu':
             raise ValueError('a label for each z is missing')
+    if not dcgan.y_dim or labels.min() < 0:
+        return z, np.resize(classes, len(z))
+    if labels.max() >= dcgan.y_dim:
+        found = f'class {labels.max()}, and this model has 0 to {dcgan.y_dim - 1}'
+        raise UserError(f'{path}: has {found}; choose another --z_file')
     return z, labels
 
 

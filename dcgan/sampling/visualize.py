@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from dcgan.data.image_grids import inverse_transform, make_gif, merge
-from dcgan.sampling.samples import draw, parse_labels, read_z_file, save_grid, z_in_file
+from dcgan.sampling.samples import draw, parse_labels, read_z_file, save_grid
 from dcgan.util.errors import UserError
 from dcgan.util.files import utc_timestamp
 from dcgan.util.flags import Flag, Group
@@ -98,7 +98,7 @@ def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     of the first. Raises UserError for a file without two z.
     """
     if getattr(config, 'z_file', ''):
-        z, labels = z_in_file(config.z_file, dcgan, classes)
+        z, labels = read_z_file(config.z_file, dcgan, classes)
         if len(z) < 2:
             raise UserError(f'{config.z_file}: has one z, and ends are two; give more')
         first, last, labels = z[:-1, None], z[1:, None], labels[:-1]
@@ -135,7 +135,7 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
         problem = 'must have the form A-B+C, such as 0,1,2-3,4,5+6,7,8, all below 2**32'
         raise UserError(f'--arithmetic {config.arithmetic!r}: {problem}')
     if config.z_file:
-        stored, _ = read_z_file(config.z_file, dcgan.z_dim)
+        stored, _ = read_z_file(config.z_file, dcgan, classes)
         largest = max(map(max, terms))
         if largest >= len(stored):
             problem = f'has no z with index {largest}'
