@@ -41,13 +41,6 @@ def ignore_pillow_warnings() -> None:
     warnings.filterwarnings('ignore', module='PIL')
 
 
-def open_file_of_image(source: str | BinaryIO) -> Image.Image:
-    """Open an image of one of FORMATS, without reading its pixels."""
-    if not hasattr(source, 'read'):
-        open_file(source).close()  # OSError for a pipe, which would wait for ever
-    return Image.open(source, formats=FORMATS)
-
-
 def open_image(
     path: str | BinaryIO,
     grayscale: bool = False,
@@ -66,7 +59,9 @@ def open_image(
     most = max_pixels or limit
     try:
         Image.MAX_IMAGE_PIXELS = limit and max(limit, most)
-        with open_file_of_image(path) as image:
+        if not hasattr(path, 'read'):
+            open_file(path).close()  # OSError for a pipe, which would wait for ever
+        with Image.open(path, formats=FORMATS) as image:
             if most and image.width * image.height > most:
                 raise Image.DecompressionBombError
             if image.width >= 1 << 25:  # Pillow would raise MemoryError

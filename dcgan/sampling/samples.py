@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan.data.image_grids import grid_size, merge, save_gif, save_image, save_images
-from dcgan.data.images import open_file_of_image
+from dcgan.data.images import FORMATS
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, opening, read_errors, utc_timestamp
@@ -149,7 +149,7 @@ def make_progress_gif(sample_dir: str) -> None:
 
     def read(path):
         with opening(path) as file:
-            (grid := open_file_of_image(file)).load()
+            (grid := Image.open(file, formats=FORMATS)).load()
         return grid
 
     last_size = read(paths[-1]).size
