@@ -4,7 +4,7 @@ import collections
 import itertools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -37,14 +37,13 @@ JUNK = re.compile(
 
 
 def find_images(
-    folder: str, pattern: str | None, classes: Iterable[str] | None = None
+    folder: str, pattern: str | None, classes: Collection[str] | None = None
 ) -> list[str]:
     """Sorted paths of the images in a folder or, given `classes`, in these subfolders.
 
     They match the glob `pattern`; None: *.jpg or, if there are none, all images. Prints
     which others are not used. Raises UserError if no file matches.
     """
-    classes = classes and [*classes]
     require_inside(folder, pattern or '')
     is_nested = '/' in (pattern or '')
     folders = [folder]
@@ -61,9 +60,8 @@ def find_images(
     if not pattern:
         found = [path for path in found if path.lower().endswith(IMAGE_EXTENSIONS)]
     files = [path for path in found if not is_junk(folder, path)]
-    if len(files) < len(found):
-        count = len(found) - len(files)
-        print_line(f' [*] {folder}: {count} system files are left out')
+    if left_out := len(found) - len(files):
+        print_line(f' [*] {folder}: {left_out} system files are left out')
     if not pattern:
         groups = itertools.groupby(files, os.path.dirname)
         files = [path for group in groups for path in default_images(*group)]
@@ -81,10 +79,10 @@ def find_images(
     return sorted(files)
 
 
-def glob_images(folder: str, pattern: str = '*') -> list[str]:
-    """The files with IMAGE_EXTENSIONS in a folder that match a glob, but no JUNK."""
+def glob_images(folder: str, pattern='*', extensions=IMAGE_EXTENSIONS) -> list[str]:
+    """Files of a folder that match a glob and have these extensions, but no JUNK."""
     files = (p for p in glob_files(folder, pattern) if not is_junk(folder, p))
-    return [path for path in files if path.lower().endswith(IMAGE_EXTENSIONS)]
+    return [path for path in files if os.path.splitext(path)[1].lower() in extensions]
 
 
 def is_junk(folder: str, path: str) -> bool:
@@ -163,7 +161,5 @@ def class_folders(folder: str) -> list[str]:
     A file without extension may be one. JUNK is left out.
     """
     require_folder(folder)
-    kinds = {'', *Image.registered_extensions()}
-    files = (p for p in glob_files(folder, '*/**') if not is_junk(folder, p))
-    found = (p for p in files if os.path.splitext(p)[1].lower() in kinds)
+    found = glob_images(folder, '*/**', {'', *Image.registered_extensions()})
     return sorted({relative_path(path, folder).split(os.sep)[0] for path in found})
