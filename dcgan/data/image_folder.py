@@ -100,9 +100,7 @@ class ImageSet:
             self.files, self.labels = classes.of(self.files)
             self.contents = classes.describe(self.labels)
             self.class_names, self.classes = classes.names, len(classes.names)
-        self.boxes = [None] * len(self)
-        if bbox:
-            self.boxes = boxes_of(self.files, folder)
+        self.boxes = boxes_of(self.files, folder) if bbox else [None] * len(self)
         self.folder, self.noted, self.cache = folder, set(), None
         self.unusable = {}  # path: reason
         self.tolerated = len(self) // 100  # how many may be unusable
