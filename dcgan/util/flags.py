@@ -51,8 +51,7 @@ class Flag:
         if self.name in FLAGS:
             delattr(FLAGS, self.name)
         if self.choices:
-            choices = [*self.choices]
-            absl_flags.DEFINE_enum(self.name, self.default, choices, self.help)
+            absl_flags.DEFINE_enum(self.name, self.default, self.choices, self.help)
             return
         define = DEFINITIONS[self.value_type]
         limit = MAX_SIZE if 'model' in self.marks else 2**31 - 1
