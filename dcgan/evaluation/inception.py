@@ -74,9 +74,8 @@ class GraphExtractor:
         if {'ExpandDims', 'pool_3'} <= {node.name for node in graph_def.node}:
             self.name, outputs = 'Inception', ['pool_3']
             fed = {'ExpandDims:0': tf.placeholder(tf.float32, [None, None, None, 3])}
-        tf.import_graph_def(
-            self._computing(graph_def, outputs, COMPUTING), fed, name=''
-        )
+        computing = self._computing(graph_def, outputs, COMPUTING)
+        tf.import_graph_def(computing, fed, name='')
         images = [*fed.values()] or [self._only('placeholder', inputs)]
         return *images, self._only('output', outputs)
 
