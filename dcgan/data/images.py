@@ -73,8 +73,7 @@ def open_image(
                 # skipped for a JPEG without metadata: it is slow even with no effect
                 ImageOps.exif_transpose(image, in_place=True)
             image.load()  # before the file is closed
-            if image.mode not in ('RGB', 'L') or 'transparency' in image.info:
-                image = on_background(image, background, notes)
+            image = on_background(image, background, notes)
             image = image if image.mode == 'RGB' else image.convert('RGB')
             return image.convert('F') if grayscale else image
     except MemoryError:
