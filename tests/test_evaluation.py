@@ -25,7 +25,6 @@ from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.inception import GraphExtractor, digest_of
 from dcgan.evaluation.nearest import save_nearest, to_vectors
 from dcgan.evaluation.real_images import RealImages
-from dcgan.runs.settings import check_outputs
 from dcgan.util.errors import UserError
 
 COUNT = 24  # images of each set of tiny_runs
@@ -408,10 +407,12 @@ def test_files_and_sets_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(UserError, match='few: 7 images are too few'):
         RealImages(images_of(tmp_path / 'few'), str(tmp_path / 'few'), '')
     path = tmp_path / 'network.pb'
-    with pytest.raises(UserError, match='network.pb: no such file'):
-        check_outputs(str(path), '')
-    with pytest.raises(UserError, match=r'--encode cats: the name has to end in \.npz'):
-        check_outputs('', 'cats')
+    for flag, value, problem in (
+        ('--features', path, 'network.pb: no such file'),
+        ('--encode', 'cats', '--encode cats: the name has to end in .npz'),
+    ):
+        result = run_in_process('--train', flag, value, cwd=tmp_path)
+        assert problem in result.stderr
     for content in b'no graph', b'':
         path.write_bytes(content)
         with pytest.raises(UserError, match='network.pb: neither a frozen graph nor'):

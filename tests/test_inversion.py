@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from conftest import printed_paths, run_in_process, use, write_idx_set, write_images
 from PIL import Image
 
-from dcgan.inversion import How, Inverter, invert
+from dcgan.inversion import How, invert
 from dcgan.inversion.complete import fill, holes_of, importance
 from dcgan.inversion.pictures import Pictures, read_pictures
 from dcgan.sampling.samples import draw
@@ -87,7 +87,9 @@ def test_gradients_of_all_terms_agree_with_finite_differences(vivid):
         own_samples(dcgan, 4, np.array([0, 1, 0, 1])),
         np.eye(2)[[0, 1, 1, 0]],
     )
-    inverter = Inverter(dcgan, How(pixels=0.3, features=0.5, prior=2.0))
+    how = How(pixels=0.3, features=0.5, prior=2.0, steps=1)
+    invert(dcgan, images, np.array([0, 1, 0, 1]), how=how)
+    (inverter,) = dcgan.inverters.values()
     weights = np.random.RandomState(0).random_sample((4, 16, 16, 1))
     feed = {inverter.images: images, inverter.weights: weights}
     feed |= {dcgan.sampler_y: labels, dcgan.y: np.zeros((6, 2))}

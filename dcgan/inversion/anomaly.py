@@ -40,13 +40,8 @@ def held_out_scores(dcgan, config, how: How, step: int) -> np.ndarray | None:
     pictures = read_pictures(source, dcgan, config, HELD_OUT, first)
     if pictures is None:
         return None
-    key = [
-        step,
-        config.seed,
-        how,
-        zlib.crc32(pictures.images),
-        pictures.labels.tolist(),
-    ]
+    seen = zlib.crc32(pictures.images), pictures.labels.tolist()
+    key = [step, config.seed, how, seen]
     path = os.path.join(config.out_dir, f'held_out-{json_digest(key)}.npz')
     names, shape = ('distances', 'first', 'losses'), [len(pictures.images)]
     kept = read_cached(path, dict.fromkeys(names, shape))
@@ -92,9 +87,8 @@ def score_pictures(dcgan, config, how: How, pictures: Pictures, step: int) -> No
     save_beside(f'{path}.png', config, *shown, heat(*shown))
     kinds = np.array([name.split(os.sep)[0] for name in pictures.names])
     if {*kinds} == {'normal', 'abnormal'}:
-        _save_roc(
-            f'{path}_roc.png', scores[kinds == 'normal'], scores[kinds != 'normal']
-        )
+        of_kinds = (scores[kinds == kind] for kind in ('normal', 'abnormal'))
+        _save_roc(f'{path}_roc.png', *of_kinds)
 
 
 def _save_roc(path, normal, abnormal):

@@ -57,13 +57,17 @@ def invert(dcgan, images, labels=None, weights=None, how=None, name='invert') ->
     how      None: How()
 
     The first z come from NumPy's global random state. Raises UserError for a model
-    without the D that is needed. An Inverter builds the graph once for many calls.
+    without the D that is needed.
     """
-    return Inverter(dcgan, how or How())(images, labels, weights, name)
+    how, inverters = how or How(), vars(dcgan).setdefault('inverters', {})
+    if how not in inverters:  # built once: it extends the graph
+        with dcgan.sess.graph.as_default():
+            inverters[how] = Inverter(dcgan, how)
+    return inverters[how].invert(images, labels, weights, name)
 
 
 class Inverter:
-    """`invert` for one model, whose graph it extends."""
+    """`invert` of one model in one way."""
 
     def __init__(self, dcgan, how: How):
         self.dcgan, self.how = dcgan, how
@@ -103,8 +107,7 @@ class Inverter:
         size = np.prod(layers[-1].shape.as_list()[1:])
         return tf.reshape(layers[-1], [-1, size]), logits[:, 0]
 
-    def __call__(self, images, labels=None, weights=None, name='invert') -> Found:
-        """See `invert`."""
+    def invert(self, images, labels, weights, name):
         how, count, classes = self.how, len(images), self.dcgan.y_dim
         labels = np.full(count, -1) if labels is None else np.array(labels)
         if weights is None:

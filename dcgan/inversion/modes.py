@@ -15,19 +15,18 @@ def run(dcgan, config, todo: set[str], step: int) -> None:
     classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
     effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
 
-    def prepared(mode, *weights):  # of a distance: what it consists of
+    def prepared(mode, *weights):  # of what How minimizes
         how, source = How(*weights, *effort), getattr(config, mode)
         pictures = read_pictures(source, dcgan, config, config.train_size)
         if config.held_out and mode != 'anomaly':
             anomaly.held_out_scores(dcgan, config, how, step)
         return dcgan, config, how, pictures
 
+    pixels_and_features = 1.0, config.invert_features
     if 'invert' in todo:
-        invert_pictures(
-            *prepared('invert', 1, config.invert_features, config.invert_prior)
-        )
+        invert_pictures(*prepared('invert', *pixels_and_features, config.invert_prior))
     if 'complete' in todo:
-        complete(*prepared('complete', 1, config.invert_features, config.lam))
+        complete(*prepared('complete', *pixels_and_features, config.lam))
     if 'anomaly' in todo:
         anomaly.score_pictures(*prepared('anomaly', *anomaly.WEIGHTS), step)
 
@@ -41,27 +40,23 @@ def invert_pictures(dcgan, config, how, pictures) -> None:
     save_beside(f'{path}.png', config, images, found.images, heat(images, found.images))
 
 
+PICTURES = 'path task inversion'  # the marks of a mode
 # fmt: off
 FLAGS = Group(
     'Inversion',
     'from pictures back to z: --invert, --complete, --anomaly, ...',
-    Flag('invert', '', 'Find the z of these pictures: a file, a folder, or `dataset`',
-         'path task inversion'),
-    Flag('complete', '', 'Complete these pictures where --mask hides them',
-         'path task inversion'),
-    Flag('anomaly', '', 'Score how far these pictures are from all samples',
-         'path task inversion'),
-    Flag('invert_starts', 4, 'Random z to start from, of which the best is kept',
-         least=1, most=1000),
+    Flag('invert', '', 'Find the z of a file, a folder, or `dataset`', PICTURES),
+    Flag('complete', '', 'Complete these pictures where --mask hides them', PICTURES),
+    Flag('anomaly', '', 'Score how far these pictures are from samples', PICTURES),
+    Flag('invert_starts', 4, 'Random z to start from; the best result is kept', least=1,
+         most=1000),
     Flag('invert_steps', 500, 'Steps of Adam from each of them', least=1, most=10**6),
-    Flag('invert_features', 0.0, "Weight of the distance in D's last hidden layer",
-         least=0),
+    Flag('invert_features', 0.0, "Weight of distances in D's last layer", least=0),
     Flag('invert_prior', 0.0, 'Weight of the loss of G in --invert', least=0),
     Flag('lam', 0.1, 'Weight of the loss of G in --complete', least=0),
     Flag('mask', 'center', f'What is hidden: {", ".join(MASKS)}, a picture that is '
          'white there, or a folder with one for each', 'path'),
-    Flag('blend', 'poisson', 'How completions are joined to what is around them',
-         choices=('poisson', 'none')),
+    Flag('blend', 'poisson', 'How holes are filled', choices=('poisson', 'none')),
     Flag('held_out', '', 'Pictures that the run has not seen, to compare with', 'path'),
     Flag('anomaly_threshold', 99.0, 'Percentile of held-out pictures from which on a '
          'picture is an anomaly', least=0, most=100),

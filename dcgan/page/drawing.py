@@ -1,7 +1,6 @@
 """Draw the images that the page asks for, and describe the model to it."""
 
 import base64
-import functools
 import io
 import json
 import os
@@ -13,7 +12,7 @@ from PIL import Image
 
 from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
 from dcgan.data.images import load_image, parse_color
-from dcgan.inversion import How, Inverter
+from dcgan.inversion import How, invert
 from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
@@ -116,7 +115,8 @@ class Drawer:
         with self.is_drawing:  # and decoding: it takes memory
             image, step = self._decode(content), self._load(request.step)
             np.random.seed(request.seed)
-            found = self._inverter(image[None])
+            how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist)
+            found = invert(self.dcgan, image[None], how=how)
         file = io.BytesIO()
         Image.fromarray(merge(image[None], (1, 1))).save(file, 'PNG')
         return {
@@ -126,13 +126,6 @@ class Drawer:
             'distance': float(found.distances[0]),
             'png': base64.b64encode(file.getvalue()).decode(),
         }
-
-    @functools.cached_property
-    def _inverter(self):
-        """Finds z. It is made once, because it extends the graph."""
-        how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist)
-        with self.dcgan.sess.graph.as_default():  # which is of a thread
-            return Inverter(self.dcgan, how)
 
     def _decode(self, content):
         """Read a picture as the images of the data: uint8 [h, w, c]."""
