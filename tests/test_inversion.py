@@ -174,7 +174,7 @@ def test_what_invert_writes_is_drawn_interpolated_and_calculated_with(workspace)
     assert first['images'].shape == (5, 16, 16, 3) and len(first['distances']) == 5
     assert all(name.endswith('.png') for name in first['names'])
     with Image.open(grid) as image:
-        assert image.size == (2 * (3 * 16 + 2), 3 * 18)
+        assert image.size == (3 * (3 * 16 + 2), 3 * 18)
     _, (npz, _) = main(workspace, 'cats', *args)
     assert all((first[name] == array).all() for name, array in np.load(npz).items())
     kept = str(workspace / 'z.npz')
@@ -341,5 +341,7 @@ def test_a_checkpoint_without_d_is_inverted_by_pixels_alone(vivid):
         dcgan.sess = sess
         images = np.zeros((2, 16, 16, 3), np.uint8)
         assert len(invert(dcgan, images, how=How(steps=2)).z) == 2
-        with pytest.raises(UserError, match='has no discriminator; set --invert_feat'):
+        with pytest.raises(
+            UserError, match='--invert_features, .*: this checkpoint has no discri'
+        ):
             invert(dcgan, images, how=How(features=0.1))

@@ -23,19 +23,29 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
     It returns features [n, d] and logits [n], float32, by batch norm's moving averages.
     A conditional D gets labels that are all zero.
     """
-    if 'discriminator' in original_style(dcgan):
-        problem = 'overrides discriminator, whose layers are unknown; leave it out'
-        raise UserError(f'--encode: {type(dcgan).__name__} {problem}')
-    if len(sess.run(tf.report_uninitialized_variables(dcgan.variables))):
-        raise UserError('--encode: this checkpoint has no discriminator; leave it out')
-    pixels, layers = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]]), []
+    pixels = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
     labels = tf.fill(tf.shape(pixels)[:1], -1)  # one-hot, these are all zero
-    images, y = to_inputs(dcgan, pixels, labels)
-    how = SAMPLING._replace(probe=layers.append)
-    _, logits = dcgan.discriminator(images, y, reuse=True, how=how)
+    layers, logits = discriminate(dcgan, *to_inputs(dcgan, pixels, labels), '--encode')
     features = tf.concat([pooled(layer) for layer in layers], 1)
-    encoder = sess.make_callable([features, logits[:, 0]], [pixels])
+    encoder = sess.make_callable([features, logits], [pixels])
     return encoder, int(features.shape[1])
+
+
+def discriminate(dcgan, images: tf.Tensor, y: tf.Tensor | None, flag: str) -> tuple:
+    """D's hidden layers, a list, and its logits [n], by moving averages.
+
+    Raises UserError, which names `flag`, if D is not there or not this project's.
+    """
+    problem, layers = '', []
+    if 'discriminator' in original_style(dcgan):
+        name = type(dcgan).__name__
+        problem = f'{name} overrides discriminator, whose layers are unknown'
+    elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.variables))):
+        problem = 'this checkpoint has no discriminator'
+    if problem:
+        raise UserError(f'{flag}: {problem}; leave it out')
+    how = SAMPLING._replace(probe=layers.append)
+    return layers, dcgan.discriminator(images, y, reuse=True, how=how)[1][:, 0]
 
 
 def pooled(layer: tf.Tensor) -> tf.Tensor:

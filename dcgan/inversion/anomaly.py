@@ -13,9 +13,10 @@ import numpy as np
 from dcgan.data.idx import idx_pairs
 from dcgan.evaluation.nearest import share_closer
 from dcgan.inversion.invert import How, invert, print_distances
-from dcgan.inversion.pictures import Pictures, heat, read_pictures, save_beside
+from dcgan.inversion.pictures import Pictures, beside, heat, read_pictures
 from dcgan.record.curves import import_figure
 from dcgan.runs.flags_json import read_flags
+from dcgan.sampling.samples import save_grid
 from dcgan.util.files import atomic_path, json_digest, write_bytes
 from dcgan.util.npz import read_cached, write_arrays
 from dcgan.util.output import Extra, print_line, print_path
@@ -84,7 +85,7 @@ def score_pictures(dcgan, config, how: How, pictures: Pictures, step: int) -> No
     print_path(f'{path}.csv')
     order = np.argsort(-scores, kind='stable')
     shown = pictures.images[order], found.images[order]
-    save_beside(f'{path}.png', config, *shown, heat(*shown))
+    save_grid(beside(config, *shown, heat(*shown)), f'{path}.png', config.sheet_columns)
     kinds = np.array([name.split(os.sep)[0] for name in pictures.names])
     if {*kinds} == {'normal', 'abnormal'}:
         of_kinds = (scores[kinds == kind] for kind in ('normal', 'abnormal'))

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
-from dcgan.data.image_grids import save_gif
+from dcgan.data.image_grids import grid_image, grid_size, save_gif
 from dcgan.data.images import open_image
 from dcgan.inversion.invert import How, invert, print_distances
-from dcgan.inversion.pictures import Pictures, beside, save_beside, save_found
-from dcgan.sampling.samples import draw, save_separately
+from dcgan.inversion.pictures import Pictures, beside, save_found
+from dcgan.sampling.samples import draw, save_grid, save_separately
 from dcgan.util.errors import UserError
 from dcgan.util.files import stem
 from dcgan.util.output import print_path
@@ -104,13 +104,15 @@ def complete(dcgan, config, how: How, pictures: Pictures) -> None:
     images = fill(originals, found.images, holes, config.blend)
     save_found(f'{path}.npz', pictures, found, images)
     masked = np.where(holes[..., None], GRAY, originals).astype(np.uint8)
-    save_beside(f'{path}.png', config, masked, images, originals)
+    columns, shown = config.sheet_columns, beside(config, masked, images, originals)
+    save_grid(shown, f'{path}.png', columns)
     if config.gif:
         frames = []
         for z in found.path.swapaxes(0, 1):
             samples = draw(dcgan.sess, dcgan, z, found.labels, as_bytes=True)
             on_the_way = fill(originals, samples, holes, config.blend)
-            frames.append(beside(config, masked, on_the_way, originals))
+            cells = beside(config, masked, on_the_way, originals)
+            frames.append(grid_image(cells, grid_size(len(cells), columns)))
         save_gif(frames, f'{path}.gif', milliseconds=150)
         print_path(f'{path}.gif')
     if config.separate_images:

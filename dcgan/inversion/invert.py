@@ -5,12 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.forward_pass import SAMPLING
 from dcgan.data.labels import one_hot
+from dcgan.evaluation.encode import discriminate
 from dcgan.sampling.samples import draw, split_rows
 from dcgan.training.inputs import byte_values
-from dcgan.training.user_model import original_style
-from dcgan.util.errors import UserError
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random
@@ -20,6 +18,7 @@ PULL = 0.01  # weight of the squared norm of z, where z is normal
 # other z stay in the range that they are drawn from, as in bamos' completion
 RANGES = {'uniform_signed': (-1, 1), 'uniform_unsigned': (0, 1)}
 FRAMES = 24  # z that are kept on the way, with the first and the last
+FLAGS = '--anomaly, or --invert_features, --invert_prior or --lam above 0'  # need D
 CLASS_SHARE = 5  # this part of the steps, in each class, finds an unknown class
 
 
@@ -82,30 +81,16 @@ class Inverter:
         loss, features = 2 * how.pixels * error, tf.zeros_like(error)
         self.of_images = None  # D's features of the images, and where they are fed
         if how.features or how.prior:
-            of_samples, logits = self._discriminate(dcgan.sampler)
+            layers, logits = discriminate(dcgan, dcgan.sampler, dcgan.sampler_y, FLAGS)
             loss += how.prior * tf.nn.softplus(-logits)
         if how.features:
-            fed = tf.placeholder(tf.float32, of_samples.shape)
-            self.of_images = self._discriminate(x)[0], fed
-            features = tf.reduce_sum(tf.abs(of_samples - fed), 1)
+            of_images = discriminate(dcgan, x, dcgan.sampler_y, FLAGS)[0][-1]
+            self.of_images = of_images, tf.placeholder(tf.float32, of_images.shape)
+            apart = tf.abs(layers[-1] - self.of_images[1])
+            features = tf.reduce_sum(apart, [*range(1, apart.shape.ndims)])
             loss += how.features * features
         values = {'losses': loss, 'distances': distance, 'features': features}
         self.step = values, tf.gradients(loss, dcgan.z)[0]
-
-    def _discriminate(self, images):
-        """D's last hidden layer, [n, d], and its logits [n], by moving averages."""
-        dcgan, layers, problem = self.dcgan, [], ''
-        if 'discriminator' in original_style(dcgan):
-            problem = f'{type(dcgan).__name__} overrides discriminator'
-        elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.d_vars))):
-            problem = 'this checkpoint has no discriminator'
-        if problem:
-            advice = 'set --invert_features, --invert_prior and --lam to 0'
-            raise UserError(f'{problem}; {advice}; --anomaly needs it')
-        how = SAMPLING._replace(probe=layers.append)
-        _, logits = dcgan.discriminator(images, dcgan.sampler_y, reuse=True, how=how)
-        size = np.prod(layers[-1].shape.as_list()[1:])
-        return tf.reshape(layers[-1], [-1, size]), logits[:, 0]
 
     def invert(self, images, labels, weights, name):
         how, count, classes = self.how, len(images), self.dcgan.y_dim

@@ -5,8 +5,8 @@ import os
 from dcgan.inversion import anomaly
 from dcgan.inversion.complete import MASKS, complete
 from dcgan.inversion.invert import How, invert, print_distances
-from dcgan.inversion.pictures import heat, read_pictures, save_beside, save_found
-from dcgan.sampling.samples import parse_labels
+from dcgan.inversion.pictures import beside, heat, read_pictures, save_found
+from dcgan.sampling.samples import parse_labels, save_grid
 from dcgan.util.flags import Flag, Group
 
 
@@ -37,7 +37,8 @@ def invert_pictures(dcgan, config, how, pictures) -> None:
     found = invert(dcgan, images, pictures.labels, how=how)
     print_distances('pictures', found.distances, found.first)
     save_found(f'{path}.npz', pictures, found, found.images)
-    save_beside(f'{path}.png', config, images, found.images, heat(images, found.images))
+    shown = beside(config, images, found.images, heat(images, found.images))
+    save_grid(shown, f'{path}.png', config.sheet_columns)
 
 
 PICTURES = 'path task inversion'  # the marks of a mode

@@ -1,17 +1,14 @@
 """Read pictures as in training, with their classes; write what is found for them."""
 
 import glob
-import math
 import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from dcgan.data.dataset import read_images
 from dcgan.data.idx import IdxSet, idx_pairs
 from dcgan.data.image_folder import ImageSet, UnusableImages
-from dcgan.data.image_grids import merge, save_image
 from dcgan.inversion.invert import Found
 from dcgan.runs.run import class_names_in
 from dcgan.runs.settings import OWN_DATA
@@ -111,23 +108,16 @@ def save_found(path: str, pictures: Pictures, found: Found, images: np.ndarray) 
     print_path(path)
 
 
-def save_beside(path: str, config, *parts: np.ndarray) -> None:
-    """Write the grid of `beside` to a file; print its path."""
-    save_image(beside(config, *parts), path)
-    print_path(path)
+def beside(config, *parts: np.ndarray) -> np.ndarray:
+    """Images i of all parts, uint8 [n, h, w, c], side by side, with a gap behind.
 
-
-def beside(config, *parts: np.ndarray) -> Image.Image:
-    """A grid that shows image i of all parts, uint8 [n, h, w, c], side by side.
-
-    It has config.sheet_images of them at most, config.sheet_columns in a row.
+    They are config.sheet_images at most.
     """
     channels = max(part.shape[3] for part in parts)
-    colored = [np.broadcast_to(p, (*p.shape[:3], channels)) for p in parts]
-    cells = np.concatenate(colored, axis=2)[: config.sheet_images]
-    cells = np.pad(cells, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
-    columns = config.sheet_columns or math.ceil(math.sqrt(len(cells) / len(parts)))
-    return Image.fromarray(merge(cells, (1, columns)))
+    colored = [np.broadcast_to(part, (*part.shape[:3], channels)) for part in parts]
+    gaps = (0, 0), (0, GAP), (0, GAP), (0, 0)
+    images = np.concatenate(colored, axis=2)[: config.sheet_images]
+    return np.pad(images, gaps, constant_values=255)
 
 
 def heat(images: np.ndarray, others: np.ndarray) -> np.ndarray:
