@@ -10,16 +10,15 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dcgan.record.profiler import profiled
-from dcgan.training import user_model
-from dcgan.training.checkpoints import has_training_state, restore, step_of
+from dcgan.training import checkpoints, user_model
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.options import DEFAULTS, Options
 from dcgan.training.original_iteration import OriginalIteration
-from dcgan.training.outputs import outputs_of
+from dcgan.training.outputs import NoOutputs, Outputs
 from dcgan.training.prefetch import Batch, fed_ahead
 from dcgan.training.state import Position, TrainingState
-from dcgan.training.weights import load_adam, load_weights
+from dcgan.training.weights import check_weights, load_adam, load_weights
 from dcgan.util.errors import Interrupted, UserError, short_reason
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
@@ -49,8 +48,8 @@ class Training(contextlib.AbstractContextManager):
         self.first = state.at.counter
         images, labels = self.data.take(state.sample_files)
         self.sample_feed = dcgan.feed(images, labels, state.sample_z)
-        self.outputs = outputs_of(dcgan, config)
-        self.outputs.open(self, checkpoint)
+        outputs = Outputs if self.workers.is_chief else NoOutputs
+        self.outputs = outputs(self, checkpoint)
         self.started = time.perf_counter()
         # (iteration, time) from which the pace is measured: without compilation
         self.pace_from = self.first, self.started
@@ -70,17 +69,18 @@ class Training(contextlib.AbstractContextManager):
         return int(min(images, limit)) // batch_size
 
     def _start(self, checkpoint):
-        is_ours = checkpoint is not None and has_training_state(checkpoint)
+        is_ours = checkpoint is not None and checkpoints.has_training_state(checkpoint)
         if not is_ours:
             self.sess.run(tf.global_variables_initializer())
         if checkpoint is None:
             print_line(f' [*] No checkpoint yet in {self.dcgan.checkpoint_dir}')
         elif is_ours:
-            restore(self.sess, self.state.restorer, checkpoint)
+            checkpoints.restore(self.sess, self.state.restorer, checkpoint)
             self.state.read(self.sess, self.config.train_size)
         else:  # the original's: resume as it does, at its number, with epoch 0
             load_weights(self.sess, self.dcgan.variables, checkpoint)
-            self.state.at = self.state.at._replace(counter=step_of(checkpoint) - 1)
+            counter = checkpoints.step_of(checkpoint) - 1
+            self.state.at = self.state.at._replace(counter=counter)
             has_adam = load_adam(self.sess, checkpoint)
             line = 'and Adam only: epochs' if has_adam else 'only: epochs and Adam'
             print(f' [*] It holds weights {line} start anew')
@@ -307,4 +307,9 @@ def check_training(dcgan, config) -> str | None:
         raise UserError(f'train_size {config.train_size} {problem}; {advice}')
     # data that cannot be decoded fails now, before there is a run folder
     dcgan.data.first_usable(dcgan.sample_num)
-    return outputs_of(dcgan, config).to_resume()
+    if not dcgan.workers.is_chief:  # it gets the variables of the chief
+        return None
+    path = checkpoints.newest_checkpoint(dcgan.checkpoint_dir, options.resume_step)
+    if path:
+        check_weights(path, dcgan.variables)
+    return path

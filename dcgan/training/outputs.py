@@ -8,33 +8,23 @@ from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.training.checkpoints import meta_graph, newest_checkpoint
+from dcgan.training.checkpoints import meta_graph
 from dcgan.training.fused_iteration import FusedIteration
-from dcgan.training.weights import check_weights, todays_names
+from dcgan.training.weights import todays_names
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove_leftovers, write_bytes
 from dcgan.util.output import Extra
 
 
 class Outputs:
-    """What the chief, or a process that trains alone, reads and writes."""
+    """What the chief, or a process that trains alone, writes."""
 
     reached = 'saved up to'  # in a message, before the number of the last iteration
 
-    def __init__(self, dcgan, config):
-        self.dcgan, self.config = dcgan, config
-
-    def to_resume(self) -> str | None:
-        """The path prefix of the checkpoint from which to resume, or None."""
-        resume_step = getattr(self.config, 'resume_step', None)
-        path = newest_checkpoint(self.dcgan.checkpoint_dir, resume_step)
-        if path:
-            check_weights(path, self.dcgan.variables)
-        return path
-
-    def open(self, training, checkpoint: str | None) -> None:
+    def __init__(self, training, checkpoint: str | None):
         """Open the files of a Training that has started, from `checkpoint` or anew."""
-        self.training, dcgan = training, self.dcgan
+        self.training, self.config = training, training.config
+        self.dcgan = dcgan = training.dcgan
         counter, options = training.state.at.counter, training.options
         for path in (dcgan.out_dir, dcgan.checkpoint_dir, dcgan.sample_dir):
             remove_leftovers(path)
@@ -116,7 +106,7 @@ class Outputs:
 
 
 class NoOutputs(Outputs):
-    """What a worker that is not the chief reads and writes: nothing."""
+    """What a worker that is not the chief writes: nothing."""
 
     profiler = Profiler('')  # of no iteration
     reached = 'after'
@@ -127,9 +117,4 @@ class NoOutputs(Outputs):
     def nothing(self, *_):
         pass
 
-    to_resume = open = log = save_samples = save = close = nothing
-
-
-def outputs_of(dcgan, config) -> Outputs:
-    """The Outputs of a training in this process."""
-    return (Outputs if dcgan.workers.is_chief else NoOutputs)(dcgan, config)
+    __init__ = log = save_samples = save = close = nothing
