@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import config as determinism
 
@@ -34,7 +33,7 @@ def repeat_results(seed: int | None) -> None:
         random.seed(seed)
         np.random.seed(seed)
         tf.set_random_seed(seed)
-        tensorflow.config.experimental.enable_op_determinism()
+        determinism.enable_op_determinism()
     elif determinism.is_op_determinism_enabled():
         determinism.disable_op_determinism()
 
