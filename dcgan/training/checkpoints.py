@@ -54,8 +54,7 @@ class CheckpointFolder:
         `checkpoint`, from which it resumes, counts as the newest. Protects it and the
         last completed training's final one. The original's are never pruned.
         """
-        others = [path for path in checkpoints(self.folder) if path != checkpoint]
-        newest_first = [checkpoint, *others]
+        newest_first = list(dict.fromkeys([checkpoint, *checkpoints(self.folder)]))
         write_state(self.folder, newest_first[::-1])
         self.managed = [p for p in reversed(newest_first) if has_training_state(p)]
         states = ((path, training_state(path, 'ended')) for path in newest_first)
@@ -211,12 +210,11 @@ def folder_inside(folder: str) -> str:
 def no_checkpoint(checkpoint_dir: str) -> UserError:
     """The error for a folder without a checkpoint. It tells what is there instead."""
     names = sorted(map(os.path.basename, index_files(checkpoint_dir)))
-    inner = folder_inside(checkpoint_dir)
     problem = 'no checkpoint found; '
     if names:
         rule = 'the name of a checkpoint has to end in -ITERATION, as in model-9.index'
         problem = f'has {", ".join(names)}, but {rule}; rename all of its files'
-    elif inner:
+    elif inner := folder_inside(checkpoint_dir):
         problem += f'there are some in {inner}'
     else:
         problem += 'add --train to train this run, or choose another with --out_name'
