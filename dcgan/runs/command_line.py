@@ -138,6 +138,5 @@ def full_help(introduction: str, flags: Flags) -> str:
             if len(head) > WIDTH:
                 head = f'  --{flag.name} <choice>'
                 text += f': {", ".join(flag.choices)}'
-            body = textwrap.wrap(text, WIDTH - 6)
-            lines += [head, *(f'{"":6}{line}' for line in body)]
+            lines += [head, textwrap.indent(textwrap.fill(text, WIDTH - 6), 6 * ' ')]
     return '\n'.join(lines)
