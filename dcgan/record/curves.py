@@ -161,11 +161,10 @@ def _history_of_events(run_dir):
         first = min(of_file, default=math.inf)
         rows = {step: row for step, row in rows.items() if step < first} | of_file
     steps = sorted(rows)
-    history = {
-        name: np.array([rows[step].get(tag, math.nan) for step in steps])
-        for tag, name in TAGS.items()
-    }
-    return {'iteration': np.array(steps), 'epoch': np.zeros(len(steps)), **history}
+    history = {'iteration': np.array(steps), 'epoch': np.zeros(len(steps))}
+    for tag, name in TAGS.items():
+        history[name] = np.array([rows[step].get(tag, math.nan) for step in steps])
+    return history
 
 
 def draw_runs(names: str, out_dir: str) -> None:
