@@ -85,6 +85,5 @@ class OriginalIteration:
         (_, d_loss), *_ = self._update_d(self._feed(batch, rates))
         return np.array([d_loss, stop])
 
-    def sample_losses(self, fed: dict) -> np.ndarray:
-        losses = [self.dcgan.d_loss, self.dcgan.g_loss]
-        return np.array(self.dcgan.sess.run(losses, fed))
+    def sample_losses(self, fed: dict) -> list:
+        return self.dcgan.sess.run([self.dcgan.d_loss, self.dcgan.g_loss], fed)
