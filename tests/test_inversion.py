@@ -309,6 +309,18 @@ def test_files_that_are_no_pictures_are_left_out(make_dcgan, tmp_path, capsys):
     assert '[!] Image left out, 1 so far: ' in capsys.readouterr().out
 
 
+def test_a_single_picture_is_read_whatever_its_name_and_neighbours(
+    make_dcgan, tmp_path, capsys
+):
+    write_images(tmp_path / 'new' / 'deep', count=3)
+    dcgan = make_dcgan()
+    for name in ('a.png', 'a.PNG', '.a[b]*.png', 'a\nb~'):
+        shutil.copy(tmp_path / 'new' / 'deep' / '000.png', tmp_path / 'new' / name)
+        names, images, _ = read(tmp_path, dcgan, tmp_path / 'new' / name)
+        assert [*names] == [name] and len(images) == 1
+    assert 'subfolders' not in capsys.readouterr().out
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(workspace):
     (workspace / 'text.png').write_text('no picture')
     (workspace / 'empty').mkdir()

@@ -42,8 +42,11 @@ def find_images(
     """Sorted paths of the images in a folder or, given `classes`, in these subfolders.
 
     They match the glob `pattern`; None: *.jpg or, if there are none, all images. Prints
-    which others are not used. Raises UserError if no file matches.
+    which others are not used. Raises UserError if no file matches. A file in place of
+    the folder is the one image.
     """
+    if not os.path.isdir(folder):
+        return [folder]
     require_inside(folder, pattern or '')
     is_nested = '/' in (pattern or '')
     folders = [folder]

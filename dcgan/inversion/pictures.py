@@ -1,6 +1,5 @@
 """Read pictures as in training, with their classes; write what is found for them."""
 
-import glob
 import os
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from dcgan.runs.run import class_names_in
 from dcgan.runs.settings import OWN_DATA
 from dcgan.sampling.samples import parse_labels
 from dcgan.util.errors import UserError
-from dcgan.util.files import FREE_SPACE, write_errors
+from dcgan.util.files import FREE_SPACE, relative_path, write_errors
 from dcgan.util.npz import write_arrays
 from dcgan.util.output import print_path
 
@@ -64,7 +63,8 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
     else:  # others stand where some cannot be used
         used = np.array([data.files[i] not in data.unusable for i in indices])
         images, indices = images[used], indices[used]
-        names = [os.path.relpath(data.files[i], data.folder) for i in indices]
+        files = [data.files[i] for i in indices]
+        names = [relative_path(f, data.folder) or os.path.basename(f) for f in files]
     classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
     if config.label:
         given = parse_labels(config.label, dcgan.y_dim)
@@ -81,14 +81,10 @@ def _open(source, dcgan, config):
     """The Dataset of a file or a folder."""
     if source == OWN_DATA and dcgan.data:
         return dcgan.data
-    folder, pattern = source, '**/*'
-    if not os.path.isdir(source):
-        folder, name = os.path.split(source)
-        folder, pattern = folder or os.curdir, glob.escape(name)
-    elif idx_pairs(source):
+    if os.path.isdir(source) and idx_pairs(source):
         return IdxSet(source, dcgan.output_height, dcgan.output_width)
     options = {**reading_options(dcgan, config), 'background': config.background}
-    return ImageSet(os.path.normpath(folder), pattern, **options)
+    return ImageSet(os.path.normpath(source), '**/*', **options)
 
 
 def reading_options(dcgan, config) -> dict:
