@@ -304,9 +304,15 @@ def test_pictures_in_folders_of_class_names_have_these_classes(make_dcgan, tmp_p
 def test_files_that_are_no_pictures_are_left_out(make_dcgan, tmp_path, capsys):
     write_images(tmp_path / 'new', count=3)
     (tmp_path / 'new' / '001.png').write_text('no picture')
-    names, images, _ = read(tmp_path, make_dcgan(), tmp_path / 'new')
+    dcgan = make_dcgan()
+    names, images, _ = read(tmp_path, dcgan, tmp_path / 'new')
     assert [*names] == ['000.png', '002.png'] and len(images) == 2
     assert '[!] Image left out, 1 so far: ' in capsys.readouterr().out
+    for name in ('002.png', '003.png'):
+        (tmp_path / 'new' / name).write_text('no picture')
+    for limit in (1, 2, 3):  # 000.png is chosen last
+        with pytest.raises(UserError, match='not a readable image'):
+            read(tmp_path, dcgan, tmp_path / 'new', limit)
 
 
 def test_a_single_picture_is_read_whatever_its_name_and_neighbours(

@@ -62,6 +62,8 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
         names = [f'{row:05d}' for row in data.rows[indices]]
     else:  # others stand where some cannot be used
         used = np.array([data.files[i] not in data.unusable for i in indices])
+        if not used.any():
+            raise UserError(data.unusable[data.files[indices[0]]])
         images, indices = images[used], indices[used]
         files = [data.files[i] for i in indices]
         names = [relative_path(f, data.folder) or os.path.basename(f) for f in files]
