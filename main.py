@@ -203,7 +203,7 @@ def write_outputs(sess, dcgan, config, step):
         evaluation.evaluate(sess, dcgan, config, step)
     if 'encode' in todo:
         encode(sess, dcgan, config.encode, config.train_size)
-    inversion.run(dcgan, config, todo, step)
+    inversion.run(dcgan, config, todo)
     if 'samples' in todo:
         samples.save_samples(sess, dcgan, config, config.sample_dir)
     if 'page' in todo:

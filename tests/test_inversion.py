@@ -13,6 +13,7 @@ from conftest import printed_paths, run_in_process, use, write_idx_set, write_im
 from PIL import Image
 
 from dcgan.inversion import How, invert
+from dcgan.inversion.anomaly import held_out_scores
 from dcgan.inversion.complete import fill, holes_of, importance
 from dcgan.inversion.pictures import Pictures, read_pictures
 from dcgan.sampling.samples import draw
@@ -271,19 +272,34 @@ def test_without_held_out_pictures_there_are_no_percentiles(workspace):
     assert '24 held-out' in printed and rows_of(paths[0])[0]['percentile'] != ''
 
 
-def read(workspace, dcgan, source, limit=np.inf, **settings):
-    config = SimpleNamespace(label='', data_dir=str(workspace / 'data'), crop=False)
+def reading(**settings):
+    config = SimpleNamespace(label='', crop=False, background='', max_pixels=10**6)
     config.input_height = config.input_width = 16
-    config.background, config.max_pixels = '', 10**6
     vars(config).update(settings)
-    return read_pictures(str(source), dcgan, config, limit)
+    return config
+
+
+def read(dcgan, source, limit=np.inf, **settings):
+    return read_pictures(str(source), dcgan, reading(**settings), limit)
+
+
+def test_held_out_scores_are_kept_for_the_weights_that_gave_them(vivid, tmp_path):
+    write_images(tmp_path / 'new', count=3)
+    config = reading(held_out=str(tmp_path / 'new'), out_dir=str(tmp_path), seed=1)
+    dcgan, kept = vivid(), []
+    for change in (1, 1, 1.5):
+        for variable in dcgan.g_vars:
+            dcgan.sess.run(variable.assign(change * variable))
+        held_out_scores(dcgan, config, How(steps=1))
+        kept.append(len([*tmp_path.glob('held_out-*.npz')]))
+    assert kept == [1, 1, 2]
 
 
 def test_rows_of_idx_files_have_their_numbers_and_classes(make_dcgan, tmp_path):
     dcgan = make_dcgan(y_dim=4, c_dim=1, output_height=8, output_width=8)
     images, labels = write_idx_set(tmp_path / 'rows')
     random = np.random.get_state()[1].copy()
-    names, found, classes = read(tmp_path, dcgan, tmp_path / 'rows', 9)
+    names, found, classes = read(dcgan, tmp_path / 'rows', 9)
     assert (np.random.get_state()[1] == random).all()
     rows = names.astype(int)
     assert len(rows) == 9 and (np.diff(rows) > 0).all()
@@ -294,25 +310,25 @@ def test_pictures_in_folders_of_class_names_have_these_classes(make_dcgan, tmp_p
     dcgan = make_dcgan(y_dim=12, out_dir=str(tmp_path))
     for folder in ('11', '3', 'other'):
         write_images(tmp_path / 'new' / folder, count=1)
-    names, _, labels = read(tmp_path, dcgan, tmp_path / 'new')
+    names, _, labels = read(dcgan, tmp_path / 'new')
     assert [*names] == ['11/000.png', '3/000.png', 'other/000.png']
     assert [*labels] == [11, 3, -1]
-    assert [*read(tmp_path, dcgan, tmp_path / 'new', label='7')[2]] == [7, 7, 7]
-    assert [*read(tmp_path, dcgan, tmp_path / 'new', label='7,8')[2]] == [-1, -1, -1]
+    assert [*read(dcgan, tmp_path / 'new', label='7')[2]] == [7, 7, 7]
+    assert [*read(dcgan, tmp_path / 'new', label='7,8')[2]] == [-1, -1, -1]
 
 
 def test_files_that_are_no_pictures_are_left_out(make_dcgan, tmp_path, capsys):
     write_images(tmp_path / 'new', count=3)
     (tmp_path / 'new' / '001.png').write_text('no picture')
     dcgan = make_dcgan()
-    names, images, _ = read(tmp_path, dcgan, tmp_path / 'new')
+    names, images, _ = read(dcgan, tmp_path / 'new')
     assert [*names] == ['000.png', '002.png'] and len(images) == 2
     assert '[!] Image left out, 1 so far: ' in capsys.readouterr().out
     for name in ('002.png', '003.png'):
         (tmp_path / 'new' / name).write_text('no picture')
     for limit in (1, 2, 3):  # 000.png is chosen last
         with pytest.raises(UserError, match='not a readable image'):
-            read(tmp_path, dcgan, tmp_path / 'new', limit)
+            read(dcgan, tmp_path / 'new', limit)
 
 
 def test_a_single_picture_is_read_whatever_its_name_and_neighbours(
@@ -322,7 +338,7 @@ def test_a_single_picture_is_read_whatever_its_name_and_neighbours(
     dcgan = make_dcgan()
     for name in ('a.png', 'a.PNG', '.a[b]*.png', 'a\nb~'):
         shutil.copy(tmp_path / 'new' / 'deep' / '000.png', tmp_path / 'new' / name)
-        names, images, _ = read(tmp_path, dcgan, tmp_path / 'new' / name)
+        names, images, _ = read(dcgan, tmp_path / 'new' / name)
         assert [*names] == [name] and len(images) == 1
     assert 'subfolders' not in capsys.readouterr().out
 

@@ -16,7 +16,7 @@ from dcgan.inversion.invert import How, invert, print_distances
 from dcgan.inversion.pictures import Pictures, beside, heat, read_pictures
 from dcgan.record.curves import import_figure
 from dcgan.runs.flags_json import read_flags
-from dcgan.sampling.samples import save_grid
+from dcgan.sampling.samples import draw, save_grid
 from dcgan.util.files import atomic_path, json_digest, write_bytes
 from dcgan.util.npz import read_cached, write_arrays
 from dcgan.util.output import Extra, print_line, print_path
@@ -26,7 +26,7 @@ HELD_OUT = 500  # pictures, at most
 COLUMNS = 'name', 'score', 'percentile', 'residual', 'features', 'is_anomaly'
 
 
-def held_out_scores(dcgan, config, how: How, step: int) -> np.ndarray | None:
+def held_out_scores(dcgan, config, how: How) -> np.ndarray | None:
     """What is minimized, sorted, of pictures that the run has not seen; None: has none.
 
     Those of config.held_out, or the rows of IDX files that --train_size leaves. Their
@@ -41,8 +41,9 @@ def held_out_scores(dcgan, config, how: How, step: int) -> np.ndarray | None:
     pictures = read_pictures(source, dcgan, config, HELD_OUT, first)
     if pictures is None:
         return None
-    seen = zlib.crc32(pictures.images), pictures.labels.tolist()
-    key = [step, config.seed, how, seen]
+    sample = draw(dcgan.sess, dcgan, np.ones((1, dcgan.z_dim)), np.zeros(1, int))
+    digests = zlib.crc32(pictures.images), zlib.crc32(sample)  # it tells the weights
+    key = [*digests, pictures.labels.tolist(), how, config.seed]
     path = os.path.join(config.out_dir, f'held_out-{json_digest(key)}.npz')
     names, shape = ('distances', 'first', 'losses'), [len(pictures.images)]
     kept = read_cached(path, dict.fromkeys(names, shape))
@@ -57,13 +58,13 @@ def held_out_scores(dcgan, config, how: How, step: int) -> np.ndarray | None:
     return np.sort(kept['losses'])
 
 
-def score_pictures(dcgan, config, how: How, pictures: Pictures, step: int) -> None:
+def score_pictures(dcgan, config, how: How, pictures: Pictures) -> None:
     """Write anomaly.csv, and anomaly.png with the pictures of high scores first.
 
     With pictures in folders `normal` and `abnormal`, prints the area under the ROC
     curve, too, and draws anomaly_roc.png.
     """
-    held_out = held_out_scores(dcgan, config, how, step)
+    held_out = held_out_scores(dcgan, config, how)
     found = invert(dcgan, pictures.images, pictures.labels, None, how, 'anomaly')
     print_distances('pictures', found.distances, found.first)
     path, scores = os.path.join(config.sample_dir, 'anomaly'), found.losses

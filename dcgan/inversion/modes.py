@@ -10,8 +10,8 @@ from dcgan.sampling.samples import parse_labels, save_grid
 from dcgan.util.flags import Flag, Group
 
 
-def run(dcgan, config, todo: set[str], step: int) -> None:
-    """Do those of the modes that are in todo, by the weights of checkpoint `step`."""
+def run(dcgan, config, todo: set[str]) -> None:
+    """Do those of the modes that are in todo."""
     classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
     effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
 
@@ -19,7 +19,7 @@ def run(dcgan, config, todo: set[str], step: int) -> None:
         how, source = How(*weights, *effort), getattr(config, mode)
         pictures = read_pictures(source, dcgan, config, config.train_size)
         if config.held_out and mode != 'anomaly':
-            anomaly.held_out_scores(dcgan, config, how, step)
+            anomaly.held_out_scores(dcgan, config, how)
         return dcgan, config, how, pictures
 
     pixels_and_features = 1.0, config.invert_features
@@ -28,7 +28,7 @@ def run(dcgan, config, todo: set[str], step: int) -> None:
     if 'complete' in todo:
         complete(*prepared('complete', *pixels_and_features, config.lam))
     if 'anomaly' in todo:
-        anomaly.score_pictures(*prepared('anomaly', *anomaly.WEIGHTS), step)
+        anomaly.score_pictures(*prepared('anomaly', *anomaly.WEIGHTS))
 
 
 def invert_pictures(dcgan, config, how, pictures) -> None:
