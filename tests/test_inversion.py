@@ -357,8 +357,17 @@ def test_bad_input_is_one_line_and_leaves_nothing(workspace):
         ('cats', ['--invert', 'data/set'], 'data/set: its images have 1 channel(s)'),
         ('cats', [*cats, 'small.png'], 'has 8x8 pixels, images of the model 16x16'),
         ('cats', [*cats, 'black.png'], 'black.png: is black; paint in white'),
-        ('cats', [*cats, 'oval'], '--mask oval: no such file, nor one of center'),
-        ('cats', [*cats, 'empty'], 'empty/0'),
+        (
+            'cats',
+            [*cats, 'oval', '--invert', 'data/cats'],
+            '--mask oval: no such file; ',
+        ),
+        (
+            'cats',
+            [*cats, 'oval', '--held_out', 'data/cats'],
+            'give one of center, left',
+        ),
+        ('cats', [*cats, 'empty'], '--mask empty/000.png: no such file; paint it'),
         ('cats', ['--invert', 'data/cats', '--held_out', 'gone'], '--held_out gone'),
         ('dogs', ['--invert', 'data/cats'], 'dogs'),
     ):

@@ -38,13 +38,14 @@ def holes_of(mask: str, pictures: Pictures) -> np.ndarray:
     shapes = center, x < w // 2, np.True_, drawn, (y % 4 > 0) | (x % 4 > 0)
     if mask in MASKS:
         return np.broadcast_to(dict(zip(MASKS, shapes))[mask], shape)
-    if not os.path.exists(mask):
-        raise UserError(f'--mask {mask}: no such file, nor one of {", ".join(MASKS)}')
     paths, holes = [mask] * n, {}
     if os.path.isdir(mask):
         bases = (os.path.splitext(name)[0] for name in pictures.names)
         paths = [os.path.join(mask, f'{base}.png') for base in bases]
-    for path in {*paths}:
+    for path in dict.fromkeys(paths):
+        if not os.path.exists(path):
+            advice = f'paint it, or give one of {", ".join(MASKS)}'
+            raise UserError(f'--mask {path}: no such file; {advice}')
         holes[path] = np.asarray(open_image(path, grayscale=True)) > 127
         if holes[path].shape != (h, w):
             size = '{1}x{0}'.format(*holes[path].shape)
@@ -92,12 +93,12 @@ def _blender(hole, size):
     return near, splu(near[:, hole].tocsc()).solve
 
 
-def complete(dcgan, config, how: How, pictures: Pictures) -> None:
+def complete(dcgan, config, how: How, pictures: Pictures, holes: np.ndarray) -> None:
     """Write completed.npz and .png, and what --gif and --separate_images ask for.
 
     The grid shows pictures with holes, completed, and as they were.
     """
-    holes, path = holes_of(config.mask, pictures), f'{config.sample_dir}/completed'
+    path = os.path.join(config.sample_dir, 'completed')
     originals, labels, weights = pictures.images, pictures.labels, importance(holes)
     found = invert(dcgan, originals, labels, weights, how, 'complete')
     print_distances('pictures, around the holes', found.distances, found.first)

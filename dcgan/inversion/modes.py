@@ -3,7 +3,7 @@
 import os
 
 from dcgan.inversion import anomaly
-from dcgan.inversion.complete import MASKS, complete
+from dcgan.inversion.complete import MASKS, complete, holes_of
 from dcgan.inversion.invert import How, invert, print_distances
 from dcgan.inversion.pictures import beside, heat, read_pictures, save_found
 from dcgan.sampling.samples import parse_labels, save_grid
@@ -11,24 +11,24 @@ from dcgan.util.flags import Flag, Group
 
 
 def run(dcgan, config, todo: set[str]) -> None:
-    """Do those of the modes that are in todo."""
+    """Do those of the modes that are in todo, once all pictures and masks are read."""
     classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
     effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
-
-    def prepared(mode, *weights):  # of what How minimizes
-        how, source = How(*weights, *effort), getattr(config, mode)
-        pictures = read_pictures(source, dcgan, config, config.train_size)
-        if config.held_out and mode != 'anomaly':
+    pixels_and_features, prepared = (1.0, config.invert_features), []
+    for mode, act, weights in (  # which How has
+        ('invert', invert_pictures, (*pixels_and_features, config.invert_prior)),
+        ('complete', complete, (*pixels_and_features, config.lam)),
+        ('anomaly', anomaly.score_pictures, anomaly.WEIGHTS),
+    ):
+        if mode in todo:
+            how, source = How(*weights, *effort), getattr(config, mode)
+            pictures = read_pictures(source, dcgan, config, config.train_size)
+            holes = [holes_of(config.mask, pictures)] if mode == 'complete' else []
+            prepared.append((act, how, pictures, *holes))
+    for act, how, *read in prepared:
+        if config.held_out and act != anomaly.score_pictures:
             anomaly.held_out_scores(dcgan, config, how)
-        return dcgan, config, how, pictures
-
-    pixels_and_features = 1.0, config.invert_features
-    if 'invert' in todo:
-        invert_pictures(*prepared('invert', *pixels_and_features, config.invert_prior))
-    if 'complete' in todo:
-        complete(*prepared('complete', *pixels_and_features, config.lam))
-    if 'anomaly' in todo:
-        anomaly.score_pictures(*prepared('anomaly', *anomaly.WEIGHTS))
+        act(dcgan, config, how, *read)
 
 
 def invert_pictures(dcgan, config, how, pictures) -> None:
