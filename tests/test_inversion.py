@@ -221,6 +221,11 @@ def test_completions_keep_every_byte_around_the_holes(workspace):
             assert (completed[hole] != original[hole]).any()
             with Image.open(f'{paths[3]}/{i:05d}_{i:03d}.png') as image:
                 assert (np.asarray(image) == completed).all()
+    name = 'long' * 60 + '.png'
+    shutil.copy(workspace / 'more' / 'deep' / '000.png', workspace / name)
+    main(workspace, 'cats', '--complete', name, '--separate_images')
+    (path,) = os.listdir(paths[3])  # and no files of other pictures
+    assert path.startswith('00000_longlong')
 
 
 def rows_of(path):

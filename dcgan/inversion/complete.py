@@ -16,7 +16,7 @@ from dcgan.inversion.invert import How, invert, print_distances
 from dcgan.inversion.pictures import Pictures, beside, save_found
 from dcgan.sampling.samples import draw, save_grid, save_separately
 from dcgan.util.errors import UserError
-from dcgan.util.files import stem
+from dcgan.util.files import remove, stem
 from dcgan.util.output import print_path
 
 MASKS = ('center', 'left', 'full', 'random', 'grid')  # as bamos calls them
@@ -117,5 +117,6 @@ def complete(dcgan, config, how: How, pictures: Pictures, holes: np.ndarray) -> 
         save_gif(frames, f'{path}.gif', milliseconds=150)
         print_path(f'{path}.gif')
     if config.separate_images:
-        save_separately(images, path, (f'_{stem(name)}' for name in pictures.names))
+        remove(path)  # files of an earlier call
+        save_separately(images, path, (f'_{stem(n):.50}' for n in pictures.names))
         print_path(f'{path}: {len(images)} images')
