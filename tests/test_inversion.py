@@ -240,10 +240,11 @@ def test_scores_are_percentiles_of_the_rows_that_training_left(tiny_copy):
     )
     for i, kind in enumerate(('normal', 'abnormal', 'normal', 'abnormal')):
         write_images(tiny_copy / 'new' / kind, count=i + 1)
+    write_images(tiny_copy / 'new' / 'other', count=1)
     args = ['--anomaly', 'new', '--anomaly_threshold', 50, '--seed', 1]
     printed, paths = main(tiny_copy, 'set', *args)
     assert printed.index('12 held-out pictures: mean') < printed.index(
-        '7 pictures: mean'
+        '8 pictures: mean'
     )
     names = ['anomaly.csv', 'anomaly.png', 'anomaly_roc.png']
     assert [os.path.basename(path) for path in paths] == names

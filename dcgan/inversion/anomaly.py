@@ -88,7 +88,7 @@ def score_pictures(dcgan, config, how: How, pictures: Pictures) -> None:
     shown = pictures.images[order], found.images[order]
     save_grid(beside(config, *shown, heat(*shown)), f'{path}.png', config.sheet_columns)
     kinds = np.array([name.split(os.sep)[0] for name in pictures.names])
-    if {*kinds} == {'normal', 'abnormal'}:
+    if {*kinds} >= {'normal', 'abnormal'}:
         of_kinds = (scores[kinds == kind] for kind in ('normal', 'abnormal'))
         _save_roc(f'{path}_roc.png', *of_kinds)
 
