@@ -375,6 +375,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(workspace):
         ),
         ('cats', [*cats, 'empty'], '--mask empty/000.png: no such file; paint it'),
         ('cats', ['--invert', 'data/cats', '--held_out', 'gone'], '--held_out gone'),
+        (
+            'cats',
+            [*cats, 'left', '--lam', '1e39'],
+            '--lam=1e39: 1e+39 is not a number in',
+        ),
         ('dogs', ['--invert', 'data/cats'], 'dogs'),
     ):
         result = run_in_process('--out_name', name, *QUICK, *args, cwd=workspace)

@@ -18,7 +18,7 @@ PULL = 0.01  # weight of the squared norm of z, where z is normal
 # other z stay in the range that they are drawn from, as in bamos' completion
 RANGES = {'uniform_signed': (-1, 1), 'uniform_unsigned': (0, 1)}
 FRAMES = 24  # z that are kept on the way, with the first and the last
-FLAGS = '--anomaly, or --invert_features, --invert_prior or --lam above 0'  # need D
+FLAGS = '--anomaly, --invert_features, --invert_prior, --complete without --lam 0'
 CLASS_SHARE = 5  # this part of the steps, in each class, finds an unknown class
 
 

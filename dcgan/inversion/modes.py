@@ -52,9 +52,9 @@ FLAGS = Group(
     Flag('invert_starts', 4, 'Random z to start from; the best result is kept', least=1,
          most=1000),
     Flag('invert_steps', 500, 'Steps of Adam from each of them', least=1, most=10**6),
-    Flag('invert_features', 0.0, "Weight of distances in D's last layer", least=0),
-    Flag('invert_prior', 0.0, 'Weight of the loss of G in --invert', least=0),
-    Flag('lam', 0.1, 'Weight of the loss of G in --complete', least=0),
+    Flag('invert_features', 0.0, "Weight of D's last hidden layer", least=0, most=1e6),
+    Flag('invert_prior', 0.0, 'Weight of the loss of G in --invert', least=0, most=1e6),
+    Flag('lam', 0.1, 'Weight of the loss of G in --complete', least=0, most=1e6),
     Flag('mask', 'center', f'What is hidden: {", ".join(MASKS)}, a picture that is '
          'white there, or a folder with one for each', 'path'),
     Flag('blend', 'poisson', 'How holes are filled', choices=('poisson', 'none')),
