@@ -149,7 +149,7 @@ class Inverter:
             rate = RATE * (1 + np.cos(np.pi * number / steps)) / 2
             rate *= (1 - BETA2 ** (number + 1)) ** 0.5 / (1 - BETA1 ** (number + 1))
             z = z - np.float32(rate) * mean / (np.sqrt(square) + 1e-8)
-            z = z.clip(*RANGES.get(z_dist, (None, None)))
+            z = z.clip(*RANGES.get(z_dist, (-np.inf, np.inf)))
             bar.set_postfix_str(f'distance {values["distances"].mean():.4f}', False)
             bar.update()
 
