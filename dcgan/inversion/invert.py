@@ -18,7 +18,7 @@ PULL = 0.01  # weight of the squared norm of z, where z is normal
 # other z stay in the range that they are drawn from, as in bamos' completion
 RANGES = {'uniform_signed': (-1, 1), 'uniform_unsigned': (0, 1)}
 FRAMES = 24  # z that are kept on the way, with the first and the last
-FLAGS = '--anomaly, --invert_features, --invert_prior, --complete without --lam 0'
+NEED_D = '--anomaly, --invert_features, --invert_prior, --complete without --lam 0'
 CLASS_SHARE = 5  # this part of the steps, in each class, finds an unknown class
 
 
@@ -81,10 +81,10 @@ class Inverter:
         loss, features = 2 * how.pixels * error, tf.zeros_like(error)
         self.of_images = None  # D's features of the images, and where they are fed
         if how.features or how.prior:
-            layers, logits = discriminate(dcgan, dcgan.sampler, dcgan.sampler_y, FLAGS)
+            layers, logits = discriminate(dcgan, dcgan.sampler, dcgan.sampler_y, NEED_D)
             loss += how.prior * tf.nn.softplus(-logits)
         if how.features:
-            of_images = discriminate(dcgan, x, dcgan.sampler_y, FLAGS)[0][-1]
+            of_images = discriminate(dcgan, x, dcgan.sampler_y, NEED_D)[0][-1]
             self.of_images = of_images, tf.placeholder(tf.float32, of_images.shape)
             apart = tf.abs(layers[-1] - self.of_images[1])
             features = tf.reduce_sum(apart, [*range(1, apart.shape.ndims)])
