@@ -53,7 +53,7 @@ state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()
 weights.py: return inputs - out, -> return inputs,
 sampling samples changing
-samples.py: (images, feed)[:count] -> (images, feed)[:]
+samples.py: z[rows]})[:count] -> z[rows]})[:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
 runs which_run labels main
 flags_json.py: is_outside and (os.path -> is_outside or (os.path

@@ -1,6 +1,7 @@
 """From pictures back to z: inversion, completion, anomaly scores."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -94,8 +95,6 @@ def test_gradients_of_all_terms_agree_with_finite_differences(vivid):
     weights = np.random.RandomState(0).random_sample((4, 16, 16, 1))
     feed = {inverter.images: images, inverter.weights: weights}
     feed |= {dcgan.sampler_y: labels, dcgan.y: np.zeros((6, 2))}
-    of_images, placeholder = inverter.of_images
-    feed[placeholder] = dcgan.sess.run(of_images, feed)
     z = np.random.RandomState(1).uniform(-1, 1, (4, 5))
     gradient = dcgan.sess.run(inverter.step, {**feed, dcgan.z: z})[1]
     for i in range(5):
@@ -228,6 +227,19 @@ def test_completions_keep_every_byte_around_the_holes(workspace):
     assert path.startswith('00000_longlong')
 
 
+def test_what_is_hidden_has_no_effect_on_completions(workspace):
+    write_images(workspace / 'shown', count=2, size=(16, 16))
+    args = ['--complete', 'shown', '--invert_features', 9, '--seed', 1]
+    _, (npz, _) = main(workspace, 'cats', *args)
+    first = np.load(npz)['z']
+    for path in (workspace / 'shown').iterdir():
+        with Image.open(path) as image:
+            image.paste((0, 0, 255), (4, 4, 12, 12))
+            image.save(path)
+    main(workspace, 'cats', *args)
+    assert (np.load(npz)['z'] == first).all()
+
+
 def rows_of(path):
     with open(path, newline='') as file:
         return [*csv.DictReader(file)]
@@ -321,6 +333,10 @@ def test_pictures_in_folders_of_class_names_have_these_classes(make_dcgan, tmp_p
     assert [*labels] == [11, 3, -1]
     assert [*read(dcgan, tmp_path / 'new', label='7')[2]] == [7, 7, 7]
     assert [*read(dcgan, tmp_path / 'new', label='7,8')[2]] == [-1, -1, -1]
+    (tmp_path / 'classes.json').write_text(json.dumps(['3', 'caf\u00e9']))
+    (tmp_path / 'new' / '11').rename(tmp_path / 'new' / 'cafe\u0301')  # as on a Mac
+    names, _, labels = read(dcgan, tmp_path / 'new')
+    assert {*zip(names, labels)} >= {('cafe\u0301/000.png', 1), ('3/000.png', 0)}
 
 
 def test_files_that_are_no_pictures_are_left_out(make_dcgan, tmp_path, capsys):

@@ -7,8 +7,7 @@ import functools
 import os
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse.linalg import splu
+from numpy.lib.stride_tricks import sliding_window_view
 
 from dcgan.data.image_grids import grid_image, grid_size, save_gif
 from dcgan.data.images import open_image
@@ -61,8 +60,9 @@ def importance(holes: np.ndarray) -> np.ndarray:
 
     A hole counts nothing; where there is none, or nothing else, all pixels count 1.
     """
-    window = np.full((1, WINDOW, WINDOW), 1 / WINDOW**2)
-    near = ndimage.convolve(holes.astype(np.float32), window, mode='constant')
+    around = (0, 0), (WINDOW // 2, WINDOW // 2), (WINDOW // 2, WINDOW // 2)
+    windows = sliding_window_view(np.pad(holes, around), (WINDOW, WINDOW), (1, 2))
+    near = windows.mean((3, 4))
     is_mixed = holes.any((1, 2), keepdims=True) & ~holes.all((1, 2), keepdims=True)
     return np.where(is_mixed, near * ~holes, 1)[..., None].astype(np.float32)
 
@@ -87,6 +87,9 @@ def fill(images, samples, holes, blend: str) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def _blender(hole, size):
     """The rows of a hole in the Laplacian of an image, and a solver for its pixels."""
+    from scipy import sparse  # takes time and memory
+    from scipy.sparse.linalg import splu
+
     hole = np.frombuffer(hole, bool)
     steps = [sparse.diags([-1.0, 1.0], [0, 1], (n - 1, n)) for n in reversed(size)]
     near = sparse.kronsum(*(step.T @ step for step in steps), 'csr')[hole]

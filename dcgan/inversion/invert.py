@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.data.labels import one_hot
 from dcgan.evaluation.encode import discriminate
 from dcgan.sampling.samples import draw, split_rows
 from dcgan.training.inputs import byte_values
@@ -62,11 +61,30 @@ def invert(dcgan, images, labels=None, weights=None, how=None, name='invert') ->
     if how not in inverters:  # built once: it extends the graph
         with dcgan.sess.graph.as_default():
             inverters[how] = Inverter(dcgan, how)
-    return inverters[how].invert(images, labels, weights, name)
+    inverter, count = inverters[how], len(images)
+    labels = np.full(count, -1) if labels is None else np.array(labels)
+    if weights is None:
+        weights = np.ones((count, *images.shape[1:3], 1), np.float32)
+    fed = {inverter.images: images, inverter.weights: weights}
+    unknown = np.flatnonzero(labels < 0)
+    if dcgan.y_dim and len(unknown):
+        tried = np.array(how.classes or range(dcgan.y_dim))
+        rows, steps = unknown.repeat(len(tried)), -(-how.steps // CLASS_SHARE)
+        of_rows = np.tile(tried, len(unknown))
+        found = inverter.search(fed, rows, of_rows, steps, f'{name}: classes')
+        losses = found['losses'].reshape(len(unknown), len(tried))
+        labels[unknown] = tried[losses.argmin(1)]
+    rows = np.arange(count).repeat(how.starts)
+    found = inverter.search(fed, rows, labels[rows], how.steps, name)
+    best = found['losses'].reshape(count, how.starts).argmin(1)
+    best += how.starts * np.arange(count)
+    found = {name: array[best] for name, array in found.items()}
+    drawn = draw(dcgan.sess, dcgan, found['z'], labels, as_bytes=True)
+    return Found(labels, drawn, **found)
 
 
 class Inverter:
-    """`invert` of one model in one way."""
+    """The search for z by one model in one way, as a graph and Adam on it."""
 
     def __init__(self, dcgan, how: How):
         self.dcgan, self.how = dcgan, how
@@ -79,52 +97,27 @@ class Inverter:
         error = tf.reduce_sum(errors, [1, 2, 3])
         distance = error / (channels * tf.reduce_sum(self.weights, [1, 2, 3]))
         loss, features = 2 * how.pixels * error, tf.zeros_like(error)
-        self.of_images = None  # D's features of the images, and where they are fed
+        self.of_images = None  # D's features of the images
         if how.features or how.prior:
             layers, logits = discriminate(dcgan, dcgan.sampler, dcgan.sampler_y, NEED_D)
             loss += how.prior * tf.nn.softplus(-logits)
         if how.features:
-            of_images = discriminate(dcgan, x, dcgan.sampler_y, NEED_D)[0][-1]
-            self.of_images = of_images, tf.placeholder(tf.float32, of_images.shape)
-            apart = tf.abs(layers[-1] - self.of_images[1])
+            of_images = discriminate(dcgan, x, dcgan.sampler_y, NEED_D)[0]
+            self.of_images = of_images[-1]
+            apart = tf.abs(layers[-1] - self.of_images)
             features = tf.reduce_sum(apart, [*range(1, apart.shape.ndims)])
             loss += how.features * features
         values = {'losses': loss, 'distances': distance, 'features': features}
         self.step = values, tf.gradients(loss, dcgan.z)[0]
 
-    def invert(self, images, labels, weights, name):
-        how, count, classes = self.how, len(images), self.dcgan.y_dim
-        labels = np.full(count, -1) if labels is None else np.array(labels)
-        if weights is None:
-            weights = np.ones((count, *images.shape[1:3], 1), np.float32)
-        fed = {self.images: images, self.weights: weights}
-        unknown = np.flatnonzero(labels < 0)
-        if classes and len(unknown):
-            tried = np.array(how.classes or range(classes))
-            rows, steps = unknown.repeat(len(tried)), -(-how.steps // CLASS_SHARE)
-            of_rows = np.tile(tried, len(unknown))
-            found = self._search(fed, rows, of_rows, steps, f'{name}: classes')
-            losses = found['losses'].reshape(len(unknown), len(tried))
-            labels[unknown] = tried[losses.argmin(1)]
-        rows = np.arange(count).repeat(how.starts)
-        found = self._search(fed, rows, labels[rows], how.steps, name)
-        best = found['losses'].reshape(count, how.starts).argmin(1)
-        best += how.starts * np.arange(count)
-        found = {name: array[best] for name, array in found.items()}
-        drawn = draw(self.dcgan.sess, self.dcgan, found['z'], labels, as_bytes=True)
-        return Found(labels, drawn, **found)
-
-    def _search(self, fed, rows, labels, steps, name):
+    def search(self, fed, rows, labels, steps, name):
         """{field of Found: array} of rows of what is fed, by Adam from random z."""
-        parts, results = [*split_rows(self.dcgan, len(rows))], []
+        parts, results = [*split_rows(self.dcgan, len(rows), labels)], []
         with progress_bar(name, len(parts) * steps, ' steps', delay=2) as bar:
-            for part, count in parts:
-                feed = {tensor: array[rows[part]] for tensor, array in fed.items()}
-                if self.dcgan.y_dim:
-                    feed[self.dcgan.sampler_y] = one_hot(labels[part], self.dcgan.y_dim)
-                if self.of_images:
-                    of_images, placeholder = self.of_images
-                    feed[placeholder] = self.dcgan.sess.run(of_images, feed)
+            for part, count, feed in parts:
+                feed = feed | {tensor: x[rows[part]] for tensor, x in fed.items()}
+                if self.of_images is not None:  # once: fed, it is not computed again
+                    feed[self.of_images] = self.dcgan.sess.run(self.of_images, feed)
                 found = self._descend(feed, len(part), steps, bar)
                 results.append({name: array[:count] for name, array in found.items()})
         return {n: np.concatenate([r[n] for r in results]) for n in results[0]}

@@ -14,17 +14,30 @@ def run(dcgan, config, todo: set[str]) -> None:
     """Do those of the modes that are in todo, once all pictures and masks are read."""
     classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
     effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
-    pixels_and_features, prepared = (1.0, config.invert_features), []
-    for mode, act, weights in (  # which How has
-        ('invert', invert_pictures, (*pixels_and_features, config.invert_prior)),
-        ('complete', complete, (*pixels_and_features, config.lam)),
-        ('anomaly', anomaly.score_pictures, anomaly.WEIGHTS),
-    ):
+    modes, prepared = (
+        {
+            'invert': (
+                invert_pictures,
+                1.0,
+                config.invert_features,
+                config.invert_prior,
+            ),
+            'complete': (
+                complete,
+                1.0,
+                0.0,
+                config.lam,
+            ),  # features tell what is hidden
+            'anomaly': (anomaly.score_pictures, *anomaly.WEIGHTS),
+        },
+        [],
+    )
+    for mode, (act, *weights) in modes.items():
         if mode in todo:
-            how, source = How(*weights, *effort), getattr(config, mode)
+            source = getattr(config, mode)
             pictures = read_pictures(source, dcgan, config, config.train_size)
             holes = [holes_of(config.mask, pictures)] if mode == 'complete' else []
-            prepared.append((act, how, pictures, *holes))
+            prepared.append((act, How(*weights, *effort), pictures, *holes))
     for act, how, *read in prepared:
         if config.held_out and act != anomaly.score_pictures:
             anomaly.held_out_scores(dcgan, config, how)
@@ -52,7 +65,8 @@ FLAGS = Group(
     Flag('invert_starts', 4, 'Random z to start from; the best result is kept', least=1,
          most=1000),
     Flag('invert_steps', 500, 'Steps of Adam from each of them', least=1, most=10**6),
-    Flag('invert_features', 0.0, "Weight of D's last hidden layer", least=0, most=1e6),
+    Flag('invert_features', 0.0, "Weight of D's features in --invert", least=0,
+         most=1e6),
     Flag('invert_prior', 0.0, 'Weight of the loss of G in --invert', least=0, most=1e6),
     Flag('lam', 0.1, 'Weight of the loss of G in --complete', least=0, most=1e6),
     Flag('mask', 'center', f'What is hidden: {", ".join(MASKS)}, a picture that is '

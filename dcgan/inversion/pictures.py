@@ -16,6 +16,7 @@ from dcgan.util.errors import UserError
 from dcgan.util.files import FREE_SPACE, relative_path, write_errors
 from dcgan.util.npz import write_arrays
 from dcgan.util.output import print_path
+from dcgan.util.tables import composed
 
 GAP = 2  # pixels between groups of pictures
 
@@ -67,15 +68,15 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
         images, indices = images[used], indices[used]
         files = [data.files[i] for i in indices]
         names = [relative_path(f, data.folder) or os.path.basename(f) for f in files]
-    classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
     if config.label:
         given = parse_labels(config.label, dcgan.y_dim)
         labels = np.full(len(names), given[0] if len(given) == 1 else -1)
     elif data.classes and data.classes == dcgan.y_dim:  # otherwise some are missing
         labels = data.labels[indices]
     else:
-        numbers = {name: number for number, name in enumerate(classes)}
-        labels = np.array([numbers.get(name.split(os.sep)[0], -1) for name in names])
+        classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
+        folders = [composed(name.split(os.sep)[0]) for name in names]
+        labels = np.array([classes.index(x) if x in classes else -1 for x in folders])
     return Pictures(np.array(names), images, labels)
 
 

@@ -37,31 +37,27 @@ def draw_batches(sess, dcgan, z, labels=None, as_bytes=False) -> Iterator[np.nda
 
     A sampler with a fixed batch draws that many, and those beyond z are dropped.
     """
-    y, images = _labels_of(dcgan), dcgan.sampler_bytes if as_bytes else dcgan.sampler
-    for rows, count in split_rows(dcgan, len(z)):
-        feed = {dcgan.z: z[rows]}
-        if y is not None:
-            feed[y] = one_hot(labels[rows], dcgan.y_dim)
-        yield sess.run(images, feed)[:count]
+    images = dcgan.sampler_bytes if as_bytes else dcgan.sampler
+    for rows, count, feed in split_rows(dcgan, len(z), labels):
+        yield sess.run(images, {**feed, dcgan.z: z[rows]})[:count]
 
 
-def split_rows(dcgan, number: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Split `number` rows of z for runs of the sampler: yields indices, and how many.
+def split_rows(dcgan, number: int, labels) -> Iterator[tuple[np.ndarray, int, dict]]:
+    """Split `number` rows of z for runs of the sampler.
 
+    Yields indices, how many they are, and a feed of the labels, if the model has them.
     A sampler with a fixed batch gets that many: behind `how many`, they repeat others.
     """
-    tensors = [t for t in (dcgan.sampler, _labels_of(dcgan)) if t is not None]
+    y = getattr(dcgan, 'sampler_y', getattr(dcgan, 'y', None))  # also of other models
+    tensors = [t for t in (dcgan.sampler, y) if t is not None]
     fixed = next(filter(None, (t.shape.as_list()[0] for t in tensors)), None)
     pixels = math.prod(dcgan.sampler.shape.as_list()[1:3])
     affordable = min(MAX_SAMPLES_PER_CALL, MAX_PIXELS_PER_CALL // pixels)
     size = fixed or max(dcgan.batch_size, affordable)
-    for rows in np.split(np.arange(number), range(size, number, size)):
-        yield np.resize(rows, size) if fixed else rows, len(rows)
-
-
-def _labels_of(dcgan):
-    """The placeholder of the sampler's labels, or None; also of other models."""
-    return getattr(dcgan, 'sampler_y', getattr(dcgan, 'y', None))
+    for part in np.split(np.arange(number), range(size, number, size)):
+        rows = np.resize(part, size) if fixed else part
+        feed = {} if y is None else {y: one_hot(labels[rows], dcgan.y_dim)}
+        yield rows, len(part), feed
 
 
 def parse_labels(text: str, classes: int | None) -> np.ndarray:
@@ -162,12 +158,11 @@ def make_progress_gif(sample_dir: str) -> None:
 def _choose_samples(dcgan, config):
     """z and labels of the samples that are asked for."""
     classes = parse_labels(config.label, dcgan.y_dim)
-    path = getattr(config, 'z_file', '')
-    if not path:
-        labels = np.resize(classes, config.generate_test_images)
-        z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
-        return z.astype(np.float32), labels
-    return read_z_file(path, dcgan, classes)
+    if getattr(config, 'z_file', ''):
+        return read_z_file(config.z_file, dcgan, classes)
+    labels = np.resize(classes, config.generate_test_images)
+    z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
+    return z.astype(np.float32), labels
 
 
 def read_z_file(path: str, dcgan, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
