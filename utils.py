@@ -1,4 +1,4 @@
-"""Offer the original's helpers, under its names, and a few more.
+"""Offer the original's helpers, under its names.
 
 Images as arrays are [h, w, 3] or, in grayscale, [h, w].
 """
@@ -17,7 +17,6 @@ import scipy
 from PIL import Image
 from six.moves import xrange
 
-from dcgan.data.dataset import open_dataset
 from dcgan.data.image_grids import (
     image_manifold_size,
     imsave,
@@ -27,10 +26,8 @@ from dcgan.data.image_grids import (
     save_images,
 )
 from dcgan.data.images import bytescale, center_slice, imread, resize
-from dcgan.sampling.samples import draw, make_progress_gif, save_samples
-from dcgan.sampling.visualize import VISUALIZE_OPTIONS, visualize
+from dcgan.sampling.visualize import visualize
 from dcgan.training.older_code import older_arguments, older_keywords, to_json
-from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.files import expand_path, timestamp
 from dcgan.util.z import gen_random
 
