@@ -12,7 +12,6 @@ An interrupted download continues where it stopped when the command is run again
 
 import argparse
 import contextlib
-import glob
 import gzip
 import hashlib
 import io
@@ -228,7 +227,7 @@ def fetch_celeba(data_dir: str, mirrors: Iterable[str]) -> None:
     Raises UserError if that fails, or if the folder holds other images.
     """
     folder, staging = dataset_and_staging_folders(data_dir, 'celebA')
-    count = count_images(folder)
+    count = len(glob_files(folder, '*.jpg'))
     if count == CELEBA_IMAGES:
         print_line(f'{folder}: the images are already there')
     elif count:
@@ -250,11 +249,6 @@ def fetch_celeba(data_dir: str, mirrors: Iterable[str]) -> None:
         if is_archive:
             unpack(path, staging, '.jpg')
             publish_folder(staging, folder, name)
-
-
-def count_images(folder: str) -> int:
-    """Number of *.jpg files in a folder; 0 if the folder does not exist."""
-    return len(glob.glob(os.path.join(glob.escape(folder), '*.jpg')))
 
 
 def fetch_lsun(
@@ -284,7 +278,7 @@ def fetch_lsun(
     for part in ('train', 'val'):
         name, database = f'{category}_{part}_lmdb.zip', f'.{category}_{part}'
         intermediates += [name, database]
-        if limit and count_images(staging) >= limit:
+        if limit and len(glob_files(staging, '*.jpg')) >= limit:
             continue
         path = os.path.join(staging, database)
         archive = find_or_download(
@@ -317,7 +311,7 @@ def holds_export(folder: str, source: dict) -> bool:
 
 def export_images(environment, folder: str, limit: int | None) -> None:
     """Write the images that are new and readable to folder/{key}.jpg, up to `limit`."""
-    count = count_images(folder)
+    count = len(glob_files(folder, '*.jpg'))
     total = environment.stat()['entries']
     with (
         environment.begin() as transaction,
