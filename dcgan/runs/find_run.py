@@ -47,13 +47,12 @@ def meant_run(config, flags: Flags, chosen: dict[str, str], own: str) -> Run | N
     owner = Run.of_checkpoints(own, chosen) if own else None
     if config.out_name:
         named = Run(os.path.join(config.out_dir, config.out_name), chosen)
-        if not owner or named.recorded:
-            return named
-        # the same command, given from another working folder
-        is_same = os.path.basename(owner.folder) == os.path.basename(named.folder)
-        if owner.folder != own and is_same:
-            return owner
-        named.recorded = owner.recorded
+        if owner and not named.recorded:
+            # the same command, given from another working folder
+            is_same = os.path.basename(owner.folder) == os.path.basename(named.folder)
+            if owner.folder != own and is_same:
+                return owner
+            named.recorded = owner.recorded
         return named
     if config.train and not (owner and owner.recorded):
         return None
@@ -119,8 +118,6 @@ def print_unfinished(config, flags: Flags) -> None:
         if epochs is not None and epochs < config.epoch and not is_locked(run.folder):
             name = shlex.quote(os.path.relpath(run.folder, config.out_dir))
             after = f'after {epochs} of {config.epoch} epochs'
-            there = f'One of the same settings is unfinished, {after}'
-            print_line(
-                f' [*] A new run begins. {there}: --out_name {name} continues it'
-            )
+            there = f'A new run begins. One of the same settings is unfinished, {after}'
+            print_line(f' [*] {there}: --out_name {name} continues it')
             return

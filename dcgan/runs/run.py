@@ -117,12 +117,11 @@ class Run:
             is_other = owner.folder != folder and not is_owner
             is_foreign = is_other or not owner.is_of(data_dir, dataset)
             if owner.recorded and is_foreign and not (is_owner and is_named):
-                run, dataset = owner.folder, owner.recorded.get('dataset')
-                problem = printable(
-                    f'checkpoints of the run {run}, of dataset {dataset}'
-                )
+                dataset = owner.recorded.get('dataset')
+                run = printable(f'{owner.folder}, of dataset {dataset}')
+                problem = f'holds checkpoints of the run {run}'
                 advice = 'choose another --checkpoint_dir'
-                raise UserError(f'{self.checkpoint_dir}: holds {problem}; {advice}')
+                raise UserError(f'{self.checkpoint_dir}: {problem}; {advice}')
         advice = 'choose another --out_dir'
         if os.path.exists(self.folder):
             advice = 'copy the run to another folder, and give that --out_dir'
