@@ -49,7 +49,7 @@ def own_samples(dcgan, count, labels=None, z_dist='uniform_signed'):
 def test_the_z_of_samples_is_found_in_the_range_of_z(vivid, z_dist):
     dcgan = vivid()
     images = own_samples(dcgan, 20, z_dist=z_dist)
-    found = invert(dcgan, images, how=How(steps=150, z_dist=z_dist))
+    found = invert(dcgan, images, how=How(steps=150, z_dist=z_dist, frames=24))
     assert np.mean(found.distances < 0.1 * found.first.mean()) >= 0.9
     least, most = {'normal01': (-9, 9), 'uniform_unsigned': (0, 1)}.get(z_dist, (-1, 1))
     assert least <= found.z.min() and found.z.max() <= most

@@ -1,3 +1,3 @@
 """From pictures back to z: find it, complete pictures, score anomalies."""
 
-from dcgan.inversion.invert import Found, How, invert  # noqa: F401
+from dcgan.inversion.invert import FRAMES, Found, How, invert  # noqa: F401

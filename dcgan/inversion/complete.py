@@ -11,12 +11,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from dcgan.data.image_grids import grid_image, grid_size, save_gif
 from dcgan.data.images import open_image
-from dcgan.inversion.invert import How, invert, print_distances
+from dcgan.inversion.invert import FRAMES, How, invert, print_distances
 from dcgan.inversion.pictures import Pictures, beside, save_found
 from dcgan.sampling.samples import draw, save_grid, save_separately
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove, stem
-from dcgan.util.output import print_path
+from dcgan.util.output import Extra, print_path
 
 MASKS = ('center', 'left', 'full', 'random', 'grid')  # as bamos calls them
 WINDOW = 7  # pixels around one, in which holes make it count
@@ -103,6 +103,7 @@ def complete(dcgan, config, how: How, pictures: Pictures, holes: np.ndarray) -> 
     """
     path = os.path.join(config.sample_dir, 'completed')
     originals, labels, weights = pictures.images, pictures.labels, importance(holes)
+    how = how._replace(frames=FRAMES if config.gif else 1)
     found = invert(dcgan, originals, labels, weights, how, 'complete')
     print_distances('pictures, around the holes', found.distances, found.first)
     images = fill(originals, found.images, holes, config.blend)
@@ -117,8 +118,9 @@ def complete(dcgan, config, how: How, pictures: Pictures, holes: np.ndarray) -> 
             on_the_way = fill(originals, samples, holes, config.blend)
             cells = beside(config, masked, on_the_way, originals)
             frames.append(grid_image(cells, grid_size(len(cells), columns)))
-        save_gif(frames, f'{path}.gif', milliseconds=150)
-        print_path(f'{path}.gif')
+        with Extra(f'{path}.gif'):  # the side of a GIF has a limit
+            save_gif(frames, f'{path}.gif', milliseconds=150)
+            print_path(f'{path}.gif')
     if config.separate_images:
         remove(path)  # files of an earlier call
         save_separately(images, path, (f'_{stem(n):.50}' for n in pictures.names))

@@ -16,7 +16,7 @@ RATE, BETA1, BETA2 = 0.2, 0.9, 0.999  # of Adam; the rate falls to 0 as a cosine
 PULL = 0.01  # weight of the squared norm of z, where z is normal
 # other z stay in the range that they are drawn from, as in bamos' completion
 RANGES = {'uniform_signed': (-1, 1), 'uniform_unsigned': (0, 1)}
-FRAMES = 24  # z that are kept on the way, with the first and the last
+FRAMES = 24  # of an animation of a search
 NEED_D = '--anomaly, --invert_features, --invert_prior, --complete without --lam 0'
 CLASS_SHARE = 5  # this part of the steps, in each class, finds an unknown class
 
@@ -31,6 +31,7 @@ class How(NamedTuple):
     steps: int = 500
     z_dist: str = 'uniform_signed'
     classes: tuple[int, ...] = ()  # among which an unknown class is; (): all
+    frames: int = 1  # z that are kept on the way, up to the last
 
 
 class Found(NamedTuple):
@@ -39,7 +40,7 @@ class Found(NamedTuple):
     labels: np.ndarray  # [n]; -1 without classes
     images: np.ndarray  # uint8 [n, h, w, c], the samples of z
     z: np.ndarray  # float32 [n, z_dim]
-    path: np.ndarray  # [n, FRAMES, z_dim], z on the way
+    path: np.ndarray  # [n, frames, z_dim], z on the way
     distances: np.ndarray  # [n], weighted means of |G(z) - x|, both in [0, 1]
     first: np.ndarray  # [n], the distances of the random z that it came from
     features: np.ndarray  # [n], the sums in D's layer; 0 if they have no weight
@@ -125,7 +126,7 @@ class Inverter:
     def _descend(self, feed, count, steps, bar):
         z_dist, z_dim = self.how.z_dist, self.dcgan.z_dim
         z = gen_random(z_dist, (count, z_dim)).astype(np.float32)
-        path, kept = [], np.linspace(0, steps, FRAMES).astype(int)
+        path, kept = [], np.linspace(steps, 0, self.how.frames).astype(int)
         mean = square = first = np.float32(0)
         for number in range(steps + 1):
             feed[self.dcgan.z] = z

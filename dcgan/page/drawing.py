@@ -12,7 +12,7 @@ from PIL import Image
 
 from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
 from dcgan.data.images import load_image, parse_color
-from dcgan.inversion import How, invert
+from dcgan.inversion import FRAMES, How, invert
 from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.runs.run import class_names_in
@@ -115,7 +115,7 @@ class Drawer:
         with self.is_drawing:  # and decoding: it takes memory
             image, step = self._decode(content), self._load(request.step)
             np.random.seed(request.seed)
-            how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist)
+            how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist, frames=FRAMES)
             found = invert(self.dcgan, image[None], how=how)
         file = io.BytesIO()
         Image.fromarray(merge(image[None], (1, 1))).save(file, 'PNG')
