@@ -286,8 +286,10 @@ def test_hangup_saves_a_run_unless_it_is_ignored_as_under_nohup():
         assert is_stop == (handler == signal.SIG_DFL)
 
 
-def test_the_second_signal_is_handled_at_once():
-    handler = signal.getsignal(signal.SIGINT)
+def test_the_second_signal_is_handled_at_once(request):
+    handler, before = signal.default_int_handler, signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, handler)  # it is ignored in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt), deferred_signals() as caught:
         signal.raise_signal(signal.SIGINT)
         assert caught == [signal.SIGINT]
