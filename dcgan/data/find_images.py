@@ -45,7 +45,7 @@ def find_images(
     which others are not used. Raises UserError if no file matches. A file in place of
     the folder is the one image.
     """
-    if not os.path.isdir(folder):
+    if os.path.exists(folder) and not os.path.isdir(folder):
         return [folder]
     require_inside(folder, pattern or '')
     is_nested = '/' in (pattern or '')

@@ -63,6 +63,11 @@ def grid_image(images: np.ndarray, size: Sequence[int]) -> Image.Image:
     return Image.fromarray(bytescale(grid))
 
 
+def one_image(image: np.ndarray) -> Image.Image:
+    """The Pillow image of one uint8 image [h, w, c], as it is."""
+    return Image.fromarray(merge(image[None], (1, 1)))
+
+
 def save_image(image: Image.Image, path: str) -> None:
     """Write a Pillow image atomically. Raises UserError if that fails."""
     with write_errors(path), atomic_path(path) as temporary:

@@ -35,7 +35,7 @@ def held_out_scores(dcgan, config, how: How) -> np.ndarray | None:
     source, first = config.held_out, 0
     if not source:
         source = os.path.join(config.data_dir, config.dataset)
-        if not (os.path.isdir(source) and idx_pairs(source)):
+        if not idx_pairs(source):
             return None
         first = float(read_flags(config.out_dir).get('train_size', np.inf))
     pictures = read_pictures(source, dcgan, config, HELD_OUT, first)

@@ -9,7 +9,7 @@ from dcgan.data.dataset import read_images
 from dcgan.data.idx import IdxSet, idx_pairs
 from dcgan.data.image_folder import ImageSet, UnusableImages
 from dcgan.inversion.invert import Found
-from dcgan.runs.run import class_names_in
+from dcgan.runs.run import class_names_of
 from dcgan.runs.settings import OWN_DATA
 from dcgan.sampling.samples import parse_labels
 from dcgan.util.errors import UserError
@@ -74,7 +74,7 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
     elif data.classes and data.classes == dcgan.y_dim:  # otherwise some are missing
         labels = data.labels[indices]
     else:
-        classes = class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
+        classes = class_names_of(dcgan)
         folders = [composed(name.split(os.sep)[0]) for name in names]
         labels = np.array([classes.index(x) if x in classes else -1 for x in folders])
     return Pictures(np.array(names), images, labels)
@@ -84,7 +84,7 @@ def _open(source, dcgan, config):
     """The Dataset of a file or a folder."""
     if source == OWN_DATA and dcgan.data:
         return dcgan.data
-    if os.path.isdir(source) and idx_pairs(source):
+    if idx_pairs(source):
         return IdxSet(source, dcgan.output_height, dcgan.output_width)
     options = {**reading_options(dcgan, config), 'background': config.background}
     return ImageSet(os.path.normpath(source), '**/*', **options)

@@ -8,14 +8,13 @@ import shlex
 import threading
 
 import numpy as np
-from PIL import Image
 
-from dcgan.data.image_grids import grid_image, grid_size, merge, write_gif
+from dcgan.data.image_grids import grid_image, grid_size, one_image, write_gif
 from dcgan.data.images import load_image, parse_color
 from dcgan.inversion import FRAMES, How, invert
 from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
-from dcgan.runs.run import class_names_in
+from dcgan.runs.run import class_names_of
 from dcgan.sampling.export import sampled_weights
 from dcgan.sampling.samples import draw
 from dcgan.training import checkpoints
@@ -45,7 +44,7 @@ class Drawer:
         dcgan, config = self.dcgan, self.config
         paths = checkpoints.checkpoints(config.checkpoint_dir)
         steps = {checkpoints.step_of(p) for p in paths if checkpoints.index_of(p)}
-        names = class_names_in(dcgan.out_dir) or list(map(str, range(dcgan.y_dim or 0)))
+        names = class_names_of(dcgan)
         return {
             'dataset': config.dataset,
             'run': os.path.basename(os.path.normpath(config.out_dir)),
@@ -118,7 +117,7 @@ class Drawer:
             how = How(steps=INVERSION_STEPS, z_dist=self.config.z_dist, frames=FRAMES)
             found = invert(self.dcgan, image[None], how=how)
         file = io.BytesIO()
-        Image.fromarray(merge(image[None], (1, 1))).save(file, 'PNG')
+        one_image(image).save(file, 'PNG')
         return {
             'step': step,
             'labels': found.labels.tolist(),
@@ -159,8 +158,7 @@ def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> by
     """Encode images, uint8 [n, h, w, c], drawn by checkpoint `step`, as requested."""
     file = io.BytesIO()
     if request.format == 'gif':
-        frames = (Image.fromarray(merge(image[None], (1, 1))) for image in images)
-        write_gif(frames, file, request.milliseconds)
+        write_gif(map(one_image, images), file, request.milliseconds)
     elif request.format == 'npz':
         np.savez(file, images=images, labels=request.labels.astype(np.int64), z=z)
     else:

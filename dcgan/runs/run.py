@@ -208,6 +208,11 @@ def class_names_in(run_dir: str) -> list[str]:
     return []
 
 
+def class_names_of(dcgan) -> list[str]:
+    """The names of the classes of a model in its run: numbers where it has no names."""
+    return class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
+
+
 def number_labels(label: str, names: list[str]) -> str:
     """The value of --label with numbers in place of names; a name goes before a number.
 

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_grids import grid_size, merge, save_gif, save_image, save_images
+from dcgan.data.image_grids import (
+    grid_size,
+    one_image,
+    save_gif,
+    save_image,
+    save_images,
+)
 from dcgan.data.images import FORMATS
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
@@ -124,7 +130,7 @@ def save_separately(images: np.ndarray, folder: str, names, start: int = 0) -> N
     """Write uint8 images [n, h, w, c] in a folder, as {index}{name}.png."""
     for index, (image, name) in enumerate(zip(images, names), start):
         path = os.path.join(folder, f'{index:05d}{name}.png')
-        save_image(Image.fromarray(merge(image[None], (1, 1))), path)
+        save_image(one_image(image), path)
 
 
 def save_grid(images: np.ndarray, path: str, columns: int | None = None) -> None:
