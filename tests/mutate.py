@@ -59,11 +59,14 @@ runs which_run labels main
 flags_json.py: is_outside and (os.path -> is_outside or (os.path
 run.py: (is_name and not os.path.exists -> (is_name and os.path.exists
 settings.py: config.grayscale = c_dim == 1 -> config.grayscale = c_dim == 3
-evaluation metrics evaluation graphs
+evaluation metrics measures evaluation graphs
 encode.py: count = min(CELLS, size) -> count = CELLS
 fid.py: - 2 * roots.sum() -> - roots.sum()
 kid.py: count * (count - 1)) -> count * count)
+ms_ssim.py: == WEIGHTS[-1]: -> == WEIGHTS[0]:
 nearest.py: - ranks / 2) -> - ranks)
+sliced_wasserstein.py: else 'mirror' -> else 'reflect'
+sliced_wasserstein.py: repeated if as_mmgeneration -> repeated if not as_mmgeneration
 inversion inversion
 anomaly.py: percentiles >= limit -> percentiles > limit
 complete.py: near * ~holes, 1 -> near, 1
