@@ -75,11 +75,8 @@ class Evaluation:
 
     def _draw(self, first):
         """Yield samples, uint8, and labels, in batches; put QUERIES into `first`."""
-        random_state = np.random.get_state()
-        np.random.seed(self.seed)
-        z = gen_random(self.config.z_dist, (self.count, self.dcgan.z_dim))
-        np.random.set_state(random_state)
-        z, count = z.astype(np.float32), 0
+        rng, shape = np.random.RandomState(self.seed), (self.count, self.dcgan.z_dim)
+        z, count = gen_random(self.config.z_dist, shape, rng).astype(np.float32), 0
         with progress_bar('samples', self.count, ' images') as bar:
             for images in draw_batches(self.sess, self.dcgan, z, self.labels, True):
                 first.append(images[: max(0, QUERIES - count)])
