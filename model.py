@@ -151,6 +151,7 @@ class DCGAN(OlderAttributes):
     after_d_step = None  # ops to run after each D step, such as clipping
     y = sampler_y = averages = None
     training = None  # what the first call of train() has built
+    evaluator = None  # what measures samples while training, see training/outputs.py
 
     @older_keywords
     def __init__(
@@ -339,8 +340,8 @@ class DCGAN(OlderAttributes):
     def load(self, checkpoint_dir, step=None, path=None):
         """Restore a checkpoint under checkpoint_dir, of this project or the original.
 
-        It is the newest complete one, the one of iteration `step`, or `path`. Returns
-        (True, its step), or (False, 0) where there is none. Raises UserError where it
-        cannot be read or is of another model.
+        It is the newest complete one, the one of iteration `step`, the best one if that
+        is 'best', or `path`. Returns (True, its step), or (False, 0) where there is
+        none. Raises UserError where it cannot be read or is of another model.
         """
         return weights.load_newest(self, checkpoint_dir, step, path)

@@ -41,13 +41,15 @@ curves.py: or 'mpl-data' in str(path) -> or 'mpl-data' not in str(path)
 metrics_csv.py: [:, 0] <= last_iteration -> [:, 0] < last_iteration
 tensorboard.py: if of_g >= 0 and -> if of_g > 0 and
 warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
-training options averages runs model older_checkpoints
+training options averages runs model older_checkpoints best
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //
 ema.py: kept = tf.minimum( -> kept = tf.maximum(
 fused_iteration.py: stands_for=d_steps + 1) -> stands_for=d_steps)
 options.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
+outputs.py: is_same and note['value'] >= -> is_same and note['value'] >
+outputs.py: self.best.is_beaten(note): -> self.best.is_beaten(note) or True:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()

@@ -113,7 +113,7 @@ def soak(folder, kills, seed, flags=()):
         assert array.tobytes() == resumed[name].tobytes(), name
     # without seconds
     metrics = [np.delete(read_rows(f'{run}/metrics.csv'), 3, axis=1) for run in runs]
-    assert np.array_equal(*metrics) and len(metrics[0]) == len(expected)
+    assert np.array_equal(*metrics, equal_nan=True) and len(metrics[0]) == len(expected)
 
 
 def check_process(text, expected, done):

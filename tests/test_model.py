@@ -242,7 +242,7 @@ def test_summaries_of_an_iteration_show_probabilities_and_losses(
     result = sess.run(iteration.tensors, random_batch(dcgan, iteration))
     z = random_feed(dcgan)[dcgan.z]
     log = SummaryLog(str(tmp_path), None, 0)
-    log.add(result, z, 1, [])
+    log.add(result, z, 1, {})
     log.close()
     events = tf.train.summary_iterator(str(next(tmp_path.iterdir())))
     steps = [{v.tag: v for v in e.summary.value} for e in events if e.step]

@@ -254,7 +254,7 @@ def make_drawer(make_dcgan, tmp_path):
                 weights.load(30 * dcgan.sess.run(weights), dcgan.sess)
         dcgan.save(str(tmp_path), 1)
         settings = {'crop': False, 'input_height': 16, 'background': '', **settings}
-        settings.update(checkpoint_dir=str(tmp_path), resume_step=None)
+        settings = {'resume_step': None, **settings, 'checkpoint_dir': str(tmp_path)}
         settings.update(input_width=None, z_dist='uniform_signed', max_pixels=10**6)
         return Drawer(dcgan, types.SimpleNamespace(**settings), [])
 
@@ -265,6 +265,15 @@ def png_of(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, 'PNG')
     return file.getvalue()
+
+
+def test_the_best_checkpoint_draws_where_the_command_line_asks_for_it(
+    make_drawer, tmp_path
+):
+    drawer = make_drawer(resume_step='best')
+    for step in (7, 9):  # it is replaced while the page is served
+        drawer.dcgan.save(str(tmp_path / 'best'), step)
+        assert drawer.directions(None)['step'] == step
 
 
 def test_the_z_of_samples_is_found_by_one_graph_in_any_thread(make_drawer):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dcgan.data.image_grids import save_gif
 from dcgan.record.curves import MAX_BINS, draw_runs, history_of_run, in_bins, smooth
-from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
+from dcgan.record.metrics_csv import COLUMNS, OLDER, MetricsFile, read_rows
 from dcgan.record.recorder import WON_ITERATIONS, Recorder
 from dcgan.record.tensorboard import SummaryLog
 from dcgan.sampling.samples import make_progress_gif
@@ -57,14 +57,20 @@ def test_resumed_run_has_the_metrics_of_one_never_stopped(tiny_copy):
     path.write_text(path.read_text()[:-9])
     args = ['--train', '--out_name', 'cats', '--resume_step', 2]
     assert run_in_process(*args, cwd=tiny_copy).returncode == 0
-    assert (np.delete(read_rows(str(path)), 3, axis=1) == never_stopped).all()
+    resumed = np.delete(read_rows(str(path)), 3, axis=1)
+    assert np.array_equal(resumed, never_stopped, equal_nan=True)
 
 
 def row_values(d_loss=1.4):
-    return [d_loss, 0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 2e-4, 2e-4]
+    return [d_loss, 0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 2e-4, 2e-4, np.nan, 12.5]
 
 
-@pytest.mark.parametrize('tail', ['', '3,0,2,9', '3,0,2,9,1,1,1,1,1,1,1,1,1', 'x\n'])
+WHOLE = '3,0,2,9,1,1,1,1,1,1,1,1,1,nan,1'
+
+
+@pytest.mark.parametrize(
+    'tail', ['', '3,0,2,9', WHOLE, WHOLE[:-1], WHOLE[:-3], WHOLE[:-4], 'x\n']
+)
 def test_torn_rows_are_mended_and_old_ones_dropped(tail, tmp_path):
     for _ in range(2):  # the second run is a new one
         metrics = MetricsFile(str(tmp_path), 0)
@@ -80,6 +86,22 @@ def test_torn_rows_are_mended_and_old_ones_dropped(tail, tmp_path):
     rows = read_rows(str(tmp_path / 'metrics.csv'))[:, :4]
     assert rows.tolist() == [[1, 0, 0, 1], [2, 0, 1, 2], [3, 1, 0, 2.5]]
     assert (tmp_path / 'metrics.csv').read_text().startswith(','.join(COLUMNS) + '\n')
+
+
+def test_rows_of_earlier_versions_are_continued(tmp_path, capsys):
+    path, head = tmp_path / 'metrics.csv', ','.join(COLUMNS[:OLDER])
+    rows = [f'{i},0,{i},2.000,{",".join(9 * ["0.5"])}' for i in (1, 2)]
+    for tail in '', f'\n{rows[1]}'.replace('2', '3', 1)[:-9], '\n':
+        path.write_text('\n'.join([head, *rows]) + tail)
+        metrics = MetricsFile(str(tmp_path), 2)
+        metrics.add((3, 0, 3), [*9 * [0.5], 7.5, 8.5], 1)
+        metrics.close()
+        found = read_rows(str(path))
+        assert (found[:, 0] == [1, 2, 3]).all() and (found[:, 4:OLDER] == 0.5).all()
+        assert np.isnan(found[:2, OLDER:]).all()
+        assert found[2, OLDER:].tolist() == [7.5, 8.5]
+    assert capsys.readouterr().out == ''
+    assert [file.name for file in tmp_path.iterdir()] == ['metrics.csv']
 
 
 def test_metrics_that_cannot_be_read_or_written_are_an_error(tmp_path):
@@ -420,7 +442,7 @@ def test_images_of_g_are_in_the_summaries_of_its_steps_alone(tmp_path):
         step_losses=losses, probabilities=probabilities, images=[images]
     )
     log = SummaryLog(str(tmp_path), None, 0, d_steps=2, g_steps=1)
-    log.add(result, np.zeros(6), 1, [0.1, 0.2])
+    log.add(result, np.zeros(6), 1, {'learning_rate_g': 0.2})
     log.close()
     events = tf.train.summary_iterator(str(next(tmp_path.iterdir())))
     steps = [event.summary.value for event in events if event.step]

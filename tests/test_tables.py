@@ -283,7 +283,7 @@ def test_lists_of_celeba_match_as_labels_do(prefix, tmp_path):
 
 def values(count):
     """Rows of COLUMNS, of iterations from 1."""
-    rows = [[i + 1, 0, i, i / 2, *[0.25 + i, *8 * [0.5]]] for i in range(count)]
+    rows = [[i + 1, 0, i, i / 2, *[0.25 + i, *10 * [0.5]]] for i in range(count)]
     return np.array(rows)
 
 
@@ -302,7 +302,9 @@ KEPT = {
     ).encode(),
     'without a header': as_csv(values(5)).partition('\n')[2].encode(),
     'sorted by a column': as_csv(values(5)[[3, 0, 4, 2, 1]]).encode(),
-    'joined': (as_csv(values(2) + np.eye(13)[4]) + as_csv(values(5))).encode(),
+    'joined': (
+        as_csv(values(2) + np.eye(len(COLUMNS))[4]) + as_csv(values(5))
+    ).encode(),
     'with an index': as_csv(np.c_[np.arange(5), values(5)], ['', *COLUMNS]).encode(),
 }
 

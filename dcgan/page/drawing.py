@@ -34,6 +34,10 @@ class Drawer:
     def __init__(self, dcgan, config, command: list[str]):
         """command: arguments of main.py for the same run, which the page shows."""
         self.dcgan, self.config, self.command = dcgan, config, command
+        self.folder, self.step = config.checkpoint_dir, config.resume_step
+        if self.step == checkpoints.BEST:
+            self.folder, self.step = os.path.join(self.folder, self.step), None
+        self.step = self.step and int(self.step)
         self.is_drawing = threading.Lock()  # TensorFlow and NumPy's random numbers
         self._numbers: dict[str, int] = {}  # of the last request of each client
         # the choice of checkpoints that led to the loaded one; its step
@@ -42,7 +46,7 @@ class Drawer:
     def about(self) -> dict[str, object]:
         """Facts about the model and its run, for the page."""
         dcgan, config = self.dcgan, self.config
-        paths = checkpoints.checkpoints(config.checkpoint_dir)
+        paths = checkpoints.checkpoints(self.folder)
         steps = {checkpoints.step_of(p) for p in paths if checkpoints.index_of(p)}
         names = class_names_of(dcgan)
         return {
@@ -54,7 +58,8 @@ class Drawer:
             'width': dcgan.output_width,
             'classes': names[: dcgan.y_dim or 0],
             'steps': sorted(steps),
-            'step': config.resume_step,
+            'step': self.step,
+            'is_best': config.resume_step == checkpoints.BEST,
             'files': [name for name in FILES if os.path.exists(self.path_of(name))],
             'command': f'python main.py {shlex.join(self.command)}',
             'max_samples': MAX_SAMPLES,
@@ -141,8 +146,7 @@ class Drawer:
 
     def _load(self, step):
         """Load the checkpoint of a step, or the newest one; returns its step."""
-        folder = self.config.checkpoint_dir
-        step = self.config.resume_step if step is None else step
+        folder, step = self.folder, self.step if step is None else step
         paths = checkpoints.checkpoints(folder)
         choice = step, [(p, file_signature(checkpoints.index_of(p))) for p in paths]
         if choice == self._loaded[0]:  # loading it again would take 60 ms

@@ -20,11 +20,14 @@ PANELS = [
     ('losses', {'d_loss': 'D', 'g_loss': 'G'}),
     ('mean of D', {'d_real': 'D(x)', 'd_fake': 'D(G(z))'}),
 ]
+# of samples, where they were evaluated: drawn as points
+DISTANCES = {'frechet_distance': 'Frechet distance', 'swd': 'SWD'}
 MAX_BINS = 2000  # of iterations in a curve, so that long runs are drawn as fast
 SMOOTHED = 50  # a smoothed curve averages over a fiftieth of a run
 MAX_EPOCH_LINES = 20
 # the names of these values in event files
 TAGS = {'d_loss': 'd_loss', 'g_loss': 'g_loss', 'd': 'd_real', 'd_': 'd_fake'}
+TAGS |= {'FID': 'frechet_distance', 'SWD': 'swd'}
 # {column of metrics.csv: values of all iterations of a run}
 History = dict[str, np.ndarray]
 
@@ -60,12 +63,20 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
     A curve is the smoothed mean of its bins, over their ranges in a light color.
     Raises ImportError without matplotlib, OSError if the file cannot be written.
     """
-    figure = import_figure()(figsize=(10, 7), layout='constrained')
-    all_axes = figure.subplots(len(PANELS), 1, sharex=True)
-    for axes, (title, names) in zip(all_axes, PANELS):
+    values = {n: np.concatenate([run[n] for run in runs.values()]) for n in DISTANCES}
+    measured = {n: DISTANCES[n] for n in DISTANCES if np.isfinite(values[n]).any()}
+    panels = [*PANELS, ('distance', measured)] if measured else PANELS
+    figure = import_figure()(figsize=(10, 3.5 * len(panels)), layout='constrained')
+    all_axes = figure.subplots(len(panels), 1, sharex=True)
+    for axes, (title, names) in zip(all_axes, panels):
         curves = itertools.product(runs.items(), names.items())
         for i, ((run, history), (name, label)) in enumerate(curves):
             label, color = f'{run}: {label}' if run else label, f'C{i % 10}'
+            if name in DISTANCES:
+                found = np.isfinite(history[name])
+                points = history['iteration'][found], history[name][found]
+                axes.plot(*points, '.-', color=color, label=label)
+                continue
             x, _, _ = in_bins(history['iteration'])
             means, lows, highs = in_bins(history[name])
             axes.fill_between(x, lows, highs, color=color, alpha=0.25, linewidth=0)

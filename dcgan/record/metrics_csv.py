@@ -18,8 +18,10 @@ COLUMNS = ['iteration', 'epoch', 'batch', 'seconds']
 COLUMNS += ['d_loss', 'd_loss_real', 'd_loss_fake', 'g_loss']  # as printed
 # means of D(x) and D(G(z)) in the D step, and of D(G(z)) after the iteration
 COLUMNS += ['d_real', 'd_fake', 'd_fake_after', 'learning_rate_d', 'learning_rate_g']
+OLDER = len(COLUMNS)  # of earlier versions
+COLUMNS += ['frechet_distance', 'swd']  # of samples, where they are evaluated, else nan
 VALUES = COLUMNS[4:]
-HEADER = f'{",".join(COLUMNS)}\n'.encode()
+HEADER, OLDER_HEADER = (f'{",".join(c)}\n'.encode() for c in (COLUMNS, COLUMNS[:OLDER]))
 FILE_NAME, MAX_BYTES = 'metrics.csv', 1 << 32
 
 
@@ -77,16 +79,19 @@ def read_rows(path: str) -> np.ndarray:
 def _parse(content):
     """The rows, and whether there is nothing else than what MetricsFile writes."""
     lines = content.splitlines()
-    if content[-1:] != b'\n' and lines and lines[-1].count(b',') < len(COLUMNS) - 1:
+    count = OLDER if content.startswith(OLDER_HEADER) else len(COLUMNS)
+    last = content.rpartition(b'\n')[2]  # it may end before or in a nan
+    if last and (last.count(b',') < count - 1 or last.endswith((b',', b',n', b',na'))):
         lines.pop()
-    if not content or content.startswith(HEADER):
+    if not content or content.startswith((HEADER, OLDER_HEADER)):
         if len(lines) < 2:
             return np.empty((0, len(COLUMNS))), True
         with contextlib.suppress(ValueError):
             rows = np.loadtxt(lines[1:], delimiter=',', ndmin=2, comments=None)
-            is_whole = rows.shape[1] == len(COLUMNS) and (rows[:, :4] >= 0).all()
+            is_whole = rows.shape[1] == count and (rows[:, :4] >= 0).all()
             if is_whole and (np.diff(rows[:, 0]) > 0).all():
-                return rows, True
+                missing = np.full((len(rows), len(COLUMNS) - count), np.nan)
+                return np.hstack([rows, missing]), True
     rows = []
     with contextlib.suppress(ValueError, csv.Error):
         table = Table(content)

@@ -2,7 +2,6 @@
 
 import collections
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -48,11 +47,11 @@ class SummaryLog:
         self._thread = ThreadPoolExecutor(1)
         self._waiting: collections.deque[Future] = collections.deque()
 
-    def add(self, result, z: np.ndarray, step: int, rates: Sequence[float]) -> None:
-        """Log an Iteration of arrays, its z, and the learning rates of D and of G."""
+    def add(self, result, z: np.ndarray, step: int, scalars: dict[str, float]) -> None:
+        """Log an Iteration of arrays, its z, and other scalars by their tags."""
         with self._files:
             self._wait(MAX_WAITING)
-            written = self._thread.submit(self._write, result, z, step, rates)
+            written = self._thread.submit(self._write, result, z, step, scalars)
             self._waiting.append(written)
 
     def flush(self) -> None:
@@ -77,7 +76,7 @@ class SummaryLog:
         while waiting and (len(waiting) > most or waiting[0].done()):
             waiting.popleft().result()
 
-    def _write(self, result, z, step, rates):
+    def _write(self, result, z, step, scalars):
         """Write a summary of each step of D and of G, see Iteration."""
         of_z, *histograms = self._histograms(z, *result.probabilities)
         steps = zip(self._tags, histograms, result.step_losses)
@@ -89,8 +88,8 @@ class SummaryLog:
             if of_g >= 0 and result.images:
                 summary.MergeFromString(self._image(result.images[0][of_g]))
             if number == 0:
-                for network, rate in zip('dg', rates):
-                    summary.value.add(tag=f'learning_rate_{network}', simple_value=rate)
+                for tag, value in scalars.items():
+                    summary.value.add(tag=tag, simple_value=value)
             for value in summary.value:
                 if value.tag in DESCRIPTIONS:  # written with the first of a tag only
                     value.metadata.summary_description = DESCRIPTIONS[value.tag]

@@ -28,9 +28,12 @@ from dcgan.util.files import (
     without_wildcards,
     write_bytes,
     write_errors,
+    write_json,
 )
 from dcgan.util.output import print_line
 
+# in a folder of checkpoints, the folder of the best one; in that, what it is best in
+BEST, NOTE = 'best', 'best.json'
 STEP = re.compile(r'-(\d+)$')
 TRIES = 5  # to read a checkpoint of a run that replaces its checkpoints meanwhile
 ENDINGS = ('data-00000-of-00001', 'index')
@@ -61,12 +64,12 @@ class CheckpointFolder:
         finals = (path for path, state in states if state and state['ended'])
         self.protected = [checkpoint, *itertools.islice(finals, 1)]
 
-    def write(self, sess, saver, name: str, meta: bytes, extra: int = 0) -> None:
+    def write(self, sess, saver, name, meta: bytes, extra=0, note=None) -> None:
         """Write the checkpoint `name`, with `meta` as its .meta; prune older ones.
 
         Keeps max_to_keep + `extra`. Leaves a protected checkpoint as it is: it may be
-        the only one. Raises UserError where the folder cannot be written; what was
-        saved before is kept.
+        the only one. A note, a dict, is written, too. Raises UserError where the folder
+        cannot be written; what was saved before is kept.
         """
         path = os.path.join(self.folder, name)
         if path in self.protected:
@@ -75,6 +78,8 @@ class CheckpointFolder:
             os.makedirs(self.folder, exist_ok=True)
             self._write_files(sess, saver, path)
             write_bytes(f'{path}.meta', meta)
+            if note:
+                write_json(os.path.join(self.folder, NOTE), note)
             managed = [*(other for other in self.managed if other != path), path]
             # delete the oldest, once the disk holds the newest and the state file
             old = managed[: -self.max_to_keep - extra] if self.max_to_keep else []
@@ -160,19 +165,23 @@ def _listed_checkpoints(checkpoint_dir):
     return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
 
 
-def newest_checkpoint(folder: str, step: int | None = None, tries=TRIES) -> str | None:
+def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
     """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
-    None where there is none. Prints which ones are corrupt. Raises UserError if all
-    are, or if the one of iteration `step` is or does not exist.
+    If `step` is BEST, of the best one. None where there is none. Prints which ones are
+    corrupt. Raises UserError if all are, or if the one of `step` is or does not exist.
     """
+    if step == BEST and index_files(best_dir := os.path.join(folder, BEST)):
+        return newest_checkpoint(best_dir)
     paths, failures = checkpoints(folder), []
     if step is not None:
         steps = sorted(map(step_of, paths))
-        if step not in steps:
-            problem = f'{folder}: has no checkpoint of iteration {step}'
-            raise UserError(f'{problem}; --resume_step takes one of {steps}')
-        paths = [path for path in paths if step_of(path) == step]
+        if str(step) not in map(str, steps):
+            which = BEST if step == BEST else f'of iteration {step}'
+            problem = f'{folder}: has no checkpoint {which}'
+            advice = f'{steps} or, after --train with --evaluate_freq N, {BEST}'
+            raise UserError(f'{problem}; --resume_step takes one of {advice}')
+        paths = [path for path in paths if step_of(path) == int(step)]
     with_index = [*filter(index_of, paths)]
     for path in paths:
         try:
@@ -194,7 +203,7 @@ def newest_checkpoint(folder: str, step: int | None = None, tries=TRIES) -> str 
     return None
 
 
-def usable_checkpoint(checkpoint_dir: str, step: int | None = None) -> str:
+def usable_checkpoint(checkpoint_dir: str, step: int | str | None = None) -> str:
     """What newest_checkpoint finds. Raises UserError where it finds none."""
     if path := newest_checkpoint(checkpoint_dir, step):
         return path

@@ -218,6 +218,7 @@ class Training(contextlib.AbstractContextManager):
     def save(self, stop: bool) -> bool:
         """Save if that is due or training ends; returns whether it ends."""
         ends = self.state.at.is_last or stop
+        self.outputs.keep_best(ends)
         if ends or self.is_due('ckpt'):
             self.outputs.save(ends)
         return ends

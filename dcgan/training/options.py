@@ -44,8 +44,8 @@ FLAGS = Group(
          'training', type=int, least=1),
     Flag('ckpt_epochs', None, 'Epochs between two further checkpoints, at their ends',
          'training', type=int, least=1),
-    Flag('resume_step', None, 'Iteration of the checkpoint to use; default: the newest',
-         type=int, least=0),
+    Flag('resume_step', None, 'Iteration of the checkpoint to use, or best, which '
+         '--evaluate_freq keeps; default: the newest', type=str),
     Flag('profile', '', 'Iterations of which to write a trace to logs/, such as '
          '100,110'),
 )

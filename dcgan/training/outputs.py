@@ -1,6 +1,8 @@
 """Write what a training leaves: checkpoints, image grids, metrics and summaries."""
 
 import contextlib
+import json
+import math
 import os
 import time
 
@@ -8,12 +10,42 @@ from dcgan.data.image_grids import image_manifold_size, save_images
 from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
-from dcgan.training.checkpoints import meta_graph
+from dcgan.training import checkpoints
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.weights import todays_names
 from dcgan.util.errors import UserError
-from dcgan.util.files import remove_leftovers, write_bytes
-from dcgan.util.output import Extra
+from dcgan.util.files import read_file, remove_leftovers, write_bytes
+from dcgan.util.output import Extra, print_line
+
+
+class Best(checkpoints.CheckpointFolder):
+    """The folder of the best checkpoint, with a note on what it is best in.
+
+    The note is {'tag', 'value', 'about', 'iteration'}, see Outputs.measure.
+    """
+
+    def __init__(self, checkpoint_dir: str, goes_on: bool):
+        """goes_on: what is there is compared with; not where a training begins."""
+        super().__init__(os.path.join(checkpoint_dir, checkpoints.BEST), max_to_keep=1)
+        remove_leftovers(self.folder)
+        self.managed = checkpoints.checkpoints(self.folder)[::-1]
+        self.note, self.kept = {}, Extra('best checkpoint')
+        path = os.path.join(self.folder, checkpoints.NOTE)
+        if goes_on and self.managed and os.path.exists(path):
+            how = 'cannot be read', 'the best checkpoint is chosen anew'
+            with Extra(path):
+                self.note = read_file(path, _parse_note, *how)
+
+    def is_beaten(self, note: dict) -> bool:
+        """Whether a checkpoint with this note would be better, or the first."""
+        is_same = all(self.note.get(name) == note[name] for name in ('tag', 'about'))
+        is_worse = is_same and note['value'] >= self.note['value']
+        return math.isfinite(note['value']) and not is_worse
+
+
+def _parse_note(content):
+    note = json.loads(content)
+    return {**note, 'value': float(note['value'])}
 
 
 class Outputs:
@@ -30,7 +62,14 @@ class Outputs:
             remove_leftovers(path)
         self.folder = dcgan.checkpoint_folder(self.config.checkpoint_dir)
         self.folder.protected = []
-        self.meta = meta_graph(training.state.saver)
+        self.best = Best(self.folder.folder, bool(counter and dcgan.evaluator))
+        self.measuring, self.spent_in_all = Extra('evaluation while training'), 0.0
+        self.meta = checkpoints.meta_graph(training.state.saver)
+        if checkpoint is not None and options.resume_step == checkpoints.BEST:
+            # as one of the others, none of which is pruned for it
+            self.folder.managed = checkpoints.checkpoints(self.folder.folder)[::-1]
+            ended = checkpoints.training_state(checkpoint, 'ended')['ended']
+            checkpoint = self._write(self.folder, ended, len(self.folder.managed))
         has_meta = checkpoint is None or os.path.exists(f'{checkpoint}.meta')
         if not has_meta and all(n == s for n, s in todays_names(checkpoint).items()):
             write_bytes(f'{checkpoint}.meta', self.meta)  # often left out of copies
@@ -56,10 +95,49 @@ class Outputs:
     def log(self, result) -> None:
         """Log an Iteration of arrays as summaries and metrics."""
         at, rates = self.training.state.at, self.training.rates()
-        self.summaries.add(result, at.z, at.counter, rates)
-        values = *result.losses, *result.means, *rates
+        scalars = dict(zip(('learning_rate_d', 'learning_rate_g'), rates))
+        start, self.measured = time.perf_counter(), self.measure()
+        self.spent = time.perf_counter() - start
+        self.summaries.add(result, at.z, at.counter, scalars | self.measured)
+        frechet = [value for tag, value in self.measured.items() if tag != 'SWD']
+        distances = [*frechet, math.nan][0], self.measured.get('SWD', math.nan)
+        values = *result.losses, *result.means, *rates, *distances
         seconds = time.perf_counter() - self.training.started
         self.recorder.add((at.counter, at.epoch, at.batch - 1), values, seconds)
+
+    def measure(self) -> dict[str, float]:
+        """{tag: value} where an evaluation is due; else, and once it has failed, {}.
+
+        The `evaluator` of the model has `every`, in iterations; `about`, such as '2,000
+        samples'; and measure(), which returns such as {'FID': 12.3}: lower is better,
+        and the first value decides which checkpoint is best. It leaves NumPy's global
+        random state alone, from which a thread draws for later iterations.
+        """
+        evaluator, counter = self.dcgan.evaluator, self.training.state.at.counter
+        if evaluator and self.measuring.works and counter % evaluator.every == 0:
+            with self.measuring:
+                return {tag: float(x) for tag, x in evaluator.measure().items()}
+        return {}
+
+    def keep_best(self, ends: bool) -> None:
+        """Save a checkpoint whose samples were the best; print what was measured."""
+        if not self.measured:
+            return
+        start, about = time.perf_counter(), self.dcgan.evaluator.about
+        note = dict(zip(('tag', 'value'), next(iter(self.measured.items()))))
+        note |= {'about': about, 'iteration': self.training.state.at.counter}
+        if is_best := self.best.is_beaten(note):
+            with self.best.kept:
+                self._write(self.best, ends, note=note)
+                self.best.note = note
+            self.summaries.flush()
+        now = time.perf_counter()
+        seconds = self.spent + now - start
+        self.spent_in_all += seconds
+        share = self.spent_in_all / (now - self.training.started)
+        found = ', '.join(f'{tag} {value:.4g}' for tag, value in self.measured.items())
+        found += f' of {about}{", the best so far" if is_best else ""}'
+        print_line(f' [*] {found}; {seconds:.1f} s, {share:.1%} of the training')
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
@@ -78,16 +156,20 @@ class Outputs:
 
     def save(self, ends: bool) -> None:
         """Write a checkpoint. ends: it is the last one of this training."""
-        state, sess = self.training.state, self.dcgan.sess
         if ends:
             self.folder.protected = []
-        state.write(sess, ends)
-        name = f'model.b{self.dcgan.batch_size}-{state.at.counter}'
         # a final checkpoint off the schedule is one more than max_to_keep
-        extra = int(not self.training.is_due('ckpt'))
-        self.folder.write(sess, state.saver, name, self.meta, extra)
+        self._write(self.folder, ends, extra=int(not self.training.is_due('ckpt')))
         self.training.unsaved = None
         self.summaries.flush()
+
+    def _write(self, folder, ends, extra=0, note=None):
+        """Write this iteration's checkpoint to a CheckpointFolder; returns its path."""
+        state, sess = self.training.state, self.dcgan.sess
+        state.write(sess, ends)
+        name = f'model.b{self.dcgan.batch_size}-{state.at.counter}'
+        folder.write(sess, state.saver, name, self.meta, extra, note)
+        return os.path.join(folder.folder, name)
 
     def close(self, error: BaseException | None) -> None:
         """Close the files at the end of training, or because of an error."""
@@ -117,4 +199,4 @@ class NoOutputs(Outputs):
     def nothing(self, *_):
         pass
 
-    __init__ = log = save_samples = save = close = nothing
+    __init__ = log = save_samples = keep_best = save = close = nothing
