@@ -38,8 +38,7 @@ from dcgan.compute.session import repeat_results
 from dcgan.data import dataset
 from dcgan.data.image_folder import ImageSet, UnusableImages
 from dcgan.data.images import ignore_pillow_warnings
-from dcgan.evaluation import evaluate as evaluation
-from dcgan.evaluation.encode import encode
+from dcgan.evaluation import modes as evaluation
 from dcgan.inversion import modes as inversion
 from dcgan.page import server
 from dcgan.record.curves import draw_runs
@@ -163,6 +162,7 @@ def use(config, model, workers, settled):
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
             print_line(f' [*] {config.dataset}: {dcgan.data.contents}')
+            evaluation.while_training(dcgan, config)
             step = dcgan.train(config, checkpoint)
         else:
             path = settled.checkpoint
@@ -199,10 +199,7 @@ def write_outputs(sess, dcgan, config, step):
     if 'gif' in todo:
         with Extra('progress.gif') if config.train else contextlib.nullcontext():
             samples.make_progress_gif(config.sample_dir)
-    if 'evaluate' in todo:
-        evaluation.evaluate(sess, dcgan, config, step)
-    if 'encode' in todo:
-        encode(sess, dcgan, config.encode, config.train_size)
+    evaluation.run(dcgan, config, step, todo)
     inversion.run(dcgan, config, todo)
     if 'samples' in todo:
         samples.save_samples(sess, dcgan, config, config.sample_dir)

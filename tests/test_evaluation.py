@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import tarfile
-from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -194,15 +194,12 @@ def test_metrics_are_of_the_samples_that_the_seed_draws(workspace):
 
 
 def test_inception_is_found_where_it_was_downloaded(workspace):
-    result = run_in_process('--out_name', 'cats', '--evaluate', cwd=workspace)
-    assert result.returncode == 1 and '--features FILE' in result.stderr
-    assert 'run "download.py inception"' in result.stderr
     path = workspace / 'data' / 'inception' / 'classify_image_graph_def.pb'
     path.parent.mkdir()
     shutil.copy(workspace / 'network' / 'inception.pb', path)
     output, rows = evaluate(workspace, 'cats')
     path.unlink()
-    assert {extractor for _, extractor in rows} == {'Inception', None}
+    assert {extractor for _, extractor in rows} == {'Inception', 'random network', None}
     assert '\n  FID  ' in output and re.search(r'\n  KID .* \+- ', output)
     assert rows['kernel_distance', 'Inception']['spread'] > 0
 
@@ -245,7 +242,7 @@ def test_copies_of_the_data_are_recognized(workspace, monkeypatch):
     def draw_copies(sess, dcgan, z, labels, as_bytes):
         yield dcgan.data.take(np.arange(len(z)) % COUNT)[0]
 
-    monkeypatch.setattr('dcgan.evaluation.evaluate.draw_batches', draw_copies)
+    monkeypatch.setattr('dcgan.evaluation.references.draw_batches', draw_copies)
     _, rows = evaluate(workspace, 'cats', '--features', 'network/means.pb')
     assert rows['closer_in_pixels', None]['value'] == 1
     assert rows['closer_in_features', 'means.pb']['value'] > 0.99
@@ -263,10 +260,9 @@ def test_statistics_go_to_the_run_where_the_data_cannot_be_written(tmp_path):
     with any_classifier():
         real = RealImages(images_of(data), str(data), str(own))
         classifier = real.classifier('set')
-    assert real.statistics(classifier, 128) is None
-    features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
-    real.save_statistics(classifier, features)
-    assert (real.statistics(classifier, 2)['features'] == features).all()
+    features = real.statistics(classifier)['features']
+    classifier.features = None  # they are kept
+    assert (real.statistics(classifier)['features'] == features).all()
     names = {path.name.split('-')[0] for path in own.iterdir()}
     assert names == {'classifier', 'statistics'}
 
@@ -364,13 +360,15 @@ def test_a_classifier_at_chance_is_left_out_with_its_measures(workspace):
     unused = {'classifiers': contextlib.nullcontext}
     output, rows = evaluate(workspace, 'set', **unused)
     line = r' \[!\] Classifier of set is left out: .* of 3 .* 100 are needed'
-    assert re.search(line, output) and {*rows} == {('closer_in_pixels', None)}
+    measures = 'accuracy', 'coverage', 'entropy', 'frechet_distance'
+    by_classifier = {(measure, 'classifier') for measure in measures}
+    assert re.search(line, output) and not {*rows} & by_classifier
     with Image.open(workspace / 'out/set/samples/nearest.png') as grid:
-        assert grid.width == 6 * 16 + 2  # neighbours in pixels alone
+        assert grid.width == 11 * 16 + 4  # neighbours by the random network, too
     args = ['--features', 'network/means.pb']
     output, rows = evaluate(workspace, 'set', *args, **unused)
     assert 'accuracy' not in output and 'Frechet distance (means.pb)' in output
-    assert {by for _, by in rows} == {'means.pb', None}
+    assert {by for _, by in rows} == {'means.pb', 'random network', None}
     assert not {'coverage', 'entropy', 'accuracy'} & {measure for measure, _ in rows}
 
 
@@ -394,9 +392,10 @@ def test_measures_do_not_need_a_cache(tmp_path, capsys):
         path.write_text('a file, in which nothing can be written')
     real_images = RealImages(images_of(data), str(data), str(own))
     real_images.classifier('set')
-    extractor = SimpleNamespace(digest='0')
     features = np.random.RandomState(0).rand(40, 2).astype(np.float32)
-    assert real_images.save_statistics(extractor, features)['features'] is features
+    extractor = mock.Mock(digest='0', features=lambda images: features)
+    found = real_images.statistics(extractor)
+    assert (found['features'] == features).all()
     printed = capsys.readouterr().out
     for name in ('classifier', 'statistics'):
         assert printed.count(f' [!] No {own}/{name}-') == 1

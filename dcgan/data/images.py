@@ -199,13 +199,15 @@ def load_image(
     background: tuple[int, int, int] | None = None,
     notes: set[str] | None = None,
     max_pixels: int = MAX_PIXELS,
+    stretch: bool = True,
 ) -> np.ndarray:
     """Read an image, crop it, stretch its contrast and resize it; sizes are in pixels.
 
     It is cropped to `box`, (x, y, width, height), or to its center; () means that the
-    image has no box, an input_width of None means a square. Returns uint8
-    [resize_height, resize_width, 3] or, with `grayscale`, without the 3. Raises
-    UserError for an unreadable image, and for a box that is missing or outside it.
+    image has no box, an input_width of None means a square. Without `stretch`, its
+    contrast stays. Returns uint8 [resize_height, resize_width, 3] or, with `grayscale`,
+    without the 3. Raises UserError for an unreadable image, and for a box that is
+    missing or outside it.
     """
     image = open_image(path, grayscale, background, notes, max_pixels)
     if box == ():
@@ -221,4 +223,8 @@ def load_image(
         rows = center_slice(image.height, input_height)
         columns = center_slice(image.width, input_width or input_height)
         image = image.crop((columns.start, rows.start, columns.stop, rows.stop))
-    return resize(stretch_contrast(image), resize_height, resize_width)
+    if stretch:
+        image = stretch_contrast(image)
+    elif image.mode == 'F':
+        image = Image.fromarray(np.rint(image).astype(np.uint8))
+    return resize(image, resize_height, resize_width)

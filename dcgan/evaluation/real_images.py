@@ -72,13 +72,25 @@ class RealImages:
         return None
 
     def read_all(self, indices: np.ndarray, name: str) -> list[np.ndarray]:
-        """[images, uint8 [n, h, w, c], and labels [n]] with these indices."""
-        chunks = read_images(self.data, indices, name, delay=2)
-        return [np.concatenate(arrays) for arrays in zip(*chunks)]
+        """[images, uint8 [n, h, w, c], and labels [n], if there are any]."""
+        parts = zip(*read_images(self.data, indices, name, delay=2))
+        return [np.concatenate(arrays) for arrays in parts if arrays[0] is not None]
 
-    def statistics(self, extractor, d: int) -> dict[str, np.ndarray] | None:
-        """The statistics that are cached of `d` features by an extractor, or None."""
-        shapes = {'mu': [d], 'sigma': [d, d], 'features': [len(self.indices), d]}
+    def statistics(self, extractor) -> dict[str, np.ndarray]:
+        """mu, sigma and features [n, d] of all images by an extractor."""
+        if found := self.cached_statistics(extractor):
+            return found
+        batches = read_images(self.data, self.indices, 'real images', 2)
+        features = [extractor.features(images) for images, _ in batches]
+        return self.save_statistics(extractor, np.concatenate(features))
+
+    def cached_statistics(self, extractor) -> dict[str, np.ndarray] | None:
+        """What save_statistics has cached, or None."""
+        shapes = {
+            'mu': [None],
+            'sigma': [None] * 2,
+            'features': [len(self.indices), None],
+        }
         return read_cached(self._path(extractor), shapes)
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,24 +14,14 @@ def run(dcgan, config, todo: set[str]) -> None:
     """Do those of the modes that are in todo, once all pictures and masks are read."""
     classes = parse_labels(config.label, dcgan.y_dim).tolist() if dcgan.y_dim else []
     effort = config.invert_starts, config.invert_steps, config.z_dist, tuple(classes)
-    modes, prepared = (
-        {
-            'invert': (
-                invert_pictures,
-                1.0,
-                config.invert_features,
-                config.invert_prior,
-            ),
-            'complete': (
-                complete,
-                1.0,
-                0.0,
-                config.lam,
-            ),  # features tell what is hidden
-            'anomaly': (anomaly.score_pictures, *anomaly.WEIGHTS),
-        },
-        [],
-    )
+    features, prior = config.invert_features, config.invert_prior
+    modes = {
+        'invert': (invert_pictures, 1.0, features, prior),
+        # D's features of a picture would tell what is hidden
+        'complete': (complete, 1.0, 0.0, config.lam),
+        'anomaly': (anomaly.score_pictures, *anomaly.WEIGHTS),
+    }
+    prepared = []
     for mode, (act, *weights) in modes.items():
         if mode in todo:
             source = getattr(config, mode)

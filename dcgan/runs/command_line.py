@@ -26,6 +26,8 @@ VALUES = {
     'options': 'visualize_option',
     'fid_n_samples': 'evaluate_samples',
     'incept_path': 'features',
+    'stats_path': 'statistics',
+    'fid_eval_steps': 'evaluate_freq',
     'c_dim': 'grayscale',
 }
 BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}

@@ -106,6 +106,8 @@ def model_arguments(config, flags: Flags, settled: Settled, parameters: list) ->
     is_default = config.input_fname_pattern == flags['input_fname_pattern'].default
     if is_default and not flags.given('input_fname_pattern'):
         arguments['input_fname_pattern'] = None
+    if config.evaluate_reading == 'plain':
+        arguments['stretch'] = False
     is_labelled = config.conditional or config.attributes or config.labels
     return {
         **arguments,
@@ -170,16 +172,21 @@ def count_classes(config, folder: str, idx: tuple | None, flags: Flags) -> int |
 
 def check_paths(config, flags: Flags) -> None:
     """Raise UserError for files and folders of flags that cannot be used."""
-    for name in ('features', 'held_out', *flags.names('inversion')):
+    for name in ('features', 'statistics', 'held_out', *flags.names('inversion')):
         path = getattr(config, name)
         is_own = path == OWN_DATA and name in flags.names('inversion')
         if path and not is_own and not os.path.exists(path):
             raise UserError(f'--{name} {path}: no such file or folder')
-    encode = config.encode
-    if encode and not encode.endswith('.npz'):
-        raise UserError(f'--encode {encode}: the name has to end in .npz')
-    if encode:
-        require_writable(os.path.dirname(encode) or '.', 'choose another --encode')
+    for name in ('encode', 'write_statistics'):
+        path = getattr(config, name)
+        if path and not path.endswith('.npz'):
+            raise UserError(f'--{name} {path}: the name has to end in .npz')
+        if path:
+            require_writable(os.path.dirname(path) or '.', f'choose another --{name}')
+    if config.train and config.evaluate_reading == 'plain':
+        raise UserError('--evaluate_reading plain: give it once the run is trained')
+    if config.statistics and config.write_statistics:
+        raise UserError('--statistics and --write_statistics exclude each other')
 
 
 def tasks(config, flags: Flags) -> set[str]:
@@ -187,6 +194,8 @@ def tasks(config, flags: Flags) -> set[str]:
     names = {n for n in flags.names('task', 'export') if getattr(config, n)}
     if flags.given('visualize_option'):
         names.add('visualize')
+    if is_evaluated(config):
+        names.add('evaluate')
     if names & {*flags.names('inversion')}:  # --gif and such change what they write
         return names - {'gif'}
     if flags.given(*flags.names('samples')) or not names:
@@ -197,4 +206,13 @@ def tasks(config, flags: Flags) -> set[str]:
 def needs_data(config) -> bool:
     """Whether the images of the data set are to be read."""
     is_own = OWN_DATA in (config.invert, config.complete, config.anomaly)
-    return bool(config.train or config.evaluate or config.encode or is_own)
+    is_compared = is_evaluated(config) and not config.statistics
+    return bool(config.train or is_compared or config.encode or is_own)
+
+
+def is_evaluated(config) -> bool:
+    """Whether samples are to be evaluated: by --evaluate, or a flag that implies it."""
+    implied = config.statistics or config.write_statistics
+    implied = implied or config.evaluate_repeats > 1
+    is_asked = config.evaluate or config.evaluate_all
+    return bool(is_asked or (implied and not config.train))

@@ -1,0 +1,94 @@
+"""Measure samples with few numbers: while a model trains, and for all checkpoints."""
+
+import os
+
+import numpy as np
+
+from dcgan.evaluation.evaluate import SLICED, seeds_of, span
+from dcgan.evaluation.fid import frechet_distance, gaussian
+from dcgan.evaluation.references import References
+from dcgan.evaluation.sliced_wasserstein import sliced_wasserstein
+from dcgan.record.curves import import_figure
+from dcgan.training.checkpoints import checkpoints, step_of
+from dcgan.util.errors import UserError
+from dcgan.util.files import atomic_path
+from dcgan.util.output import Extra, print_line, print_path
+
+SAMPLES = 2_000  # without --evaluate_samples
+SWD = 'SWD'
+
+
+class Evaluator:
+    """Measures a model.DCGAN as it is: what training/outputs.py calls an evaluator.
+
+    Raises UserError for a --best_by that cannot be measured.
+    """
+
+    def __init__(self, config, references: References):
+        self.references, self.every = references, config.evaluate_freq
+        self.count = config.evaluate_samples or SAMPLES
+        self.about = f'{self.count:,} samples'
+        tags = {tag_of(extractor): extractor for extractor in references.extractors}
+        self.best_by = config.best_by or next(iter(tags))
+        choices = [*tags, *([SWD] if references.real else [])]
+        if self.best_by not in choices:
+            names = ', '.join(choices)
+            raise UserError(f'--best_by {self.best_by}: give one of {names}')
+        self.tag = self.best_by if self.best_by in tags else next(iter(tags))
+        self.extractor, real = tags[self.tag], references.real
+        found = references.given or real.statistics(self.extractor)
+        self.gaussian = found['mu'], found['sigma']
+        if self.best_by == SWD:
+            count = min(self.count, SLICED)
+            self.images = real.read_all(real.indices[:count], 'real images')[0]
+
+    def measure(self, seed: int = 0) -> dict[str, float]:
+        """{tag: value} of samples of a seed; the first decides."""
+        features, kept = [], []
+        for images, _ in self.references.samples(self.count, seed):
+            features.append(self.extractor.features(images))
+            kept += [images] if self.best_by == SWD else []
+        mean, covariance = gaussian(np.concatenate(features))
+        values = {self.tag: frechet_distance(*self.gaussian, mean, covariance)}
+        if kept:
+            rng, samples = np.random.RandomState(0), np.concatenate(kept)
+            sets = self.images, samples[: len(self.images)]
+            levels = sliced_wasserstein(*(s[: len(samples)] for s in sets), rng)
+            values = {SWD: float(np.mean([*levels.values()]))} | values
+        return values
+
+
+def tag_of(extractor) -> str:
+    """What names the Frechet distance by an extractor in TensorBoard and --best_by."""
+    if extractor.name == 'Inception':
+        return 'FID'
+    return f'FD_{extractor.name.replace(" ", "_")}'
+
+
+def evaluate_all(dcgan, config, references: References) -> None:
+    """Measure each checkpoint of a run; print a table, draw evaluations.png.
+
+    With --evaluate_repeats N, values are means over N seeds, with their deviations.
+    """
+    evaluator, folder = Evaluator(config, references), config.checkpoint_dir
+    seeds, best_by, rows = seeds_of(config), evaluator.best_by, {}
+    print_line(f'  iteration {best_by}, {evaluator.about} ({span(seeds)})')
+    paths = [*checkpoints(os.path.join(folder, 'best')), *checkpoints(folder)]
+    # the best one is often kept twice
+    for step, path in sorted({step_of(path): path for path in paths}.items()):
+        with Extra(path):
+            dcgan.load(folder, path=path)
+            values = [evaluator.measure(seed)[best_by] for seed in seeds]
+            for seed, value in zip(seeds, values):
+                more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
+                references.record(best_by, value, evaluator.extractor, **more)
+            rows[step] = mean, deviation = np.mean(values), np.std(values)
+            print_line(f'  {step:>9} {mean:.4g} +- {deviation:.2g}')
+    print_line(f' [*] The best is iteration {min(rows, key=rows.get)}')
+    path = os.path.join(dcgan.out_dir, 'evaluations.png')
+    with Extra(path), atomic_path(path) as temporary:
+        axes = (figure := import_figure()(layout='constrained')).subplots()
+        axes.errorbar([*rows], *zip(*rows.values()), marker='o', capsize=3)
+        axes.set(xlabel='iteration', ylabel=best_by)
+        figure.savefig(temporary, format='png', dpi=100)
+        print_path(path)

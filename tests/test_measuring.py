@@ -1,0 +1,166 @@
+"""Measures without labels, by statistics, of seeds, of checkpoints, in training."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SMALL, read_checkpoint, run_in_process, use, write_images
+from PIL import Image
+from scipy import signal
+from test_evaluation import evaluate, write_means
+
+from dcgan.data.dataset import open_dataset
+from dcgan.evaluation import random_network
+from dcgan.evaluation.random_network import RandomNetwork
+
+
+@pytest.fixture(scope='module')
+def workspace(workspace):
+    """A copy of tiny_runs, with a network whose features are the means of colors."""
+    write_means(workspace / 'means.pb')
+    return workspace
+
+
+def rows_of(workspace, name='cats'):
+    """The rows of a run's evaluations.jsonl."""
+    lines = (workspace / 'out' / name / 'evaluations.jsonl').read_text().splitlines()
+    return [*map(json.loads, lines)]
+
+
+def test_pictures_without_labels_are_measured_without_a_download(workspace):
+    output, rows = evaluate(workspace, 'cats')
+    by = 'random network'
+    measures = {measure for measure, extractor in rows if extractor == by}
+    assert measures >= {'frechet_distance', 'kernel_distance', 'precision', 'recall'}
+    assert (
+        rows['swd', None]['levels'].keys() == {'16'} and rows['swd', None]['value'] > 0
+    )
+    assert rows['swd', None]['compared'] == 24  # there are no more real images
+    assert 0 < rows['ms_ssim', None]['value'] <= 1
+    assert rows['ms_ssim', None]['compared'] == 100
+    assert f'\n  Frechet distance ({by}) ' in output and '\n  SWD ' in output
+    assert 'FID' not in output
+
+
+def test_images_below_16_pixels_are_measured_without_swd(tmp_path):
+    write_images(tmp_path / 'data' / 'small', 24, size=(12, 12))
+    args = [*SMALL, '--output_height', 12, '--dataset', 'small', '--epoch', 1]
+    use(tmp_path, 'small', '--train', *args)
+    output, rows = evaluate(tmp_path, 'small')
+    assert output.count(' [!] SWD is left out: ') == 1
+    assert ('swd', None) not in rows and ('ms_ssim', None) in rows
+
+
+def test_the_random_network_is_three_convolutions_of_fixed_weights():
+    images = np.random.RandomState(3).randint(0, 256, (2, 12, 9, 1)).astype(np.uint8)
+    network = RandomNetwork((12, 9, 1))
+    assert network.digest[:16] == RandomNetwork((64, 64, 3)).digest[:16]
+    rng, expected = np.random.RandomState(0), []
+    x = (images[0] / 127.5 - 1).repeat(3, axis=2)
+    for filters in random_network.FILTERS:
+        w = rng.normal(0, (2 / 25 / x.shape[2]) ** 0.5, (25 * x.shape[2], filters))
+        w = w.reshape(5, 5, x.shape[2], filters)[::-1, ::-1, ::-1]
+        # SAME: of an odd size, as many zeros on both sides, or else one more behind
+        padding = [(2, 2) if size % 2 else (1, 2) for size in x.shape[:2]]
+        padded = np.pad(x, [*padding, (0, 0)])
+        maps = [signal.convolve(padded, w[..., n], 'valid') for n in range(filters)]
+        x = np.concatenate(maps, axis=2)[::2, ::2]
+        x = np.where(x > 0, x, 0.2 * x)
+        expected += x.mean(axis=(0, 1)).tolist()
+    assert network.features(images)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_statistics_give_the_distance_that_the_data_set_gives(tiny_copy):
+    write_means(tiny_copy / 'means.pb')
+    by = ['--features', 'means.pb', '--evaluate_samples', 100]
+    output = use(tiny_copy, 'cats', '--write_statistics', 'cats.npz', *by)
+    assert ' [*] cats.npz\n' in output and not [*tiny_copy.rglob('evaluations.jsonl')]
+    _, rows = evaluate(tiny_copy, 'cats', *by)
+    shutil.rmtree(tiny_copy / 'data' / 'cats')
+    output = use(tiny_copy, 'cats', '--statistics', 'cats.npz', *by)
+    found = {row['measure']: row for row in rows_of(tiny_copy)[len(rows) :]}
+    expected = rows['frechet_distance', 'means.pb']['value']
+    assert found['frechet_distance']['value'] == pytest.approx(expected, rel=1e-6)
+    assert found.keys() == {'frechet_distance', 'ms_ssim'}
+    assert 'samples (seed 0), cats.npz\n' in output
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--statistics', 'a.npz'], 'run "download.py inception", or give --features'),
+        (['--write_statistics', 'a.npz'], 'run "download.py inception", or give'),
+        (
+            ['--statistics', 'a.npz', '--features', 'means.pb'],
+            'a.npz: not an .npz file of mu [3] and sigma [3, 3], as means.pb has',
+        ),
+        (['--statistics', 'b.npz'], '--statistics b.npz: no such file or folder'),
+        (['--write_statistics', 'a.txt'], 'a.txt: the name has to end in .npz'),
+        (['--evaluate_all', '--best_by', 'FID'], 'give one of FD_random_network, SWD'),
+    ],
+)
+def test_statistics_and_measures_that_cannot_be_used_are_named(
+    workspace, flags, message
+):
+    np.savez(workspace / 'a.npz', mu=np.zeros(2), sigma=np.eye(2))
+    result = run_in_process('--out_name', 'cats', *flags, cwd=workspace)
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize('grayscale', [False, True])
+def test_images_are_read_plainly_for_an_evaluation(tmp_path, grayscale):
+    pixels = np.random.RandomState(0).randint(90, 120, (16, 16, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    size = (16, 16), (16, 16)
+    sets = [
+        open_dataset(str(tmp_path), '*.png', *size, False, grayscale, **how)
+        for how in ({}, {'stretch': False})
+    ]
+    stretched, plain = (data.take(np.array([0]))[0][0] for data in sets)
+    assert np.ptp(stretched) == 255 and sets[0].digest() != sets[1].digest()
+    expected = Image.fromarray(pixels).convert('F') if grayscale else pixels
+    assert np.abs(plain.squeeze() - np.asarray(expected, float)).max() <= 0.5
+
+
+def test_several_seeds_have_a_mean_and_a_deviation(tiny_copy):
+    write_means(tiny_copy / 'means.pb')
+    by = '--features', 'means.pb', '--evaluate_samples', 50, '--seed', 3
+    output = use(tiny_copy, 'cats', '--evaluate_repeats', 2, *by)
+    rows = [r for r in rows_of(tiny_copy) if r['measure'] == 'frechet_distance']
+    values = [r['value'] for r in rows if r['extractor'] == 'means.pb']
+    assert [row['seed'] for row in rows] == [3, 3, 4, 4] and values[0] != values[1]
+    line = f'{np.mean(values):.4g} +- {np.std(values):.4g}\n'
+    assert re.search(rf'Frechet distance \(means.pb\) +{re.escape(line)}', output)
+    assert ' 50 samples (seeds 3 to 4), 24 real images\n' in output
+
+
+def test_all_checkpoints_are_measured(tiny_copy):
+    output = use(tiny_copy, 'cats', '--evaluate_all', '--evaluate_samples', 40)
+    rows = rows_of(tiny_copy)
+    assert [row['iteration'] for row in rows] == [1, 2, 3]
+    best = min(rows, key=lambda row: row['value'])
+    table = re.findall(r'\n +(\d) ([\d.]+) \+- 0\n', output)
+    assert table == [(str(n), f'{row["value"]:.4g}') for n, row in enumerate(rows, 1)]
+    assert f' [*] The best is iteration {best["iteration"]}\n' in output
+    assert (tiny_copy / 'out' / 'cats' / 'evaluations.png').stat().st_size > 1000
+
+
+def test_samples_are_measured_while_a_run_trains(tmp_path):
+    write_images(tmp_path / 'data' / 'cats', count=24)
+    args = ['--dataset', 'cats', *SMALL, '--train', '--epoch', 1, '--seed', 1]
+    use(tmp_path, 'without', *args)
+    args += ['--evaluate_freq', 1, '--evaluate_samples', 40, '--best_by', 'SWD']
+    output = use(tmp_path, 'measured', *args)
+    line = r'\[\*\] SWD ([\d.]+), FD_random_network [\d.]+ of 40 samples.*% of the '
+    values = [float(value) for value in re.findall(line, output)]
+    assert len(values) == 3
+    runs = [
+        read_checkpoint(tmp_path / 'out' / name / 'checkpoint')
+        for name in ('without', 'measured')
+    ]
+    assert all((value == runs[1][name]).all() for name, value in runs[0].items())
+    best = values.index(min(values)) + 1
+    output = use(tmp_path, 'measured', '--resume_step', 'best', '--evaluate_all')
+    assert f', iteration {best}\n' in output
