@@ -1,6 +1,9 @@
 """Download or draw data sets, into folders that main.py finds by --dataset.
 
 python download.py mnist      28x28 digits (LeCun, Cortes, Burges), to data/mnist
+python download.py fashion    28x28 clothes (Xiao et al., 2017), to data/fashion
+python download.py cifar10    32x32 photographs (Krizhevsky, 2009), to data/cifar10
+python download.py svhn       32x32 house numbers (Netzer et al., 2011), to data/svhn
 python download.py celebA     202,599 faces (Liu et al., 2015), to data/celebA
 python download.py lsun       rooms and outdoors (Yu et al., 2015), to data/lsun
 python download.py digits     70,000 drawn digits in place of MNIST; no network needed
@@ -20,19 +23,18 @@ import os
 import re
 import sys
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dcgan.data.dataset import INCEPTION, open_dataset
 from dcgan.data.digits import make_digits
 from dcgan.data.find_images import class_folders, glob_images
-from dcgan.data.idx import IdxSet
+from dcgan.data.idx import ArraySet
 from dcgan.data.images import MAX_PIXELS, ignore_pillow_warnings, open_image
 from dcgan.data.resumable_download import DRIVE, find_or_download, has_digest, unpack
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
-    MAX_BYTES,
     expand_path,
     glob_files,
     opening,
@@ -48,22 +50,17 @@ from dcgan.util.progress import progress_bar
 
 DIGESTS = json.loads((Path(__file__).parent / 'dcgan/data/digests.json').read_text())
 # {name of a file: digest}; of CelebA, an ID on Google Drive, too
-MNIST_MD5, CELEBA_FILES, LSUN_SHA256 = map(DIGESTS.get, ('mnist', 'celebA', 'lsun'))
-MNIST_MIRRORS = (
-    'https://ossci-datasets.s3.amazonaws.com/mnist/',
-    'https://storage.googleapis.com/cvdf-datasets/mnist/',
-)
+CELEBA_FILES, LSUN_SHA256 = map(DIGESTS.get, ('celebA', 'lsun'))
+FILES = DIGESTS['files']  # {data set: {what is downloaded: {file in it: MD5}}}
+INSTALLED = {'fashion': '/usr/share/datasets/fashion-mnist'}  # by a package of Debian
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
 CELEBA_IMAGES = 202599
-LSUN_MIRRORS = ('https://dl.yf.io/lsun/scenes/', 'http://dl.yf.io/lsun/scenes/')
 MOVE_AWAY = 'move it away, or choose another --data_dir'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
-INCEPTION_MIRRORS = (
-    'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/',
-)
 INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'
-DATASETS = ('mnist', 'celebA', 'lsun', 'digits', 'inception')
+MAX_UNPACKED = 1 << 28  # bytes of a file or an archive that is unpacked in memory
+DATASETS = (*FILES, 'celebA', 'lsun', 'digits', 'inception')
 # fmt: off
 ARGUMENTS = {
     'datasets': dict(
@@ -73,8 +70,8 @@ ARGUMENTS = {
         default='./data', help='folder in which each data set gets its own folder '
         '(default: %(default)s)'),
     '--mirror': dict(
-        help='URL of a server that has the files of mnist, celebA, lsun or inception, '
-        'under their original names (default: the official servers)'),
+        help='URL of a server that has the files of a data set under their original '
+        'names (default: the official servers)'),
     '--category': dict(
         default='bedroom', choices=LSUN_CATEGORIES,
         help='category of lsun to download (default: %(default)s)'),
@@ -97,16 +94,17 @@ def main(args: list[str] | None = None) -> None:
         check_sets(data_dir, args)
         return
     require_writable(data_dir, 'choose another --data_dir')
-    mirrors = [f'{args.mirror.rstrip("/")}/'] if args.mirror else []
+    given = [f'{args.mirror.rstrip("/")}/'] if args.mirror else []
     for name in args.datasets:
-        if name == 'mnist':
-            fetch_mnist(data_dir, mirrors or MNIST_MIRRORS)
+        mirrors = given or DIGESTS['mirrors'].get(name, [])
+        if name in FILES:
+            fetch_files(data_dir, name, mirrors)
         elif name == 'celebA':
             fetch_celeba(data_dir, mirrors)
         elif name == 'inception':
-            fetch_inception(data_dir, mirrors or INCEPTION_MIRRORS)
+            fetch_inception(data_dir, mirrors)
         elif name == 'lsun':
-            fetch_lsun(data_dir, mirrors or LSUN_MIRRORS, args.category, args.limit)
+            fetch_lsun(data_dir, mirrors, args.category, args.limit)
         else:
             make_digits(data_dir)
 
@@ -157,7 +155,7 @@ def check_set(folder: str, pattern: str | None, max_pixels: int) -> None:
     sizes = (8, 8), (8, 8)
     options = {'num_workers': usable_cores(), 'max_pixels': max_pixels}
     data = open_dataset(folder, pattern, *sizes, False, False, by_class, **options)
-    if isinstance(data, IdxSet):
+    if isinstance(data, ArraySet):
         print_line(f' [*] {folder}: {data.contents}, all can be used')
         return
     path = f'{folder}.unusable.txt'
@@ -194,31 +192,39 @@ def publish_folder(staging: str, folder: str, *intermediates: str) -> None:
     print_line(f'{folder}: complete')
 
 
-def fetch_mnist(data_dir: str, mirrors: Iterable[str]) -> None:
-    """Download MNIST to data_dir/mnist, which appears when complete.
+def fetch_files(data_dir: str, name: str, mirrors: Iterable[str]) -> None:
+    """Download a data set of FILES to data_dir/name, which appears when complete.
 
     `mirrors` are URLs of folders, with a slash at the end. Valid files that exist are
     kept. Raises UserError if a download fails.
     """
-    folder, staging = dataset_and_staging_folders(data_dir, 'mnist')
-    archives = [f'{name}.gz' for name in MNIST_MD5]
-    for name, md5 in MNIST_MD5.items():
-        path = os.path.join(folder, name)
-        if has_digest(path, md5):
-            print_line(f'{path}: already there')
+    folder, staging = dataset_and_staging_folders(data_dir, name)
+    # Fashion-MNIST's files have the names of MNIST's, which may be in data_dir
+    by_hand = [folder, INSTALLED[name]] if name in INSTALLED else [data_dir, folder]
+    for archive, digests in FILES[name].items():
+        paths = {file: os.path.join(folder, file) for file in digests}
+        if all(has_digest(paths[file], md5) for file, md5 in digests.items()):
+            print_line('\n'.join(f'{path}: already there' for path in paths.values()))
             continue
-        archive = find_or_download(
-            f'{name}.gz',
-            [staging, data_dir, folder],
-            urls=[f'{mirror}{name}.gz' for mirror in mirrors],
-            is_valid=lambda path, md5=md5: has_digest(path, md5, gzip.open),
+
+        def is_valid(path, archive=archive, digests=digests):
+            found = unpacked(path, archive, digests)
+            opened = [lambda key: io.BytesIO(found[key])] * len(digests)
+            return all(map(has_digest, digests, digests.values(), opened))
+
+        found = find_or_download(
+            archive,
+            [staging, *by_hand],
+            urls=[mirror + archive for mirror in mirrors],
+            is_valid=is_valid,
             advice='try --mirror with another URL, or put '
-            f'{", ".join(archives)} in {data_dir}',
+            f'{", ".join(FILES[name])} in {by_hand[0]}',
         )
-        with gzip.open(archive) as source:
-            write_bytes(os.path.join(staging, name), source.read())
+        for file, content in unpacked(found, archive, digests).items():
+            write_bytes(os.path.join(staging, file), content)
     if os.path.isdir(staging):
-        publish_folder(staging, folder, *archives)
+        files = {file for digests in FILES[name].values() for file in digests}
+        publish_folder(staging, folder, *(FILES[name].keys() - files))
 
 
 def fetch_celeba(data_dir: str, mirrors: Iterable[str]) -> None:
@@ -350,39 +356,48 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str]) -> None:
         return
     _, staging = dataset_and_staging_folders(data_dir, 'inception')
     record = f'{path}.sha256'  # no digest is published
+    what = INCEPTION_ARCHIVE, [name]
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [staging, data_dir, folder],
         urls=[mirror + INCEPTION_ARCHIVE for mirror in mirrors],
-        is_valid=lambda path: is_first_download(read_member(path, name), record),
+        is_valid=lambda path: is_first_download(unpacked(path, *what), record),
         advice=f'try --mirror with another URL, or put {name} in {folder}; {record}, '
         'where it exists, is of the first download: remove it to take another one',
     )
-    write_bytes(path, read_member(archive, name))
+    write_bytes(path, unpacked(archive, *what)[name])
     remove(staging)
     print_line(f'{path}: complete')
 
 
-def is_first_download(content: bytes | None, record: str) -> bool:
+def is_first_download(contents: dict[str, bytes], record: str) -> bool:
     """Whether it is what was downloaded first, of which `record` keeps the SHA-256."""
-    digest = hashlib.sha256(content or b'').hexdigest().encode()
+    content = b''.join(contents.values())
+    digest = hashlib.sha256(content).hexdigest().encode()
     if content and not os.path.exists(record):
         write_bytes(record, digest)
     return bool(content) and read_file(record, bytes.strip) == digest
 
 
-def read_member(path: str, name: str) -> bytes | None:
-    """The content of the file `name` in a .tgz archive; None if it cannot be read."""
-    with contextlib.suppress(UserError), opening(path) as packed:
+def unpacked(path: str, name: str, files: Collection[str]) -> dict[str, bytes]:
+    """{file: content} of a .tgz, .gz or plain file, by `name`; {} if any is missing."""
+    contents = {}
+    with contextlib.suppress(UserError), opening(path) as file:
         # as a whole, since headers of archives announce how much is to be read
-        content = gzip.GzipFile(fileobj=packed).read(MAX_BYTES)
+        packed = gzip.GzipFile(fileobj=file) if name.endswith('gz') else file
+        content = packed.read(MAX_UNPACKED)
+        if not name.endswith(('.tgz', '.tar.gz')):
+            return dict.fromkeys(files, content)
         with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as archive:
             for _, member in zip(range(1000), archive):
                 if member.issparse() or not 0 <= member.size <= len(content):
                     raise ValueError(f'{member.name} announces {member.size} bytes')
-                if os.path.basename(member.name) == name and member.isreg():
-                    return archive.extractfile(member).read()
-    return None
+                base = os.path.basename(member.name)
+                if base in files and member.isreg():
+                    contents[base] = archive.extractfile(member).read()
+                    if len(contents) == len(files):
+                        return contents
+    return {}
 
 
 if __name__ == '__main__':

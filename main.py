@@ -78,7 +78,7 @@ ORIGINAL = Group(
     Flag('input_width', None, 'Width of the crop; default: height', SIZE, int, least=1),
     Flag('output_height', 64, 'Height of generated images in pixels', SIZE, least=1),
     Flag('output_width', None, 'Width of images; default: height', SIZE, int, least=1),
-    Flag('dataset', 'celebA', 'Folder in --data_dir: images or IDX files', 'model'),
+    Flag('dataset', 'celebA', 'Folder in --data_dir: images, IDX, batches', 'model'),
     Flag('input_fname_pattern', '*.jpg', PATTERN, 'data result'),
     Flag('data_dir', './data', 'Folder of the data sets', 'data path local'),
     Flag('out_dir', './out', 'Folder of the run folders', 'path run'),

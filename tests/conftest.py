@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -24,6 +25,7 @@ import main  # comes first, because it silences the log of TensorFlow
 # isort: split
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow.compat.v1 as tf
 from absl.testing.flagsaver import flagsaver
 from forked import Forked, start_server
@@ -57,6 +59,34 @@ def write_idx_set(folder, count=40, size=8, classes=4, prefix='train'):
     write_idx(f'{folder}/{prefix}-images-idx3-ubyte', images)
     write_idx(f'{folder}/{prefix}-labels-idx1-ubyte', labels)
     return images, labels
+
+
+def write_batches(folder, kind='.bin', count=20, protocol=2):
+    """Write random images as batches; returns images [2 * count, 32, 32, 3], labels.
+
+    `kind` is .bin or, for pickles, nothing, of CIFAR-10; .mat is of SVHN.
+    """
+    rng = np.random.RandomState(0)
+    pixels = rng.randint(0, 256, (2, count, 3072)).astype(np.uint8)
+    labels = (np.arange(2 * count) % 10).astype(np.uint8).reshape(2, count)
+    images = pixels.reshape(2, count, 3, 32, 32).transpose(0, 1, 3, 4, 2)
+    os.makedirs(folder, exist_ok=True)
+    for i in range(2):
+        path = Path(folder, ('data_batch_1', 'test_batch')[i] + kind)
+        if kind == '.mat':
+            arrays = {'X': images[i].transpose(1, 2, 3, 0), 'y': labels[i][:, None]}
+            arrays['y'][arrays['y'] == 0] = 10
+            path = Path(folder, ('train', 'test')[i] + '_32x32.mat')
+            scipy.io.savemat(path, arrays, do_compression=i == 0)
+        elif kind:
+            rows = np.concatenate([labels[i][:, None], pixels[i]], axis=1)
+            path.write_bytes(rows.tobytes())
+        else:
+            batch = {b'labels': labels[i].tolist(), b'data': pixels[i]}
+            batch[b'filenames'] = [b'leptodactylus_s_000004.png', b'labels.png']
+            path.write_bytes(pickle.dumps(batch, protocol))
+    labels = labels % 10  # savemat's 10 is the digit 0
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def write_images(folder, count=10, size=(20, 24), ending='png'):

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import resource
 import signal
 import struct
@@ -18,8 +19,10 @@ import types
 import zipfile
 
 import numpy as np
+import scipy.io
 
 import download
+from dcgan.data.batches import read_batch
 from dcgan.data.idx import read_idx
 from dcgan.data.image_folder import read_cache
 from dcgan.data.resumable_download import has_digest, unpack
@@ -139,6 +142,22 @@ def use_flags(path):
     return run.recorded
 
 
+def batch_of(rng):
+    """A pickle; its pixels, in the middle, are not mutated."""
+    content = pickle.dumps(BATCH, int(rng.integers(2, 6)))
+    return mutate(rng, content[:300]) + content[300:-200] + mutate(rng, content[-200:])
+
+
+def mat_of(rng):
+    """A .mat file of SVHN, perhaps packed; half are mutated in their headers."""
+    file, arrays = io.BytesIO(), {'y': np.array([[1], [10]], np.uint8)}
+    arrays['X'] = np.zeros((32, 32, 3, 2), np.uint8)
+    scipy.io.savemat(file, arrays, do_compression=rng.integers(4) == 0)
+    content = file.getvalue()
+    end = 300 if rng.integers(2) else len(content)
+    return content[:128] + mutate(rng, content[128:end]) + content[end:]
+
+
 def unpack_anew(path):
     with tempfile.TemporaryDirectory() as folder:  # what is there is not unpacked
         return unpack(path, folder, '.jpg')
@@ -148,6 +167,7 @@ ROWS = {'mu': np.zeros(3), 'sigma': np.eye(3), 'features': np.ones((4, 3), np.fl
 SHAPES = {name: array.shape for name, array in ROWS.items()}
 Z = {'z': np.ones((4, 6), np.float32), 'labels': np.arange(4)}
 IDX = struct.pack('>4B3I', 0, 0, 8, 3, 5, 4, 4) + bytes(range(80))
+BATCH = {b'data': np.zeros((2, 3072), np.uint8), b'labels': [1, 2], b'names': ['a']}
 RECORD = {'batch_size': 64, 'ema': 0.999, 'crop': True, 'data_dir': './data'}
 RECORD |= {'out_dir': 'out', 'checkpoint_dir': 'out/checkpoint', 'dataset': 'mnist'}
 RECORD |= {'y_dim': 10, 'c_dim': None, 'z_dist': 'normal', 'input_height': 28}
@@ -184,6 +204,16 @@ KINDS = {  # name of the file, function that makes one, function that reads it
         lambda rng: mutate(rng, IDX),
         lambda path: read_idx(path, (3, 4)),
     ),
+    'pickle': (
+        'data_batch_1',
+        batch_of,
+        read_batch,
+    ),
+    'mat': (
+        'train_32x32.mat',
+        mat_of,
+        read_batch,
+    ),
     'gzip': (
         'images.gz',
         lambda rng: packed(rng, IDX),
@@ -194,7 +224,11 @@ KINDS = {  # name of the file, function that makes one, function that reads it
         lambda rng: mutate(rng, archive_of(rng, int(rng.choice([0, 8, 12, 14])))),
         unpack_anew,
     ),
-    'tar': ('graph.tgz', tar_of, lambda path: download.read_member(path, 'graph.pb')),
+    'tar': (
+        'graph.tgz',
+        tar_of,
+        lambda path: download.unpacked(path, 'graph.tgz', ['graph.pb']) or None,
+    ),
 }
 
 

@@ -1,14 +1,25 @@
-"""IDX files, and what data sets of IDX files and of image files have in common."""
+"""IDX files and batches, and what they have in common with data sets of image files."""
 
 import gzip
+import json
 import os
+import pickle
+import shutil
 
 import numpy as np
 import pytest
-from conftest import write_idx_set, write_images
+from conftest import (
+    SMALL,
+    run_in_process,
+    use,
+    write_batches,
+    write_idx_set,
+    write_images,
+)
 
+from dcgan.data.batches import CIFAR10_CLASSES, read_batch
 from dcgan.data.dataset import open_dataset
-from dcgan.data.idx import idx_summary, read_idx, write_idx
+from dcgan.data.idx import array_summary, read_idx, write_idx
 from dcgan.util.errors import UserError
 
 pytestmark = pytest.mark.smoke
@@ -78,9 +89,9 @@ def test_batches_of_idx_files_are_parts_of_the_order(tmp_path):
 def test_summary_gives_size_and_classes_of_idx_folders_only(tmp_path):
     write_idx_set(tmp_path / 'set', size=12, classes=4)
     write_images(tmp_path / 'cats')
-    assert idx_summary(str(tmp_path / 'set')) == (12, 12, 4)
-    assert idx_summary(str(tmp_path / 'cats')) is None
-    assert idx_summary(str(tmp_path / 'none')) is None
+    assert array_summary(str(tmp_path / 'set')) == (12, 12, 4)
+    assert array_summary(str(tmp_path / 'cats')) is None
+    assert array_summary(str(tmp_path / 'none')) is None
     with pytest.raises(UserError, match='none: no such data folder'):
         open_set(tmp_path / 'none')
 
@@ -148,12 +159,93 @@ def test_labels_of_emnist_letters_are_shifted_to_start_at_0(ending, tmp_path):
         _, labels = write_idx_set(tmp_path, prefix=prefix)
         write_idx(f'{tmp_path}/{prefix}-labels-idx1-ubyte', labels + 1)
     dataset = open_set(tmp_path)
-    assert idx_summary(str(tmp_path)) == (8, 8, 4)
+    assert array_summary(str(tmp_path)) == (8, 8, 4)
     assert sorted(set(dataset.labels)) == [0, 1, 2, 3] and dataset.classes == 4
     assert dataset.contents.startswith('80 images in 4 classes: 40 in emnist-letters-')
     write_idx_set(tmp_path, prefix='emnist-digits-train')
     with pytest.raises(UserError, match='several data sets .*emnist-digits-.*letters'):
         open_set(tmp_path)
+
+
+# CIFAR-10 and SVHN
+
+
+@pytest.mark.parametrize('kind', ['.bin', '', '.mat'])
+def test_batches_are_served_as_idx_files_are(kind, tmp_path):
+    images, labels = write_batches(tmp_path / 'any name', kind)
+    dataset = open_set(tmp_path / 'any name', size=(32, 32))
+    for expected, found in (images, dataset.images), (labels, dataset.labels):
+        np.random.seed(547)
+        np.random.shuffle(expected)
+        assert (expected == found).all() and found.dtype == np.uint8
+    assert (dataset.take(np.arange(3))[0] == images[:3]).all() and dataset.c_dim == 3
+    assert open_set(tmp_path / 'any name').take(np.arange(3))[0].shape == (3, 8, 8, 3)
+    names = ('train_32x32', 'test_32x32') if kind == '.mat' else ('data_batch_1',)
+    assert dataset.contents.startswith(f'40 images in 10 classes: 20 in {names[0]}, ')
+    assert array_summary(str(tmp_path / 'any name')) == (32, 32, 10)
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+@pytest.mark.parametrize('to_key', [str, str.encode])
+def test_python_batches_are_read_from_each_protocol(protocol, to_key, tmp_path):
+    images, labels = write_batches(tmp_path, '.bin')
+    pixels = images[:20].transpose(0, 3, 1, 2).reshape(20, 3072)
+    batch = {'data': pixels, 'batch_label': 'training batch', 'labels': labels[:20]}
+    batch = {to_key(k): v for k, v in batch.items()}
+    batch[to_key('labels')] = labels[:20].tolist()
+    for order in (batch, dict(reversed(batch.items()))):
+        path = tmp_path / 'data_batch_1'
+        path.write_bytes(pickle.dumps(order, protocol))
+        found = read_batch(str(path))
+        assert (found[0] == images[:20]).all() and (found[1] == labels[:20]).all()
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    def text(content):
+        return b'U%c%s' % (len(content), content)
+
+    pixels, array = bytes(range(256)) * 24, b'cnumpy.core.multiarray\n_reconstruct\n'
+    array += b'cnumpy\nndarray\nK\0\x85' + text(b'b') + b'\x87R(K\1K\2M\0\x0c\x86'
+    array += b'cnumpy\ndtype\n' + text(b'u1') + b'K\0K\1\x87R(K\3' + text(b'|')
+    array += b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89T\0\x18\0\0' + pixels
+    labels = text(b'labels') + b'q\4]q\5(K\3K\7e' + text(b'data') + b'q\6'
+    content = b'\x80\2}q\1(' + labels + array + b'tbu.'
+    assert pickle.loads(content, encoding='bytes')[b'data'].tobytes() == pixels
+    (tmp_path / 'data_batch_1').write_bytes(content)
+    images, labels = read_batch(f'{tmp_path}/data_batch_1')
+    assert images.transpose(0, 3, 1, 2).tobytes() == pixels
+    assert labels.tolist() == [3, 7]
+
+
+def test_batches_are_found_in_the_folder_that_their_archive_makes(tmp_path):
+    for name, kind in ('bin', '.bin'), ('py', ''):
+        folder = tmp_path / name / f'cifar-10-batches-{name}'
+        write_batches(folder, kind)
+        assert len(open_set(tmp_path / name)) == 40
+        shutil.rmtree(folder)
+    write_images(tmp_path / 'py')
+    assert len(open_set(tmp_path / 'py')) == 10
+
+
+def test_a_set_that_lacks_classes_keeps_their_numbers(tmp_path):
+    write_batches(tmp_path)
+    content = (tmp_path / 'test_batch.bin').read_bytes()
+    (tmp_path / 'data_batch_1.bin').unlink()
+    (tmp_path / 'test_batch.bin').write_bytes(content[3073 * 3 : 3073 * 5])
+    dataset = open_set(tmp_path)
+    assert sorted(dataset.labels) == [3, 4] and dataset.classes == 10
+
+
+def test_a_conditional_model_learns_the_named_classes_of_cifar10(tmp_path):
+    write_batches(tmp_path / 'data' / 'set')
+    train = ['--train', '--dataset', 'set', '--epoch', 1, *SMALL]
+    assert '40 images in 10 classes: 20 in data_batch_1' in use(tmp_path, 'a', *train)
+    names = json.loads((tmp_path / 'out' / 'a' / 'classes.json').read_text())
+    assert names == CIFAR10_CLASSES
+    assert '[*]' in use(tmp_path, 'a', '--label', 'cat,truck')
+    assert open_set(tmp_path / 'data' / 'set').class_names is None  # unconditional
+    refused = run_in_process(*train, '--labels', 'x.csv', cwd=tmp_path)
+    assert refused.returncode == 1 and refused.stderr.count('\n') == 1
 
 
 def test_image_files_are_sorted_and_then_shuffled_for_every_epoch(tmp_path):

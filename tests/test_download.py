@@ -21,14 +21,21 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from conftest import ROOT, run, with_pipes, write_idx_set, write_images
+from conftest import (
+    ROOT,
+    run,
+    with_pipes,
+    write_batches,
+    write_idx_set,
+    write_images,
+)
 from PIL import Image
 
 import download
 from dcgan.data import resumable_download
 from dcgan.data.dataset import open_dataset
 from dcgan.data.digits import draw_digits, glyph_distances, make_digits
-from dcgan.data.idx import idx_summary
+from dcgan.data.idx import array_summary
 from dcgan.data.resumable_download import describe_problem, find_or_download
 from dcgan.util.errors import UserError
 
@@ -307,19 +314,21 @@ def test_invalid_url_is_reported(tmp_path, server):
 
 # MNIST
 
+MNIST = [name.removesuffix('.gz') for name in download.FILES['mnist']]
+
 
 @pytest.fixture
 def fetch_mnist(server, tmp_path, monkeypatch):
     """A function that downloads small files under the names of MNIST's."""
-    checksums = {}
-    for name in download.MNIST_MD5:
+    files = {}
+    for name in MNIST:
         server.files[f'{name}.gz'] = gzip.compress(name.encode() * 1000)
-        checksums[name] = hashlib.md5(name.encode() * 1000).hexdigest()
-    monkeypatch.setattr(download, 'MNIST_MD5', checksums)
+        files[f'{name}.gz'] = {name: hashlib.md5(name.encode() * 1000).hexdigest()}
+    monkeypatch.setitem(download.FILES, 'mnist', files)
 
     def fetch(*modes):
         mirrors = [server.url(f'{mode}/') for mode in modes or ['good']]
-        download.fetch_mnist(str(tmp_path), mirrors)
+        download.fetch_files(str(tmp_path), 'mnist', mirrors)
 
     return fetch
 
@@ -334,7 +343,7 @@ def test_mnist_is_unpacked_once_and_only_corrupt_files_are_downloaded_again(
     (tmp_path / 'mnist' / 't10k-labels-idx1-ubyte').write_bytes(b'corrupt')
     fetch_mnist('404', 'html', 'good')  # mirrors, one after the other
     assert len(server.requests) == 4 + 3
-    for name in download.MNIST_MD5:
+    for name in MNIST:
         assert (tmp_path / 'mnist' / name).read_bytes() == name.encode() * 1000
     assert len(list((tmp_path / 'mnist').iterdir())) == 4
     assert [path.name for path in tmp_path.iterdir()] == ['mnist']
@@ -357,6 +366,87 @@ def test_mnist_folder_appears_only_when_it_is_complete_and_valid(
     fetch_mnist()
     assert len(list((tmp_path / 'mnist').iterdir())) == 4
     assert len(server.requests) == 4 + 4
+
+
+# Fashion-MNIST, CIFAR-10, SVHN
+
+
+def test_fashion_is_taken_from_its_package_and_not_from_mnist(
+    fetch_mnist, server, tmp_path, monkeypatch
+):
+    package = tmp_path / 'package'
+    package.mkdir()
+    for name, content in server.files.items():
+        (package / name).write_bytes(content)
+        (tmp_path / name).write_bytes(gzip.compress(b'of MNIST'))
+    monkeypatch.setitem(download.INSTALLED, 'fashion', str(package))
+    monkeypatch.setitem(download.FILES, 'fashion', download.FILES['mnist'])
+    download.main(['fashion', '--data_dir', str(tmp_path)])
+    for name in MNIST:
+        assert (tmp_path / 'fashion' / name).read_bytes() == name.encode() * 1000
+    assert len([*package.iterdir()]) == 4 and not server.requests
+
+
+@pytest.mark.skipif(
+    not os.path.exists(download.INSTALLED['fashion']), reason='needs the package'
+)
+def test_the_package_of_fashion_has_the_published_digests(tmp_path):
+    download.main(['fashion', '--data_dir', str(tmp_path)])
+    assert array_summary(str(tmp_path / 'fashion')) == (28, 28, 10)
+
+
+def serve_batches(server, tmp_path, monkeypatch, **extra):
+    """Serve CIFAR-10 and SVHN of 40 images each."""
+    write_batches(tmp_path / 'x')
+    write_batches(tmp_path / 'x', '.mat')
+    contents = {path.name: path.read_bytes() for path in (tmp_path / 'x').iterdir()}
+    shutil.rmtree(tmp_path / 'x')
+    md5 = {name: hashlib.md5(x).hexdigest() for name, x in contents.items()}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode='w:gz') as archive:
+        for name in [name for name in contents if name.endswith('.bin')]:
+            info = tarfile.TarInfo(f'cifar-10-batches-bin/../../{name}')
+            info.size = len(contents[name])
+            archive.addfile(info, io.BytesIO(contents[name]))
+    svhn = {name: {name: md5[name]} for name in contents if name.endswith('.mat')}
+    cifar10 = {name: x for name, x in md5.items() if name.endswith('.bin')}
+    archives = {'cifar-10-binary.tar.gz': cifar10}
+    monkeypatch.setitem(download.FILES, 'svhn', svhn)
+    monkeypatch.setitem(download.FILES, 'cifar10', archives)
+    server.files = {**contents, 'cifar-10-binary.tar.gz': file.getvalue()}
+
+
+def test_cifar10_and_svhn_are_downloaded_once(server, tmp_path, monkeypatch, capsys):
+    serve_batches(server, tmp_path, monkeypatch)
+    args = ['cifar10', 'svhn', '--data_dir', str(tmp_path), '--mirror']
+    for _ in range(2):
+        download.main([*args, server.url('good')])
+    assert len(server.requests) == 3
+    assert capsys.readouterr().out.count('already there') == 4
+    for name in ('cifar10', 'svhn'):
+        assert len([*(tmp_path / name).iterdir()]) == 2
+        assert len(open_dataset(str(tmp_path / name), '', (32, 32), 0, 0, 0)) == 40
+    assert len([*tmp_path.iterdir()]) == 2
+    download.main(['check', 'cifar10', 'svhn', '--data_dir', str(tmp_path)])
+    assert capsys.readouterr().out.count('classes: 20 in') == 2
+
+
+def test_a_damaged_batch_is_downloaded_again(server, tmp_path, monkeypatch):
+    serve_batches(server, tmp_path, monkeypatch)
+    args = ['cifar10', '--data_dir', str(tmp_path), '--mirror']
+    download.main([*args, server.url('good')])
+    batch = tmp_path / 'cifar10' / 'test_batch.bin'
+    content = batch.read_bytes()
+    batch.write_bytes(b'damaged')
+    server.files['wrong'] = server.files.pop('cifar-10-binary.tar.gz')
+    archive = tmp_path / 'cifar-10-binary.tar.gz'  # by hand
+    archive.write_bytes(server.files['wrong'][:-99])
+    with pytest.raises(UserError, match=r'tar\.gz: corrupt .*; remove it, then try'):
+        download.main([*args, server.url('404')])
+    assert batch.read_bytes() == b'damaged'
+    archive.write_bytes(server.files['wrong'])
+    download.main([*args, server.url('404')])
+    assert batch.read_bytes() == content and archive.exists()
 
 
 # CelebA
@@ -624,7 +714,7 @@ def test_command_line_reports_failure_on_one_line(server, tmp_path):
 
 def test_failure_of_a_mirror_names_a_way_out(server, tmp_path):
     url = server.url('html')
-    for name in ('mnist', 'celebA', 'lsun', 'inception'):
+    for name in ('mnist', 'cifar10', 'svhn', 'celebA', 'lsun', 'inception'):
         args = [name, '--data_dir', str(tmp_path), '--mirror', url]
         with pytest.raises(UserError, match=f'^{url}/.*an HTML') as error:
             download.main(args)
@@ -645,7 +735,7 @@ def test_invalid_arguments_are_rejected(capsys):
     problems = {
         'mnist --mirror 127.0.0.1:80': 'must begin with http://',
         'lsun --limit 0': '--limit must be positive',
-        'lsun cats': "'cats' is none of mnist, celebA, lsun, digits, inception",
+        'lsun cats': "'cats' is none of mnist, fashion, cifar10, svhn, celebA, lsun",
         'check': 'which data set?',
         '': 'the following arguments are required: NAME',
     }
@@ -670,7 +760,7 @@ def test_make_digits_writes_identical_idx_files_each_time(tmp_path):
     for folder in (tmp_path / 'a', tmp_path / 'b'):
         make_digits(str(folder), counts=(300, 100))
         assert [path.name for path in folder.iterdir()] == ['digits']
-        assert idx_summary(str(folder / 'digits')) == (28, 28, 10)
+        assert array_summary(str(folder / 'digits')) == (28, 28, 10)
         sets.append(open_dataset(str(folder / 'digits'), '', (28, 28), 0, 0, 0))
     assert (sets[0].images == sets[1].images).all() and len(sets[0]) == 400
     (tmp_path / 'digits').mkdir()

@@ -6,6 +6,7 @@ import json
 import lzma
 import math
 import os
+import pickle
 import re
 import shutil
 import struct
@@ -16,11 +17,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_code, run_in_process, use, write_idx_set, write_images
+from conftest import (
+    ROOT,
+    bounded,
+    run_code,
+    run_in_process,
+    use,
+    write_idx_set,
+    write_images,
+)
 
 import download
+from dcgan.data.batches import read_batch
 from dcgan.data.dataset import open_dataset
-from dcgan.data.idx import IdxSet, read_idx
+from dcgan.data.idx import ArraySet, read_idx
 from dcgan.data.image_folder import read_cache
 from dcgan.data.resumable_download import find_or_download, has_digest, unpack
 from dcgan.evaluation.classifier import Classifier
@@ -145,7 +155,9 @@ def test_what_is_no_file_is_one_line_and_no_reader_waits_for_it(kind, tmp_path):
         read_idx(str(path))
     assert read_cache(str(path), (1, 2, 2, 3)) is None
     assert not has_digest(str(path), '0' * 32)
-    assert download.read_member(str(path), 'x') is None
+    assert download.unpacked(str(path), 'x.tgz', ['x']) == {}
+    with pytest.raises(UserError, match=f'^{path}: '):
+        read_batch(str(path))
 
 
 # FLAGS.json
@@ -244,7 +256,7 @@ def real_images(tmp_path_factory):
     """RealImages of a set of 40 images."""
     folder = tmp_path_factory.mktemp('real')
     write_idx_set(folder, size=16)
-    return RealImages(IdxSet(str(folder), 16, 16), str(folder), '')
+    return RealImages(ArraySet(str(folder), 16, 16), str(folder), '')
 
 
 def hostile_caches(arrays):
@@ -319,7 +331,7 @@ def test_what_is_no_cache_of_pixels_is_replaced_by_one(kind, tmp_path):
     )
 
 
-# IDX files and archives
+# IDX files, batches and archives
 
 
 def idx(*shape, content=b''):
@@ -354,6 +366,119 @@ def test_a_packed_idx_file_is_not_unpacked_beyond_what_it_announces(tmp_path):
     )
     with pytest.raises(UserError, match='announces 2 bytes, but 3 follow'):
         read_idx(str(path))
+
+
+# Batches of CIFAR-10 and SVHN
+
+
+class Call:
+    """Is pickled as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def batch(protocol=2, **changes):
+    """A pickled batch of two images, with these changes."""
+    content = {'data': np.zeros((2, 3072), np.uint8), 'labels': [1, 2], **changes}
+    return pickle.dumps(content, protocol)
+
+
+SYSTEM = Call(os.system, 'touch called')
+HOSTILE_PICKLES = {
+    'os.system': pickle.dumps(SYSTEM, 2),
+    'os.system in protocol 0': pickle.dumps(SYSTEM, 0),
+    'os.system as pixels': batch(data=SYSTEM),
+    'os.system beside a good batch': batch(filenames=SYSTEM),
+    'os.system beside it, in protocol 5': batch(5, filenames=SYSTEM),
+    'eval': pickle.dumps(Call(eval, 'open("called", "w")'), 5),
+    'an instance': b"(S'touch called'\nios\nsystem\n.",
+    'objects': batch(data=np.array([[None] * 3072] * 2)),
+    'floats': batch(data=np.zeros((2, 3072))),
+    'another shape': batch(data=np.zeros((2, 3071), np.uint8)),
+    'more labels': batch(labels=[1, 2, 3]),
+    'a label beyond 9': batch(labels=[1, 10]),
+    'labels below 0': batch(labels=[-1, 1]),
+    'labels that are texts': batch(labels=['1', '2']),
+    'no labels': batch(labels=[]),
+    'a vast announced text': b'\x80\4\x8e' + struct.pack('<Q', 2**40) + b'abc.',
+    'a vast announced array': b'\x80\5\x96' + struct.pack('<Q', 2**62) + b'abc.',
+    'a vast memo': b'\x80\2}r\xff\xff\xff\x7f.',
+    'a vast array': pickle.dumps(Call(np.ndarray, (HUGE,)), 2),
+    'a doubled tuple': b'\x80\2)' + b'2\x86' * 1000 + b'}2.',
+    'a doubled key': b'\x80\2}K\0' + b'2\x86' * 1000 + b'K\1s.',
+    'nesting': b'\x80\2' + b']' * 10**5 + b'a' * 10**5 + b'.',
+    'an empty stack': b'\x80\2RRRb.',
+    'empty': b'',
+    'no end': batch()[:-1],
+    'HTML': b'<html>',
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE_PICKLES)
+def test_a_hostile_pickle_is_one_line_and_calls_nothing(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'data_batch_1'
+    path.write_bytes(batch(5))
+    assert read_batch(str(path))[1].tolist() == [1, 2]
+    path.write_bytes(HOSTILE_PICKLES[name])
+    with bounded(), pytest.raises(UserError) as raised:
+        read_batch(str(path))
+    message = str(raised.value)
+    assert message.startswith(f'{path}: not a batch of CIFAR-10 or SVHN (')
+    assert '\n' not in message and len(message) < 1000
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def mat_file(kind=9, shape=(32, 32, 3, 2), content=bytes(6144), size=None):
+    """The content of a .mat file with X, of class `kind`; 1 is a cell, 9 uint8."""
+
+    def element(kind, content, size=None):
+        header = struct.pack('<2I', kind, len(content) if size is None else size)
+        return header + content + bytes(-len(content) % 8)
+
+    parts = [element(6, struct.pack('<2I', kind, 0)), element(1, b'X')]
+    parts.insert(1, element(5, struct.pack(f'<{len(shape)}i', *shape)))
+    values = content if kind == 1 else element(2, content, size)
+    variable = element(14, b''.join(parts) + values)
+    return b'MATLAB 5.0'.ljust(124) + struct.pack('<H2s', 256, b'IM') + variable
+
+
+def nested_cells(depth):
+    """Cells in cells, whose headers announce their sizes."""
+    cell = mat_file(1, (1, 1), b'')[128:]
+    sizes = [8 + (depth - i) * len(cell) - 16 for i in range(depth)]
+    cells = [cell[:4] + struct.pack('<I', size) + cell[8:] for size in sizes]
+    return mat_file()[:128] + b''.join(cells)
+
+
+HOSTILE_MATS = {
+    'without labels': mat_file(),
+    'a vast shape': mat_file(shape=(32, 32, 3, 2**31 - 1)),
+    'a negative shape': mat_file(shape=(32, 32, 3, -2)),
+    'another shape': mat_file(shape=(6144, 1)),
+    'a vast announced size': mat_file(size=2**32 - 8),
+    'another class': mat_file(kind=6),
+    'nested cells': nested_cells(10**5),
+    'version 7.3': b'MATLAB 7.3'.ljust(124) + struct.pack('<H2s', 512, b'IM'),
+    'truncated': mat_file()[:-100],
+    'zeros': bytes(999),
+    'empty': b'',
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE_MATS)
+def test_a_hostile_mat_file_is_one_line(name, tmp_path):
+    path = tmp_path / 'train_32x32.mat'
+    path.write_bytes(HOSTILE_MATS[name])
+    with bounded(), pytest.raises(UserError) as raised:
+        read_batch(str(path))
+    message = str(raised.value)
+    assert message.startswith(f'{path}: not a batch of CIFAR-10 or SVHN (')
+    assert '\n' not in message and len(message) < 1000
 
 
 PICTURE = zip_file(zipfile.ZIP_DEFLATED, a_jpg=bytes(99))
@@ -424,9 +549,10 @@ HOSTILE_TARS = {
 @pytest.mark.parametrize('name', HOSTILE_TARS)
 def test_a_hostile_tar_archive_has_no_member(name, tmp_path):
     (tmp_path / 'good.tgz').write_bytes(tar_file())
-    assert download.read_member(f'{tmp_path}/good.tgz', 'graph.pb') == b'abcd'
+    what = 'graph.tgz', ['graph.pb']
+    assert download.unpacked(f'{tmp_path}/good.tgz', *what) == {'graph.pb': b'abcd'}
     (tmp_path / 'hostile.tgz').write_bytes(HOSTILE_TARS[name])
-    assert download.read_member(f'{tmp_path}/hostile.tgz', 'graph.pb') is None
+    assert download.unpacked(f'{tmp_path}/hostile.tgz', *what) == {}
 
 
 @pytest.mark.parametrize(
@@ -443,6 +569,7 @@ def test_a_hostile_record_of_an_export_is_none(content, tmp_path):
 # Mutations
 
 KINDS = 'npz', 'statistics', 'pixels', 'flags', 'source', 'idx', 'gzip', 'zip', 'tar'
+KINDS += 'pickle', 'mat'
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 
 from dcgan.data.celeba import PARTITIONS
 from dcgan.data.find_images import require_folder
-from dcgan.data.idx import IdxSet, ImagesAndLabels, idx_pairs
+from dcgan.data.idx import ArraySet, ImagesAndLabels, array_files
 from dcgan.data.image_folder import ImageSet
 from dcgan.data.images import MAX_PIXELS
 from dcgan.util.cores import usable_cores
@@ -18,7 +18,7 @@ from dcgan.util.progress import progress_bar
 # path, in the folder of the data sets, of the graph that published FIDs use
 INCEPTION = os.path.join('inception', 'classify_image_graph_def.pb')
 CHUNK = 250  # images that `read_images` reads at once
-Dataset = IdxSet | ImageSet
+Dataset = ArraySet | ImageSet
 
 
 def read_images(
@@ -42,15 +42,15 @@ def open_dataset(
     by_class: bool = False,
     **dataset_options,
 ) -> Dataset:
-    """Open the data set in a folder: an IdxSet if it holds IDX files, or an ImageSet.
+    """Open the data set in a folder: an ArraySet of `array_files`, or an ImageSet.
 
-    Sizes are (height, width) in pixels, `input_size` of the center crop; IDX files use
-    only `output_size`. Raises UserError if the folder has no usable data.
+    Sizes are (height, width) in pixels, `input_size` of the center crop; an ArraySet
+    uses only `output_size`. Raises UserError if the folder has no usable data.
     """
     require_folder(folder)
     folder = os.path.normpath(folder)
-    if idx_pairs(folder):
-        return IdxSet(folder, *output_size)
+    if array_files(folder):
+        return ArraySet(folder, *output_size, by_class)
     names = 'input_height', 'input_width', 'resize_height', 'resize_width'
     sizes = dict(zip(names, (*input_size, *output_size)))
     options = {**dataset_options, 'grayscale': grayscale, **sizes, 'crop': crop}
@@ -75,7 +75,7 @@ FLAGS = Group(
          'combination is a class', 'data result labels'),
     Flag('labels', '', 'CSV file of classes, with a row `name,label` for each image',
          'data result labels'),
-    Flag('unconditional', False, 'Ignore labels of IDX files', 'data result labels'),
+    Flag('unconditional', False, 'Ignore labels of IDX, batches', 'data result labels'),
     Flag('grayscale', False, 'Read images as grayscale', 'data result'),
     Flag('partition', 'all', 'CelebA images to use, by list_eval_partition.txt',
          'data result', choices=('all', *PARTITIONS)),

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from dcgan.data.idx import idx_summary, write_idx
+from dcgan.data.idx import array_summary, write_idx
 from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path, require_writable
 from dcgan.util.output import print_line
@@ -20,7 +20,7 @@ def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None
     Raises UserError if the folder holds anything else.
     """
     folder = os.path.join(data_dir, 'digits')
-    if idx_summary(folder):
+    if array_summary(folder):
         print_line(f'{folder}: already there')
         return
     if os.path.exists(folder) and os.listdir(folder):

@@ -144,7 +144,7 @@ def suggest_pattern(folder: str) -> str:
 def require_folder(folder: str) -> None:
     """Raise UserError if a folder of data does not exist."""
     if not os.path.isdir(folder):
-        advice = 'download.py makes mnist, celebA, lsun and digits, in --data_dir'
+        advice = 'download.py makes mnist, cifar10, celebA and more, in --data_dir'
         raise UserError(f'{folder}: no such data folder; {advice}')
 
 

@@ -1,4 +1,4 @@
-"""Read and write IDX, the file format of MNIST, and serve data sets of IDX files."""
+"""Read and write IDX, the file format of MNIST; serve sets of IDX files or batches."""
 
 import gzip
 import math
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 from PIL import Image
 
+from dcgan.data.batches import CIFAR10, CIFAR10_CLASSES, batch_files, read_batch
 from dcgan.data.images import resize
 from dcgan.util.errors import UserError
 from dcgan.util.files import glob_files, json_digest, opening, write_bytes
@@ -54,11 +55,11 @@ def write_idx(path: str, array: np.ndarray) -> None:
     write_bytes(path, header + array.tobytes())
 
 
-def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
-    """{prefix of file names: (path of images, path of labels)}; training comes first.
+def array_files(folder: str) -> dict[str, tuple[str, str]]:
+    """{prefix: (path of images, path of labels)} of IDX files, or else `batch_files`.
 
-    The prefix is for example `train`, or `all` if there is none. Raises UserError if a
-    file of a pair is missing, or if the folder holds several data sets.
+    Training comes first. The prefix is for example `train`, or `all` if there is none.
+    UserError if a file of a pair is missing, or if a folder holds several data sets.
     """
     paths = {}  # prefix: {'images' or 'labels': path}
     # files precede those in folders, to which some programs unpack; 'x' precedes 'x.gz'
@@ -78,22 +79,24 @@ def idx_pairs(folder: str) -> dict[str, tuple[str, str]]:
     return {
         prefix.strip('-') or 'all': (paths[prefix]['images'], paths[prefix]['labels'])
         for prefix in sorted(paths, key=lambda prefix: 'train' not in prefix)
-    }
+    } or batch_files(folder)
 
 
-def idx_summary(folder: str) -> tuple[int, int, int] | None:
-    """(height, width, number of classes) of a folder of IDX files; None: has none."""
-    pairs = idx_pairs(folder) if os.path.isdir(folder) else {}
+def array_summary(folder: str) -> tuple[int, int, int] | None:
+    """(height, width, number of classes) of `array_files`; None: a folder has none."""
+    pairs = array_files(folder) if os.path.isdir(folder) else {}
     if not pairs:
         return None
-    images, _ = next(iter(pairs.values()))
+    images, labels = next(iter(pairs.values()))
+    if images == labels:
+        return 32, 32, 10
     height, width = read_idx(images, (3, 4), header_only=True)[1:3]
     labels = np.concatenate([read_idx(path, (1,)) for _, path in pairs.values()])
     return height, width, int(np.ptp(labels)) + 1
 
 
-class IdxSet:
-    """All IDX files of a folder, resized. ImageSet has the same attributes and methods.
+class ArraySet:
+    """All `array_files` of a folder, resized. ImageSet has the same methods.
 
     As in the original, it is shuffled only once, here, and this seeds NumPy's global
     random numbers with 547. Raises UserError for files that do not belong together.
@@ -102,11 +105,15 @@ class IdxSet:
     reshuffles = False  # whether shuffle() changes the order
     class_names: list[str] | None = None  # None: classes have only numbers
 
-    def __init__(self, folder: str, height: int, width: int):
-        pairs, images, labels = idx_pairs(folder), [], []
+    def __init__(self, folder: str, height: int, width: int, by_class: bool = True):
+        pairs, images, labels = array_files(folder), [], []
         for images_path, labels_path in pairs.values():
-            images.append(read_idx(images_path, (3, 4)))
-            labels.append(read_idx(labels_path, (1,)))
+            if is_batch := images_path == labels_path:
+                pair = read_batch(images_path)
+            else:
+                pair = read_idx(images_path, (3, 4)), read_idx(labels_path, (1,))
+            images.append(pair[0])
+            labels.append(pair[1])
             shape, first_shape = images[-1].shape[1:], images[0].shape[1:]
             if shape != first_shape:
                 problem = f'its images have shape {shape}, the others {first_shape}'
@@ -120,7 +127,9 @@ class IdxSet:
                 problem = f'{len(images[-1])} images, but {count} labels in {name}'
                 raise UserError(f'{images_path}: {problem}')
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
-        self.labels -= self.labels.min()  # it is 1 in EMNIST's letters
+        self.labels -= 0 if is_batch else self.labels.min()  # 1 in EMNIST's letters
+        if by_class and {*pairs} & {*CIFAR10}:
+            self.class_names = CIFAR10_CLASSES
         self.rows = np.arange(len(self.images))  # where an image is in the files
         for array in (self.images, self.labels, self.rows):
             np.random.seed(547)
@@ -130,7 +139,7 @@ class IdxSet:
         self.fingerprint = zlib.crc32(self.labels)  # a resumed run has the same
         self.size = height, width
         self.c_dim = self.images.shape[3] if self.images.ndim == 4 else 1
-        self.classes = int(self.labels.max()) + 1  # None where there are no labels
+        self.classes = 10 if is_batch else int(self.labels.max()) + 1  # None: no labels
         self.contents = f'{len(self)} images in {self.classes} classes: ' + ', '.join(
             f'{len(array)} in {prefix}' for prefix, array in zip(pairs, images)
         )

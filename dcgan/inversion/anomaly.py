@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from dcgan.data.idx import idx_pairs
+from dcgan.data.idx import array_files
 from dcgan.evaluation.nearest import share_closer
 from dcgan.inversion.invert import How, invert, print_distances
 from dcgan.inversion.pictures import Pictures, beside, heat, read_pictures
@@ -29,13 +29,13 @@ COLUMNS = 'name', 'score', 'percentile', 'residual', 'features', 'is_anomaly'
 def held_out_scores(dcgan, config, how: How) -> np.ndarray | None:
     """What is minimized, sorted, of pictures that the run has not seen; None: has none.
 
-    Those of config.held_out, or the rows of IDX files that --train_size leaves. Their
+    Those of config.held_out, or the rows of an ArraySet that --train_size leaves. Their
     distance is printed; the scores are kept with the run.
     """
     source, first = config.held_out, 0
     if not source:
         source = os.path.join(config.data_dir, config.dataset)
-        if not idx_pairs(source):
+        if not array_files(source):
             return None
         first = float(read_flags(config.out_dir).get('train_size', np.inf))
     pictures = read_pictures(source, dcgan, config, HELD_OUT, first)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan.data.dataset import read_images
-from dcgan.data.idx import IdxSet, idx_pairs
+from dcgan.data.idx import ArraySet, array_files
 from dcgan.data.image_folder import ImageSet, UnusableImages
 from dcgan.inversion.invert import Found
 from dcgan.runs.run import class_names_of
@@ -24,18 +24,18 @@ GAP = 2  # pixels between groups of pictures
 class Pictures(NamedTuple):
     """Pictures as the model would have seen them in training."""
 
-    names: np.ndarray  # of files, with subfolders; of IDX files, rows
+    names: np.ndarray  # of files, with subfolders; of other sets, rows
     images: np.ndarray  # uint8 [n, h, w, c]
     labels: np.ndarray  # [n]; -1 if unknown or without classes
 
 
 def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | None:
-    """Read a file, a folder with its subfolders, IDX files, or OWN_DATA.
+    """Read a file, a folder with its subfolders, `array_files`, or OWN_DATA.
 
     limit    how many of more pictures are read, always the same ones
     first    index, in the set, of the first one that may be; None if it has none
 
-    Classes are those of IDX files or of the run's data set, or folders that are named
+    Classes are those of an ArraySet or of the run's data set, or folders that are named
     as classes of the model; config.label goes before them. A file that cannot be used
     is left out, with a line. Raises UserError for pictures that do not fit the model.
     """
@@ -47,7 +47,7 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
         return None
     if len(indices) > limit:
         indices = np.sort(np.random.RandomState(0).permutation(indices)[: int(limit)])
-    if isinstance(data, IdxSet):
+    if isinstance(data, ArraySet):
         indices = indices[np.argsort(data.rows[indices])]
     else:
         data.tolerated = len(data) - 1  # may be left out
@@ -59,7 +59,7 @@ def read_pictures(source, dcgan, config, limit=np.inf, first=0) -> Pictures | No
     if images.shape[3] != dcgan.c_dim:
         problem = f'its images have {images.shape[3]} channel(s)'
         raise UserError(f'{source}: {problem}, those of the model {dcgan.c_dim}')
-    if isinstance(data, IdxSet):
+    if isinstance(data, ArraySet):
         names = [f'{row:05d}' for row in data.rows[indices]]
     else:  # others stand where some cannot be used
         used = np.array([data.files[i] not in data.unusable for i in indices])
@@ -84,8 +84,8 @@ def _open(source, dcgan, config):
     """The Dataset of a file or a folder."""
     if source == OWN_DATA and dcgan.data:
         return dcgan.data
-    if idx_pairs(source):
-        return IdxSet(source, dcgan.output_height, dcgan.output_width)
+    if array_files(source):
+        return ArraySet(source, dcgan.output_height, dcgan.output_width)
     options = {**reading_options(dcgan, config), 'background': config.background}
     return ImageSet(os.path.normpath(source), '**/*', **options)
 

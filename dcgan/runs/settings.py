@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from dcgan.data.idx import idx_summary
+from dcgan.data.idx import array_summary
 from dcgan.data.labels import Classes, find_labels, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
@@ -46,7 +46,7 @@ def settle_training(config, flags: Flags) -> Settled:
     recall(config, flags, recorded, flags.names('model', 'data', 'training'))
     folder = os.path.join(config.data_dir, config.dataset)
     make_missing_data(folder)
-    idx = idx_summary(folder)  # (height, width, classes), or None for images
+    idx = array_summary(folder)  # (height, width, classes), or None for images
     if idx:
         sizes = flags.names('size')
         recall(config, flags, {**dict(zip(sizes, 2 * idx[:2])), **recorded}, sizes)
@@ -166,7 +166,7 @@ def count_classes(config, folder: str, idx: tuple | None, flags: Flags) -> int |
         return len(Classes(folder, labels=config.labels).names)
     for name in ('bbox', 'partition', 'background', 'attributes', 'labels'):
         if getattr(config, name) not in (False, 'all', ''):
-            raise UserError(f'--{name} is for images, and {folder} has IDX files')
+            raise UserError(f'--{name} is for images, and {folder} has IDX or batches')
     return None if config.unconditional else idx[2]
 
 

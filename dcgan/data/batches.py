@@ -1,0 +1,91 @@
+"""Read the batches of CIFAR-10 and the .mat files of SVHN, and run nothing in them."""
+
+import io
+import os
+import pickletools
+import struct
+import zlib
+
+import numpy as np
+
+from dcgan.util.files import read_file, stem
+
+CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()  # noqa: SIM905
+CIFAR10 = [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']
+SVHN = [f'{part}_32x32.mat' for part in ('train', 'test', 'extra')]
+FOLDERS = '', 'cifar-10-batches-bin', 'cifar-10-batches-py'  # of the archives
+MAX_BATCH = 1 << 31  # bytes of a file
+# by which a pickle makes an array or, in protocol 2, bytes
+FUNCTIONS = {'_reconstruct', '_frombuffer', 'ndarray', 'dtype', 'encode'}
+
+
+def batch_files(folder: str) -> dict[str, tuple[str, str]]:
+    """{name: (path, path)} of the batches in a folder, or in that of an archive."""
+    kinds = [f'{name}.bin' for name in CIFAR10], CIFAR10, SVHN
+    for parent, names in ((parent, names) for parent in FOLDERS for names in kinds):
+        paths = [os.path.join(folder, parent, name) for name in names]
+        files = {stem(path): (path, path) for path in paths if os.path.isfile(path)}
+        if files:
+            return files
+    return {}
+
+
+def read_batch(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8 [n, 32, 32, 3], and labels of a batch. UserError if it is none."""
+
+    def parse(content):
+        if path.endswith('.bin'):
+            rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+            pixels, labels = rows[:, 1:], rows[:, 0]
+        else:
+            parse_array = parse_mat if path.endswith('.mat') else parse_pickle
+            pixels, labels = parse_array(content)
+        images = pixels.reshape(len(pixels), 3, 32, 32).transpose(0, 2, 3, 1)
+        if not 0 < len(images) == len(labels) or labels.max() > 9:
+            raise ValueError(f'not a label, 0 to 9, for each of {len(images)} images')
+        return np.ascontiguousarray(images), labels
+
+    what = 'not a batch of CIFAR-10 or SVHN'
+    return read_file(path, parse, what, 'download it again', most=MAX_BATCH)
+
+
+def parse_mat(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [n, 3, 32, 32] from X [32, 32, 3, n], and labels from y, where 10 is 0.
+
+    Without SciPy, which crashes on damaged files, and unpacks whatever is announced.
+    """
+    file, arrays = io.BytesIO(content[128:]), {}
+    while header := file.read(8):
+        kind, size = struct.unpack('<2I', header)
+        variable = file.read(size)
+        if kind == 15:  # packed
+            most = 2 * len(content) + (1 << 20)
+            variable = zlib.decompressobj().decompress(variable, most)[8:]
+        dims = struct.unpack_from('<I', variable, 20)[0] // 4
+        shape = np.frombuffer(variable, '<i4', dims, 24)
+        end = 24 + (dims + 1) // 2 * 8  # then 8 bytes with the name, 8 of a header
+        values = np.frombuffer(variable, np.uint8, shape.prod(), end + 16)
+        arrays[variable[end + 4 : end + 5]] = values.reshape(shape, order='F')
+    labels = arrays[b'y'].ravel()
+    return arrays[b'X'].transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
+
+
+def parse_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [n, 3072] and labels of a pickled dict.
+
+    A pickle is a program. Its instructions are only looked through, and none is
+    followed: pixels are its longest text, labels the numbers after the key `labels`.
+    """
+    pixels, text, labels = '', '', bytearray()
+    for instruction, value, _ in pickletools.genops(content):  # checks announced sizes
+        if instruction.name.endswith(('GLOBAL', 'INST')):
+            if (value or text).rpartition(' ')[2] not in FUNCTIONS:
+                raise ValueError(f'it calls {value or text}')
+        elif isinstance(value, (str, bytes, bytearray)):
+            pixels = max(pixels, value, key=len)
+            text = text if value == 'latin1' else value
+        elif instruction.name == 'BININT1' and text in ('labels', b'labels'):
+            labels.append(value)
+    pixels = pixels.encode('latin1') if isinstance(pixels, str) else pixels
+    rows = np.frombuffer(pixels, np.uint8).reshape(-1, 3072)
+    return rows, np.frombuffer(labels, np.uint8)
