@@ -1,16 +1,17 @@
 """Read the batches of CIFAR-10 and the .mat files of SVHN, and run nothing in them."""
 
-import io
+import math
 import os
 import pickletools
-import struct
-import zlib
+from io import BytesIO
 
 import numpy as np
 
-from dcgan.util.files import read_file, stem
+from dcgan.util.errors import printable
+from dcgan.util.files import MAX_RATIO, read_file, stem
 
-CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()  # noqa: SIM905
+CIFAR10_CLASSES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog']
+CIFAR10_CLASSES += ['horse', 'ship', 'truck']
 CIFAR10 = [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']
 SVHN = [f'{part}_32x32.mat' for part in ('train', 'test', 'extra')]
 FOLDERS = '', 'cifar-10-batches-bin', 'cifar-10-batches-py'  # of the archives
@@ -41,33 +42,26 @@ def read_batch(path: str) -> tuple[np.ndarray, np.ndarray]:
             parse_array = parse_mat if path.endswith('.mat') else parse_pickle
             pixels, labels = parse_array(content)
         images = pixels.reshape(len(pixels), 3, 32, 32).transpose(0, 2, 3, 1)
-        if not 0 < len(images) == len(labels) or labels.max() > 9:
-            raise ValueError(f'not a label, 0 to 9, for each of {len(images)} images')
-        return np.ascontiguousarray(images), labels
+        if images.dtype != np.uint8 or not {*np.unique(labels)} <= {*range(10)}:
+            raise ValueError('pixels have to be bytes, and labels 0 to 9')
+        if not 0 < len(images) == len(labels):
+            raise ValueError(f'{len(images)} images, but {len(labels)} labels')
+        return np.ascontiguousarray(images), labels.astype(np.uint8)
 
     what = 'not a batch of CIFAR-10 or SVHN'
     return read_file(path, parse, what, 'download it again', most=MAX_BATCH)
 
 
 def parse_mat(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [n, 3, 32, 32] from X [32, 32, 3, n], and labels from y, where 10 is 0.
+    """Pixels [n, 3, 32, 32] from X [32, 32, 3, n], and labels from y, where 10 is 0."""
+    from scipy import io  # it takes time
 
-    Without SciPy, which crashes on damaged files, and unpacks whatever is announced.
-    """
-    file, arrays = io.BytesIO(content[128:]), {}
-    while header := file.read(8):
-        kind, size = struct.unpack('<2I', header)
-        variable = file.read(size)
-        if kind == 15:  # packed
-            most = 2 * len(content) + (1 << 20)
-            variable = zlib.decompressobj().decompress(variable, most)[8:]
-        dims = struct.unpack_from('<I', variable, 20)[0] // 4
-        shape = np.frombuffer(variable, '<i4', dims, 24)
-        end = 24 + (dims + 1) // 2 * 8  # then 8 bytes with the name, 8 of a header
-        values = np.frombuffer(variable, np.uint8, shape.prod(), end + 16)
-        arrays[variable[end + 4 : end + 5]] = values.reshape(shape, order='F')
-    labels = arrays[b'y'].ravel()
-    return arrays[b'X'].transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
+    shapes = {name: shape for name, shape, _ in io.whosmat(BytesIO(content))}
+    if not {'X', 'y'} <= {*shapes} or math.prod(shapes['X']) > MAX_RATIO * len(content):
+        raise ValueError(f'it holds {printable(str(shapes))}')
+    arrays = io.loadmat(BytesIO(content), variable_names=['X', 'y'])
+    labels = arrays['y'].ravel()
+    return arrays['X'].transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
 
 
 def parse_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
