@@ -148,16 +148,6 @@ def batch_of(rng):
     return mutate(rng, content[:300]) + content[300:-200] + mutate(rng, content[-200:])
 
 
-def mat_of(rng):
-    """A .mat file of SVHN, perhaps packed; half are mutated in their headers."""
-    file, arrays = io.BytesIO(), {'y': np.array([[1], [10]], np.uint8)}
-    arrays['X'] = np.zeros((32, 32, 3, 2), np.uint8)
-    scipy.io.savemat(file, arrays, do_compression=rng.integers(4) == 0)
-    content = file.getvalue()
-    end = 300 if rng.integers(2) else len(content)
-    return content[:128] + mutate(rng, content[128:end]) + content[end:]
-
-
 def unpack_anew(path):
     with tempfile.TemporaryDirectory() as folder:  # what is there is not unpacked
         return unpack(path, folder, '.jpg')
@@ -207,11 +197,6 @@ KINDS = {  # name of the file, function that makes one, function that reads it
     'pickle': (
         'data_batch_1',
         batch_of,
-        read_batch,
-    ),
-    'mat': (
-        'train_32x32.mat',
-        mat_of,
         read_batch,
     ),
     'gzip': (

@@ -86,11 +86,8 @@ class RealImages:
 
     def cached_statistics(self, extractor) -> dict[str, np.ndarray] | None:
         """What save_statistics has cached, or None."""
-        shapes = {
-            'mu': [None],
-            'sigma': [None] * 2,
-            'features': [len(self.indices), None],
-        }
+        d = extractor.features(np.zeros((1, *self.shape), np.uint8)).shape[1]
+        shapes = {'mu': [d], 'sigma': [d, d], 'features': [len(self.indices), d]}
         return read_cached(self._path(extractor), shapes)
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:

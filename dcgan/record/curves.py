@@ -75,7 +75,7 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
             if name in DISTANCES:
                 found = np.isfinite(history[name])
                 points = history['iteration'][found], history[name][found]
-                axes.plot(*points, '.-', color=color, label=label)
+                axes.plot(*points, '.-', color=color, label=label if any(found) else '')
                 continue
             x, _, _ = in_bins(history['iteration'])
             means, lows, highs = in_bins(history[name])
