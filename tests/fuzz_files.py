@@ -19,7 +19,6 @@ import types
 import zipfile
 
 import numpy as np
-import scipy.io
 
 import download
 from dcgan.data.batches import read_batch
