@@ -13,6 +13,7 @@ from test_evaluation import evaluate, write_means
 
 from dcgan.data.dataset import open_dataset
 from dcgan.evaluation import random_network
+from dcgan.evaluation.evaluate import keep
 from dcgan.evaluation.random_network import RandomNetwork
 
 
@@ -51,6 +52,13 @@ def test_images_below_16_pixels_are_measured_without_swd(tmp_path):
     output, rows = evaluate(tmp_path, 'small')
     assert output.count(' [!] SWD is left out: ') == 1
     assert ('swd', None) not in rows and ('ms_ssim', None) in rows
+
+
+def test_images_beyond_those_that_are_compared_do_not_stay_in_memory():
+    kept, batches = [], np.arange(12).reshape(3, 4, 1)
+    for images in batches:
+        keep(kept, images, 6)
+    assert [part.ravel().tolist() for part in kept] == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_the_random_network_is_three_convolutions_of_fixed_weights():

@@ -1,5 +1,6 @@
 """Evaluate a model: measures of its samples, and their nearest real images."""
 
+import math
 import os
 
 import numpy as np
@@ -35,14 +36,10 @@ class Evaluation:
         self.references = references
         self.extractors, self.classifier = references.extractors, references.classifier
         self.real, self.count = references.real, config.evaluate_samples or SAMPLES
-        self.table, self.classes = (
-            {},
-            [],
-        )  # {title: (value, spread) of each seed}, lines
-        is_tested = dcgan.y_dim and self.real and self.real.can_test
-        self.held_out = is_tested and self.real.read_all(
-            self.real.held_out, 'held-out images'
-        )
+        self.table, self.classes = {}, []  # {title: (value, spread) by seed}, lines
+        self.held_out = None
+        if dcgan.y_dim and self.real and self.real.can_test:
+            self.held_out = self.real.read_all(self.real.held_out, 'held-out images')
 
     def run(self, seed: int) -> None:
         """Draw the samples of a seed, read the real images, compute all measures."""
@@ -73,8 +70,7 @@ class Evaluation:
         if self.held_out:
             nearest = Nearest(to_vectors(self.held_out[0]), own=own)
         for images, of_images in batches:
-            most = min(SLICED, max(QUERIES, MAX_BYTES // images[0].size))
-            kept.append(images[: max(0, most - sum(map(len, kept)))])
+            keep(kept, images, most_kept(images.shape[1:]))
             labels.append(of_images)
             for extractor, collected in zip(extractors, features):
                 collected.append(extractor.features(images))
@@ -209,6 +205,17 @@ class Evaluation:
             more = '' if spread is None else f' +- {spread:.4g}'
             lines.append(f'  {title:<52} {np.mean(values):.4g}{more}')
         return lines + self.classes
+
+
+def most_kept(shape: tuple[int, int, int]) -> int:
+    """How many images of this shape are kept for SWD and MS-SSIM."""
+    return min(SLICED, max(QUERIES, MAX_BYTES // math.prod(shape)))
+
+
+def keep(kept: list[np.ndarray], images: np.ndarray, most: int) -> None:
+    """Append to `kept` those of images that are among the first `most`."""
+    if (more := most - sum(map(len, kept))) > 0:  # a view of none would keep them all
+        kept.append(images[:more])
 
 
 def entropy(counts: np.ndarray) -> float:

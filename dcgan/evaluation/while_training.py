@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from dcgan.evaluation.evaluate import SLICED, seeds_of, span
+from dcgan.evaluation.evaluate import keep, most_kept, seeds_of, span
 from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.references import References
 from dcgan.evaluation.sliced_wasserstein import sliced_wasserstein
@@ -38,22 +38,22 @@ class Evaluator:
         self.extractor, real = tags[self.tag], references.real
         found = references.given or real.statistics(self.extractor)
         self.gaussian = found['mu'], found['sigma']
-        if self.best_by == SWD:
-            count = min(self.count, SLICED)
-            self.images = real.read_all(real.indices[:count], 'real images')[0]
+        self.kept = most_kept(real.shape) if self.best_by == SWD else 0
+        if self.kept:
+            indices = real.indices[: min(self.count, self.kept)]
+            self.images = real.read_all(indices, 'real images')[0]
 
     def measure(self, seed: int = 0) -> dict[str, float]:
         """{tag: value} of samples of a seed; the first decides."""
         features, kept = [], []
         for images, _ in self.references.samples(self.count, seed):
             features.append(self.extractor.features(images))
-            kept += [images] if self.best_by == SWD else []
+            keep(kept, images, self.kept)
         mean, covariance = gaussian(np.concatenate(features))
         values = {self.tag: frechet_distance(*self.gaussian, mean, covariance)}
         if kept:
             rng, samples = np.random.RandomState(0), np.concatenate(kept)
-            sets = self.images, samples[: len(self.images)]
-            levels = sliced_wasserstein(*(s[: len(samples)] for s in sets), rng)
+            levels = sliced_wasserstein(self.images, samples[: len(self.images)], rng)
             values = {SWD: float(np.mean([*levels.values()]))} | values
         return values
 
