@@ -9,7 +9,8 @@ from dcgan.util.cores import usable_cores
 from dcgan.util.progress import progress_bar
 
 SMALLEST, SIDE, PATCHES, DIRECTIONS = 16, 7, 128, 4 * 128  # as in the paper
-BATCH, BLOCK = 128, 16  # images and directions at once, which bounds memory
+BATCH, BLOCK = 128, 16  # images at once; directions at once, in each thread
+THREADS = 4  # at most: each takes up to 0.5 GB
 
 
 def sliced_wasserstein(a, b, rng, as_mmgeneration: bool = False) -> dict[int, float]:
@@ -67,5 +68,5 @@ def _mean_distance(a, b, rng, bar):
         bar.update(BLOCK)
         return np.abs(x - y).mean(dtype=np.float64)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(min(THREADS, usable_cores())) as pool:
         return float(np.mean([*pool.map(distance, blocks.astype(np.float32))]))
