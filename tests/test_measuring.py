@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dcgan.data.dataset import open_dataset
 from dcgan.evaluation import random_network
 from dcgan.evaluation.evaluate import keep
 from dcgan.evaluation.random_network import RandomNetwork
+from dcgan.evaluation.references import References
 
 
 @pytest.fixture(scope='module')
@@ -93,6 +95,13 @@ def test_statistics_give_the_distance_that_the_data_set_gives(tiny_copy):
     assert found['frechet_distance']['value'] == pytest.approx(expected, rel=1e-6)
     assert found.keys() == {'frechet_distance', 'ms_ssim'}
     assert 'samples (seed 0), cats.npz\n' in output
+
+
+def test_pairs_of_samples_have_one_class_as_often_as_by_chance():
+    references = SimpleNamespace(dcgan=SimpleNamespace(y_dim=4), real=None)
+    labels = References.labels(references, 400)
+    assert np.bincount(labels).tolist() == [100] * 4
+    assert (labels == np.roll(labels, -1)).mean() == pytest.approx(0.25, abs=0.08)
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,16 @@ class References:
                 bar.update(len(images))
 
     def labels(self, count: int) -> np.ndarray:
-        """Classes of `count` samples: as often as in the data, or all in turn."""
-        classes = np.arange(self.dcgan.y_dim or 0)
-        if self.real and self.dcgan.y_dim:
+        """Classes of `count` samples, mixed: as often as in the data, or all as often.
+
+        They are -1 without classes.
+        """
+        classes = np.array([-1])
+        if self.dcgan.y_dim and self.real:
             classes = self.real.data.labels[self.real.indices]
-        return np.resize(classes if len(classes) else -1, count).astype(np.int64)
+        elif self.dcgan.y_dim:  # in turn, no pair of neighbours would have one class
+            classes = np.random.RandomState(0).permutation(count) % self.dcgan.y_dim
+        return np.resize(classes, count).astype(np.int64)
 
     def close(self) -> None:
         """End the processes that decode images, if there are any."""
