@@ -157,8 +157,10 @@ def test_all_checkpoints_are_measured(tiny_copy):
     output = use(tiny_copy, 'cats', '--evaluate_all', '--evaluate_samples', 40)
     rows = rows_of(tiny_copy)
     assert [row['iteration'] for row in rows] == [1, 2, 3]
+    names = {(row['measure'], row['extractor']) for row in rows}
+    assert names == {('frechet_distance', 'random network')}
     best = min(rows, key=lambda row: row['value'])
-    table = re.findall(r'\n +(\d) ([\d.]+) \+- 0\n', output)
+    table = re.findall(r'\n +(\d) ([\d.]+)\n', output)
     assert table == [(str(n), f'{row["value"]:.4g}') for n, row in enumerate(rows, 1)]
     assert f' [*] The best is iteration {best["iteration"]}\n' in output
     assert (tiny_copy / 'out' / 'cats' / 'evaluations.png').stat().st_size > 1000

@@ -74,6 +74,9 @@ def evaluate_all(dcgan, config, references: References) -> None:
     seeds, best_by, rows = seeds_of(config), evaluator.best_by, {}
     print_line(f'  iteration {best_by}, {evaluator.about} ({span(seeds)})')
     paths = [*checkpoints(os.path.join(folder, 'best')), *checkpoints(folder)]
+    measure, by = 'frechet_distance', evaluator.extractor
+    if best_by == SWD:
+        measure, by = 'swd', None
     # the best one is often kept twice
     for step, path in sorted({step_of(path): path for path in paths}.items()):
         with Extra(path):
@@ -81,9 +84,10 @@ def evaluate_all(dcgan, config, references: References) -> None:
             values = [evaluator.measure(seed)[best_by] for seed in seeds]
             for seed, value in zip(seeds, values):
                 more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
-                references.record(best_by, value, evaluator.extractor, **more)
+                references.record(measure, value, by, **more)
             rows[step] = mean, deviation = np.mean(values), np.std(values)
-            print_line(f'  {step:>9} {mean:.4g} +- {deviation:.2g}')
+            more = f' +- {deviation:.2g}' if len(seeds) > 1 else ''
+            print_line(f'  {step:>9} {mean:.4g}{more}')
     print_line(f' [*] The best is iteration {min(rows, key=rows.get)}')
     path = os.path.join(dcgan.out_dir, 'evaluations.png')
     with Extra(path), atomic_path(path) as temporary:
