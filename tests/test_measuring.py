@@ -54,6 +54,9 @@ def test_images_below_16_pixels_are_measured_without_swd(tmp_path):
     output, rows = evaluate(tmp_path, 'small')
     assert output.count(' [!] SWD is left out: ') == 1
     assert ('swd', None) not in rows and ('ms_ssim', None) in rows
+    args = ['--out_name', 'small', '--evaluate_all', '--best_by', 'SWD']
+    result = run_in_process(*args, cwd=tmp_path)
+    assert '--best_by SWD: give one of FD_random_network\n' in result.stderr
 
 
 def test_images_beyond_those_that_are_compared_do_not_stay_in_memory():

@@ -7,7 +7,7 @@ import numpy as np
 from dcgan.evaluation.evaluate import keep, most_kept, seeds_of, span
 from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.references import References
-from dcgan.evaluation.sliced_wasserstein import sliced_wasserstein
+from dcgan.evaluation.sliced_wasserstein import SMALLEST, sliced_wasserstein
 from dcgan.record.curves import import_figure
 from dcgan.training.checkpoints import checkpoints, step_of
 from dcgan.util.errors import UserError
@@ -30,12 +30,14 @@ class Evaluator:
         self.about = f'{self.count:,} samples'
         tags = {tag_of(extractor): extractor for extractor in references.extractors}
         self.best_by = config.best_by or next(iter(tags))
-        choices = [*tags, *([SWD] if references.real else [])]
+        real, choices = references.real, [*tags]
+        if real and min(real.shape[:2]) >= SMALLEST:
+            choices.append(SWD)
         if self.best_by not in choices:
             names = ', '.join(choices)
             raise UserError(f'--best_by {self.best_by}: give one of {names}')
         self.tag = self.best_by if self.best_by in tags else next(iter(tags))
-        self.extractor, real = tags[self.tag], references.real
+        self.extractor = tags[self.tag]
         found = references.given or real.statistics(self.extractor)
         self.gaussian = found['mu'], found['sigma']
         self.kept = most_kept(real.shape) if self.best_by == SWD else 0
