@@ -29,16 +29,16 @@ INCEPTION_TITLES = {'frechet_distance': 'FID', 'kernel_distance': 'KID'}
 
 
 class Evaluation:
-    """An evaluation of a model.DCGAN, and the lines of its two tables."""
+    """An evaluation of a model at iteration `step`, and the lines of its two tables."""
 
-    def __init__(self, dcgan, config, references: References, step: int):
-        self.dcgan, self.config, self.step = dcgan, config, step
-        self.references = references
+    def __init__(self, references: References, step: int):
+        self.references, self.step, self.real = references, step, references.real
         self.extractors, self.classifier = references.extractors, references.classifier
-        self.real, self.count = references.real, config.evaluate_samples or SAMPLES
+        self.is_conditional = bool(references.dcgan.y_dim)
+        self.count = references.config.evaluate_samples or SAMPLES
         self.table, self.classes = {}, []  # {title: (value, spread) by seed}, lines
         self.held_out = None
-        if dcgan.y_dim and self.real and self.real.can_test:
+        if self.is_conditional and self.real and self.real.can_test:
             self.held_out = self.real.read_all(self.real.held_out, 'held-out images')
 
     def run(self, seed: int) -> None:
@@ -149,7 +149,7 @@ class Evaluation:
         names = data.class_names or map(str, range(data.classes))
         self.classes = [f'  {"class":<20} {"samples":>8}']
         self.classes += [f'  {name[:20]:<20} {n:>8}' for name, n in zip(names, counts)]
-        if self.dcgan.y_dim:
+        if self.is_conditional:
             is_right = predicted == labels
             self._add('accuracy', float(is_right.mean()), by)
             of_class = [is_right[labels == n] for n in range(data.classes)]
@@ -174,7 +174,7 @@ class Evaluation:
             share = share_closer(*np.split(found.distances[:, 0], [count]))
             title = f'closer than real images, in {space}'
             self._add(f'closer_in_{space}', share, by, title=title)
-        path = os.path.join(self.config.sample_dir, 'nearest.png')
+        path = os.path.join(self.references.config.sample_dir, 'nearest.png')
         with Extra(path):
             found = np.stack([n.indices[:count][:SHOWN] for _, n, _ in spaces], axis=1)
             indices = self.real.indices[found]  # [SHOWN, spaces, BESIDE]
@@ -224,27 +224,20 @@ def entropy(counts: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0
 
 
-def seeds_of(config) -> range:
-    """The seeds of --evaluate_repeats evaluations, from --seed on."""
-    first = config.seed or 0
-    return range(first, first + config.evaluate_repeats)
-
-
 def span(seeds: range) -> str:
     """`seed 0`, or `seeds 0 to 4`."""
     return f'seed {seeds[0]}' if len(seeds) == 1 else f'seeds {seeds[0]} to {seeds[-1]}'
 
 
-def evaluate(dcgan, config, references: References, step: int) -> None:
-    """Print all measures of a model.DCGAN; append them to evaluations.jsonl of its run.
+def evaluate(references: References, step: int) -> None:
+    """Print all measures of a model at iteration `step`; record them.
 
     Raises UserError for data that cannot be used.
     """
-    evaluation = Evaluation(dcgan, config, references, step)
-    count, seeds = evaluation.count, seeds_of(config)
+    evaluation, seeds = Evaluation(references, step), references.seeds
     for seed in seeds:
         evaluation.run(seed)
-    to = config.statistics
+    count, to = evaluation.count, references.config.statistics
     if references.real:
         to = f'{len(references.real.indices):,} real images'
     print_line(f'Iteration {step}: {count:,} samples ({span(seeds)}), {to}')

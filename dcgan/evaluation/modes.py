@@ -17,9 +17,9 @@ def run(dcgan, config, step: int, todo: set[str]) -> None:
             if config.write_statistics:
                 references.write_statistics(config.write_statistics)
             if config.evaluate_all:
-                evaluate_all(dcgan, config, references)
+                evaluate_all(references)
             elif config.evaluate or not config.write_statistics:
-                evaluate(dcgan, config, references, step)
+                evaluate(references, step)
     if 'encode' in todo:
         encode(dcgan.sess, dcgan, config.encode, config.train_size)
 
@@ -27,7 +27,7 @@ def run(dcgan, config, step: int, todo: set[str]) -> None:
 def while_training(dcgan, config) -> None:
     """Give the model what --evaluate_freq asks for."""
     if config.evaluate_freq and dcgan.workers.is_chief:
-        dcgan.evaluator = Evaluator(config, References(dcgan, config))
+        dcgan.evaluator = Evaluator(References(dcgan, config))
 
 
 # fmt: off

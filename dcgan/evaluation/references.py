@@ -26,11 +26,14 @@ class References:
 
     real: RealImages of its data set; None if --statistics takes their place, `given`.
     extractors: what gives features: a network from a file, the classifier, the random
-    network. UserError for files that cannot be used, or another set of classes.
+    network. seeds: of --evaluate_repeats evaluations, from --seed on. UserError for
+    files that cannot be used, or another set of classes.
     """
 
     def __init__(self, dcgan, config):
         self.dcgan, self.config, self.started = dcgan, config, time.perf_counter()
+        first = config.seed or 0
+        self.seeds = range(first, first + config.evaluate_repeats)
         self.path = os.path.join(dcgan.out_dir, 'evaluations.jsonl')
         path = config.features or os.path.join(config.data_dir, INCEPTION)
         self.extractors = [GraphExtractor(path)] if os.path.exists(path) else []

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from dcgan.evaluation.evaluate import keep, most_kept, seeds_of, span
+from dcgan.evaluation.evaluate import keep, most_kept, span
 from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.references import References
 from dcgan.evaluation.sliced_wasserstein import SMALLEST, sliced_wasserstein
@@ -24,7 +24,8 @@ class Evaluator:
     Raises UserError for a --best_by that cannot be measured.
     """
 
-    def __init__(self, config, references: References):
+    def __init__(self, references: References):
+        config = references.config
         self.references, self.every = references, config.evaluate_freq
         self.count = config.evaluate_samples or SAMPLES
         self.about = f'{self.count:,} samples'
@@ -67,13 +68,14 @@ def tag_of(extractor) -> str:
     return f'FD_{extractor.name.replace(" ", "_")}'
 
 
-def evaluate_all(dcgan, config, references: References) -> None:
+def evaluate_all(references: References) -> None:
     """Measure each checkpoint of a run; print a table, draw evaluations.png.
 
     With --evaluate_repeats N, values are means over N seeds, with their deviations.
     """
-    evaluator, folder = Evaluator(config, references), config.checkpoint_dir
-    seeds, best_by, rows = seeds_of(config), evaluator.best_by, {}
+    evaluator, dcgan = Evaluator(references), references.dcgan
+    folder, seeds = references.config.checkpoint_dir, references.seeds
+    best_by, rows = evaluator.best_by, {}
     print_line(f'  iteration {best_by}, {evaluator.about} ({span(seeds)})')
     paths = [*checkpoints(os.path.join(folder, 'best')), *checkpoints(folder)]
     measure, by = 'frechet_distance', evaluator.extractor
