@@ -43,6 +43,7 @@ def test_pictures_without_labels_are_measured_without_a_download(workspace):
     assert rows['swd', None]['compared'] == 24  # there are no more real images
     assert 0 < rows['ms_ssim', None]['value'] <= 1
     assert rows['ms_ssim', None]['compared'] == 100
+    assert rows['ms_ssim_real', None]['compared'] == 24
     assert f'\n  Frechet distance ({by}) ' in output and '\n  SWD ' in output
     assert 'FID' not in output
 

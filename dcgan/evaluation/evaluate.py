@@ -57,7 +57,8 @@ class Evaluation:
                 self._count_classes(predicted, np.concatenate(labels))
             self._find_copies(samples, pixels, statistics, features)
             self._compare_slices(samples, real)
-        self._compare_pairs(samples)
+            self._compare_pairs('ms_ssim_real', real, 'real images')
+        self._compare_pairs('ms_ssim', samples, 'samples')
 
     def _look_at(self, batches, kind, extractors, own=-1, pixels=None):
         """(the first images, labels, features by extractors) of batches of images.
@@ -135,12 +136,12 @@ class Evaluation:
         more = {'levels': levels, 'compared': n}
         self._add('swd', float(np.mean([*levels.values()])), title='SWD', **more)
 
-    def _compare_pairs(self, samples):
-        """Add the similarity of each sample to the next one; the last to the first."""
-        first = samples[:PAIRS]
+    def _compare_pairs(self, metric, images, kind):
+        """Add the similarity of each image to the next one; the last to the first."""
+        first = images[:PAIRS]
         similarity = ms_ssim(first, np.roll(first, -1, axis=0))
-        title = 'MS-SSIM of pairs of samples'
-        self._add('ms_ssim', similarity, title=title, compared=len(first))
+        title = f'MS-SSIM of pairs of {kind}'
+        self._add(metric, similarity, title=title, compared=len(first))
 
     def _count_classes(self, predicted, labels):
         """Add accuracy, coverage and entropy by the classifier."""
