@@ -225,6 +225,19 @@ def test_labels_can_be_given_to_evaluate_a_model_without_classes(workspace):
     assert not any('accuracy' in m or 'nearest' in m for m, _ in rows)
 
 
+def test_precision_and_recall_are_of_equal_numbers(workspace, monkeypatch):
+    counts = []
+
+    def count(real, samples):
+        counts.append((len(real), len(samples)))
+        return 0, 0
+
+    monkeypatch.setattr('dcgan.evaluation.evaluate.precision_recall', count)
+    _, rows = evaluate(workspace, 'cats')
+    assert counts == [(COUNT, COUNT)]
+    assert rows['precision', 'random network']['compared'] == COUNT
+
+
 def test_nearest_images_are_shown_beside_samples(tmp_path):
     cells = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1)
     cells = np.tile(cells, (1, 1, 8, 8, 1))

@@ -118,9 +118,10 @@ class Evaluation:
         value, spread = kernel_distance(*compared, np.random.RandomState(0))
         self._add('kernel_distance', value, extractor, spread=spread)
         center = compared[0].mean(axis=0)  # rounding is least around it
-        shares = precision_recall(*(f - center for f in compared))
+        n = min(map(len, compared))  # of both, as in the paper
+        shares = precision_recall(*(f[:n] - center for f in compared))
         for metric, share in zip(('precision', 'recall'), shares):
-            self._add(metric, share, extractor, compared=min(map(len, compared)))
+            self._add(metric, share, extractor, compared=n)
 
     def _add_distance(self, extractor, real, features):
         distance = frechet_distance(real['mu'], real['sigma'], *gaussian(features))
