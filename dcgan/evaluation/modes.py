@@ -12,8 +12,7 @@ from dcgan.util.flags import Flag, Group
 def run(dcgan, config, step: int, todo: set[str]) -> None:
     """Do those of the modes that are in todo, of a model.DCGAN at iteration `step`."""
     if 'evaluate' in todo:
-        references = References(dcgan, config)
-        with contextlib.closing(references):
+        with contextlib.closing(References(dcgan, config)) as references:
             if config.write_statistics:
                 references.write_statistics(config.write_statistics)
             if config.evaluate_all:
