@@ -170,6 +170,19 @@ def test_all_checkpoints_are_measured(tiny_copy):
     assert (tiny_copy / 'out' / 'cats' / 'evaluations.png').stat().st_size > 1000
 
 
+def test_a_damaged_checkpoint_is_left_out_and_a_full_disk_ends_evaluations(tiny_copy):
+    run = tiny_copy / 'out' / 'cats'
+    (run / 'checkpoint' / 'model.b8-2.data-00000-of-00001').write_bytes(b'cut')
+    output = use(tiny_copy, 'cats', '--evaluate_all', '--evaluate_samples', 40)
+    assert [row['iteration'] for row in rows_of(tiny_copy)] == [1, 3]
+    assert len(re.findall(r' \[!\] No \S+/checkpoint/model\.b8-2: ', output)) == 1
+    (run / 'evaluations.jsonl').unlink()
+    (run / 'evaluations.jsonl').mkdir()  # as where nothing can be written
+    result = run_in_process('--out_name', 'cats', '--evaluate_all', cwd=tiny_copy)
+    assert result.returncode == 1
+    assert 'evaluations.jsonl: cannot be written' in result.stderr
+
+
 def test_samples_are_measured_while_a_run_trains(tmp_path):
     write_images(tmp_path / 'data' / 'cats', count=24)
     args = ['--dataset', 'cats', *SMALL, '--train', '--epoch', 1, '--seed', 1]

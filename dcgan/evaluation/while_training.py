@@ -83,15 +83,17 @@ def evaluate_all(references: References) -> None:
         measure, by = 'swd', None
     # the best one is often kept twice
     for step, path in sorted({step_of(path): path for path in paths}.items()):
-        with Extra(path):
+        with (loaded := Extra(path)):
             dcgan.load(folder, path=path)
-            values = [evaluator.measure(seed)[best_by] for seed in seeds]
-            for seed, value in zip(seeds, values):
-                more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
-                references.record(measure, value, by, **more)
-            rows[step] = mean, deviation = np.mean(values), np.std(values)
-            more = f' +- {deviation:.2g}' if len(seeds) > 1 else ''
-            print_line(f'  {step:>9} {mean:.4g}{more}')
+        if not loaded.works:
+            continue
+        values = [evaluator.measure(seed)[best_by] for seed in seeds]
+        for seed, value in zip(seeds, values):
+            more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
+            references.record(measure, value, by, **more)
+        rows[step] = mean, deviation = np.mean(values), np.std(values)
+        more = f' +- {deviation:.2g}' if len(seeds) > 1 else ''
+        print_line(f'  {step:>9} {mean:.4g}{more}')
     print_line(f' [*] The best is iteration {min(rows, key=rows.get)}')
     path = os.path.join(dcgan.out_dir, 'evaluations.png')
     with Extra(path), atomic_path(path) as temporary:
