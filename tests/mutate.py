@@ -40,7 +40,7 @@ curves.py: (2 * SMOOTHED)) + 1) -> (2 * SMOOTHED)))
 curves.py: or 'mpl-data' in str(path) -> or 'mpl-data' not in str(path)
 metrics_csv.py: [:, 0] <= last_iteration -> [:, 0] < last_iteration
 tensorboard.py: if of_g >= 0 and -> if of_g > 0 and
-warnings.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
+recorder.py: d_loss < WON_LOSS -> d_loss > WON_LOSS
 training options averages runs model older_checkpoints best
 checkpoints.py: [: -self.max_to_keep - extra] -> [: -self.max_to_keep]
 checkpoints.py: if batch >= images // -> if batch > images //

@@ -261,9 +261,8 @@ def test_training_goes_on_without_its_extras_and_says_so_once(tiny_copy, monkeyp
         block(run_dir / 'samples' / f'train_{i:08d}.png')
     shutil.rmtree(run_dir / 'logs')
     (run_dir / 'logs').touch()
-    for module in ('warnings', 'recorder'):
-        monkeypatch.setattr(f'dcgan.record.{module}.WON_ITERATIONS', 5)
-    monkeypatch.setattr('dcgan.record.warnings.WON_LOSS', 1e9)
+    monkeypatch.setattr('dcgan.record.recorder.WON_ITERATIONS', 5)
+    monkeypatch.setattr('dcgan.record.recorder.WON_LOSS', 1e9)
     args = ['--train', '--epoch', 3, '--gif', '--profile', '4,5']
     printed = use(tiny_copy, 'cats', *args, with_curves=True)
     lines = re.findall(r'^ \[!\] No (.*?): ', printed, re.M)
