@@ -154,15 +154,13 @@ def _is_v1(path):
 
 def _listed_checkpoints(checkpoint_dir):
     """What the state file lists, newest first; not its folders: a run can be moved."""
-    state = None
     with contextlib.suppress(OSError, ValueError):  # the state file is corrupt
         open_file(os.path.join(checkpoint_dir, 'checkpoint')).close()
-        state = tf.train.get_checkpoint_state(checkpoint_dir)
-    if state is None:
-        return []
-    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
-    names = [re.split(r'[/\\]', path)[-1] for path in reversed(paths) if path]
-    return list(dict.fromkeys(os.path.join(checkpoint_dir, name) for name in names))
+        if state := tf.train.get_checkpoint_state(checkpoint_dir):
+            paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+            names = [re.split(r'[/\\]', path)[-1] for path in reversed(paths) if path]
+            return [os.path.join(checkpoint_dir, name) for name in dict.fromkeys(names)]
+    return []
 
 
 def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
