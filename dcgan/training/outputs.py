@@ -173,18 +173,16 @@ class Outputs:
 
     def close(self, error: BaseException | None) -> None:
         """Close the files at the end of training, or because of an error."""
-        result, note = self.training.unsaved, ''
+        result = self.training.unsaved
         is_good = result and not self.training.not_finite(result.losses, result.sums)
         if is_good and isinstance(error, Exception):  # save what it has completed
             with contextlib.suppress(UserError):
                 self.save(ends=True)
-            if self.training.unsaved is None:
-                note = f'saved up to iteration {self.training.state.at.counter}'
+            if self.training.unsaved is None and isinstance(error, UserError):
+                error.note = f'saved up to iteration {self.training.state.at.counter}'
         self.folder.protected = []
         self.summaries.close()
         self.recorder.close()
-        if isinstance(error, UserError):
-            error.note = note
 
 
 class NoOutputs(Outputs):
