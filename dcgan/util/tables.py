@@ -129,10 +129,7 @@ def clean_line(line: str) -> str:
 
 
 def kinds(rows: list[list[str]]) -> list[set[str]]:
-    """What each column holds, of as many as most rows have: 'file', 'number', 'word'.
-
-    A file has an extension.
-    """
+    """What each column holds, see `kind`, of as many columns as most rows have."""
     widths = collections.Counter(map(len, rows))
     width = max(widths, key=lambda n: (widths[n], n), default=0)
     columns = itertools.zip_longest(*rows, fillvalue='')
@@ -140,7 +137,7 @@ def kinds(rows: list[list[str]]) -> list[set[str]]:
 
 
 def kind(cell: str) -> str:
-    """'file', 'number' or 'word', see `kinds`."""
+    """'file', by its extension, 'number' or 'word'."""
     if re.search(r'[^.\s]\.[^\W\d_]\w{1,4}$', cell):
         return 'file'
     return 'number' if NUMBER.fullmatch(cell) else 'word'
