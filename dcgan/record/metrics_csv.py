@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcgan.util.files import read_file, write_bytes, write_errors
+from dcgan.util.files import free_path, read_file, write_bytes, write_errors
 from dcgan.util.output import print_line
 from dcgan.util.tables import Table
 
@@ -38,8 +38,7 @@ class MetricsFile:
         if last_iteration and os.path.exists(self.path):
             rows, is_ours = read_file(self.path, _parse, most=MAX_BYTES)
             if not is_ours:
-                names = (f'{self.path}.old{n}' for n in ('', *range(2, 1000)))
-                old = next(name for name in names if not os.path.lexists(name))
+                old = free_path(f'{self.path}.old')
                 with write_errors(old):
                     shutil.copyfile(self.path, old)
                 change = f'another program has changed it: {len(rows)} rows are read'

@@ -1,7 +1,6 @@
 """A run: its folder, recorded flags, checkpoints, samples, classes and lock."""
 
 import contextlib
-import itertools
 import json
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from dcgan.runs.flags_json import read_flags, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
+    free_path,
     read_file,
     remove,
     require_writable,
@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, folder: str, chosen: dict[str, str], is_new: bool = False):
         self.chosen, self.is_new, self._name = chosen, is_new, folder
-        self.folder = _free_folder(folder) if is_new else folder
+        self.folder = free_path(folder, ' - ') if is_new else folder
         self.recorded: dict[str, Any] = read_flags(self.folder)
         self._own, self._locks = self.recorded, {}  # {folder: function that unlocks it}
 
@@ -145,7 +145,7 @@ class Run:
             raise UserError(f'{self.folder}: {problem}; choose another --out_name')
         with write_errors(self.folder, advice='choose another --out_dir'):
             while self.is_new:
-                self.folder = _free_folder(self._name)
+                self.folder = free_path(self._name, ' - ')
                 with contextlib.suppress(FileExistsError):  # another was faster
                     os.makedirs(self.folder)
                     self.is_new, config.out_name = False, os.path.basename(self.folder)
@@ -189,12 +189,6 @@ def new_run(config, chosen: dict[str, str]) -> Run:
         f'.y{config.output_width}.b{config.batch_size}'
     )
     return Run(os.path.join(config.out_dir, name), chosen, is_new=True)
-
-
-def _free_folder(path: str) -> str:
-    """`path`, or the first of `path - 2`, `path - 3`, ... that does not exist."""
-    numbered = (f'{path} - {number}' for number in itertools.count(2))
-    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p))
 
 
 def class_names_in(run_dir: str) -> list[str]:

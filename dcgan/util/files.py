@@ -4,6 +4,7 @@ import contextlib
 import errno
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -67,6 +68,12 @@ def first_file(folders: Sequence[str], names: Sequence[str]) -> str | None:
     """The path of the first file in these folders with one of the names, or None."""
     paths = (os.path.join(folder, name) for folder in folders for name in names)
     return next(filter(os.path.isfile, paths), None)
+
+
+def free_path(path: str, separator: str = '') -> str:
+    """`path`, or the first of path, separator and 2, 3, ... that does not exist."""
+    numbered = (f'{path}{separator}{number}' for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p))
 
 
 def stem(path: str) -> str:
