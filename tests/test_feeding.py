@@ -33,7 +33,8 @@ def test_labels_are_queued_and_a_batch_can_be_fed_in_place_of_those_in_the_queue
     assert list(fed_ahead(sess, batches, iter([(labelled, 'note')]))) == ['note']
     assert sess.run(batches.next.labels).tolist() == [0, 300]
     images = tf.cast(batches.next.images, tf.int32) + 0
-    fed = sess.run([images, batches.next.z], batches.feed(batch(7)))
+    other = batch(7)._replace(labels=np.array([1, 2]))
+    fed = sess.run([images, batches.next.z], batches.feed(other))
     assert (fed[0] == 7).all() and fed[1].shape == (2, 3)
 
 

@@ -52,8 +52,7 @@ class BatchQueue:
 
     def feed(self, batch: Batch) -> dict:
         """The feed that gives a run this batch of arrays instead of the queue's."""
-        arrays = {tensor: getattr(batch, n) for n, tensor in self._tensors.items()}
-        return {tensor: array for tensor, array in arrays.items() if array is not None}
+        return {tensor: getattr(batch, n) for n, tensor in self._tensors.items()}
 
     def take(self, sess: tf.Session) -> Batch:
         """Take the batch that is next out of the queue; returns its arrays."""
