@@ -186,11 +186,14 @@ def test_seed_decides_on_z_although_idx_files_seed_numpy_with_547(tiny_runs):
     assert (stored['training/sample_z'] == z).all()
 
 
-def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(capsys, tmp_path):
-    print_device('float32', str(tmp_path / 'nvidia*'))
+def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr('dcgan.compute.devices.NVIDIA_FILES', str(tmp_path / 'nvidia*'))
+    print_device('float32')
     assert has_gpu() or 'GPU' not in capsys.readouterr().out
     (tmp_path / 'nvidia0').touch()
-    print_device('float32', str(tmp_path / 'nvidia*'))
+    print_device('float32')
     assert has_gpu() or 'does not see the NVIDIA GPU' in capsys.readouterr().out
 
 

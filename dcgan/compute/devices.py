@@ -6,6 +6,8 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.util.cores import usable_cores
 
+NVIDIA_FILES = '/dev/nvidia[0-9]*'  # which an NVIDIA driver makes
+
 
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU."""
@@ -23,17 +25,14 @@ def has_tensor_units() -> bool:
     return gpu_details().get('compute_capability', (0, 0)) >= (8, 0)
 
 
-def print_device(precision: str, nvidia: str = '/dev/nvidia[0-9]*') -> None:
-    """Print which device trains; warn of a GPU that TensorFlow does not see.
-
-    `nvidia` is a glob of the device files that an NVIDIA driver makes.
-    """
+def print_device(precision: str) -> None:
+    """Print which device trains; warn of a GPU that TensorFlow does not see."""
     cores = usable_cores()
     name = f'CPU, {cores} core{"s" if cores > 1 else ""}'
     if has_gpu():
         name = gpu_details().get('device_name', 'GPU')
     print(f' [*] Device: {name}')
-    if not has_gpu() and glob.glob(nvidia):
+    if not has_gpu() and glob.glob(NVIDIA_FILES):
         advice = "pip install 'tensorflow[and-cuda]'; TF_CPP_MIN_LOG_LEVEL=0 shows why"
         print(f' [!] TensorFlow does not see the NVIDIA GPU of this machine: {advice}')
     if precision != 'float32':
