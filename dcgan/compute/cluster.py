@@ -106,10 +106,9 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of host:port. An IPv6 address is in brackets, which are removed."""
     found = ADDRESS.fullmatch(address)
     if not found or not 0 < int(found[3]) < 1 << 16:
-        advice = (
-            'give host:port, as host1:2222 or [fd00::1]:2222, ports from 1 to 65535'
-        )
-        raise UserError(f'TF_CONFIG: {address!r:.80} is no address; {advice}')
+        problem = f'TF_CONFIG: {address!r:.80} is no address'
+        advice = 'as host1:2222 or [fd00::1]:2222, ports from 1 to 65535'
+        raise UserError(f'{problem}; give host:port, {advice}')
     host = found[2] or str(ipaddress.IPv6Address(found[1]))
     return host.lower(), int(found[3])
 
