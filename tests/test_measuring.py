@@ -147,14 +147,15 @@ def test_images_are_read_plainly_for_an_evaluation(tmp_path, grayscale):
 
 def test_several_seeds_have_a_mean_and_a_deviation(tiny_copy):
     write_means(tiny_copy / 'means.pb')
-    by = '--features', 'means.pb', '--evaluate_samples', 50, '--seed', 3
+    by = '--features', 'means.pb', '--evaluate_samples', 50, '--seed', 2**32 - 1
     output = use(tiny_copy, 'cats', '--evaluate_repeats', 2, *by)
     rows = [r for r in rows_of(tiny_copy) if r['measure'] == 'frechet_distance']
     values = [r['value'] for r in rows if r['extractor'] == 'means.pb']
-    assert [row['seed'] for row in rows] == [3, 3, 4, 4] and values[0] != values[1]
+    assert [row['seed'] for row in rows] == [2**32 - 1] * 2 + [2**32] * 2
+    assert values[0] != values[1]
     line = f'{np.mean(values):.4g} +- {np.std(values):.4g}\n'
     assert re.search(rf'Frechet distance \(means.pb\) +{re.escape(line)}', output)
-    assert ' 50 samples (seeds 3 to 4), 24 real images\n' in output
+    assert ' 50 samples (seeds 4294967295 to 4294967296), 24 real images\n' in output
 
 
 def test_all_checkpoints_are_measured(tiny_copy):

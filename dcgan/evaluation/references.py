@@ -83,7 +83,7 @@ class References:
         """Yield `count` samples, uint8, and labels, -1 without classes, in batches."""
         labels = self.labels(count)
         # of its own, because a training draws from NumPy's global state in a thread
-        rng, drawn = np.random.RandomState(seed), 0
+        rng, drawn = np.random.RandomState(seed % 2**32), 0
         z = gen_random(self.config.z_dist, (count, self.dcgan.z_dim), rng)
         batches = self.dcgan.sess, self.dcgan, z.astype(np.float32), labels, True
         with progress_bar('samples', count, ' images', delay=2) as bar:
