@@ -89,7 +89,8 @@ def test_the_random_network_is_three_convolutions_of_fixed_weights():
 def test_statistics_give_the_distance_that_the_data_set_gives(tiny_copy):
     write_means(tiny_copy / 'means.pb')
     by = ['--features', 'means.pb', '--evaluate_samples', 100]
-    output = use(tiny_copy, 'cats', '--write_statistics', 'cats.npz', *by)
+    write = '--write_statistics', 'cats.npz', '--train'  # once it is trained
+    output = use(tiny_copy, 'cats', *write, *by)
     assert ' [*] cats.npz\n' in output and not [*tiny_copy.rglob('evaluations.jsonl')]
     _, rows = evaluate(tiny_copy, 'cats', *by)
     shutil.rmtree(tiny_copy / 'data' / 'cats')

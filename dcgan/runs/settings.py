@@ -212,7 +212,6 @@ def needs_data(config) -> bool:
 
 def is_evaluated(config) -> bool:
     """Whether samples are to be evaluated: by --evaluate, or a flag that implies it."""
-    implied = config.statistics or config.write_statistics
-    implied = implied or config.evaluate_repeats > 1
-    is_asked = config.evaluate or config.evaluate_all
+    implied = config.statistics or config.evaluate_repeats > 1
+    is_asked = config.evaluate or config.evaluate_all or config.write_statistics
     return bool(is_asked or (implied and not config.train))
