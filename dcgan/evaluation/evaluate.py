@@ -205,7 +205,7 @@ class Evaluation:
             values = [value for value, _ in found]
             spread = np.std(values) if len(values) > 1 else found[0][1]
             more = '' if spread is None else f' +- {spread:.4g}'
-            lines.append(f'  {title:<52} {np.mean(values):.4g}{more}')
+            lines.append(f'  {title:<54} {np.mean(values):.4g}{more}')
         return lines + self.classes
 
 
