@@ -126,7 +126,7 @@ class Outputs:
         start, about = time.perf_counter(), self.dcgan.evaluator.about
         note = dict(zip(('tag', 'value'), next(iter(self.measured.items()))))
         note |= {'about': about, 'iteration': self.training.state.at.counter}
-        if is_best := self.best.is_beaten(note):
+        if self.best.is_beaten(note):
             with self.best.kept:
                 self._write(self.best, ends, note=note)
                 self.best.note = note
@@ -136,7 +136,7 @@ class Outputs:
         self.spent_in_all += seconds
         share = self.spent_in_all / (now - self.training.started)
         found = ', '.join(f'{tag} {value:.4g}' for tag, value in self.measured.items())
-        found += f' of {about}{", the best so far" if is_best else ""}'
+        found += f' of {about}{", the best so far" if self.best.note is note else ""}'
         print_line(f' [*] {found}; {seconds:.1f} s, {share:.1%} of the training')
 
     def save_samples(self) -> None:
