@@ -186,6 +186,16 @@ def test_evaluations_leave_the_training_as_it_is_bit_for_bit(
     assert_equal(*of_both, but=any_order)
 
 
+@pytest.mark.parametrize('others_are', ['pruned', 'corrupt'])
+def test_the_best_checkpoint_is_the_last_resort(others_are, copied):
+    run = copied / 'out' / 'cats' / 'checkpoint'
+    for file in run.glob('model.*.index'):
+        file.write_bytes(b'') if others_are == 'corrupt' else file.unlink()
+    assert 'Run ./out/cats, iteration 6\n' in use(copied, 'cats')
+    printed = train(copied, evaluated(8), 3)
+    assert '[       7 Epoch' in printed and best(copied) == (6, 3.25)
+
+
 def test_resume_step_best_draws_samples_and_resumes(copied):
     checkpoint_dir = copied / 'out' / 'cats' / 'checkpoint'
     never_stopped = weights(copied, 'cats')

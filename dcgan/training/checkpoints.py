@@ -166,13 +166,16 @@ def _listed_checkpoints(checkpoint_dir):
 def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
     """Path prefix of the newest complete checkpoint, or of the one of iteration `step`.
 
-    If `step` is BEST, of the best one. None where there is none. Prints which ones are
-    corrupt. Raises UserError if all are, or if the one of `step` is or does not exist.
+    If `step` is BEST, of the best one, which is also the last resort without a `step`.
+    None where there is none. Prints which ones are corrupt. Raises UserError if all
+    are, or if the one of `step` is or does not exist.
     """
-    if step == BEST and index_files(best_dir := os.path.join(folder, BEST)):
-        return newest_checkpoint(best_dir)
-    paths, failures = checkpoints(folder), []
-    if step is not None:
+    best, paths, failures = os.path.join(folder, BEST), checkpoints(folder), []
+    if step == BEST and index_files(best):
+        return newest_checkpoint(best)
+    if step is None:
+        paths += checkpoints(best)
+    else:
         steps = sorted(map(step_of, paths))
         if str(step) not in map(str, steps):
             which = BEST if step == BEST else f'of iteration {step}'

@@ -65,7 +65,7 @@ class Outputs:
         self.best = Best(self.folder.folder, bool(counter and dcgan.evaluator))
         self.measuring, self.spent_in_all = Extra('evaluation while training'), 0.0
         self.meta = checkpoints.meta_graph(training.state.saver)
-        if checkpoint is not None and options.resume_step == checkpoints.BEST:
+        if checkpoint and os.path.dirname(checkpoint) == self.best.folder:
             # as one of the others, none of which is pruned for it
             self.folder.managed = checkpoints.checkpoints(self.folder.folder)[::-1]
             ended = checkpoints.training_state(checkpoint, 'ended')['ended']
