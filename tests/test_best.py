@@ -140,6 +140,14 @@ def test_an_evaluation_or_a_best_checkpoint_that_fails_ends_no_training(tiny_cop
     assert np.flatnonzero(rows[:, OLDER] > 0).tolist() == [3, 5] and len(rows) == 12
 
 
+def test_a_best_checkpoint_that_was_written_in_part_is_deleted(tiny_copy):
+    folder = tiny_copy / 'out' / 'cats' / 'checkpoint' / 'best'
+    (folder / 'model.b8-4.meta').mkdir(parents=True)  # where a file has to be
+    printed = train(tiny_copy, evaluated(9, 8, 9, 9), 4)
+    (folder / 'model.b8-4.meta').rmdir()
+    assert printed.count('the best so far') == 1 and best(tiny_copy) == (6, 8)
+
+
 class Sampled(DCGAN):
     """A model whose evaluator draws samples."""
 

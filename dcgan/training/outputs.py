@@ -130,6 +130,9 @@ class Outputs:
             with self.best.kept:
                 self._write(self.best, ends, note=note)
                 self.best.note = note
+            listed = {*self.best.managed}  # the others have been written in part
+            for path in {*checkpoints.checkpoints(self.best.folder)} - listed:
+                checkpoints.delete_checkpoint(path)
             self.summaries.flush()
         now = time.perf_counter()
         seconds = self.spent + now - start
