@@ -75,30 +75,29 @@ def evaluate_all(references: References) -> None:
     """
     evaluator, dcgan = Evaluator(references), references.dcgan
     folder, seeds = references.config.checkpoint_dir, references.seeds
-    best_by, rows = evaluator.best_by, {}
-    print_line(f'  iteration {best_by}, {evaluator.about} ({span(seeds)})')
+    best_by, by, found = evaluator.best_by, evaluator.extractor, {}
+    measure, by = ('swd', None) if best_by == SWD else ('frechet_distance', by)
     paths = [*checkpoints(os.path.join(folder, 'best')), *checkpoints(folder)]
-    measure, by = 'frechet_distance', evaluator.extractor
-    if best_by == SWD:
-        measure, by = 'swd', None
     # the best one is often kept twice
     for step, path in sorted({step_of(path): path for path in paths}.items()):
         with (loaded := Extra(path)):
             dcgan.load(folder, path=path)
-        if not loaded.works:
-            continue
-        values = [evaluator.measure(seed)[best_by] for seed in seeds]
-        for seed, value in zip(seeds, values):
+        if loaded.works:
+            found[step] = [evaluator.measure(seed)[best_by] for seed in seeds]
+        for seed, value in zip(seeds, found.get(step, [])):
             more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
             references.record(measure, value, by, **more)
-        rows[step] = mean, deviation = np.mean(values), np.std(values)
+    means = [np.mean(values) for values in found.values()]
+    deviations = [np.std(v, ddof=len(v) > 1) for v in found.values()]
+    print_line(f'  iteration  {best_by} of {evaluator.about} ({span(seeds)})')
+    for step, mean, deviation in zip(found, means, deviations):
         more = f' +- {deviation:.2g}' if len(seeds) > 1 else ''
-        print_line(f'  {step:>9} {mean:.4g}{more}')
-    print_line(f' [*] The best is iteration {min(rows, key=rows.get)}')
+        is_best = ', the best' if mean == min(means) else ''
+        print_line(f'  {step:>9}  {mean:.4g}{more}{is_best}')
     path = os.path.join(dcgan.out_dir, 'evaluations.png')
     with Extra(path), atomic_path(path) as temporary:
         axes = (figure := import_figure()(layout='constrained')).subplots()
-        axes.errorbar([*rows], *zip(*rows.values()), marker='o', capsize=3)
+        axes.errorbar([*found], means, deviations, marker='o', capsize=3)
         axes.set(xlabel='iteration', ylabel=best_by)
         figure.savefig(temporary, format='png', dpi=100)
         print_path(path)
