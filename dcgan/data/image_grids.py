@@ -1,6 +1,7 @@
-"""Write images as image grids and as animations."""
+"""Write images as image grids, one by one, and as animations."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
@@ -72,6 +73,13 @@ def save_image(image: Image.Image, path: str) -> None:
     """Write a Pillow image atomically. Raises UserError if that fails."""
     with write_errors(path), atomic_path(path) as temporary:
         image.save(temporary)
+
+
+def save_separately(images: np.ndarray, folder: str, names, start: int = 0) -> None:
+    """Write uint8 images [n, h, w, c] in a folder, as {index}{name}.png."""
+    for index, (image, name) in enumerate(zip(images, names), start):
+        path = os.path.join(folder, f'{index:05d}{name}.png')
+        save_image(one_image(image), path)
 
 
 def make_gif(

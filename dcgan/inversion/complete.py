@@ -9,11 +9,11 @@ import os
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from dcgan.data.image_grids import grid_image, grid_size, save_gif
+from dcgan.data.image_grids import grid_image, grid_size, save_gif, save_separately
 from dcgan.data.images import open_image
 from dcgan.inversion.invert import FRAMES, How, invert, print_distances
 from dcgan.inversion.pictures import Pictures, beside, save_found
-from dcgan.sampling.samples import draw, save_grid, save_separately
+from dcgan.sampling.samples import draw, save_grid
 from dcgan.util.errors import UserError
 from dcgan.util.files import remove, stem
 from dcgan.util.output import Extra, print_path

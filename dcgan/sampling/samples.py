@@ -7,13 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from dcgan.data.image_grids import (
-    grid_size,
-    one_image,
-    save_gif,
-    save_image,
-    save_images,
-)
+from dcgan.data.image_grids import grid_size, save_gif, save_images, save_separately
 from dcgan.data.images import FORMATS
 from dcgan.data.labels import one_hot
 from dcgan.util.errors import UserError
@@ -124,13 +118,6 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         print_path(f'{path}: {count} images')
     if config.npz:
         print_path(f'{path}.npz')
-
-
-def save_separately(images: np.ndarray, folder: str, names, start: int = 0) -> None:
-    """Write uint8 images [n, h, w, c] in a folder, as {index}{name}.png."""
-    for index, (image, name) in enumerate(zip(images, names), start):
-        path = os.path.join(folder, f'{index:05d}{name}.png')
-        save_image(one_image(image), path)
 
 
 def save_grid(images: np.ndarray, path: str, columns: int | None = None) -> None:
