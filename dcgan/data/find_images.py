@@ -37,9 +37,9 @@ JUNK = re.compile(
 
 
 def find_images(
-    folder: str, pattern: str | None, classes: Collection[str] | None = None
+    folder: str, pattern: str | None, subfolders: Collection[str] | None = None
 ) -> list[str]:
-    """Sorted paths of the images in a folder or, given `classes`, in these subfolders.
+    """Sorted paths of the images in a folder or, if given, in these folders in it.
 
     They match the glob `pattern`; None: *.jpg or, if there are none, all images. Prints
     which others are not used. Raises UserError if no file matches. A file in place of
@@ -49,9 +49,7 @@ def find_images(
         return [folder]
     require_inside(folder, pattern or '')
     is_nested = '/' in (pattern or '')
-    folders = [folder]
-    if classes and not is_nested:
-        folders = [os.path.join(folder, name) for name in classes]
+    folders = subfolders if subfolders and not is_nested else [folder]
     any_case = re.sub(  # *.[jJ][pP][gG] for *.jpg
         r'(?<=\.)[a-zA-Z]+$',
         lambda match: ''.join(f'[{c.lower()}{c.upper()}]' for c in match[0]),
@@ -71,7 +69,7 @@ def find_images(
     if not files:
         problem = f'no file matches {pattern or "*.jpg"!r}'
         raise UserError(f'{folder}: {problem}{suggest_pattern(folder)}')
-    if not is_nested and not classes and (nested := glob_images(folder, '*/**')):
+    if not is_nested and not subfolders and (nested := glob_images(folder, '*/**')):
         used = {os.path.realpath(path) for path in files}  # some through links
         nested = [path for path in nested if os.path.realpath(path) not in used]
         if nested:
@@ -165,4 +163,9 @@ def class_folders(folder: str) -> list[str]:
     """
     require_folder(folder)
     found = glob_images(folder, '*/**', {'', *Image.registered_extensions()})
-    return sorted({relative_path(path, folder).split(os.sep)[0] for path in found})
+    return sorted({class_folder_of(path, folder) for path in found})
+
+
+def class_folder_of(path: str, folder: str) -> str:
+    """The folder in `folder` that holds a file, at any depth; the file if none does."""
+    return relative_path(path, folder).split(os.sep)[0]

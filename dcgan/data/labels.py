@@ -7,16 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dcgan.data.celeba import read_list
-from dcgan.data.find_images import class_folders
+from dcgan.data.find_images import class_folder_of, class_folders
 from dcgan.data.names import match_rows, normal_form
 from dcgan.util.errors import UserError, printable
-from dcgan.util.files import (
-    all_folders,
-    expand_path,
-    first_file,
-    read_file,
-    relative_path,
-)
+from dcgan.util.files import all_folders, expand_path, first_file, read_file
 from dcgan.util.output import print_line
 from dcgan.util.tables import LABEL_HEADS, MAX_BYTES, Table, composed
 
@@ -62,13 +56,12 @@ class Classes:
             self.label_of_name = {name: i for i, name in enumerate(self.names)}
 
     def folders(self) -> list[str] | None:
-        """Names of the subfolders with the images; None: the folder itself has them."""
+        """The subfolders with the images; None: the folder itself has them."""
         if not self.list:
-            return self._folders
+            return [os.path.join(self.folder, name) for name in self._folders]
         if not any('/' in normal_form(name) for name in self.label_of_name):
             return None
-        paths = all_folders([self.folder])
-        return sorted(relative_path(path, self.folder) for path in paths)
+        return sorted(all_folders([self.folder]))
 
     def of(self, files: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """The images that are in the list, and their labels, integers [n].
@@ -102,7 +95,7 @@ class Classes:
         return f'{sum(counts)} images: {printable(rows)}'
 
     def _label(self, path):
-        name = composed(relative_path(path, self.folder).split(os.sep)[0])
+        name = composed(class_folder_of(path, self.folder))
         if name not in self.label_of_name:
             problem = f'{self.folder}: {name} is in no class folder'
             raise UserError(f'{problem}; move it into one or remove it')
