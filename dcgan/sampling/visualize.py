@@ -18,6 +18,7 @@ from dcgan.util.z import gen_random
 # the position of a name is the number of the option; 0 to 4 are the original's
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
 VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
+BY_NUMBER = {str(number): name for number, name in enumerate(VISUALIZE_OPTIONS)}
 ROWS, COLUMNS = 8, 10  # of the grids of interpolations and of classes
 NOISE = 0.25  # largest change of a number of z around the result of the arithmetic
 
@@ -29,8 +30,7 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
     is a UserError. In 0 to 4, config.batch_size is the number of images of a grid and
     of frames of an animation, and `config` may lack `label`, for all classes.
     """
-    numbers = map(str, range(len(VISUALIZE_OPTIONS)))
-    name = dict(zip(numbers, VISUALIZE_OPTIONS)).get(str(option), option)
+    name = BY_NUMBER.get(str(option), option)
     if name not in VISUALIZE_OPTIONS:
         names, last = ', '.join(VISUALIZE_OPTIONS), len(VISUALIZE_OPTIONS) - 1
         problem = f'visualize_option {option!r} is unknown'
@@ -70,8 +70,8 @@ def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> N
         return frames
 
     if option == 'random':
-        name = f'test_{utc_timestamp()}.png'
-        write_grid(np.random.uniform(-0.5, 0.5, z_shape), name)
+        z = np.random.uniform(-0.5, 0.5, z_shape)
+        write_grid(z, f'test_{utc_timestamp()}.png')
     elif option == 'sweep':
         for dim in range(z_dim):
             z = np.random.uniform(-1, 1, z_shape)
@@ -97,7 +97,7 @@ def draw_interpolations(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     ends are random or, with config.z_file, each z there and the next one, in the class
     of the first. Raises UserError for a file without two z.
     """
-    if getattr(config, 'z_file', ''):
+    if config.z_file:
         z, labels = read_z_file(config.z_file, dcgan, classes)
         if len(z) < 2:
             raise UserError(f'{config.z_file}: has one z, and ends are two; give more')
@@ -164,8 +164,7 @@ FLAGS = Group(
     'Visualization',
     'images along z, docs/samples.md: --visualize_option, ...',
     Flag('visualize_option', '1', 'Latent-space visualization by number or name, see '
-         'docs/samples.md',
-         choices=(*map(str, range(len(VISUALIZE_OPTIONS))), *VISUALIZE_OPTIONS)),
+         'docs/samples.md', choices=(*BY_NUMBER, *VISUALIZE_OPTIONS)),
     Flag('arithmetic', '0,1,2-3,4,5+6,7,8', 'Vectors of --visualize_option arithmetic: '
          'sets of seeds or, with --z_file, of indices'),
 )
