@@ -86,9 +86,14 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
     config.separate_images adds a folder of {index}.png or {index}_{label}.png. Paths
     are printed. UserError for an invalid label, or if a file cannot be written.
     """
-    z, labels = _choose_samples(dcgan, config)
+    classes = parse_labels(config.label, dcgan.y_dim)
+    if config.z_file:
+        z, labels = read_z_file(config.z_file, dcgan, classes)
+    else:
+        labels = np.resize(classes, config.generate_test_images)
+        z = gen_random(config.z_dist, (len(labels), dcgan.z_dim)).astype(np.float32)
     count, start, shown = len(z), 0, []
-    on_grid = min(count, getattr(config, 'sheet_images', GRID_IMAGES))
+    on_grid = min(count, config.sheet_images)
     path = os.path.join(sample_dir, f'test_{utc_timestamp()}')
     with (
         npz_file(f'{path}.npz' if config.npz else None) as add_array,
@@ -109,8 +114,7 @@ def save_samples(sess, dcgan, config, sample_dir: str) -> None:
         for name, array, dtype in (('labels', labels, np.int64), ('z', z, np.float32)):
             with add_array(name, array.shape, dtype) as write:
                 write(array)
-    columns = getattr(config, 'sheet_columns', None)
-    save_grid(np.concatenate(shown)[:on_grid], f'{path}.png', columns)
+    save_grid(np.concatenate(shown)[:on_grid], f'{path}.png', config.sheet_columns)
     if on_grid < count:
         limits = f'the first {on_grid} of {count} samples; --sheet_images N shows N'
         print(f' [*] It shows {limits}')
@@ -146,16 +150,6 @@ def make_progress_gif(sample_dir: str) -> None:
     gif_path = os.path.join(sample_dir, 'progress.gif')
     save_gif(grids, gif_path, milliseconds=150)
     print_path(gif_path)
-
-
-def _choose_samples(dcgan, config):
-    """z and labels of the samples that are asked for."""
-    classes = parse_labels(config.label, dcgan.y_dim)
-    if getattr(config, 'z_file', ''):
-        return read_z_file(config.z_file, dcgan, classes)
-    labels = np.resize(classes, config.generate_test_images)
-    z = gen_random(config.z_dist, (len(labels), dcgan.z_dim))
-    return z.astype(np.float32), labels
 
 
 def read_z_file(path: str, dcgan, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
