@@ -380,7 +380,7 @@ def is_first_download(contents: dict[str, bytes], record: str) -> bool:
 
 
 def unpacked(path: str, name: str, files: Collection[str]) -> dict[str, bytes]:
-    """{file: content} of a .tgz, .gz or plain file, by `name`; {} if any is missing."""
+    """{file: content} of those in a .tgz, .gz or plain file, by `name`."""
     contents = {}
     with contextlib.suppress(UserError), opening(path) as file:
         # as a whole, since headers of archives announce how much is to be read
@@ -395,9 +395,7 @@ def unpacked(path: str, name: str, files: Collection[str]) -> dict[str, bytes]:
                 base = os.path.basename(member.name)
                 if base in files and member.isreg():
                     contents[base] = archive.extractfile(member).read()
-                    if len(contents) == len(files):
-                        return contents
-    return {}
+    return contents
 
 
 if __name__ == '__main__':
