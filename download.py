@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dcgan.data.dataset import INCEPTION, open_dataset
-from dcgan.data.digits import make_digits
+from dcgan.data.digits import MOVE_AWAY, make_digits
 from dcgan.data.find_images import class_folders, glob_images
 from dcgan.data.idx import ArraySet
 from dcgan.data.images import MAX_PIXELS, ignore_pillow_warnings, open_image
@@ -55,7 +55,6 @@ FILES = DIGESTS['files']  # {data set: {what is downloaded: {file in it: MD5}}}
 INSTALLED = {'fashion': '/usr/share/datasets/fashion-mnist'}  # by a package of Debian
 CELEBA_PAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
 CELEBA_IMAGES = 202599
-MOVE_AWAY = 'move it away, or choose another --data_dir'
 EXPORT_RECORD = '.source.json'  # records what the images of an lsun folder come from
 LSUN_CATEGORIES = re.findall(r'(\w+)_train_lmdb', ' '.join(LSUN_SHA256))
 INCEPTION_ARCHIVE = 'inception-2015-12-05.tgz'

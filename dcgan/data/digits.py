@@ -12,6 +12,8 @@ from dcgan.util.files import atomic_path, require_writable
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 
+MOVE_AWAY = 'move it away, or choose another --data_dir'
+
 
 def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None:
     """Draw labelled digits, 28x28, white on black, as IDX files in data_dir/digits.
@@ -24,8 +26,7 @@ def make_digits(data_dir: str, counts: tuple[int, int] = (60000, 10000)) -> None
         print_line(f'{folder}: already there')
         return
     if os.path.exists(folder) and os.listdir(folder):
-        advice = 'move it away, or choose another --data_dir'
-        raise UserError(f'{folder}: holds something other than digits; {advice}')
+        raise UserError(f'{folder}: holds something other than digits; {MOVE_AWAY}')
     require_writable(data_dir, 'choose another --data_dir')
     rng = np.random.RandomState(0)
     labels = rng.randint(0, 10, sum(counts)).astype(np.uint8)
