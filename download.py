@@ -201,15 +201,16 @@ def fetch_files(data_dir: str, name: str, mirrors: Iterable[str]) -> None:
     # Fashion-MNIST's files have the names of MNIST's, which may be in data_dir
     by_hand = [folder, INSTALLED[name]] if name in INSTALLED else [data_dir, folder]
     for archive, digests in FILES[name].items():
-        paths = {file: os.path.join(folder, file) for file in digests}
-        if all(has_digest(paths[file], md5) for file, md5 in digests.items()):
-            print_line('\n'.join(f'{path}: already there' for path in paths.values()))
+        paths = [os.path.join(folder, file) for file in digests]
+        if all(map(has_digest, paths, digests.values())):
+            for path in paths:
+                print_line(f'{path}: already there')
             continue
 
         def is_valid(path, archive=archive, digests=digests):
             found = unpacked(path, archive, digests)
-            opened = [lambda key: io.BytesIO(found[key])] * len(digests)
-            return all(map(has_digest, digests, digests.values(), opened))
+            md5 = {f: hashlib.md5(x, usedforsecurity=False) for f, x in found.items()}
+            return {f: digest.hexdigest() for f, digest in md5.items()} == digests
 
         found = find_or_download(
             archive,

@@ -24,7 +24,7 @@ import download
 from dcgan.data.batches import read_batch
 from dcgan.data.idx import read_idx
 from dcgan.data.image_folder import read_cache
-from dcgan.data.resumable_download import has_digest, unpack
+from dcgan.data.resumable_download import unpack
 from dcgan.runs.flags_json import recall
 from dcgan.runs.run import Run
 from dcgan.sampling.samples import read_z_file
@@ -201,7 +201,7 @@ KINDS = {  # name of the file, function that makes one, function that reads it
     'gzip': (
         'images.gz',
         lambda rng: packed(rng, IDX),
-        lambda path: (has_digest(path, '0' * 32, gzip.open), read_idx(path, (3, 4))),
+        lambda path: (download.unpacked(path, 'x.gz', 'x'), read_idx(path, (3, 4))),
     ),
     'zip': (
         'images.zip',

@@ -198,11 +198,11 @@ def download_from_drive(url: str, part: str) -> None:
         raise TransientError(printable(error)[:300]) from error
 
 
-def has_digest(path: str, expected: str, open: Callable = open_file) -> bool:
-    """Whether a file, as `open` reads it, has this MD5 or SHA-256 in hexadecimal."""
+def has_digest(path: str, expected: str) -> bool:
+    """Whether a file has this MD5 or SHA-256 in hexadecimal."""
     kind = {32: 'md5', 64: 'sha256'}[len(expected)]
     digest = hashlib.new(kind, usedforsecurity=False)
-    with contextlib.suppress(Exception), open(path) as file:
+    with contextlib.suppress(OSError), open_file(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
         return digest.hexdigest() == expected
