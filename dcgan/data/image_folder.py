@@ -262,19 +262,17 @@ class ImageSet:
         digests = json_digest(self.settings), json_digest(self._signatures())
         path = os.path.join(cache_dir, '-'.join(digests))
         shape = (len(self), *image_shape(self.options))
-        cache = read_cache(path, shape)
         with Extra(f'--cache in {cache_dir}', OSError), contextlib.ExitStack() as stack:
-            if not cache:
+            if not read_cache(path, shape):
                 os.makedirs(cache_dir, exist_ok=True)
                 reason = 'another process is building this cache'
                 stack.callback(lock_folder(cache_dir, reason))
                 if not read_cache(path, shape):
                     self._build_cache(path)
-                cache = read_cache(path, shape)
-            if not cache:
+            if not (cache := read_cache(path, shape)):
                 raise OSError('it cannot be read')
             self._report_notes(cache[2])
-        return cache and cache[:2]
+            return cache[:2]
 
     def _build_cache(self, path):
         """Write the pixels of all images, then their failures and notes as JSON."""
