@@ -48,7 +48,6 @@ class Drawer:
         dcgan, config = self.dcgan, self.config
         paths = checkpoints.checkpoints(self.folder)
         steps = {checkpoints.step_of(p) for p in paths if checkpoints.index_of(p)}
-        names = class_names_of(dcgan)
         return {
             'dataset': config.dataset,
             'run': os.path.basename(os.path.normpath(config.out_dir)),
@@ -56,7 +55,7 @@ class Drawer:
             'z_dist': config.z_dist,
             'height': dcgan.output_height,
             'width': dcgan.output_width,
-            'classes': names[: dcgan.y_dim or 0],
+            'classes': class_names_of(dcgan)[: dcgan.y_dim or 0],
             'steps': sorted(steps),
             'step': self.step,
             'is_best': config.resume_step == checkpoints.BEST,
