@@ -77,7 +77,7 @@ invert.py: losses.argmin(1) -> losses.argmax(1)
 pictures.py: (limit) -> (limit - 1)
 page page
 drawing.py: if request.number < self -> if request.number <= self
-drawing.py: ['max_pixels'] = MAX_PIXELS -> ['max_pixels'] = None
+drawing.py: {'max_pixels': MAX_PIXELS} -> {'max_pixels': None}
 requests.py: 0 <= label < classes -> 0 <= label <= classes
 server.py: if is_proxy or is_foreign or -> if is_foreign or
 server.py: hosts.count(host) < most -> hosts.count(host) <= most

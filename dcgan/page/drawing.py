@@ -132,11 +132,10 @@ class Drawer:
 
     def _decode(self, content):
         """Read a picture as the images of the data: uint8 [h, w, c]."""
-        options = reading_options(self.dcgan, self.config)
+        options = reading_options(self.dcgan, self.config) | {'max_pixels': MAX_PIXELS}
         if self.config.background:
             options['background'] = parse_color(self.config.background)
         try:
-            options['max_pixels'] = MAX_PIXELS
             image = load_image(io.BytesIO(content), **options)
         except UserError as error:  # its name and advice are for files of a data set
             reason = str(error).partition(': ')[2].partition(';')[0]

@@ -212,16 +212,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind.startswith('text/html'):
             content = content.replace(b'{{nonce}}', nonce.encode())
         self.send_response(status)
-        for name, value in {
-            'Content-Type': kind,
-            'Content-Length': str(len(content)),
-            'Content-Security-Policy': POLICY.format(nonce),
-            'X-Content-Type-Options': 'nosniff',
-            'Referrer-Policy': 'no-referrer',
-            'Cross-Origin-Resource-Policy': 'same-origin',
-            'Cache-Control': 'no-store',
-        }.items():
-            self.send_header(name, value)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(content)))
+        self.send_header('Content-Security-Policy', POLICY.format(nonce))
+        self.send_header('X-Content-Type-Options', 'nosniff')
+        self.send_header('Referrer-Policy', 'no-referrer')
+        self.send_header('Cross-Origin-Resource-Policy', 'same-origin')
+        self.send_header('Cache-Control', 'no-store')
         self.end_headers()
         if self.command != 'HEAD':
             self.wfile.write(content)
