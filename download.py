@@ -356,27 +356,27 @@ def fetch_inception(data_dir: str, mirrors: Iterable[str]) -> None:
         return
     _, staging = dataset_and_staging_folders(data_dir, 'inception')
     record = f'{path}.sha256'  # no digest is published
-    what = INCEPTION_ARCHIVE, [name]
+
+    def is_first_download(archive):
+        content = unpacked(archive, INCEPTION_ARCHIVE, [name]).get(name)
+        if not content:
+            return False
+        digest = hashlib.sha256(content).hexdigest().encode()
+        if not os.path.exists(record):
+            write_bytes(record, digest)
+        return read_file(record, bytes.strip) == digest
+
     archive = find_or_download(
         INCEPTION_ARCHIVE,
         [staging, data_dir, folder],
         urls=[mirror + INCEPTION_ARCHIVE for mirror in mirrors],
-        is_valid=lambda path: is_first_download(unpacked(path, *what), record),
+        is_valid=is_first_download,
         advice=f'try --mirror with another URL, or put {name} in {folder}; {record}, '
         'where it exists, is of the first download: remove it to take another one',
     )
-    write_bytes(path, unpacked(archive, *what)[name])
+    write_bytes(path, unpacked(archive, INCEPTION_ARCHIVE, [name])[name])
     remove(staging)
     print_line(f'{path}: complete')
-
-
-def is_first_download(contents: dict[str, bytes], record: str) -> bool:
-    """Whether it is what was downloaded first, of which `record` keeps the SHA-256."""
-    content = b''.join(contents.values())
-    digest = hashlib.sha256(content).hexdigest().encode()
-    if content and not os.path.exists(record):
-        write_bytes(record, digest)
-    return bool(content) and read_file(record, bytes.strip) == digest
 
 
 def unpacked(path: str, name: str, files: Collection[str]) -> dict[str, bytes]:
