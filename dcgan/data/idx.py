@@ -65,8 +65,7 @@ def array_files(folder: str) -> dict[str, tuple[str, str]]:
     # files precede those in folders, to which some programs unpack; 'x' precedes 'x.gz'
     files = sorted(glob_files(folder, '*')) + sorted(glob_files(folder, '*-ubyte*/*'))
     for path in files:
-        match = IDX_FILE_NAME.fullmatch(os.path.basename(path))
-        if match:
+        if match := IDX_FILE_NAME.fullmatch(os.path.basename(path)):
             paths.setdefault(match[1], {}).setdefault(match[2], path)
     for pair in paths.values():
         for kind in {'images', 'labels'} - pair.keys():

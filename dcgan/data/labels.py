@@ -114,11 +114,10 @@ def split_attributes(text: str) -> list[str]:
 def find_labels(labels: str, folder: str, is_given: bool = False) -> str:
     """The path of --labels, first from here if it `is_given`. UserError for none."""
     folders = [''] * is_given + [folder, '', os.path.dirname(folder)]
-    path = first_file(folders, [expand_path(labels)])
-    if path is None:
-        places = f'in the working folder, in {folder} or above it'
-        raise UserError(f'--labels {labels}: no such file, {places}')
-    return path
+    if path := first_file(folders, [expand_path(labels)]):
+        return path
+    places = f'in the working folder, in {folder} or above it'
+    raise UserError(f'--labels {labels}: no such file, {places}')
 
 
 def read_labels(path: str) -> dict[str, str]:
