@@ -142,8 +142,7 @@ def make_progress_gif(sample_dir: str) -> None:
 
     def read(path):
         with opening(path) as file:
-            (grid := Image.open(file, formats=FORMATS)).load()
-        return grid
+            return Image.open(file, formats=FORMATS).copy()
 
     last_size = read(paths[-1]).size
     grids = (grid for grid in map(read, paths) if grid.size == last_size)
