@@ -151,7 +151,7 @@ class DCGAN(OlderAttributes):
     after_d_step = None  # ops to run after each D step, such as clipping
     y = sampler_y = averages = None
     training = None  # what the first call of train() has built
-    evaluator = None  # what measures samples while training, see training/outputs.py
+    evaluator = None  # what measures samples while training, see training/best.py
 
     @older_keywords
     def __init__(

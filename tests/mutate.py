@@ -48,8 +48,8 @@ ema.py: kept = tf.minimum( -> kept = tf.maximum(
 fused_iteration.py: stands_for=d_steps + 1) -> stands_for=d_steps)
 options.py: sum(epoch >= e for -> sum(epoch > e for
 loop.py: if first == 0: -> if first == 1:
-outputs.py: is_same and note['value'] >= -> is_same and note['value'] >
-outputs.py: self.best.is_beaten(note): -> self.best.is_beaten(note) or True:
+best.py: is_same and note['value'] >= -> is_same and note['value'] >
+best.py: if self.is_beaten(note): -> if True:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()

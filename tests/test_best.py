@@ -14,11 +14,12 @@ from PIL import Image
 
 from dcgan.record.curves import DISTANCES, history_of_run
 from dcgan.record.metrics_csv import OLDER, read_rows
+from dcgan.training.best import Best
 from dcgan.training.checkpoints import checkpoints, step_of
-from dcgan.training.outputs import Best
 from dcgan.util.z import gen_random
 from model import DCGAN
 
+EVALUATOR = SimpleNamespace(every=2, about='8 samples')
 FOUND = {'FID': 9, 'SWD': 1}, {'FID': 3.25, 'SWD': 7}, {'SWD': math.nan, 'FID': 5}
 
 
@@ -109,19 +110,19 @@ def test_a_resumed_training_goes_on_comparing(copied):
     printed = train(copied, evaluated(*found), 4, '--resume_step', 3)
     assert printed.count(', the best so far; ') == 1 and best(copied) == (10, 3)
     checkpoint_dir = str(copied / 'out' / 'cats' / 'checkpoint')
-    compared = Best(checkpoint_dir, goes_on=True)
+    compared = Best(checkpoint_dir, EVALUATOR, goes_on=True)
     note = {'tag': 'FID', 'value': 3.5, 'about': '8 samples'}
     assert not compared.is_beaten(note) and compared.is_beaten({**note, 'value': 2})
     others = {**note, 'about': '9 samples'}, {**note, 'tag': 'FD'}
     assert all(map(compared.is_beaten, others))
-    assert Best(checkpoint_dir, goes_on=False).is_beaten(note)
+    assert Best(checkpoint_dir, EVALUATOR, goes_on=False).is_beaten(note)
 
 
 @pytest.mark.parametrize('damage', [b'', b'[1]', b'{"value": [1], "tag": "FID"}'])
 def test_a_damaged_note_on_the_best_makes_comparing_start_anew(damage, copied, capsys):
     path = copied / 'out' / 'cats' / 'checkpoint' / 'best' / 'best.json'
     path.write_bytes(damage)
-    compared = Best(str(path.parents[1]), goes_on=True)
+    compared = Best(str(path.parents[1]), EVALUATOR, goes_on=True)
     assert compared.is_beaten({'tag': 'FID', 'value': 99, 'about': '8 samples'})
     printed = capsys.readouterr().out
     assert printed.startswith(f' [!] No {path}: cannot be read (')

@@ -19,7 +19,7 @@ SWD = 'SWD'
 
 
 class Evaluator:
-    """Measures a model.DCGAN as it is: what training/outputs.py calls an evaluator.
+    """Measures a model.DCGAN as it is: what training/best.py calls an evaluator.
 
     Raises UserError for a --best_by that cannot be measured.
     """

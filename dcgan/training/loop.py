@@ -130,17 +130,18 @@ class Training(contextlib.AbstractContextManager):
 
     def pretrain(self, signals: list[int]) -> None:
         """Train D alone, before a new run. Raises Interrupted for one of `signals`."""
-        total = 0 if self.first else self.options.pretrain_d
+        total, done = 0 if self.first else self.options.pretrain_d, 0
         if not total:
             return
         with progress_bar('D alone', total, ' iterations') as bar:
-            while bar.n < total:
+            while done < total:
                 self.data.shuffle()
-                for batch, _ in itertools.islice(self._draw_epoch(), total - bar.n):
+                for batch, _ in itertools.islice(self._draw_epoch(), total - done):
                     stop = bool(signals)
                     d_loss, stop = self.iteration.pretrain(batch, self.rates(), stop)
                     bar.set_postfix(d_loss=f'{d_loss:.4f}')
                     bar.update()
+                    done += 1
                     if self.workers.common_stop(stop, signals):
                         text = 'interrupted before the first iteration'
                         raise Interrupted(signals[0], text)

@@ -1,7 +1,6 @@
 """Write what a training leaves: checkpoints, image grids, metrics and summaries."""
 
 import contextlib
-import json
 import math
 import os
 import time
@@ -11,41 +10,12 @@ from dcgan.record.profiler import Profiler, profiled
 from dcgan.record.recorder import Recorder
 from dcgan.record.tensorboard import SummaryLog
 from dcgan.training import checkpoints
+from dcgan.training.best import Best
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.weights import todays_names
 from dcgan.util.errors import UserError
-from dcgan.util.files import read_file, remove_leftovers, write_bytes
-from dcgan.util.output import Extra, print_line
-
-
-class Best(checkpoints.CheckpointFolder):
-    """The folder of the best checkpoint, with a note on what it is best in.
-
-    The note is {'tag', 'value', 'about', 'iteration'}, see Outputs.measure.
-    """
-
-    def __init__(self, checkpoint_dir: str, goes_on: bool):
-        """goes_on: what is there is compared with; not where a training begins."""
-        super().__init__(os.path.join(checkpoint_dir, checkpoints.BEST), max_to_keep=1)
-        remove_leftovers(self.folder)
-        self.managed = checkpoints.checkpoints(self.folder)[::-1]
-        self.note, self.kept = {}, Extra('best checkpoint')
-        path = os.path.join(self.folder, checkpoints.NOTE)
-        if goes_on and self.managed and os.path.exists(path):
-            how = 'cannot be read', 'the best checkpoint is chosen anew'
-            with Extra(path):
-                self.note = read_file(path, _parse_note, *how)
-
-    def is_beaten(self, note: dict) -> bool:
-        """Whether a checkpoint with this note would be better, or the first."""
-        is_same = all(self.note.get(name) == note[name] for name in ('tag', 'about'))
-        is_worse = is_same and note['value'] >= self.note['value']
-        return math.isfinite(note['value']) and not is_worse
-
-
-def _parse_note(content):
-    note = json.loads(content)
-    return {**note, 'value': float(note['value'])}
+from dcgan.util.files import remove_leftovers, write_bytes
+from dcgan.util.output import Extra
 
 
 class Outputs:
@@ -62,8 +32,7 @@ class Outputs:
             remove_leftovers(path)
         self.folder = dcgan.checkpoint_folder(self.config.checkpoint_dir)
         self.folder.protected = []
-        self.best = Best(self.folder.folder, bool(counter and dcgan.evaluator))
-        self.measuring, self.spent_in_all = Extra('evaluation while training'), 0.0
+        self.best = Best(self.folder.folder, dcgan.evaluator, goes_on=counter > 0)
         self.meta = checkpoints.meta_graph(training.state.saver)
         if checkpoint and os.path.dirname(checkpoint) == self.best.folder:
             # as one of the others, none of which is pruned for it
@@ -96,51 +65,24 @@ class Outputs:
         """Log an Iteration of arrays as summaries and metrics."""
         at, rates = self.training.state.at, self.training.rates()
         scalars = dict(zip(('learning_rate_d', 'learning_rate_g'), rates))
-        start, self.measured = time.perf_counter(), self.measure()
-        self.spent = time.perf_counter() - start
-        self.summaries.add(result, at.z, at.counter, scalars | self.measured)
-        frechet = [value for tag, value in self.measured.items() if tag != 'SWD']
-        distances = [*frechet, math.nan][0], self.measured.get('SWD', math.nan)
+        found = self.best.measure(at.counter)
+        self.summaries.add(result, at.z, at.counter, scalars | found)
+        frechet = [value for tag, value in found.items() if tag != 'SWD']
+        distances = [*frechet, math.nan][0], found.get('SWD', math.nan)
         values = *result.losses, *result.means, *rates, *distances
         seconds = time.perf_counter() - self.training.started
         self.recorder.add((at.counter, at.epoch, at.batch - 1), values, seconds)
 
-    def measure(self) -> dict[str, float]:
-        """{tag: value} where an evaluation is due; else, and once it has failed, {}.
-
-        The `evaluator` of the model has `every`, in iterations; `about`, such as '2,000
-        samples'; and measure(), which returns such as {'FID': 12.3}: lower is better,
-        and the first value decides which checkpoint is best. It leaves NumPy's global
-        random state alone, from which a thread draws for later iterations.
-        """
-        evaluator, counter = self.dcgan.evaluator, self.training.state.at.counter
-        if evaluator and self.measuring.works and counter % evaluator.every == 0:
-            with self.measuring:
-                return {tag: float(x) for tag, x in evaluator.measure().items()}
-        return {}
-
     def keep_best(self, ends: bool) -> None:
-        """Save a checkpoint whose samples were the best; print what was measured."""
-        if not self.measured:
-            return
-        start, about = time.perf_counter(), self.dcgan.evaluator.about
-        note = dict(zip(('tag', 'value'), next(iter(self.measured.items()))))
-        note |= {'about': about, 'iteration': self.training.state.at.counter}
-        if self.best.is_beaten(note):
-            with self.best.kept:
+        """Save a checkpoint whose samples are the best so far."""
+        if self.best.found:
+            counter, started = self.training.state.at.counter, self.training.started
+
+            def write(note):
                 self._write(self.best, ends, note=note)
-                self.best.note = note
-            listed = {*self.best.managed}  # the others have been written in part
-            for path in {*checkpoints.checkpoints(self.best.folder)} - listed:
-                checkpoints.delete_checkpoint(path)
+
+            self.best.keep(counter, write, started)
             self.summaries.flush()
-        now = time.perf_counter()
-        seconds = self.spent + now - start
-        self.spent_in_all += seconds
-        share = self.spent_in_all / (now - self.training.started)
-        found = ', '.join(f'{tag} {value:.4g}' for tag, value in self.measured.items())
-        found += f' of {about}{", the best so far" if self.best.note is note else ""}'
-        print_line(f' [*] {found}; {seconds:.1f} s, {share:.1%} of the training')
 
     def save_samples(self) -> None:
         """Write the grid of samples of this iteration."""
