@@ -73,6 +73,7 @@ def draw_curves(runs: dict[str, History], path: str) -> None:
         for i, ((run, history), (name, label)) in enumerate(curves):
             label, color = f'{run}: {label}' if run else label, f'C{i % 10}'
             if name in DISTANCES:
+                axes.set_yscale('log')  # SWD is far above most Frechet distances
                 found = np.isfinite(history[name])
                 points = history['iteration'][found], history[name][found]
                 axes.plot(*points, '.-', color=color, label=label if any(found) else '')
