@@ -162,7 +162,6 @@ def use(config, model, workers, settled):
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
             print_line(f' [*] {config.dataset}: {dcgan.data.contents}')
-            evaluation.while_training(dcgan, config)
             step = dcgan.train(config, checkpoint)
         else:
             path = settled.checkpoint
@@ -179,6 +178,7 @@ def prepare(dcgan, config, workers, run):
     if workers.count > 1:
         workers.require_same({'data': dcgan.data.digest(by_time=False)})
     checkpoint = dcgan.check(config)
+    evaluation.while_training(dcgan, config)
     if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
         checkpoint = None  # the run gets a new folder
     if original_style(dcgan):  # the run records what its checkpoints do not tell

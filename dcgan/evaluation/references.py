@@ -36,7 +36,8 @@ class References:
         self.seeds = range(first, first + config.evaluate_repeats)
         self.path = os.path.join(dcgan.out_dir, 'evaluations.jsonl')
         path = config.features or os.path.join(config.data_dir, INCEPTION)
-        self.extractors = [GraphExtractor(path)] if os.path.exists(path) else []
+        has_network = config.features or os.path.exists(path)
+        self.extractors = [GraphExtractor(path)] if has_network else []
         self.real = self.classifier = self.given = None
         if config.statistics:
             self.given = self._read_statistics(config.statistics)

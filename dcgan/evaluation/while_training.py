@@ -28,7 +28,8 @@ class Evaluator:
         config = references.config
         self.references, self.every = references, config.evaluate_freq
         self.count = config.evaluate_samples or SAMPLES
-        self.about = f'{self.count:,} samples'
+        to = f' against {config.statistics}' if config.statistics else ''
+        self.about = f'{self.count:,} samples{to}'
         tags = {tag_of(extractor): extractor for extractor in references.extractors}
         self.best_by = config.best_by or next(iter(tags))
         real, choices = references.real, [*tags]
