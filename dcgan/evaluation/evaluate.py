@@ -2,6 +2,7 @@
 
 import math
 import os
+from statistics import stdev
 
 import numpy as np
 
@@ -203,7 +204,7 @@ class Evaluation:
         lines = []
         for title, found in self.table.items():
             values = [value for value, _ in found]
-            spread = np.std(values, ddof=1) if len(values) > 1 else found[0][1]
+            spread = stdev(values) if len(values) > 1 else found[0][1]
             more = '' if spread is None else f' +- {spread:.4g}'
             lines.append(f'  {title:<54} {np.mean(values):.4g}{more}')
         return lines + self.classes

@@ -1,6 +1,7 @@
 """Measure samples with few numbers: while a model trains, and for all checkpoints."""
 
 import os
+from statistics import stdev
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def evaluate_all(references: References) -> None:
             more = {'samples': evaluator.count, 'iteration': step, 'seed': seed}
             references.record(measure, value, by, **more)
     means = [np.mean(values) for values in found.values()]
-    deviations = [np.std(v, ddof=len(v) > 1) for v in found.values()]
+    deviations = [stdev(v) if len(v) > 1 else 0 for v in found.values()]
     print_line(f'  iteration  {best_by} of {evaluator.about} ({span(seeds)})')
     for step, mean, deviation in zip(found, means, deviations):
         more = f' +- {deviation:.2g}' if len(seeds) > 1 else ''
