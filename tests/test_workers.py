@@ -292,7 +292,9 @@ def test_two_workers_go_on_with_the_numbers_of_one(tiny_runs, tmp_path):
     assert [result.returncode for result in printed] == [0, 0], printed[0].stderr
     rows = [read_rows(folder / 'out/set/metrics.csv')[3:] for folder in (two, one)]
     rows = [np.delete(array, 3, axis=1) for array in rows]  # without seconds
-    assert rows[0].shape == (3, 12) and np.allclose(*rows, rtol=0, atol=1e-6)
+    assert rows[0].shape == (3, 14) and np.allclose(
+        *rows, rtol=0, atol=1e-6, equal_nan=True
+    )
     samples = [
         np.float64(re.findall(r'\[Sample\] d_loss: (.*), g_loss: (.*)', result.stdout))
         for result in printed

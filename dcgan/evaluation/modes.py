@@ -32,7 +32,7 @@ def while_training(dcgan, config) -> None:
 # fmt: off
 FLAGS = Group(
     'Evaluation',
-    'how samples are measured, docs/evaluation.md: --evaluate_freq, ...',
+    'how samples are measured, docs/evaluation.md',
     Flag('evaluate_samples', None, 'Samples to evaluate; default: 10,000, and 2,000 '
          'while training and for --evaluate_all', 'training', type=int, least=4,
          most=10**6),
