@@ -104,6 +104,7 @@ def test_values_are_in_metrics_curves_and_tensorboard(evaluated_run, tmp_path):
     assert np.array_equal(columns, expected, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_comparing(copied):
     # from before the best one, as where a process was killed before it saved
     found = [8, 3.25, 6, 3, 4]  # in iterations 4, 6, ... 12
@@ -129,6 +130,7 @@ def test_a_damaged_note_on_the_best_makes_comparing_start_anew(damage, copied, c
     assert printed.endswith('); the best checkpoint is chosen anew\n')
 
 
+@pytest.mark.slow
 def test_an_evaluation_or_a_best_checkpoint_that_fails_ends_no_training(tiny_copy):
     run = tiny_copy / 'out' / 'cats'
     (run / 'checkpoint' / 'best').touch()  # where a folder has to be
@@ -141,6 +143,7 @@ def test_an_evaluation_or_a_best_checkpoint_that_fails_ends_no_training(tiny_cop
     assert np.flatnonzero(rows[:, OLDER] > 0).tolist() == [3, 5] and len(rows) == 12
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_that_was_written_in_part_is_deleted(tiny_copy):
     folder = tiny_copy / 'out' / 'cats' / 'checkpoint' / 'best'
     (folder / 'model.b8-4.meta').mkdir(parents=True)  # where a file has to be
@@ -175,6 +178,7 @@ class SampledChanged(Changed, Sampled):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'plain, sampled, epochs, any_order',
     [
@@ -195,6 +199,7 @@ def test_evaluations_leave_the_training_as_it_is_bit_for_bit(
     assert_equal(*of_both, but=any_order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('others_are', ['pruned', 'corrupt'])
 def test_the_best_checkpoint_is_the_last_resort(others_are, copied):
     run = copied / 'out' / 'cats' / 'checkpoint'

@@ -49,6 +49,7 @@ def test_pictures_without_labels_are_measured_without_a_download(workspace):
     assert 'FID' not in output
 
 
+@pytest.mark.slow
 def test_images_below_16_pixels_are_measured_without_swd(tmp_path):
     write_images(tmp_path / 'data' / 'small', 24, size=(12, 12))
     args = [*SMALL, '--output_height', 12, '--dataset', 'small', '--epoch', 1]
@@ -173,6 +174,7 @@ def test_all_checkpoints_are_measured(tiny_copy):
     assert (tiny_copy / 'out' / 'cats' / 'evaluations.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_left_out_and_a_full_disk_ends_evaluations(tiny_copy):
     run = tiny_copy / 'out' / 'cats'
     (run / 'checkpoint' / 'model.b8-2.data-00000-of-00001').write_bytes(b'cut')
