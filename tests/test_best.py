@@ -110,9 +110,13 @@ def test_a_resumed_training_goes_on_comparing(copied):
     found = [8, 3.25, 6, 3, 4]  # in iterations 4, 6, ... 12
     printed = train(copied, evaluated(*found), 4, '--resume_step', 3)
     assert printed.count(', the best so far; ') == 1 and best(copied) == (10, 3)
-    checkpoint_dir = str(copied / 'out' / 'cats' / 'checkpoint')
+
+
+def test_a_resumed_training_compares_with_what_was_the_best(evaluated_run):
+    _, value = best(evaluated_run)
+    checkpoint_dir = str(evaluated_run / 'out' / 'cats' / 'checkpoint')
     compared = Best(checkpoint_dir, EVALUATOR, goes_on=True)
-    note = {'tag': 'FID', 'value': 3.5, 'about': '8 samples'}
+    note = {'tag': 'FID', 'value': value, 'about': '8 samples'}
     assert not compared.is_beaten(note) and compared.is_beaten({**note, 'value': 2})
     others = {**note, 'about': '9 samples'}, {**note, 'tag': 'FD'}
     assert all(map(compared.is_beaten, others))
