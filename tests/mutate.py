@@ -67,7 +67,7 @@ fid.py: - 2 * roots.sum() -> - roots.sum()
 kid.py: count * (count - 1)) -> count * count)
 ms_ssim.py: == WEIGHTS[-1]: -> == WEIGHTS[0]:
 nearest.py: - ranks / 2) -> - ranks)
-sliced_wasserstein.py: else 'mirror' -> else 'reflect'
+sliced_wasserstein.py: else 'reflect' -> else 'symmetric'
 sliced_wasserstein.py: repeated if as_mmgeneration -> repeated if not as_mmgeneration
 inversion inversion
 anomaly.py: percentiles >= limit -> percentiles > limit

@@ -13,7 +13,7 @@ from dcgan.evaluation.ms_ssim import ms_ssim
 from dcgan.evaluation.nearest import Nearest, save_nearest, share_closer, to_vectors
 from dcgan.evaluation.precision_recall import precision_recall
 from dcgan.evaluation.references import References
-from dcgan.evaluation.sliced_wasserstein import sliced_wasserstein
+from dcgan.evaluation.sliced_wasserstein import compare_slices
 from dcgan.util.errors import escape
 from dcgan.util.output import Extra, print_line, print_path
 
@@ -57,7 +57,11 @@ class Evaluation:
                 predicted = self.classifier.predict(features[by])
                 self._count_classes(predicted, np.concatenate(labels))
             self._find_copies(samples, pixels, statistics, features)
-            self._compare_slices(samples, real)
+            distance, details = compare_slices(real, samples)
+            if distance is None:
+                print_line(' [!] SWD is left out: it takes images of 16 pixels or more')
+            else:
+                self._add('swd', distance, title='SWD', **details)
             self._compare_pairs('ms_ssim_real', real, 'real images')
         self._compare_pairs('ms_ssim', samples, 'samples')
 
@@ -127,16 +131,6 @@ class Evaluation:
     def _add_distance(self, extractor, real, features):
         distance = frechet_distance(real['mu'], real['sigma'], *gaussian(features))
         self._add('frechet_distance', distance, extractor)
-
-    def _compare_slices(self, samples, real):
-        """Add the sliced Wasserstein distance, the mean of its levels."""
-        n = min(len(samples), len(real))
-        levels = sliced_wasserstein(real[:n], samples[:n], np.random.RandomState(0))
-        if not levels:
-            print_line(' [!] SWD is left out: it takes images of 16 pixels or more')
-            return
-        more = {'levels': levels, 'compared': n}
-        self._add('swd', float(np.mean([*levels.values()])), title='SWD', **more)
 
     def _compare_pairs(self, metric, images, kind):
         """Add the similarity of each image to the next one; the last to the first."""

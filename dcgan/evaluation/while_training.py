@@ -8,9 +8,9 @@ import numpy as np
 from dcgan.evaluation.evaluate import keep, most_kept, span
 from dcgan.evaluation.fid import frechet_distance, gaussian
 from dcgan.evaluation.references import References
-from dcgan.evaluation.sliced_wasserstein import SMALLEST, sliced_wasserstein
+from dcgan.evaluation.sliced_wasserstein import SMALLEST, compare_slices
 from dcgan.record.curves import import_figure
-from dcgan.training.checkpoints import checkpoints, step_of
+from dcgan.training.checkpoints import BEST, checkpoints, step_of
 from dcgan.util.errors import UserError
 from dcgan.util.files import atomic_path
 from dcgan.util.output import Extra, print_line, print_path
@@ -57,9 +57,8 @@ class Evaluator:
         mean, covariance = gaussian(np.concatenate(features))
         values = {self.tag: frechet_distance(*self.gaussian, mean, covariance)}
         if kept:
-            rng, samples = np.random.RandomState(0), np.concatenate(kept)
-            levels = sliced_wasserstein(self.images, samples[: len(self.images)], rng)
-            values = {SWD: float(np.mean([*levels.values()]))} | values
+            distance, _ = compare_slices(self.images, np.concatenate(kept))
+            values = {SWD: distance} | values
         return values
 
 
@@ -79,7 +78,7 @@ def evaluate_all(references: References) -> None:
     folder, seeds = references.config.checkpoint_dir, references.seeds
     best_by, by, found = evaluator.best_by, evaluator.extractor, {}
     measure, by = ('swd', None) if best_by == SWD else ('frechet_distance', by)
-    paths = [*checkpoints(os.path.join(folder, 'best')), *checkpoints(folder)]
+    paths = [*checkpoints(os.path.join(folder, BEST)), *checkpoints(folder)]
     # the best one is often kept twice
     for step, path in sorted({step_of(path): path for path in paths}.items()):
         with (loaded := Extra(path)):
