@@ -86,8 +86,8 @@ class RealImages:
 
     def cached_statistics(self, extractor) -> dict[str, np.ndarray] | None:
         """What save_statistics has cached, or None."""
-        d = extractor.features(np.zeros((1, *self.shape), np.uint8)).shape[1]
-        shapes = {'mu': [d], 'sigma': [d, d], 'features': [len(self.indices), d]}
+        shapes = gaussian_shapes(extractor, self.shape)
+        shapes['features'] = len(self.indices), *shapes['mu']
         return read_cached(self._path(extractor), shapes)
 
     def save_statistics(self, extractor, features: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,3 +106,9 @@ class RealImages:
     def _path(self, extractor):
         digest = json_digest([self._digest, extractor.digest, len(self.indices)])
         return os.path.join(self._folder, f'statistics-{digest}.npz')
+
+
+def gaussian_shapes(extractor, shape: tuple[int, int, int]) -> dict[str, list[int]]:
+    """The shapes of mu and sigma of an extractor's features of images of a shape."""
+    d = extractor.features(np.zeros((1, *shape), np.uint8)).shape[1]
+    return {'mu': [d], 'sigma': [d, d]}

@@ -10,7 +10,7 @@ import numpy as np
 from dcgan.data.dataset import INCEPTION
 from dcgan.evaluation.inception import GraphExtractor
 from dcgan.evaluation.random_network import RandomNetwork
-from dcgan.evaluation.real_images import RealImages
+from dcgan.evaluation.real_images import RealImages, gaussian_shapes
 from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches
 from dcgan.util.errors import UserError, printable
@@ -55,11 +55,12 @@ class References:
 
     def _read_statistics(self, path):
         """mu [d] and sigma [d, d] in a file like those of TTUR and pytorch-fid."""
-        by, shape = self._network(), self.dcgan.sampler.shape.as_list()[1:]
-        d = by.features(np.zeros([1, *shape], np.uint8)).shape[1]
+        by = self._network()
+        shapes = gaussian_shapes(by, self.dcgan.sampler.shape.as_list()[1:])
+        (d,) = shapes['mu']
         problem = f'not an .npz file of mu [{d}] and sigma [{d}, {d}], as {by.name} has'
         how = problem, 'give statistics of this network, or its --features'
-        found = read_arrays(path, {'mu': [d], 'sigma': [d, d]}, *how)
+        found = read_arrays(path, shapes, *how)
         if len(found) < 2:
             raise UserError(f'{path}: {problem}; {how[1]}')
         return found
