@@ -424,6 +424,15 @@ HOSTILE_PICKLES = {
 }
 
 
+def assert_is_refused(path):
+    """Reading a batch ends in one line, within bounds of time and memory."""
+    with bounded(), pytest.raises(UserError) as raised:
+        read_batch(str(path))
+    message = str(raised.value)
+    assert message.startswith(f'{path}: not a batch of CIFAR-10 or SVHN (')
+    assert '\n' not in message and len(message) < 1000
+
+
 @pytest.mark.parametrize('name', HOSTILE_PICKLES)
 def test_a_hostile_pickle_is_one_line_and_calls_nothing(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -431,11 +440,7 @@ def test_a_hostile_pickle_is_one_line_and_calls_nothing(name, tmp_path, monkeypa
     path.write_bytes(batch(5))
     assert read_batch(str(path))[1].tolist() == [1, 2]
     path.write_bytes(HOSTILE_PICKLES[name])
-    with bounded(), pytest.raises(UserError) as raised:
-        read_batch(str(path))
-    message = str(raised.value)
-    assert message.startswith(f'{path}: not a batch of CIFAR-10 or SVHN (')
-    assert '\n' not in message and len(message) < 1000
+    assert_is_refused(path)
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -480,11 +485,7 @@ HOSTILE_MATS = {
 def test_a_hostile_mat_file_is_one_line(name, tmp_path):
     path = tmp_path / 'train_32x32.mat'
     path.write_bytes(HOSTILE_MATS[name])
-    with bounded(), pytest.raises(UserError) as raised:
-        read_batch(str(path))
-    message = str(raised.value)
-    assert message.startswith(f'{path}: not a batch of CIFAR-10 or SVHN (')
-    assert '\n' not in message and len(message) < 1000
+    assert_is_refused(path)
 
 
 PICTURE = zip_file(zipfile.ZIP_DEFLATED, a_jpg=bytes(99))

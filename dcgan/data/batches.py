@@ -17,12 +17,12 @@ SVHN = [f'{part}_32x32.mat' for part in ('train', 'test', 'extra')]
 FOLDERS = '', 'cifar-10-batches-bin', 'cifar-10-batches-py'  # of the archives
 MAX_BATCH = 1 << 31  # bytes of a file
 READ_MAT = f"""
-import math, os, sys, numpy, scipy.io
-path, most = sys.argv[1], {MAX_RATIO} * os.path.getsize(sys.argv[1])
-shapes = {{name: shape for name, shape, _ in scipy.io.whosmat(path)}}
-if not all(0 < math.prod(shapes[name]) < most for name in 'Xy'):
+import io, math, sys, numpy, scipy.io
+content = sys.stdin.buffer.read()
+shapes = {{name: shape for name, shape, _ in scipy.io.whosmat(io.BytesIO(content))}}
+if not all(0 < math.prod(shapes[name]) < {MAX_RATIO} * len(content) for name in 'Xy'):
     sys.exit(f'it announces {{shapes}}')
-arrays = scipy.io.loadmat(path, variable_names=['X', 'y'])
+arrays = scipy.io.loadmat(io.BytesIO(content), variable_names=['X', 'y'])
 numpy.savez(sys.stdout.buffer, X=arrays['X'], y=arrays['y'])
 """
 # by which a pickle makes an array or, in protocol 2, bytes
@@ -48,8 +48,8 @@ def read_batch(path: str) -> tuple[np.ndarray, np.ndarray]:
             rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
             pixels, labels = rows[:, 1:], rows[:, 0]
         else:
-            is_mat = path.endswith('.mat')
-            pixels, labels = read_mat(path) if is_mat else parse_pickle(content)
+            parse_arrays = parse_mat if path.endswith('.mat') else parse_pickle
+            pixels, labels = parse_arrays(content)
         images = pixels.reshape(len(pixels), 3, 32, 32).transpose(0, 2, 3, 1)
         if images.dtype != np.uint8 or not {*np.unique(labels)} <= {*range(10)}:
             raise ValueError('pixels have to be bytes, and labels 0 to 9')
@@ -61,13 +61,13 @@ def read_batch(path: str) -> tuple[np.ndarray, np.ndarray]:
     return read_file(path, parse, what, 'download it again', most=MAX_BATCH)
 
 
-def read_mat(path: str) -> tuple[np.ndarray, np.ndarray]:
+def parse_mat(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [n, 3, 32, 32] from X [32, 32, 3, n], and labels from y, where 10 is 0.
 
     SciPy reads them in a process of its own: some damaged files crash it.
     """
-    command = [sys.executable, '-c', READ_MAT, path]
-    result = subprocess.run(command, capture_output=True)
+    command = [sys.executable, '-c', READ_MAT]
+    result = subprocess.run(command, input=content, capture_output=True)
     if result.returncode:
         reason = result.stderr.decode(errors='replace').strip().splitlines()[-1:]
         raise ValueError(''.join(reason) or 'it crashes SciPy')
