@@ -45,15 +45,16 @@ class Best(checkpoints.CheckpointFolder):
         return self.found
 
     def keep(self, iteration: int, write: Callable, started: float) -> None:
-        """Write a checkpoint, by write(note), if its samples are the best; print what
-        was found. `started`: when the training did, by time.perf_counter.
+        """Write the best checkpoint, by write(note=note); print what was found.
+
+        `started`: when the training did, by time.perf_counter.
         """
         start, about = time.perf_counter(), self.evaluator.about
         note = dict(zip(('tag', 'value'), next(iter(self.found.items()))))
         note |= {'about': about, 'iteration': iteration}
         if self.is_beaten(note):
             with self.kept:
-                write(note)
+                write(note=note)
                 self.note = note
             listed = {*self.managed}  # the others have been written in part
             for path in {*checkpoints.checkpoints(self.folder)} - listed:

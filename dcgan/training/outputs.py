@@ -1,6 +1,7 @@
 """Write what a training leaves: checkpoints, image grids, metrics and summaries."""
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -77,10 +78,7 @@ class Outputs:
         """Save a checkpoint whose samples are the best so far."""
         if self.best.found:
             counter, started = self.training.state.at.counter, self.training.started
-
-            def write(note):
-                self._write(self.best, ends, note=note)
-
+            write = functools.partial(self._write, self.best, ends)
             self.best.keep(counter, write, started)
             self.summaries.flush()
 
