@@ -48,7 +48,7 @@ from dcgan.runs.launch_workers import FORESEEN, joined, reported
 from dcgan.sampling import samples
 from dcgan.sampling import visualize as visualization
 from dcgan.sampling.export import write_exports
-from dcgan.training import options
+from dcgan.training import network_size, options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
 from dcgan.util.flags import Flag, Flags, Group
@@ -107,17 +107,18 @@ TASKS = Group(
     Flag('saved_model', False, 'Write the sampler as a SavedModel', 'export'),
     Flag('debug', False, 'Print the traceback before an error message'),
 )
-NETWORKS = Group(
-    'Networks',
-    'widths: --gf_dim, --df_dim, --gfc_dim, --dfc_dim',
-    Flag('gf_dim', 64, "Filters of G's last hidden layer", MODEL, least=1),
-    Flag('df_dim', 64, "Filters of D's first layer", MODEL, least=1),
-    Flag('gfc_dim', 1024, "Units of a conditional G's first layer", MODEL, least=1),
-    Flag('dfc_dim', 1024, "Units of a conditional D's dense layer", MODEL, least=1),
+PARTS = (
+    network_size,
+    recipes,
+    options,
+    dataset,
+    precision,
+    several,
+    samples,
+    visualization,
 )
-PARTS = (recipes, options, dataset, precision, several, samples, visualization)
 GROUPS = [part.FLAGS for part in (*PARTS, evaluation, inversion, server)]
-TABLE = Flags([ORIGINAL, TASKS, NETWORKS, *GROUPS])
+TABLE = Flags([ORIGINAL, TASKS, *GROUPS])
 PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
 

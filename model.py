@@ -1,7 +1,7 @@
 """DCGAN: its two networks, their losses, and the model that trains and samples them.
 
 Radford, Metz and Chintala, 2016, https://arxiv.org/abs/1511.06434. Images are
-[B, height, width, channels], with B the batch; h2 is half a height, rounded up.
+[B, h, w, channels], with B the batch; h2 is half a height, rounded up.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from dcgan.sampling import export
 from dcgan.training import checkpoints, loop, user_model, weights
 from dcgan.training.ema import Averages
 from dcgan.training.inputs import byte_values
+from dcgan.training.network_size import count_layers, layer_shapes, widths
 from dcgan.training.older_code import OlderAttributes, older_keywords
 from ops import (
     batch_norm,
@@ -30,7 +31,6 @@ from ops import (
     cross_entropy,
     deconv2d,
     flatten,
-    halvings,
     linear,
     lrelu,
     relu,
@@ -42,66 +42,64 @@ from utils import gen_random  # noqa: F401, likewise
 # activation of D's hidden layers: lrelu, and what a training option adds.
 
 
-def generator(z, height, width, channels, gf, norm):
-    """z [B, z_dim] -> images in [-1, 1] (paper, figure 1)."""
-    batch = tf.shape(z)[0]
-    h, h2, h4, h8, h16 = halvings(height)
-    w, w2, w4, w8, w16 = halvings(width)
-    x = linear(z, 8 * gf * h16 * w16, 'g_h0_lin')
-    x = tf.reshape(x, [-1, h16, w16, 8 * gf])
-    x = relu(norm(x, 'g_bn0'))  # [B, h16, w16, 8*gf]
-    x = deconv2d(x, [batch, h8, w8, 4 * gf], name='g_h1')
-    x = relu(norm(x, 'g_bn1'))  # [B, h8, w8, 4*gf]
-    x = deconv2d(x, [batch, h4, w4, 2 * gf], name='g_h2')
-    x = relu(norm(x, 'g_bn2'))  # [B, h4, w4, 2*gf]
-    x = deconv2d(x, [batch, h2, w2, gf], name='g_h3')
-    x = relu(norm(x, 'g_bn3'))  # [B, h2, w2, gf]
-    x = deconv2d(x, [batch, h, w, channels], name='g_h4')
+def generator(z, shapes, norm):
+    """z [B, z_dim] -> images in [-1, 1] (paper, figure 1).
+
+    shapes: (h, w, c) from the smallest layer, such as (4, 4, 512), to images
+    """
+    batch, (h, w, c) = tf.shape(z)[0], shapes[0]
+    x = linear(z, h * w * c, 'g_h0_lin')
+    x = tf.reshape(x, [-1, h, w, c])
+    for i, shape in enumerate(shapes[1:]):
+        x = relu(norm(x, f'g_bn{i}'))
+        x = deconv2d(x, [batch, *shape], name=f'g_h{i + 1}')
     return tf.tanh(tf.cast(x, tf.float32))  # [B, h, w, channels]
 
 
-def discriminator(x, df, norm, hidden):
+def discriminator(x, filters, norm, hidden):
     """Images -> logits [B, 1], positive for real images."""
-    x = hidden(conv2d(x, df, name='d_h0_conv'))  # [B, h2, w2, df]
-    x = conv2d(x, 2 * df, name='d_h1_conv')
-    x = hidden(norm(x, 'd_bn1'))  # [B, h4, w4, 2*df]
-    x = conv2d(x, 4 * df, name='d_h2_conv')
-    x = hidden(norm(x, 'd_bn2'))  # [B, h8, w8, 4*df]
-    x = conv2d(x, 8 * df, name='d_h3_conv')
-    x = hidden(norm(x, 'd_bn3'))  # [B, h16, w16, 8*df]
-    return linear(flatten(x), 1, 'd_h4_lin')  # [B, 1]
+    x = hidden(conv2d(x, filters[0], name='d_h0_conv'))  # [B, h2, w2, df]
+    for i, width in enumerate(filters[1:], 1):
+        x = conv2d(x, width, name=f'd_h{i}_conv')
+        x = hidden(norm(x, f'd_bn{i}'))  # half the height and width
+    return linear(flatten(x), 1, f'd_h{len(filters)}_lin')  # [B, 1]
 
 
-def conditional_generator(z, y, height, width, channels, gf, gfc, norm):
+def conditional_generator(z, y, shapes, gfc, norm):
     """z [B, z_dim] and one-hot y [B, y_dim] -> images in [0, 1]."""
-    batch = tf.shape(z)[0]
+    batch, (h, w, c) = tf.shape(z)[0], shapes[0]
     yb = tf.reshape(y, [-1, 1, 1, y.shape[1]])
     x = linear(tf.concat([z, y], 1), gfc, 'g_h0_lin')
     x = relu(norm(x, 'g_bn0'))  # [B, gfc]
-    x = linear(tf.concat([x, y], 1), 2 * gf * (height // 4) * (width // 4), 'g_h1_lin')
-    x = relu(norm(x, 'g_bn1'))  # [B, h4 * w4 * 2*gf], flat
-    x = tf.reshape(x, [-1, height // 4, width // 4, 2 * gf])
-    x = conv_cond_concat(x, yb)  # [B, h4, w4, 2*gf + y]
-    x = deconv2d(x, [batch, height // 2, width // 2, 2 * gf], name='g_h2')
-    x = relu(norm(x, 'g_bn2'))  # [B, h2, w2, 2*gf]
-    x = conv_cond_concat(x, yb)  # [B, h2, w2, 2*gf + y]
-    x = deconv2d(x, [batch, height, width, channels], name='g_h3')
+    x = linear(tf.concat([x, y], 1), h * w * c, 'g_h1_lin')
+    x = relu(norm(x, 'g_bn1'))  # flat, so each unit has its own statistics
+    x = tf.reshape(x, [-1, h, w, c])
+    for i, shape in enumerate(shapes[1:-1], 2):
+        x = conv_cond_concat(x, yb)  # [B, h, w, c + y]
+        x = deconv2d(x, [batch, *shape], name=f'g_h{i}')
+        x = relu(norm(x, f'g_bn{i}'))
+    x = conv_cond_concat(x, yb)
+    x = deconv2d(x, [batch, *shapes[-1]], name=f'g_h{len(shapes)}')
     return tf.sigmoid(tf.cast(x, tf.float32))  # [B, h, w, channels]
 
 
-def conditional_discriminator(x, y, df, dfc, norm, hidden):
-    """Images and one-hot y [B, y_dim] -> logits [B, 1]."""
-    channels, classes = x.shape[-1], y.shape[1]
+def conditional_discriminator(x, y, filters, dfc, norm, hidden):
+    """Images and one-hot y [B, y_dim] -> logits [B, 1].
+
+    filters: of the layers after the first one, which has as many as its input
+    """
+    channels, classes, n = x.shape[-1], y.shape[1], len(filters) + 1
     yb = tf.reshape(y, [-1, 1, 1, classes])
     x = conv_cond_concat(x, yb)  # [B, h, w, channels + y]
     x = hidden(conv2d(x, channels + classes, name='d_h0_conv'))
-    x = conv_cond_concat(x, yb)  # [B, h2, w2, channels + y + y]
-    x = conv2d(x, df + classes, name='d_h1_conv')
-    x = hidden(norm(x, 'd_bn1'))  # [B, h4, w4, df + y]
-    x = tf.concat([flatten(x), y], 1)  # [B, h4 * w4 * (df + y) + y]
-    x = linear(x, dfc, 'd_h2_lin')
-    x = hidden(norm(x, 'd_bn2'))  # [B, dfc]
-    return linear(tf.concat([x, y], 1), 1, 'd_h3_lin')  # [B, 1]
+    for i, width in enumerate(filters, 1):
+        x = conv_cond_concat(x, yb)
+        x = conv2d(x, width + classes, name=f'd_h{i}_conv')
+        x = hidden(norm(x, f'd_bn{i}'))  # half the height and width
+    x = tf.concat([flatten(x), y], 1)
+    x = linear(x, dfc, f'd_h{n}_lin')
+    x = hidden(norm(x, f'd_bn{n}'))  # [B, dfc]
+    return linear(tf.concat([x, y], 1), 1, f'd_h{n + 1}_lin')  # [B, 1]
 
 
 class Losses(NamedTuple):
@@ -181,6 +179,8 @@ class DCGAN(OlderAttributes):
         precision='float32',
         xla=None,
         ema=0.0,
+        layers=None,
+        max_filters=None,
         workers=None,
         **dataset_options,
     ):
@@ -196,8 +196,9 @@ class DCGAN(OlderAttributes):
         G, D and D_ and their gradients; weights, losses, optimizers and the sampler are
         float32. xla: whether XLA compiles an iteration; None: where TensorFlow sees a
         GPU. ema: with a rate, such as 0.999, the sampler draws by moving averages of
-        G's weights. workers: the processes that train together, on batch_size images in
-        all. **dataset_options are further arguments of ImageSet, such as by_class.
+        G's weights. layers, max_filters: see training/network_size.py. workers: the
+        processes that train together, on batch_size images in all. **dataset_options
+        are further arguments of ImageSet, such as by_class.
         Raises UserError for settings or data that cannot work, and in a graph that has
         a DCGAN already.
         """
@@ -210,11 +211,13 @@ class DCGAN(OlderAttributes):
         self.y_dim, self.z_dim, self.c_dim = y_dim, z_dim, c_dim
         self.gf_dim, self.df_dim = gf_dim, df_dim
         self.gfc_dim, self.dfc_dim = gfc_dim, dfc_dim
+        self.max_filters = max_filters
         self.checkpoint_dir, self.sample_dir = checkpoint_dir, sample_dir
         self.out_dir, self.data, self.ema = out_dir, None, ema
         self.checkpoint_folder = checkpoints.checkpoint_folders(max_to_keep)
         self.how = Pass(dtype=use_precision(precision))  # of passes that train
         self.xla = has_gpu() if xla is None else xla
+        self.layers = count_layers(layers, (output_height, output_width), y_dim)
         user_model.check(self)
         if data_dir is not None:
             self.data = open_dataset(
@@ -229,27 +232,32 @@ class DCGAN(OlderAttributes):
             )
             self.c_dim = self.data.c_dim
             check_fit(self.data, dataset_name, batch_size, y_dim)
-        for name in ('g_bn0', 'g_bn1', 'g_bn2', 'd_bn1', 'd_bn2'):
-            setattr(self, name, batch_norm(name=name))
-        if not y_dim:
-            self.g_bn3, self.d_bn3 = batch_norm(name='g_bn3'), batch_norm(name='d_bn3')
+        for i in range(self.layers + bool(y_dim)):
+            for name in [f'g_bn{i}', f'd_bn{i}'][: 1 + bool(i)]:
+                setattr(self, name, batch_norm(name=name))
         self.scopes, self.grayscale = Scopes(), self.c_dim == 1
         self.build_model()
         user_model.finish(self)
+
+    def _widths(self, outer):
+        return widths(outer, self.layers, self.max_filters)
 
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
 
         `how` is a Pass of compute/forward_pass.py; None: one that trains.
         """
-        how, size = how or self.how, (self.output_height, self.output_width, self.c_dim)
-        norm = partial(how.norm, self)
+        how = how or self.how
+        norm, filters = partial(how.norm, self), self._widths(self.gf_dim)
+        if self.y_dim:
+            filters[0] = filters[1]
+        size, filters = (self.output_height, self.output_width), [self.c_dim, *filters]
+        shapes = layer_shapes(*size, filters)[::-1]
         with self.scopes('generator', reuse):
             z, y = how.cast(z), how.cast(y)
             if self.y_dim:
-                widths = self.gf_dim, self.gfc_dim
-                return conditional_generator(z, y, *size, *widths, norm)
-            return generator(z, *size, self.gf_dim, norm)
+                return conditional_generator(z, y, shapes, self.gfc_dim, norm)
+            return generator(z, shapes, norm)
 
     def sampler(self, z, y=None, how=SAMPLING):
         """As `generator`, by moving averages. build_model puts its images here."""
@@ -262,10 +270,10 @@ class DCGAN(OlderAttributes):
         with self.scopes('discriminator', reuse):
             x, y = how.cast(image), how.cast(y)
             if self.y_dim:
-                widths = self.df_dim, self.dfc_dim
-                logits = conditional_discriminator(x, y, *widths, norm, hidden)
+                filters, dfc = self._widths(self.df_dim)[:-1], self.dfc_dim
+                logits = conditional_discriminator(x, y, filters, dfc, norm, hidden)
             else:
-                logits = discriminator(x, self.df_dim, norm, hidden)
+                logits = discriminator(x, self._widths(self.df_dim), norm, hidden)
             logits = tf.cast(logits, tf.float32)
             return tf.sigmoid(logits), logits
 

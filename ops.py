@@ -162,11 +162,6 @@ def conv_out_size_same(size, stride):
     return -(-size // stride)
 
 
-def halvings(size):
-    """A height or width, and its sizes after one to four convolutions with stride 2."""
-    return [conv_out_size_same(size, 2**i) for i in range(5)]
-
-
 def flatten(x):
     """[B, h, w, c] -> [B, h*w*c]."""
     return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])

@@ -130,7 +130,8 @@ def make_missing_data(folder: str) -> None:
 
 def with_shapes(recorded: dict, path: str, flags: Flags) -> dict:
     """Recorded flags and, where they lack some, the shapes of a checkpoint's model."""
-    if all(name in recorded for name in flags.names('model')):
+    newer = {'layers', 'max_filters'}  # runs without them have the default's networks
+    if {*flags.names('model')} - newer <= {*recorded}:
         return recorded
     settings = model_settings(path)
     if 'output_height' in settings and 'output_height' not in recorded:

@@ -70,11 +70,6 @@ def check(dcgan) -> None:
     if tf.global_variables('(generator|discriminator)/'):
         problem = 'this graph has a DCGAN already'
         raise UserError(f'{problem}; build each one in a separate tf.Graph()')
-    height, width = dcgan.output_height, dcgan.output_width
-    if dcgan.y_dim and (height % 4 or width % 4):
-        problem = f'{height}x{width}: the conditional model needs multiples of 4'
-        advice = 'change --output_height and --output_width'
-        raise UserError(f'output size {problem}; {advice}')
     written = original_style(dcgan)
     if 'generator' in written and 'sampler' not in written:
         problem = 'overrides generator, but not sampler, which draws the samples'

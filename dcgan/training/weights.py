@@ -7,6 +7,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from dcgan.training import checkpoints
+from dcgan.training.network_size import widths
 from dcgan.util.errors import UserError, printable
 from dcgan.util.output import print_line
 
@@ -73,37 +74,51 @@ class Shapes(dict[str, list[int]]):
 def checkpoint_dims(path: str) -> tuple[int | None, int]:
     """(y_dim or None, c_dim) of the G in a checkpoint, by its variables' shapes."""
     shapes = Shapes(path)
-    if 'generator/g_h4/biases' in shapes:
-        return None, shapes['generator/g_h4/biases'][0]
-    *_, out, inputs = shapes['generator/g_h2/w']
-    return inputs - out, shapes['generator/g_h3/biases'][0]
+    c_dim = shapes[f'generator/g_h{_last_layer(shapes)}/biases'][0]
+    if 'generator/g_h1_lin/Matrix' not in shapes:
+        return None, c_dim
+    inputs, _ = shapes['generator/g_h1_lin/Matrix']
+    return inputs - shapes['generator/g_h0_lin/bias'][0], c_dim
 
 
-def model_settings(path: str) -> dict[str, int]:
+def _last_layer(shapes):
+    numbers = (re.fullmatch(r'generator/g_h(\d+)/biases', name) for name in shapes)
+    return max((int(match[1]) for match in numbers if match), default=4)
+
+
+def model_settings(path: str) -> dict[str, int | str]:
     """The flags of a model, by its variables' shapes in a checkpoint of a DCGAN.
 
     Height and width are told only of square images, as the largest with these shapes;
-    widths of D only if it is there.
+    widths of D only if it is there, and max_filters only if it is not the default.
     """
     (y_dim, _), shapes = checkpoint_dims(path), Shapes(path)
-    y, cells = y_dim or 0, 4 if y_dim else 16
-    inputs, units = shapes['generator/g_h0_lin/Matrix']
-    settings = {'z_dim': inputs - y}
+    y, last = y_dim or 0, _last_layer(shapes)
+    layers, dense = (last - 1, 'g_h1_lin') if y_dim else (last, 'g_h0_lin')
+    outer, inner = (
+        shapes[f'generator/g_h{n}/w'][3] - y for n in (last, last - layers + 1)
+    )
+    settings = {
+        'z_dim': shapes['generator/g_h0_lin/Matrix'][0] - y,
+        'layers': str(layers),
+    }
+    settings['gf_dim'] = outer // 2 if y_dim else outer
     of_d = {'df_dim': 'd_h1_conv/biases' if y_dim else 'd_h0_conv/biases'}
     if y_dim:
-        settings['gf_dim'] = shapes['generator/g_h2/biases'][0] // 2
-        settings['gfc_dim'] = units
-        units = shapes['generator/g_h1_lin/bias'][0] // (2 * settings['gf_dim'])
-        of_d['dfc_dim'] = 'd_h2_lin/bias'
-    else:
-        settings['gf_dim'] = shapes['generator/g_h3/biases'][0]
-        units //= 8 * settings['gf_dim']
+        settings['gfc_dim'] = shapes['generator/g_h0_lin/bias'][0]
+        of_d['dfc_dim'] = f'd_h{layers}_lin/bias'
     for flag, name in of_d.items():
         if width := shapes.get(f'discriminator/{name}'):
             settings[flag] = width[0] - (y if flag == 'df_dim' else 0)
-    side = math.isqrt(units)
-    if side**2 == units:
-        settings['output_height'] = settings['output_width'] = cells * side
+    widest = {'gf_dim': (inner, layers)}
+    if width := shapes.get(f'discriminator/d_h{layers - 1}_conv/biases'):
+        widest['df_dim'] = width[0] - y, layers - bool(y_dim)
+    for dim, (filters, count) in widest.items():
+        if filters != widths(settings[dim], count)[-1]:
+            settings['max_filters'] = filters
+    side = math.isqrt(shapes[f'generator/{dense}/bias'][0] // inner)
+    if side**2 * inner == shapes[f'generator/{dense}/bias'][0]:
+        settings['output_height'] = settings['output_width'] = 2**layers * side
     return settings
 
 
@@ -131,8 +146,8 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
         raise UserError(
             f'{path} has {stored}, but the flags give {name} {shape}: check '
             '--dataset, --z_dim, --output_height, --output_width, --grayscale, '
-            '--conditional, --unconditional, --gf_dim, --df_dim, --gfc_dim and '
-            '--dfc_dim'
+            '--conditional, --unconditional, --layers, --max_filters, --gf_dim, '
+            '--df_dim, --gfc_dim and --dfc_dim'
         )
     if of_g := [names[name] for name in others if name.startswith('generator/')]:
         raise UserError(f'{path}: has {of_g[0]}, so G is another network')
