@@ -210,7 +210,8 @@ def test_options_that_a_changed_loss_lacks_are_off_or_errors_that_name_the_flag(
     dcgan.xla = True
     assert print_changes(dcgan) and not dcgan.xla
     assert ' [!] XLA is off: ' in capsys.readouterr().out
-    for flag, value in ('r1', 10), ('d_dropout', 0.5), ('label_smoothing', 0.9):
+    values = {'r1': 10, 'd_dropout': 0.5, 'label_smoothing': 0.9, 'augment': 'color'}
+    for flag, value in values.items():
         message = f'--{flag} {value}: cannot be used with Doubled, which has changed d'
         with pytest.raises(UserError, match=message):
             check_options(dcgan, Options(**{flag: value}))

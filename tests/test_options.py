@@ -19,13 +19,14 @@ from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch
-from dcgan.training.regularization import Dropout, gradient_penalty
+from dcgan.training.regularization import RandomNumbers, dropout, gradient_penalty
 from dcgan.util.errors import UserError
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--seed', 3]
 ALL = ['--learning_rate_d', 0.001, '--lr_schedule', 'step', '--lr_decay_epochs', '1,2']
 ALL += ['--d_steps', 2, '--g_steps', 3, '--pretrain_d', 7, '--d_dropout', 0.3]
 ALL += ['--label_smoothing', 0.9, '--r1', 1, '--flip', '--max_to_keep', 0]
+ALL += ['--augment', 'color,translation,cutout']
 ALL += ['--sample_epochs', 2, '--ckpt_epochs', 1]
 
 
@@ -112,7 +113,8 @@ def iterate(dcgan, rates=(0.1, 0.1), **options):
     sess.run(tf.global_variables_initializer())
     before = sess.run(dcgan.variables)
     images = rng.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
-    batch = Batch(images, None, rng.RandomState(0).rand(6, 5).astype(np.float32))
+    z, seed = rng.RandomState(0).rand(6, 5).astype(np.float32), np.int32([1, 2])
+    batch = Batch(images, None, z, seed)
     if iteration.options.pretrain_d:
         result = [iteration.pretrain(batch, rates, False)[0] for _ in range(9)]
     else:
@@ -173,8 +175,8 @@ def test_pretrained_d_tells_images_apart(workspace, tiny_runs):
 def test_dropout_drops_its_share_and_keeps_the_mean(sess):
     x = tf.ones([200, 200])
     seed = tf.placeholder(tf.int32, [2])
-    dropout = Dropout(0.3, seed)
-    layers = [dropout(x), dropout(x)]
+    numbers = RandomNumbers(seed)
+    layers = [dropout(x, 0.3, numbers) for _ in range(2)]
     first, second = sess.run(layers, {seed: [1, 2]})
     assert np.mean(first == 0) == pytest.approx(0.3, abs=0.01)
     assert first.mean() == pytest.approx(1, abs=0.02)

@@ -55,6 +55,7 @@ COND |= dict(output_height=16, output_width=16, gf_dim=4, df_dim=4)
 COND |= dict(gfc_dim=8, dfc_dim=8)
 WIDE = {**COND, 'gfc_dim': 256, 'dfc_dim': 256, 'gf_dim': 16}
 ALL_OPTIONS = dict(r1=1.0, d_dropout=0.3, g_steps=1, pretrain_d=1, label_smoothing=0.9)
+ALL_OPTIONS |= dict(augment='color,translation,cutout')
 
 
 # The numbers, by servers in this process
@@ -283,7 +284,7 @@ def wait_for_iteration(process, number):
 
 def test_two_workers_go_on_with_the_numbers_of_one(tiny_runs, tmp_path):
     args = ['--train', '--out_name', 'set', '--epoch', 2, '--learning_rate', 0]
-    args += ['--flip', '--d_dropout', 0.3]
+    args += ['--flip', '--d_dropout', 0.3, '--augment', 'translation']
     one, two = (shutil.copytree(tiny_runs, tmp_path / name) for name in ('one', 'two'))
     printed = [
         run('main.py', *args, '--workers', 2, cwd=two, **PROXIES),

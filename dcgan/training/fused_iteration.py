@@ -10,10 +10,11 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.batch_norm import merged_momenta
 from dcgan.compute.kernels import shared_casts, tensorflow_ops
 from dcgan.compute.session import can_compile, xla_function
+from dcgan.training.augment import augment
 from dcgan.training.inputs import to_inputs
 from dcgan.training.options import Options
 from dcgan.training.prefetch import Batch, BatchQueue
-from dcgan.training.regularization import Dropout, gradient_penalty
+from dcgan.training.regularization import RandomNumbers, dropout, gradient_penalty
 
 
 class Iteration(NamedTuple):
@@ -37,11 +38,15 @@ class Networks:
     """The networks of a model on a batch. What is built waits for the last update."""
 
     def __init__(self, iteration, images, y, z, seed: tf.Tensor | None = None):
-        """On float32 images, y (one-hot or None) and z. seed: of dropout, int32 [2]."""
+        """On float32 images, y (one-hot or None) and z. seed: of RandomNumbers."""
         self.dcgan, self.options = iteration.dcgan, iteration.options
         self.d_optimizer, self.g_optimizer = iteration.optimizers
         self.images, self.y, self.z, rate = images, y, z, self.options.d_dropout
-        self.dropout = Dropout(rate, seed) if rate else None
+        numbers, kinds = RandomNumbers(seed), self.options.augment
+        change = {'kinds': kinds, 'is_unit': bool(self.dcgan.y_dim), 'numbers': numbers}
+        self.augment = functools.partial(augment, **change)
+        drop = functools.partial(dropout, rate=rate, numbers=numbers)
+        self.dropout = drop if rate else None
         self.updates = []
         self.steps = []  # (two losses, probabilities) of each, see Iteration
         self._forget_casts()
@@ -70,7 +75,7 @@ class Networks:
         # original: two here.
         G = self.generate(stands_for=2)
         with self._after_updates():
-            _, logits, D_, logits_ = self.both_passes(G, merged_momenta)
+            _, logits, D_, logits_ = self.both_passes(self.images, G, merged_momenta)
             losses = dcgan.losses(logits, logits_)
         with tf.control_dependencies([losses.d_fake]):
             moved = [dcgan.averages.move()] if dcgan.averages else []
@@ -103,9 +108,9 @@ class Networks:
         how = self.dcgan.how._replace(momentum=momentum, dropout=dropout)
         return self.dcgan.discriminator(images, self.y, reuse=True, how=how)
 
-    def both_passes(self, G, momenta=lambda m: (m, m), dropout=None):
+    def both_passes(self, real, G, momenta=lambda m: (m, m), dropout=None):
         """D, logits of the real images and D_, logits_ of images G, in this order."""
-        D, logits = self._discriminate(self.images, lambda m: momenta(m)[0], dropout)
+        D, logits = self._discriminate(real, lambda m: momenta(m)[0], dropout)
         with tf.control_dependencies([logits]):
             D_, logits_ = self._discriminate(G, lambda m: momenta(m)[1], dropout)
         return D, logits, D_, logits_
@@ -121,7 +126,8 @@ class Networks:
         smoothing = options.label_smoothing
         label = {} if smoothing == 1 else {'real_label': smoothing}
         with self._after_updates():
-            D, logits, D_, logits_ = self.both_passes(G, dropout=self.dropout)
+            images = self.augment(self.images), self.augment(G)
+            D, logits, D_, logits_ = self.both_passes(*images, dropout=self.dropout)
             losses = self.dcgan.losses(logits, logits_, **label)
             objective = losses.d
             if options.r1:
@@ -134,7 +140,7 @@ class Networks:
     def update_g(self, G: tf.Tensor, real_logits: tf.Tensor) -> None:
         """A step of G by D's opinion of G."""
         with self._after_updates():
-            D_, logits_ = self._discriminate(G, dropout=self.dropout)
+            D_, logits_ = self._discriminate(self.augment(G), dropout=self.dropout)
             # G's loss depends on logits_ alone, see user_model.py
             losses = self.dcgan.losses(real_logits, logits_)
             self._minimize(self.g_optimizer, losses.g, self.dcgan.g_vars)
@@ -151,7 +157,7 @@ class FusedIteration:
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
         _, *size = dcgan.inputs.shape.as_list()
         shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
-        has_seed = self.options.d_dropout > 0
+        has_seed = self.options.are_random
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
         dcgan.xla = dcgan.xla and can_compile()
 
@@ -202,7 +208,7 @@ class FusedIteration:
         dcgan = self.dcgan
         # as the original, on the graph of build_model
         nets = Networks(self, dcgan.inputs, dcgan.y, dcgan.z)
-        _, logits, _, logits_ = nets.both_passes(dcgan.G)
+        _, logits, _, logits_ = nets.both_passes(dcgan.inputs, dcgan.G)
         losses = dcgan.losses(logits, logits_)
         return tf.stack([losses.d, losses.g])
 

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.record.profiler import profiled
 from dcgan.training import checkpoints, user_model
+from dcgan.training.augment import check_kinds
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.options import DEFAULTS, Options
@@ -119,7 +120,7 @@ class Training(contextlib.AbstractContextManager):
             z, seed = z.astype(np.float32), None
             if self.options.flip:
                 images = flip(images, size, part)
-            if self.options.d_dropout:
+            if self.options.are_random:
                 seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
             yield Batch(images, labels, z[part], seed), z
 
@@ -274,7 +275,8 @@ def train(dcgan, config, checkpoint: str | None = None) -> int:
 def prepare(dcgan, config) -> tuple:
     """(TrainingState, iteration) of a model, built by the first of its trainings."""
     names = ['beta1', 'G_img_sum', 'd_steps', 'g_steps', 'd_dropout', 'label_smoothing']
-    settings = {n: getattr(config, n, DEFAULTS.get(n)) for n in [*names, 'r1']}
+    names += ['r1', 'augment']
+    settings = {n: getattr(config, n, DEFAULTS.get(n)) for n in names}
     settings['losses'] = [dcgan.d_loss.name, dcgan.g_loss.name]
     if dcgan.training is None:
         build = OriginalIteration if user_model.print_changes(dcgan) else FusedIteration
@@ -296,6 +298,7 @@ def check_training(dcgan, config) -> str | None:
         raise UserError('no data to train on: the model was built with data_dir None')
     options = Options.of(config)
     options.check_schedule(config.epoch)
+    check_kinds(options.augment)
     profiled(options.profile)
     user_model.check_options(dcgan, options)
     if config.epoch < 1:

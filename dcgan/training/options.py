@@ -33,6 +33,8 @@ FLAGS = Group(
          'each hidden layer', 'training result', least=0, most=0.99),
     Flag('label_smoothing', 1.0, 'Label of real images in updates of D, such as 0.9; '
          'generated ones have 0', 'training result', least=0.5, most=1),
+    Flag('augment', '', 'Changes of real and generated images before D, for a small '
+         'data set: some of color,translation,cutout', 'training result'),
     Flag('r1', 0.0, "Weight of a penalty on D's gradient at real images, such as 10; "
          'keeps G varied', 'training result', least=0),
     Flag('ema', 0.0, "Rate of moving averages of G's weights, such as 0.999, from "
@@ -60,6 +62,11 @@ class Options(collections.namedtuple('Options', DEFAULTS, defaults=DEFAULTS.valu
     def of(cls, config: Any) -> 'Options':
         """The options in `config`; missing ones get their defaults."""
         return cls(*(getattr(config, *option) for option in DEFAULTS.items()))
+
+    @property
+    def are_random(self) -> bool:
+        """Whether updates take random numbers."""
+        return bool(self.d_dropout or self.augment)
 
     def check_schedule(self, epochs: int) -> None:
         """Raise UserError for a schedule that does not fit the number of epochs."""

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     images: Any  # uint8 [B, h, w, c]
     labels: Any = None  # int64 [B]; None for a model without classes
     z: Any = None  # float32 [B, z_dim]
-    seed: Any = None  # int32 [2], of dropout; None where there is none
+    seed: Any = None  # int32 [2], of random numbers in updates; or None
 
 
 class BatchQueue:

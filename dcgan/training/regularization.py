@@ -5,21 +5,29 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.workers import Workers
 
 
-class Dropout:
-    """Dropout by a seed, int32 [2]. Each call takes the next random numbers."""
+class RandomNumbers:
+    """Uniform numbers in [0, 1) by a seed, int32 [2]. Each call takes the next ones."""
 
-    def __init__(self, rate: float, seed: tf.Tensor):
-        self.rate, self.seed, self.calls = rate, seed, 0
+    def __init__(self, seed: tf.Tensor):
+        self.seed, self.calls = seed, 0
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Zero for a share `rate` of the units of x; the others divided by 1 - rate."""
+    def __call__(self, shape) -> tf.Tensor:
+        """Float32 [B, ...], of this worker's part of the batch."""
         self.calls += 1
-        seed, shape = self.seed + tf.constant([0, self.calls]), tf.shape(x)
+        seed, shape = (
+            self.seed + tf.constant([0, self.calls]),
+            tf.convert_to_tensor(shape),
+        )
         if workers := Workers.current:  # numbers for the joint batch, and its slice
             shape = tf.concat([[workers.count * shape[0]], shape[1:]], 0)
         numbers = tf.random.stateless_uniform(shape, seed)
-        kept = (numbers[workers.slice] if workers else numbers) >= self.rate
-        return tf.where(kept, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))
+        return numbers[workers.slice] if workers else numbers
+
+
+def dropout(x: tf.Tensor, rate: float, numbers: RandomNumbers) -> tf.Tensor:
+    """Zero for a share `rate` of the units of x; the others divided by 1 - rate."""
+    kept = numbers(tf.shape(x)) >= rate
+    return tf.where(kept, x / tf.cast(1 - rate, x.dtype), tf.zeros_like(x))
 
 
 def gradient_penalty(logits: tf.Tensor, images: tf.Tensor, weight: float) -> tf.Tensor:

@@ -53,9 +53,11 @@ def print_changes(dcgan) -> bool:
 def check_options(dcgan, options: Options) -> None:
     """Raise UserError for options that need the networks and losses of model.py."""
     name, changed = type(dcgan).__name__, ', '.join(changes(dcgan))
-    values = {n: getattr(options, n) for n in ('r1', 'd_dropout', 'label_smoothing')}
+    names = ('r1', 'd_dropout', 'label_smoothing', 'augment')
+    values = {n: getattr(options, n) for n in names}
     values, usual = values | {'workers': dcgan.workers.count}, DEFAULTS | {'workers': 1}
-    given = {n: f'--{n} {x:g}' for n, x in values.items() if x != usual[n]}
+    told = {n: x if n == 'augment' else f'{x:g}' for n, x in values.items()}
+    given = {n: f'--{n} {told[n]}' for n, x in values.items() if x != usual[n]}
     if changed and given:
         problem = f'cannot be used with {name}, which has changed {changed}'
         raise UserError(f'{next(iter(given.values()))}: {problem}; leave it out')
