@@ -295,6 +295,7 @@ def test_image_grids_and_checkpoints_come_with_epochs(workspace):
 
 NO_CLASSES = None, False  # y_dim, and whether the data are files of images
 BEST = '--g_steps 1 --r1 10 --ema 0.999 --beta1 0 --learning_rate 0.0004'
+LARGE = '--batch_size 32 --layers auto'
 OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001'
 
 
@@ -305,6 +306,7 @@ OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0
         ('--recipe best', NO_CLASSES, BEST),
         ('--recipe best --r1 3', NO_CLASSES, BEST.replace(' --r1 10', '')),
         ('--recipe best', (None, True), f'{BEST} --batch_size 32'),
+        ('--recipe best --output_height 128', (None, True), f'{BEST} {LARGE}'),
         ('--recipe best', (4, False), OF_CLASSES),
         ('--recipe best --learning_rate 0.1 --ema 0', (4, False), '--g_steps 1'),
         ('--recipe faithful', NO_CLASSES, 'changes nothing'),
@@ -320,6 +322,17 @@ def test_a_recipe_sets_flags_that_are_not_given(args, data, changes, capsys):
     assert capsys.readouterr().out == line
     assert config.g_steps == (1 if '--g_steps' in line else 2)
     assert config.r1 == (3 if '--r1' in args else 10 if '--r1' in line else 0)
+
+
+def test_the_recipe_of_few_images_changes_them_before_d(tmp_path):
+    write_images(tmp_path / 'data' / 'cats', count=8)
+    printed = use(tmp_path, 'cats', *TRAIN, '--recipe', 'best', '--epoch', 1)
+    line = ' [*] Recipe best of 8 images: --augment color,translation,cutout\n'
+    assert line in printed and 'Only 8 images' not in printed
+    own = ['--recipe', 'best', '--augment', 'cutout', '--epoch', 1]
+    assert 'of 8 images' not in use(tmp_path, 'own', *TRAIN, *own)
+    printed = use(tmp_path, 'own', '--train', '--augment', '', '--epoch', 2)
+    assert 'Only 8 images: ' in printed and 'or --augment color' in printed
 
 
 @pytest.mark.slow

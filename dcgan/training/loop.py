@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.record.profiler import profiled
 from dcgan.training import checkpoints, user_model
-from dcgan.training.augment import check_kinds
+from dcgan.training.augment import KINDS, check_kinds
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.options import DEFAULTS, Options
@@ -61,9 +61,10 @@ class Training(contextlib.AbstractContextManager):
         batch_size = self.dcgan.batch_size
         epochs = self.config.epoch if self.data.reshuffles else 1
         in_all = int(min(images, limit * epochs))
-        if in_all < FEW_IMAGES:
+        if in_all < FEW_IMAGES and not self.options.augment:
             why = 'D will memorize them and G will stop learning'
-            print(f' [!] Only {in_all} images: {why}; use {FEW_IMAGES} or more')
+            advice = f'use {FEW_IMAGES} or more, or --augment {",".join(KINDS)}'
+            print(f' [!] Only {in_all} images: {why}; {advice}')
         if batch_size < SMALL_BATCH:
             why = 'is small: the statistics of batch norm will be mostly noise'
             print(f' [!] A batch of {batch_size} {why}; use {SMALL_BATCH} or more')

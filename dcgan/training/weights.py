@@ -150,7 +150,9 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
             '--df_dim, --gfc_dim and --dfc_dim'
         )
     if of_g := [names[name] for name in others if name.startswith('generator/')]:
-        raise UserError(f'{path}: has {of_g[0]}, so G is another network; check --layers')
+        raise UserError(
+            f'{path}: has {of_g[0]}, so G is another network; check --layers'
+        )
     if missing and needs_d:
         problem = f'cannot be used by --train, because it {_describe(missing, layers)}'
         raise UserError(f'{path}: {problem}; it can only draw samples')
