@@ -343,7 +343,9 @@ def test_a_resumed_run_keeps_its_recipe_unless_told_otherwise(workspace):
     assert powers['beta1_power'] == powers['beta1_power_1'] == 0
     assert powers['ema/moves'] == 6
     args = ['--train', '--epoch', 3, '--recipe', 'faithful']
-    line = '--g_steps 2 --r1 0 --ema 0 --beta1 0.5 --learning_rate 0.0002\n'
+    line = (
+        '--g_steps 2 --r1 0 --ema 0 --beta1 0.5 no --augment --learning_rate 0.0002\n'
+    )
     assert f' [*] Recipe faithful: {line}' in use(workspace, 'best', *args)
 
 
