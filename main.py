@@ -179,6 +179,7 @@ def prepare(dcgan, config, workers, run):
     if workers.count > 1:
         workers.require_same({'data': dcgan.data.digest(by_time=False)})
     recipes.apply_to_few(config, TABLE, len(dcgan.data))
+    config.augment, *_ = workers.exchange(config.augment)  # the chief's
     checkpoint = dcgan.check(config)
     evaluation.while_training(dcgan, config)
     if not (config.out_name or os.path.isabs(config.checkpoint_dir)):
