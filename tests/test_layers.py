@@ -101,7 +101,7 @@ def test_shapes_of_a_checkpoint_tell_the_model(layers, y_dim, make_dcgan, tmp_pa
 
 def test_numbers_and_sizes_that_cannot_be_built_are_refused(make_dcgan):
     for layers, y_dim, message in (
-        (1, None, '--layers 1: give auto or a number from 2 to 4, for images of 16x16'),
+        (1, None, '--layers 1: give auto or a number from 2 to 4 for 16x16'),
         ('deep', None, '--layers deep: give auto'),
         (5, None, '--layers 5: give auto or a number from 2 to 4'),
         (3, 4, 'output size 20x16: .* needs multiples of 8; change .*, or --layers'),

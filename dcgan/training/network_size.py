@@ -29,22 +29,18 @@ def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
     wide; or None, 4, and with classes 2. With classes, 2 to this power has to divide
     height and width. Raises UserError if it does not, or if they are too small.
     """
-    fewest, shorter = 2, min(size)
-    largest = max(fewest, math.ceil(math.log2(shorter)))
-    if layers == 'auto':
-        count = max(fewest, round(math.log2(shorter / 4)))
-        while y_dim and count > fewest and any(n % 2**count for n in size):
-            count -= 1
-    elif layers is None:
-        count = 2 if y_dim else 4
-    elif not str(layers).isdecimal() or not fewest <= int(layers) <= largest:
-        choice = f'give auto or a number from {fewest} to {largest}'
-        raise UserError(
-            f'--layers {layers}: {choice}, for images of {size[1]}x{size[0]}'
-        )
-    else:
-        count = int(layers)
-    if y_dim and any(n % 2**count for n in size):
+    most, common = max(2, (min(size) - 1).bit_length()), math.gcd(*size)
+    if layers is None:
+        layers = 2 if y_dim else 4
+    elif layers == 'auto':
+        layers = max(2, round(math.log2(min(size) / 4)))
+        while y_dim and layers > 2 and common % 2**layers:
+            layers -= 1
+    elif not str(layers).isdecimal() or not 2 <= int(layers) <= most:
+        choice = f'give auto or a number from 2 to {most} for {size[1]}x{size[0]}'
+        raise UserError(f'--layers {layers}: {choice}')
+    count = int(layers)
+    if y_dim and common % 2**count:
         kind = f'the conditional model needs multiples of {2**count}'
         advice = 'change --output_height and --output_width, or --layers'
         raise UserError(f'output size {size[0]}x{size[1]}: {kind}; {advice}')
