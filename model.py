@@ -21,7 +21,7 @@ from dcgan.sampling import export
 from dcgan.training import checkpoints, loop, user_model, weights
 from dcgan.training.ema import Averages
 from dcgan.training.inputs import byte_values
-from dcgan.training.network_size import count_layers, layer_shapes, widths
+from dcgan.training.network_size import count_layers, layer_filters, layer_shapes
 from dcgan.training.older_code import OlderAttributes, older_keywords
 from ops import (
     batch_norm,
@@ -45,23 +45,23 @@ from utils import gen_random  # noqa: F401, likewise
 def generator(z, shapes, norm):
     """z [B, z_dim] -> images in [-1, 1] (paper, figure 1).
 
-    shapes: (h, w, c) from the smallest layer, such as (4, 4, 512), to images
+    shapes: (h, w, c) of layers, such as (4, 4, 512), (8, 8, 256), ..., and of images
     """
     batch, (h, w, c) = tf.shape(z)[0], shapes[0]
     x = linear(z, h * w * c, 'g_h0_lin')
     x = tf.reshape(x, [-1, h, w, c])
     for i, shape in enumerate(shapes[1:]):
         x = relu(norm(x, f'g_bn{i}'))
-        x = deconv2d(x, [batch, *shape], name=f'g_h{i + 1}')
+        x = deconv2d(x, [batch, *shape], name=f'g_h{i + 1}')  # at first [B, 8, 8, 256]
     return tf.tanh(tf.cast(x, tf.float32))  # [B, h, w, channels]
 
 
 def discriminator(x, filters, norm, hidden):
     """Images -> logits [B, 1], positive for real images."""
     x = hidden(conv2d(x, filters[0], name='d_h0_conv'))  # [B, h2, w2, df]
-    for i, width in enumerate(filters[1:], 1):
-        x = conv2d(x, width, name=f'd_h{i}_conv')
-        x = hidden(norm(x, f'd_bn{i}'))  # half the height and width
+    for i, c in enumerate(filters[1:], 1):
+        x = conv2d(x, c, name=f'd_h{i}_conv')
+        x = hidden(norm(x, f'd_bn{i}'))  # at first [B, h4, w4, 2*df]
     return linear(flatten(x), 1, f'd_h{len(filters)}_lin')  # [B, 1]
 
 
@@ -92,10 +92,10 @@ def conditional_discriminator(x, y, filters, dfc, norm, hidden):
     yb = tf.reshape(y, [-1, 1, 1, classes])
     x = conv_cond_concat(x, yb)  # [B, h, w, channels + y]
     x = hidden(conv2d(x, channels + classes, name='d_h0_conv'))
-    for i, width in enumerate(filters, 1):
+    for i, c in enumerate(filters, 1):
         x = conv_cond_concat(x, yb)
-        x = conv2d(x, width + classes, name=f'd_h{i}_conv')
-        x = hidden(norm(x, f'd_bn{i}'))  # half the height and width
+        x = conv2d(x, c + classes, name=f'd_h{i}_conv')
+        x = hidden(norm(x, f'd_bn{i}'))  # at first [B, h4, w4, df + y]
     x = tf.concat([flatten(x), y], 1)
     x = linear(x, dfc, f'd_h{n}_lin')
     x = hidden(norm(x, f'd_bn{n}'))  # [B, dfc]
@@ -232,27 +232,26 @@ class DCGAN(OlderAttributes):
             )
             self.c_dim = self.data.c_dim
             check_fit(self.data, dataset_name, batch_size, y_dim)
-        for i in range(self.layers + bool(y_dim)):
-            for name in [f'g_bn{i}', f'd_bn{i}'][: 1 + bool(i)]:
-                setattr(self, name, batch_norm(name=name))
+        for i in range(self.layers + bool(y_dim)):  # d_bn0 is not used
+            setattr(self, f'g_bn{i}', batch_norm(name=f'g_bn{i}'))
+            setattr(self, f'd_bn{i}', batch_norm(name=f'd_bn{i}'))
         self.scopes, self.grayscale = Scopes(), self.c_dim == 1
         self.build_model()
         user_model.finish(self)
 
-    def _widths(self, outer):
-        return widths(outer, self.layers, self.max_filters)
+    def _filters(self, outer):
+        return layer_filters(outer, self.layers, self.max_filters)
 
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
 
         `how` is a Pass of compute/forward_pass.py; None: one that trains.
         """
-        how = how or self.how
-        norm, filters = partial(how.norm, self), self._widths(self.gf_dim)
-        if self.y_dim:
+        how, filters = how or self.how, self._filters(self.gf_dim)
+        if self.y_dim:  # the last hidden layer is as wide as the one before it
             filters[0] = filters[1]
-        size, filters = (self.output_height, self.output_width), [self.c_dim, *filters]
-        shapes = layer_shapes(*size, filters)[::-1]
+        size, norm = (self.output_height, self.output_width), partial(how.norm, self)
+        shapes = layer_shapes(*size, [self.c_dim, *filters])
         with self.scopes('generator', reuse):
             z, y = how.cast(z), how.cast(y)
             if self.y_dim:
@@ -270,10 +269,10 @@ class DCGAN(OlderAttributes):
         with self.scopes('discriminator', reuse):
             x, y = how.cast(image), how.cast(y)
             if self.y_dim:
-                filters, dfc = self._widths(self.df_dim)[:-1], self.dfc_dim
+                filters, dfc = self._filters(self.df_dim)[:-1], self.dfc_dim
                 logits = conditional_discriminator(x, y, filters, dfc, norm, hidden)
             else:
-                logits = discriminator(x, self._widths(self.df_dim), norm, hidden)
+                logits = discriminator(x, self._filters(self.df_dim), norm, hidden)
             logits = tf.cast(logits, tf.float32)
             return tf.sigmoid(logits), logits
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import SMALL, same, use, weights, write_images
 
-from dcgan.training.network_size import count_layers, layer_shapes, widths
+from dcgan.training.network_size import count_layers, layer_filters, layer_shapes
 from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
 
@@ -33,15 +33,15 @@ def test_auto_starts_at_about_4x4_and_with_classes_where_sizes_allow(
     size, y_dim, layers
 ):
     assert count_layers('auto', size, y_dim) == layers
-    shapes = layer_shapes(*size, [3, *widths(64, layers)])
-    assert shapes[0] == (*size, 3) and len(shapes) == layers + 1
-    assert y_dim or 2 <= min(shapes[-1][:2]) <= 6
+    shapes = layer_shapes(*size, [3, *layer_filters(64, layers)])
+    assert shapes[-1] == (*size, 3) and len(shapes) == layers + 1
+    assert y_dim or 2 <= min(shapes[0][:2]) <= 6
 
 
 def test_filters_double_up_to_eight_times_the_first_or_to_max_filters():
-    assert widths(64, 6) == [64, 128, 256, 512, 512, 512]
-    assert widths(64, 6, 1024) == [64, 128, 256, 512, 1024, 1024]
-    assert widths(64, 4, 100) == [64, 100, 100, 100]
+    assert layer_filters(64, 6) == [64, 128, 256, 512, 512, 512]
+    assert layer_filters(64, 6, 1024) == [64, 128, 256, 512, 1024, 1024]
+    assert layer_filters(64, 4, 100) == [64, 100, 100, 100]
 
 
 def graph_of(make_dcgan, **settings):

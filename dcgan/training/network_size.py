@@ -47,7 +47,7 @@ def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
     return count
 
 
-def widths(outer: int, layers: int, most: int | None = None) -> list[int]:
+def layer_filters(outer: int, layers: int, most: int | None = None) -> list[int]:
     """The filters of layers, which double from an outer one, up to `most` or 8 * outer.
 
     For four layers: outer, 2 * outer, 4 * outer and 8 * outer, as in the paper.
@@ -56,10 +56,10 @@ def widths(outer: int, layers: int, most: int | None = None) -> list[int]:
 
 
 def layer_shapes(height: int, width: int, filters: list[int]) -> list[tuple]:
-    """The shapes (h, w, c) of images and of layers, each half as high and wide.
+    """(h, w, c) of G's layers, from the smallest one, and of the images at the end.
 
-    filters: the c of images, then of each layer
+    filters: the channels of images, then of each layer, the largest first
     """
     halves = [2**i for i in range(len(filters))]
     sizes = [[-(-size // n) for n in halves] for size in (height, width)]  # rounded up
-    return list(zip(*sizes, filters))
+    return [*zip(*sizes, filters)][::-1]

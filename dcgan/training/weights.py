@@ -7,7 +7,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from dcgan.training import checkpoints
-from dcgan.training.network_size import widths
+from dcgan.training.network_size import layer_filters
 from dcgan.util.errors import UserError, printable
 from dcgan.util.output import print_line
 
@@ -114,7 +114,7 @@ def model_settings(path: str) -> dict[str, int | str]:
     if width := shapes.get(f'discriminator/d_h{layers - 1}_conv/biases'):
         widest['df_dim'] = width[0] - y, layers - bool(y_dim)
     for dim, (filters, count) in widest.items():
-        if filters != widths(settings[dim], count)[-1]:
+        if filters != layer_filters(settings[dim], count)[-1]:
             settings['max_filters'] = filters
     side = math.isqrt(shapes[f'generator/{dense}/bias'][0] // inner)
     if side**2 * inner == shapes[f'generator/{dense}/bias'][0]:
