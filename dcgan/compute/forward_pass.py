@@ -15,7 +15,7 @@ class Pass(NamedTuple):
     dtype: tf.DType = tf.float32  # of the layers; or bfloat16
     # of a layer's momentum: the one with which this pass updates
     momentum: Callable[[float], float] = lambda momentum: momentum
-    # both take each hidden activation of D
+    # both take each hidden activation of D; what dropout returns goes on
     dropout: Callable[[tf.Tensor], tf.Tensor] | None = None
     probe: Callable[[tf.Tensor], Any] | None = None
 

@@ -6,11 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.compute.forward_pass import SAMPLING
 from dcgan.data.dataset import read_images
 from dcgan.training.inputs import to_inputs
-from dcgan.training.user_model import original_style
-from dcgan.util.errors import UserError
+from dcgan.training.user_model import discriminate
 from dcgan.util.npz import npz_file
 from dcgan.util.output import print_path
 
@@ -29,23 +27,6 @@ def build_encoder(sess, dcgan) -> tuple[Callable, int]:
     features = tf.concat([pooled(layer) for layer in layers], 1)
     encoder = sess.make_callable([features, logits], [pixels])
     return encoder, int(features.shape[1])
-
-
-def discriminate(dcgan, images: tf.Tensor, y: tf.Tensor | None, flag: str) -> tuple:
-    """D's hidden layers, a list, and its logits [n], by moving averages.
-
-    Raises UserError, which names `flag`, if D is not there or not this project's.
-    """
-    problem, layers = '', []
-    if 'discriminator' in original_style(dcgan):
-        name = type(dcgan).__name__
-        problem = f'{name} overrides discriminator, whose layers are unknown'
-    elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.variables))):
-        problem = 'this checkpoint has no discriminator'
-    if problem:
-        raise UserError(f'{flag}: {problem}; leave it out')
-    how = SAMPLING._replace(probe=layers.append)
-    return layers, dcgan.discriminator(images, y, reuse=True, how=how)[1][:, 0]
 
 
 def pooled(layer: tf.Tensor) -> tf.Tensor:

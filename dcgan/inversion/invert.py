@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dcgan.evaluation.encode import discriminate
 from dcgan.sampling.samples import draw, split_rows
 from dcgan.training.inputs import byte_values
+from dcgan.training.user_model import discriminate
 from dcgan.util.output import print_line
 from dcgan.util.progress import progress_bar
 from dcgan.util.z import gen_random

@@ -9,6 +9,7 @@ from inspect import signature
 
 import tensorflow.compat.v1 as tf
 
+from dcgan.compute.forward_pass import SAMPLING
 from dcgan.training.ema import PREFIX
 from dcgan.training.options import DEFAULTS, Options
 from dcgan.util.errors import UserError
@@ -90,3 +91,20 @@ def finish(dcgan) -> None:
     unit = dcgan.sampler if dcgan.y_dim else (dcgan.sampler + 1.0) / 2.0
     dcgan.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
     dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=dcgan.max_to_keep)
+
+
+def discriminate(dcgan, images: tf.Tensor, y, flag: str, hook=None) -> tuple:
+    """D's hidden layers, through `hook`, and its logits [n], by moving averages.
+
+    Raises UserError, which names `flag`, if D is not there or not this project's.
+    """
+    problem, layers = '', []
+    if 'discriminator' in original_style(dcgan):
+        name = type(dcgan).__name__
+        problem = f'{name} overrides discriminator, whose layers are unknown'
+    elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.variables))):
+        problem = 'this checkpoint has no discriminator'
+    if problem:
+        raise UserError(f'{flag}: {problem}; leave it out')
+    how = SAMPLING._replace(dropout=hook, probe=layers.append)
+    return layers, dcgan.discriminator(images, y, reuse=True, how=how)[1][:, 0]
