@@ -54,7 +54,10 @@ regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()
 weights.py:     return inputs - shapes -> return inputs + 1 - shapes
-sampling samples changing
+sampling samples filters changing
+filters.py: [passed * tf.nn.relu(dy)] -> [passed * dy]
+filters.py: in unusable for i -> not in unusable for i
+filters.py: argmax(units, 1) -> argmin(units, 1)
 samples.py: z[rows]})[:count] -> z[rows]})[:]
 visualize.py: - rows[1][-1] + rows[2][-1] -> + rows[1][-1] - rows[2][-1]
 runs which_run labels main

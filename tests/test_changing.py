@@ -177,9 +177,11 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
     # a fixed batch draws, of each z, what any other would draw
     assert found[1].shape == (19, 16, 16, 3) and (found[0] == found[1][:8]).all()
     assert np.ptp(found[1][8:]) > 0
-    args = ['--out_name', 'style', '--encode', 'f.npz']
-    result = run_in_process(*args, cwd=workspace, model=OriginalStyle)
-    assert '--encode: OriginalStyle overrides discriminator' in result.stderr
+    args = ['--out_name', 'style']
+    for more in ['--encode', 'f.npz'], ['--visualize_option', 'filters']:
+        result = run_in_process(*args, *more, cwd=workspace, model=OriginalStyle)
+        message = f'{" ".join(more)}: OriginalStyle overrides discriminator'
+        assert message.replace(' f.npz', '') in result.stderr
 
 
 def test_a_generator_without_its_sampler_is_an_error(make_dcgan):

@@ -167,6 +167,7 @@ def test_generator_alone_draws_exports_and_says_what_is_missing(workspace, today
     for more, message in (
         (train, '.model-5: cannot be used by --train, because it has no discriminator'),
         (['--encode', 'd.npz', *train[1:]], '--encode: this checkpoint has no discri'),
+        (['--options', 8, *train[1:]], '--visualize_option filters: this checkpoint h'),
     ):
         result = run_in_process('--checkpoint_dir', folder, *more, cwd=workspace)
         assert result.returncode == 1 and message in result.stderr

@@ -136,9 +136,11 @@ def test_labels_are_classes_of_the_model():
 def test_options_that_cannot_be_drawn_are_reported(tmp_path):
     path = str(tmp_path / 'z.npz')
     np.savez(path, z=np.zeros((1, 6)))
+    model = SimpleNamespace(y_dim=None, z_dim=6, data=None)
     for option, arithmetic, message in (
-        ('gifs', '', "'gifs' is unknown; choose 0 to 7 or one of random, sweep"),
-        ('8', '', "'8' is unknown"),
+        ('gifs', '', "'gifs' is unknown; choose 0 to 8 or one of random, sweep"),
+        ('9', '', "'9' is unknown"),
+        ('8', '', 'filters: build DCGAN with data_dir'),
         ('6', '', 'classes: this model has no classes'),
         ('arithmetic', '1-2', "'1-2': must have the form A-B\\+C, such as 0,1,2-3"),
         ('7', '99999999999-1+2', "'99999999999-1\\+2': must have the form"),
@@ -146,7 +148,7 @@ def test_options_that_cannot_be_drawn_are_reported(tmp_path):
     ):
         config = SimpleNamespace(label='', arithmetic=arithmetic, z_file=path)
         with pytest.raises(UserError, match=message):
-            visualize(None, SimpleNamespace(y_dim=None, z_dim=6), config, option)
+            visualize(None, model, config, option)
 
 
 def test_grids_are_written_with_the_time(workspace):

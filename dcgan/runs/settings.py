@@ -208,7 +208,8 @@ def needs_data(config) -> bool:
     """Whether the images of the data set are to be read."""
     is_own = OWN_DATA in (config.invert, config.complete, config.anomaly)
     is_compared = is_evaluated(config) and not config.statistics
-    return bool(config.train or is_compared or config.encode or is_own)
+    is_shown = config.visualize_option in ('filters', '8')
+    return bool(config.train or is_compared or config.encode or is_own or is_shown)
 
 
 def is_evaluated(config) -> bool:

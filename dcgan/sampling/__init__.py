@@ -1,1 +1,1 @@
-"""Use a trained generator: draw samples, show its latent space, export it."""
+"""Use a trained model: draw samples, show its latent space and filters, export it."""

@@ -1,4 +1,4 @@
-"""Draw how images depend on z: sweeps, interpolations, classes, arithmetic."""
+"""Draw how images depend on z: sweeps, interpolations, ...; what D responds to."""
 
 import math
 import os
@@ -17,14 +17,14 @@ from dcgan.util.z import gen_random
 
 # the position of a name is the number of the option; 0 to 4 are the original's
 VISUALIZE_OPTIONS = ('random', 'sweep', 'gif_random', 'gif', 'gif_merged')
-VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic')
+VISUALIZE_OPTIONS += ('interpolate', 'classes', 'arithmetic', 'filters')
 BY_NUMBER = {str(number): name for number, name in enumerate(VISUALIZE_OPTIONS)}
 ROWS, COLUMNS = 8, 10  # of the grids of interpolations and of classes
 NOISE = 0.25  # largest change of a number of z around the result of the arithmetic
 
 
 def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
-    """Show how the images depend on z, in files under sample_dir; print their paths.
+    """Show how images depend on z, or D on images, in files; print their paths.
 
     `option` is a name in VISUALIZE_OPTIONS or its number, see docs/samples.md; another
     is a UserError. In 0 to 4, config.batch_size is the number of images of a grid and
@@ -38,7 +38,15 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
     classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
     grids = {'interpolate': draw_interpolations, 'classes': draw_classes}
     grids['arithmetic'] = draw_arithmetic
-    if name in grids:
+    if name == 'filters':
+        from dcgan.sampling.filters import draw_filters  # TensorFlow takes seconds
+
+        if dcgan.data is None:
+            raise UserError('--visualize_option filters: build DCGAN with data_dir')
+        both, time = draw_filters(sess, dcgan), utc_timestamp()
+        for images, kind in zip(both, (name, f'{name}_images')):
+            save_grid(images, os.path.join(sample_dir, f'test_{kind}_{time}.png'), 1)
+    elif name in grids:
         images, columns = grids[name](sess, dcgan, config, classes)
         path = os.path.join(sample_dir, f'test_{name}_{utc_timestamp()}.png')
         save_grid(images, path, columns)
@@ -163,8 +171,8 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
 FLAGS = Group(
     'Visualization',
     'images along z, docs/samples.md: --visualize_option, ...',
-    Flag('visualize_option', '1', 'Latent-space visualization by number or name, see '
-         'docs/samples.md', choices=(*BY_NUMBER, *VISUALIZE_OPTIONS)),
+    Flag('visualize_option', '1', 'Latent-space visualization, or filters of D: a '
+         'number or name, docs/samples.md', choices=(*BY_NUMBER, *VISUALIZE_OPTIONS)),
     Flag('arithmetic', '0,1,2-3,4,5+6,7,8', 'Vectors of --visualize_option arithmetic: '
          'sets of seeds or, with --z_file, of indices'),
 )
