@@ -157,7 +157,7 @@ class FusedIteration:
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
         _, *size = dcgan.inputs.shape.as_list()
         shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
-        has_seed = self.options.are_random
+        has_seed = bool(self.options.d_dropout or self.options.augment)
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
         dcgan.xla = dcgan.xla and can_compile()
 

@@ -121,7 +121,7 @@ class Training(contextlib.AbstractContextManager):
             z, seed = z.astype(np.float32), None
             if self.options.flip:
                 images = flip(images, size, part)
-            if self.options.are_random:
+            if self.iteration.batches.next.seed is not None:
                 seed = np.random.randint(0, 2**31 - 1, 2, np.int32)
             yield Batch(images, labels, z[part], seed), z
 

@@ -63,11 +63,6 @@ class Options(collections.namedtuple('Options', DEFAULTS, defaults=DEFAULTS.valu
         """The options in `config`; missing ones get their defaults."""
         return cls(*(getattr(config, *option) for option in DEFAULTS.items()))
 
-    @property
-    def are_random(self) -> bool:
-        """Whether updates take random numbers."""
-        return bool(self.d_dropout or self.augment)
-
     def check_schedule(self, epochs: int) -> None:
         """Raise UserError for a schedule that does not fit the number of epochs."""
         schedule, decay, advice = self.lr_schedule, self._decay_epochs(), ''
