@@ -132,8 +132,7 @@ def main(argv, model=DCGAN):
                 return draw_runs(config.curves, config.out_dir)
             if not config.train:
                 settled = settings.settle_use(config, TABLE)
-                use(config, model, several.Workers(), settled)
-                return
+                return use(config, model, several.Workers(), settled)
             with joined(config, TABLE, __file__) as (workers, settled):
                 use(config, model, workers, settled)
     except UnusableImages as error:
@@ -162,6 +161,7 @@ def use(config, model, workers, settled):
             none = 'none (--seed N repeats a run)'
             print(f' [*] Seed: {none if seed is None else seed}')
             print_device(config.precision)
+            print(network_size.size_line(dcgan, config))
             print_line(f' [*] {config.dataset}: {dcgan.data.contents}')
             step = dcgan.train(config, checkpoint)
         else:

@@ -116,6 +116,7 @@ def test_each_change_of_the_page_trains_and_samples(name, workspace):
     assert np.isfinite(rows(workspace, name)[:, 4:8]).all()
     is_fused = name in ('MyDCGAN', 'LeastSquares')
     assert (f'{name} has changed ' in printed) == (not is_fused)
+    assert (' GB of memory\n' in printed) == is_fused and ' million par' in printed
     if name == 'Wasserstein':  # which clips the weights after each step of D
         saved = weights(workspace, name)
         of_d = [w for n, w in saved.items() if re.fullmatch(r'dis.*(/w|Matrix)', n)]
