@@ -394,7 +394,7 @@ def test_an_error_that_nobody_foresaw_leaves_what_a_report_needs(
 
 NATIVE = [
     tf.errors.InternalError(None, None, "At:\nNode: 'a'\ncuDNN failed\n\t [[a]]"),
-    tf.errors.ResourceExhaustedError(None, None, 'OOM: shape[9]\n\t [[a]]'),
+    tf.errors.ResourceExhaustedError(None, None, 'No space left\n\t [[a]]'),
     tf.errors.InvalidArgumentError(None, None, 'Incompatible: [1] vs. [2]'),
 ]
 

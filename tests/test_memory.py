@@ -1,14 +1,17 @@
-"""Memory: what is expected, and what is freed."""
+"""Memory: what is expected, what happens where it is used up, and what is freed."""
 
 import gc
 import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import SMALL, run_code, run_in_process, write_idx_set
 
+from dcgan.compute.forward_pass import SAMPLING
 from dcgan.training.network_size import requirements
+from dcgan.util.files import read_file
 from model import DCGAN
 
 TRAIN = ['--train', '--dataset', 'set', '--epoch', 1, *SMALL]
@@ -21,6 +24,22 @@ for i in range(10):
         main.run(['main.py', *sys.argv[1:], '--out_name', str(i)])
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 print(f'Peaks: {peaks[0]} {peaks[-1]}')
+"""
+# in which reading 64 images as float32 takes 3 times as much as is left
+LITTLE_IS_LEFT = """
+import re, resource, sys
+import main
+class Limited(main.DCGAN):
+    def feed(self, *args):
+        status = open('/proc/self/status').read()
+        used = 1024 * int(re.search('VmSize: *\\t *([0-9]+)', status)[1])
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, before[1]))
+        try:
+            return super().feed(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+main.run(['main.py', *sys.argv[1:]], Limited)
 """
 
 
@@ -67,3 +86,84 @@ def test_parameters_and_memory_are_those_of_the_layers(make_dcgan):
 def test_the_size_is_told_before_training(tiny_runs):
     told = ' [*] 0.0 million parameters (G 0.0, D 0.0), about 0.7 GB of memory\n'
     assert told in (tiny_runs / 'set.txt').read_text().split(' [*] No checkpoint')[0]
+
+
+# What no address space can hold: TensorFlow tries for 10 s.
+
+
+class TooLargeArray(DCGAN):
+    """A model that feeds too much."""
+
+    def feed(self, *args):
+        return super().feed(np.zeros(1 << 58, np.uint8), *args[1:])
+
+
+class TooLargeLoss(DCGAN):
+    """A model whose loss of D takes too much, in updates."""
+
+    @staticmethod
+    def losses(D_logits, D_logits_):
+        losses = DCGAN.losses(D_logits, D_logits_)
+        return losses._replace(d=losses.d + tf.reduce_sum(tf.zeros([1 << 48])))
+
+
+class TooLargeSampler(DCGAN):
+    """A model that samples too much."""
+
+    def sampler(self, z, y=None, how=SAMPLING):
+        return super().sampler(z, y, how) + tf.reduce_sum(tf.zeros([1 << 48]))
+
+
+TRAIN_ON, OOM = ['--train', '--epoch', 2], 'OOM when allocating tensor with shape'
+OUT_OF_MEMORY = [
+    (TooLargeArray, TRAIN_ON, 'Unable to allocate 256. PiB for '),
+    pytest.param(TooLargeLoss, TRAIN_ON, OOM, marks=pytest.mark.slow),
+    pytest.param(TooLargeSampler, ['--visualize'], OOM, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize('model, args, reason', OUT_OF_MEMORY)
+def test_running_out_of_memory_ends_in_one_line(model, args, reason, tiny_copy):
+    result = run_in_process('--out_name', 'cats', *args, cwd=tiny_copy, model=model)
+    start = f'main.py: out of memory ({reason}'
+    advice = '); lower --batch_size, --max_filters or --output_height'
+    assert result.returncode == 1 and result.stderr.startswith(start)
+    assert advice in result.stderr and result.stderr.count('\n') == 1
+    assert not list(tiny_copy.rglob('error.txt'))
+
+
+@pytest.mark.parametrize(
+    'text, advice',
+    [
+        ('Out of memory while trying to allocate 8 bytes', 'lower --batch_size'),
+        ('a.index; No space left on device', '--noxla trains without XLA'),
+    ],
+)
+def test_only_a_lack_of_memory_under_xla_names_the_batch(
+    text, advice, tmp_path, monkeypatch
+):
+    def fail(*args):  # on a CPU, XLA ends the process
+        raise tf.errors.ResourceExhaustedError(None, None, text)
+
+    monkeypatch.setattr('dcgan.training.loop.FusedIteration.__call__', fail)
+    write_idx_set(tmp_path / 'data' / 'set', count=8)
+    result = run_in_process(*TRAIN, '--xla', cwd=tmp_path)
+    assert result.returncode == 1 and f'{text}); {advice}' in result.stderr
+
+
+@pytest.mark.slow
+def test_a_batch_beyond_the_limit_of_the_process_ends_in_one_line(tmp_path):
+    write_idx_set(tmp_path / 'data' / 'set', count=64)
+    args = [*TRAIN, '--batch_size', 64, '--output_height', 512, '--unconditional']
+    result = run_code(LITTLE_IS_LEFT, *args, cwd=tmp_path)
+    told = (
+        'main.py: out of memory (Unable to allocate 64.0 MiB for an array with shape '
+    )
+    assert result.returncode == 1 and f'\n{told}' in f'\n{result.stderr}'
+    assert '; lower --batch_size, --max_filters or --output_height\n' in result.stderr
+
+
+def test_reading_a_small_file_reserves_no_more_than_it_takes(tmp_path):
+    path = tmp_path / 'small'
+    path.write_bytes(b'abc')
+    assert read_file(str(path), bytes, most=1 << 60) == b'abc'

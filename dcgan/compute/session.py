@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -52,6 +53,14 @@ def can_compile(function=lambda x: tf.tanh(tf.matmul(x, x))) -> bool:
             print(f' [!] XLA cannot compile here {what}; for a GPU, {advice}')
             return False
     return True
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of Python or TensorFlow says that memory is used up."""
+    words = r'(?i)\bOOM\b|out of memory|failed to allocate|Dst tensor is not'
+    if isinstance(error, tf.errors.OpError):  # a full disk is one of them, too
+        return bool(re.search(words, error.message))
+    return isinstance(error, MemoryError)
 
 
 def xla_function(function: Callable) -> Callable:

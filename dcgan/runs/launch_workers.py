@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from dcgan.compute.cluster import LocalWorkers, read_cluster
 from dcgan.compute.devices import has_gpu
+from dcgan.compute.session import lacks_memory
 from dcgan.compute.workers import Workers
 from dcgan.data.image_folder import UnusableImages
 from dcgan.runs.settings import Settled, make_missing_data, settle_training
@@ -137,6 +138,10 @@ def reported(config) -> Iterator[None]:
     except FORESEEN:
         raise
     except Exception as error:
+        if lacks_memory(error) or lacks_memory(error.__context__):
+            reason = f'out of memory ({short_reason(error):.200})'
+            advice = 'lower --batch_size, --max_filters or --output_height'
+            raise UserError(f'{reason}; {advice}') from error
         with contextlib.suppress(Exception):  # of the report: the first one is raised
             is_native = isinstance(error, tf.errors.OpError)  # its traceback is long
             about = {'command': sys.argv, 'system': platform.platform(), **versions()}

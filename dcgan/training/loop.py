@@ -9,6 +9,7 @@ from datetime import timedelta
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from dcgan.compute.session import lacks_memory
 from dcgan.record.profiler import profiled
 from dcgan.training import checkpoints, user_model
 from dcgan.training.augment import KINDS, check_kinds
@@ -161,6 +162,8 @@ class Training(contextlib.AbstractContextManager):
         try:
             result = self.iteration(self.rates(), stop)
         except tf.errors.OpError as error:
+            if lacks_memory(error):
+                raise
             problem = f'the first iteration failed under XLA ({short_reason(error)})'
             raise UserError(f'{problem}; --noxla trains without XLA') from error
         self.pace_from = self.state.at.counter, time.perf_counter()

@@ -223,7 +223,7 @@ def read_file(
     Raises UserError, by read_errors(path, *how), whatever the content is.
     """
     with opening(path, *how) as file:
-        content = file.read(most + 1)
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
         if len(content) > most:
             raise ValueError(f'it has more than {most:,} bytes')
         return parse(content)
