@@ -9,10 +9,12 @@ turns. docs/performance.md explains the columns of the table, and has examples.
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import math
 import os
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -85,17 +87,16 @@ def main():
             print(f'{device_name()}, TensorFlow {tf.__version__}\n')
             print(f'| model, batch | iteration | {" | ".join(TABLE)} |')
             print('|' + '---|' * (len(TABLE) + 2), flush=True)
-        for size in args.size:
-            for batch in args.batch:
-                with contextlib.ExitStack() as sessions:
-                    for row in measure(size, batch, kinds, args, sessions):
-                        step = row.pop('step', None)
-                        if not args.bare and row['kind'] != ORIGINAL:
-                            measure_runs(row, step, args, folder)
-                        rows.append(row)
-                        if not args.json:
-                            print(show(row), flush=True)
-                gc.collect()  # memory of a closed session is free when it is deleted
+        for model in itertools.product(args.size, args.layers, args.batch):
+            with contextlib.ExitStack() as sessions:
+                for row in measure(*model, kinds, args, sessions):
+                    step = row.pop('step', None)
+                    if not args.bare and row['kind'] != ORIGINAL:
+                        measure_runs(row, step, args, folder)
+                    rows.append(row)
+                    if not args.json:
+                        print(show(row), flush=True)
+            gc.collect()  # memory of a closed session is free when it is deleted
     if args.json:
         print(json.dumps(rows, indent=4))
 
@@ -107,6 +108,9 @@ def parse_args():
     add = parser.add_argument
     add('--size', nargs='+', default=['mnist', '64'], help='mnist, or pixels')
     add('--batch', nargs='+', type=int, default=[64], help='batch sizes')
+    add('--layers', nargs='+', default=[None], help='as of main.py: numbers, or auto')
+    text = 'time N of each kind after one more, and nothing else; memory: of bench.py'
+    add('--iterations', type=int, metavar='N', help=text)
     text = 'of iterations; default: all that suit this device'
     add('--kinds', nargs='+', default=[], choices=KINDS, metavar='KIND', help=text)
     add('--seconds', type=float, default=30, help='for all turns of a size and batch')
@@ -120,6 +124,7 @@ def parse_args():
         add(f'--{name}', action='store_true', help=text)
     add('flags', nargs='*', help='further flags of main.py, after --')
     args = parser.parse_args()
+    args.bare |= args.iterations is not None
     if not all(1 <= batch <= SAMPLES for batch in args.batch):
         parser.error(f'--batch takes numbers from 1 to {SAMPLES}')
     return args
@@ -147,16 +152,18 @@ def model_size(size):
     return {'output_height': int(size), 'output_width': int(size)}
 
 
-def measure(size, batch, kinds, args, sessions):
+def measure(size, layers, batch, kinds, args, sessions):
     """Return a row of results for each kind of iteration.
 
     `step` in a row makes one such iteration, see timed. Closing the ExitStack
     `sessions` closes what it needs.
     """
-    rows = {kind: {'size': size, 'batch': batch, 'kind': kind} for kind in kinds}
+    common = {'size': size, 'layers': layers, 'batch': batch}
+    rows = {kind: {**common, 'kind': kind} for kind in kinds}
     if args.main:
         return rows.values()
     arguments = {**model_size(size), 'batch_size': batch, 'sample_num': batch}
+    arguments['layers'] = layers
     steps, models = {}, {}
     memory = tf.config.experimental.get_memory_info  # in bytes
     for kind in kinds:
@@ -168,6 +175,14 @@ def measure(size, batch, kinds, args, sessions):
             tf.config.experimental.reset_memory_stats('GPU:0')
             timed(steps[kind])
             rows[kind]['gpu_mb'] = (memory('GPU:0')['peak'] - before) / 1e6
+        if args.iterations:
+            seconds = [timed(steps[kind]) for _ in range(args.iterations + 1)][1:]
+            rows[kind]['ms'] = 1e3 * statistics.median(seconds)
+            rows[kind]['images/s'] = batch / statistics.median(seconds)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            rows[kind]['peak_mb'] = peak / 1000
+    if args.iterations:
+        return rows.values()
     precisions = set(map(precision_of, kinds))
     multiplications = {f'{p} matrix': multiplication(p, sessions) for p in precisions}
     first = kinds[kinds[0] == ORIGINAL and len(kinds) > 1]  # samples are drawn with it
@@ -365,6 +380,7 @@ def measure_runs(row, step, args, folder):
     batches = min(count, images // batch)
     flags = [*data, '--precision', precision_of(kind), '--batch_size', batch]
     flags += ['--xla' if kind.endswith('-xla') else '--noxla', *args.flags]
+    flags += ['--layers', row['layers']] if row['layers'] else []
     flags += ['--train_size', batches * batch, '--epoch', -(-count // batches)]
     # an empty folder for compiled programs
     environment = {**os.environ, 'XDG_CACHE_HOME': tempfile.mkdtemp(dir=folder)}
@@ -449,9 +465,15 @@ def run_main(flags, folder, environment, step, count, turn):
     return start, peak, {'ms': (other + share) * 1e3, **overhead}
 
 
+def model_name(row, separator):
+    """Size, layers if they are given, and batch."""
+    layers = row['layers'] and f'{row["layers"]} layers'
+    return separator.join(filter(None, [row['size'], layers, str(row['batch'])]))
+
+
 def as_line(row):
     """A row of results as a line of the table."""
-    cells = [f'{row["size"]}, {row["batch"]}', row['kind']]
+    cells = [model_name(row, ', '), row['kind']]
     for pieces in TABLE.values():
         cells.append('')
         for piece in pieces:
@@ -462,7 +484,7 @@ def as_line(row):
 
 def as_rows(row):
     """A row of results as lines of a name, a value and its unit."""
-    name = f'{row["size"]} {row["batch"]} {row["kind"]}'
+    name = f'{model_name(row, " ")} {row["kind"]}'
     values = {key: value for key, value in row.items() if isinstance(value, float)}
     return '\n'.join(f'{name},{value:.6g},{key}' for key, value in values.items())
 

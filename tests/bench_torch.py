@@ -7,6 +7,9 @@ value and its unit, as bench.py --rows. PyTorch is not among the requirements.
 """
 
 import argparse
+import itertools
+import math
+import resource
 import statistics
 import sys
 import timeit
@@ -21,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as loss
 
 GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if GPU else 'cpu'
-BATCH, Z, CLASSES = 64, 100, 10
+Z, CLASSES = 100, 10
 WIDTH, DENSE = 64, 1024  # of the first layers, of dense layers
 conv = partial(nn.Conv2d, kernel_size=5, stride=2, padding=2)
 deconv = partial(nn.ConvTranspose2d, **conv.keywords, output_padding=1)
@@ -43,8 +46,8 @@ class Network(nn.Module):
         return x.float()
 
 
-def networks(size):
-    """G and D of model.py: for 'mnist', or for images, whose size 16 divides."""
+def networks(size, layers='4'):
+    """G and D of model.py: for 'mnist', or for images that 2 ** layers divides."""
     relu, lrelu, norm = nn.ReLU(), nn.LeakyReLU(0.2), nn.BatchNorm2d
     if size == 'mnist':
         n, w, flat, d = CLASSES, 2 * WIDTH, 2 * WIDTH * 7 * 7, WIDTH + CLASSES
@@ -61,8 +64,9 @@ def networks(size):
             [nn.Linear(d * 7 * 7 + n, DENSE), nn.BatchNorm1d(DENSE), lrelu],
             [nn.Linear(DENSE + n, 1)],
         )
-    pairs, w = [(n * WIDTH, 2 * n * WIDTH) for n in (1, 2, 4)], 8 * WIDTH
-    h = int(size) // 16
+    count = round(math.log2(int(size) / 4)) if layers == 'auto' else int(layers)
+    filters = [WIDTH * min(2**i, 8) for i in range(count)]
+    pairs, w, h = [*itertools.pairwise(filters)], filters[-1], int(size) >> count
     flat, to_images = w * h * h, nn.Unflatten(1, (w, h, h))
     return Network(
         [nn.Linear(Z, flat), to_images, norm(w), relu],
@@ -75,18 +79,18 @@ def networks(size):
     )
 
 
-def build(size, **autocast):
+def build(size, layers, batch, **autocast):
     """A function that trains on one batch: losses of D on both batches, and of G."""
     place = {'device': DEVICE, 'memory_format': torch.channels_last}
-    nets = [net.to(**place) for net in networks(size)]
+    nets = [net.to(**place) for net in networks(size, layers)]
     adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
     g_adam, d_adam = (adam(n.parameters(), fused=GPU, capturable=GPU) for n in nets)
     shape = (1, 28, 28) if size == 'mnist' else (3, int(size), int(size))
-    pixels = torch.randint(0, 256, (BATCH, *shape), dtype=torch.uint8).to(**place)
-    z = torch.rand(BATCH, Z, device=DEVICE) * 2 - 1
-    one_hot = torch.eye(CLASSES, device=DEVICE).repeat(BATCH, 1)[:BATCH]
+    pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8).to(**place)
+    z = torch.rand(batch, Z, device=DEVICE) * 2 - 1
+    one_hot = torch.eye(CLASSES, device=DEVICE).repeat(batch, 1)[:batch]
     y = [one_hot] if size == 'mnist' else []
-    real, fake = (torch.full([BATCH, 1], x, device=DEVICE) for x in (1.0, 0.0))
+    real, fake = (torch.full([batch, 1], x, device=DEVICE) for x in (1.0, 0.0))
     # outside of Network, because a cast of weights lives as long as the context
     G, D = (torch.autocast(DEVICE, torch.bfloat16, **autocast)(net) for net in nets)
 
@@ -109,11 +113,13 @@ def build(size, **autocast):
     return iterate
 
 
-def measure(size, iterations, kind, precision):
-    """Print the median ms of an iteration."""
+def measure(size, layers, batch, iterations, kind, precision):
+    """Print the median ms of an iteration and, on a CPU, the peak memory so far."""
     # in a graph, weights change in place, and their casts must not be kept
     is_half, is_graph = precision == 'bfloat16', kind == 'graph'
-    step = iterate = build(size, enabled=is_half, cache_enabled=not is_graph)
+    step = iterate = build(
+        size, layers, batch, enabled=is_half, cache_enabled=not is_graph
+    )
     if is_graph:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -124,14 +130,21 @@ def measure(size, iterations, kind, precision):
             captured = iterate()
         step = lambda: graph.replay() or captured  # noqa: E731
     times = timeit.repeat(lambda: step().tolist(), number=1, repeat=iterations)
+    times = times[max(1, iterations // 4) :] if iterations > 1 else times
     assert all(0 < value < 100 for value in step().tolist()), 'a loss is wrong'
-    ms = f'{1e3 * statistics.median(times[iterations // 4 :]):.6g}'
-    print(f'{size} {BATCH} torch-{precision}-{kind},{ms},ms', flush=True)
+    depth = '' if layers == '4' else f' {layers} layers'
+    name = f'{size}{depth} {batch} torch-{precision}-{kind}'
+    print(f'{name},{1e3 * statistics.median(times):.6g},ms', flush=True)
+    if not GPU:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f'{name},{peak / 1000:.6g},peak_mb', flush=True)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--size', nargs='+', default=['mnist', '64'])
+    parser.add_argument('--layers', default='4', help='of images: a number, or auto')
+    parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--iterations', type=int, default=200)
     args = parser.parse_args()
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = True
@@ -139,4 +152,5 @@ if __name__ == '__main__':
     for kind in ('eager', 'graph') if GPU else ('eager',):
         for precision in ('tf32', 'bfloat16') if GPU else ('float32',):
             for size in args.size:
-                measure(size, args.iterations, kind, precision)
+                how = size, args.layers, args.batch, args.iterations
+                measure(*how, kind, precision)
