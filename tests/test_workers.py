@@ -325,8 +325,10 @@ def test_two_workers_resume_bit_for_bit_with_the_recorded_data(tmp_path):
     data = ['--data_dir', 'elsewhere']
     for out, epochs, flags in ('a', 1, data), ('a', 2, []), ('b', 2, data):
         args = ['--workers', 2, '--epoch', epochs, '--out_dir', out, *flags]
+        args += ['--recipe', 'best'] if flags else []  # the chief's, of few images
         result = run('main.py', '--train', *FLAGS, *args, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
+        assert not flags or 'best of 96 images: --augment' in result.stdout
     resumed, unbroken = (read_checkpoint(tmp_path / o / 'run/checkpoint') for o in 'ab')
     assert same(unbroken, resumed)
 
