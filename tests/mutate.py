@@ -53,7 +53,7 @@ best.py: if self.is_beaten(note): -> if True:
 regularization.py: weight / 2 * tf.reduce_mean -> weight * tf.reduce_mean
 state.py: np.int64(at.epoch + at.ends_epoch) -> np.int64(at.epoch)
 weights.py: unless not in names.values() -> unless in names.values()
-weights.py:     return inputs - shapes -> return inputs + 1 - shapes
+weights.py:     return matrix[0] - shapes -> return matrix[1] - shapes
 sampling samples filters changing
 filters.py: [passed * tf.nn.relu(dy)] -> [passed * dy]
 filters.py: in unusable for i -> not in unusable for i

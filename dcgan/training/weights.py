@@ -75,10 +75,9 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
     """(y_dim or None, c_dim) of the G in a checkpoint, by its variables' shapes."""
     shapes = Shapes(path)
     c_dim = shapes[f'generator/g_h{_last_layer(shapes)}/biases'][0]
-    if 'generator/g_h1_lin/Matrix' not in shapes:
-        return None, c_dim
-    inputs, _ = shapes['generator/g_h1_lin/Matrix']
-    return inputs - shapes['generator/g_h0_lin/bias'][0], c_dim
+    if matrix := shapes.get('generator/g_h1_lin/Matrix'):
+        return matrix[0] - shapes['generator/g_h0_lin/bias'][0], c_dim
+    return None, c_dim
 
 
 def _last_layer(shapes):
@@ -93,17 +92,13 @@ def model_settings(path: str) -> dict[str, int | str]:
     widths of D only if it is there, and max_filters only if it is not the default.
     """
     (y_dim, _), shapes = checkpoint_dims(path), Shapes(path)
-    y, last = y_dim or 0, _last_layer(shapes)
-    layers, dense = (last - 1, 'g_h1_lin') if y_dim else (last, 'g_h0_lin')
-    outer, inner = (
-        shapes[f'generator/g_h{n}/w'][3] - y for n in (last, last - layers + 1)
-    )
-    settings = {
-        'z_dim': shapes['generator/g_h0_lin/Matrix'][0] - y,
-        'layers': str(layers),
-    }
-    settings['gf_dim'] = outer // 2 if y_dim else outer
-    of_d = {'df_dim': 'd_h1_conv/biases' if y_dim else 'd_h0_conv/biases'}
+    y, first, last = y_dim or 0, 2 if y_dim else 1, _last_layer(shapes)
+    layers = last - first + 1  # of G, from g_h{first} to g_h{last}
+    # what goes into these two; with classes, gf_dim is half of outer, rounded up
+    inner, outer = (shapes[f'generator/g_h{n}/w'][3] - y for n in (first, last))
+    settings = {'z_dim': shapes['generator/g_h0_lin/Matrix'][0] - y}
+    settings |= {'layers': str(layers), 'gf_dim': -(-outer // 2) if y_dim else outer}
+    of_d = {'df_dim': f'd_h{first - 1}_conv/biases'}
     if y_dim:
         settings['gfc_dim'] = shapes['generator/g_h0_lin/bias'][0]
         of_d['dfc_dim'] = f'd_h{layers}_lin/bias'
@@ -116,8 +111,9 @@ def model_settings(path: str) -> dict[str, int | str]:
     for dim, (filters, count) in widest.items():
         if filters != layer_filters(settings[dim], count)[-1]:
             settings['max_filters'] = filters
-    side = math.isqrt(shapes[f'generator/{dense}/bias'][0] // inner)
-    if side**2 * inner == shapes[f'generator/{dense}/bias'][0]:
+    units = shapes[f'generator/g_h{first - 1}_lin/bias'][0]
+    side = math.isqrt(units // inner)
+    if side**2 * inner == units:
         settings['output_height'] = settings['output_width'] = 2**layers * side
     return settings
 
