@@ -51,11 +51,12 @@ def graph_of(make_dcgan, **settings):
         return graph.as_graph_def()
 
 
-@pytest.mark.parametrize('y_dim, usual', [(None, 4), (4, 2)])
-def test_the_usual_number_of_layers_is_the_usual_graph(y_dim, usual, make_dcgan):
-    expected = graph_of(make_dcgan, y_dim=y_dim)
-    assert graph_of(make_dcgan, y_dim=y_dim, layers=usual) == expected
-    assert graph_of(make_dcgan, y_dim=y_dim, layers=3) != expected
+@pytest.mark.parametrize('y_dim, usual, size', [(None, 4, 16), (None, 4, 8), (4, 2, 8)])
+def test_the_usual_number_of_layers_is_the_usual_graph(y_dim, usual, size, make_dcgan):
+    settings = dict(y_dim=y_dim, output_height=size, output_width=size)
+    expected = graph_of(make_dcgan, **settings)
+    assert graph_of(make_dcgan, layers=usual, **settings) == expected
+    assert graph_of(make_dcgan, layers=3, **settings) != expected
 
 
 def test_names_continue_those_of_the_original(make_dcgan):

@@ -30,7 +30,7 @@ def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
     wide; or None, 4, and with classes 2. With classes, 2 to this power has to divide
     height and width. Raises UserError if it does not, or if they are too small.
     """
-    most, common = max(2, (min(size) - 1).bit_length()), math.gcd(*size)
+    most, common = max(4, (min(size) - 1).bit_length()), math.gcd(*size)
     if layers is None:
         layers = 2 if y_dim else 4
     elif layers == 'auto':
