@@ -1,6 +1,7 @@
 """Options to train: rates, steps, pretraining, dropout, smoothing, mirrored images."""
 
 import csv
+import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -317,11 +318,23 @@ def test_a_recipe_sets_flags_that_are_not_given(args, data, changes, capsys):
         main.TABLE.define()
         main.FLAGS(['main.py', *args.split()])
         config = read_flags(['main.py'], main.TABLE)
-        apply_recipe(config, main.TABLE, *data)
+        apply_recipe(config, main.TABLE, *data, is_new=True)
     line = f' [*] Recipe {config.recipe}: {changes}\n' if changes else ''
     assert capsys.readouterr().out == line
     assert config.g_steps == (1 if '--g_steps' in line else 2)
     assert config.r1 == (3 if '--r1' in args else 10 if '--r1' in line else 0)
+
+
+def test_a_recipe_leaves_the_layers_of_weights_as_they_are(workspace, monkeypatch):
+    monkeypatch.setattr('dcgan.runs.recipes.LARGE', 16)  # where auto is 2
+    folders = [workspace / 'out' / 'copy' / 'checkpoint', workspace / 'folder']
+    for folder in folders:
+        shutil.copytree(workspace / 'out' / 'all' / 'checkpoint', folder)
+    best = [*TRAIN, '--recipe', 'best', '--epoch', 3]
+    for run in ['--out_name', 'copy'], ['--checkpoint_dir', folders[1]]:
+        result = run_in_process(*run, *best, cwd=workspace)
+        assert result.returncode == 0 and 'auto' not in result.stdout
+    assert ' --layers auto' in use(workspace, 'new', *best)
 
 
 def test_the_recipe_of_few_images_changes_them_before_d(tmp_path):

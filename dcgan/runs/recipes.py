@@ -26,15 +26,15 @@ FLAGS = Group(
 # fmt: on
 
 
-def apply_recipe(config, flags: Flags, y_dim: int | None, is_images: bool) -> None:
+def apply_recipe(config, flags: Flags, y_dim, is_images: bool, is_new: bool) -> None:
     """Set the flags of --recipe that are not given; print those that it changes."""
     if not flags.given('recipe'):  # a run that resumes has recorded them
         return
     values = dict(FAITHFUL)
     if config.recipe == 'best':
         size = config.output_height, config.output_width or config.output_height
-        is_new = not flags.recorded  # the layers of another cannot change
-        of_images = BEST_OF_LARGE if min(size) >= LARGE and is_new else BEST_OF_IMAGES
+        is_large = is_new and min(size) >= LARGE  # what has weights keeps its layers
+        of_images = BEST_OF_LARGE if is_large else BEST_OF_IMAGES
         values |= BEST_OF_CLASSES if y_dim else of_images if is_images else BEST
     line = _set(config, flags, values) or 'changes nothing'
     print(f' [*] Recipe {config.recipe}: {line}')

@@ -51,7 +51,8 @@ def settle_training(config, flags: Flags) -> Settled:
         sizes = flags.names('size')
         recall(config, flags, {**dict(zip(sizes, 2 * idx[:2])), **recorded}, sizes)
     y_dim = count_classes(config, folder, idx, flags)
-    apply_recipe(config, flags, y_dim, not idx)
+    is_new = not (own or (run and index_files(run.checkpoint_dir)))
+    apply_recipe(config, flags, y_dim, not idx, is_new)
     if not run:
         print_unfinished(config, flags)
         run = new_run(config, chosen)
