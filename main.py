@@ -107,18 +107,9 @@ TASKS = Group(
     Flag('saved_model', False, 'Write the sampler as a SavedModel', 'export'),
     Flag('debug', False, 'Print the traceback before an error message'),
 )
-PARTS = (
-    network_size,
-    recipes,
-    options,
-    dataset,
-    precision,
-    several,
-    samples,
-    visualization,
-)
-GROUPS = [part.FLAGS for part in (*PARTS, evaluation, inversion, server)]
-TABLE = Flags([ORIGINAL, TASKS, *GROUPS])
+PARTS = [network_size, recipes, options, dataset, precision, several, samples]
+PARTS += [visualization, evaluation, inversion, server]
+TABLE = Flags([ORIGINAL, TASKS, *(part.FLAGS for part in PARTS)])
 PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
 
