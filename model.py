@@ -84,15 +84,12 @@ def conditional_generator(z, y, shapes, gfc, norm):
 
 
 def conditional_discriminator(x, y, filters, dfc, norm, hidden):
-    """Images and one-hot y [B, y_dim] -> logits [B, 1].
-
-    filters: of the layers after the first one, which has as many as its input
-    """
-    channels, classes, n = x.shape[-1], y.shape[1], len(filters) + 1
+    """Images and one-hot y [B, y_dim] -> logits [B, 1]."""
+    channels, classes, n = x.shape[-1], y.shape[1], len(filters)
     yb = tf.reshape(y, [-1, 1, 1, classes])
     x = conv_cond_concat(x, yb)  # [B, h, w, channels + y]
-    x = hidden(conv2d(x, channels + classes, name='d_h0_conv'))
-    for i, c in enumerate(filters, 1):
+    x = hidden(conv2d(x, channels + classes, name='d_h0_conv'))  # as many as go in
+    for i, c in enumerate(filters[:-1], 1):
         x = conv_cond_concat(x, yb)
         x = conv2d(x, c + classes, name=f'd_h{i}_conv')
         x = hidden(norm(x, f'd_bn{i}'))  # at first [B, h4, w4, df + y]
@@ -239,18 +236,16 @@ class DCGAN(OlderAttributes):
         self.build_model()
         user_model.finish(self)
 
-    def _filters(self, outer):
-        return layer_filters(outer, self.layers, self.max_filters)
-
     def generator(self, z, y=None, reuse=False, how=None):
         """z [B, z_dim] (and y [B, y_dim]) -> images [B, h, w, c], float32.
 
         `how` is a Pass of compute/forward_pass.py; None: one that trains.
         """
-        how, filters = how or self.how, self._filters(self.gf_dim)
+        how, size = how or self.how, (self.output_height, self.output_width)
+        norm = partial(how.norm, self)
+        filters = layer_filters(self.gf_dim, self.layers, self.max_filters)
         if self.y_dim:  # the last hidden layer is as wide as the one before it
             filters[0] = filters[1]
-        size, norm = (self.output_height, self.output_width), partial(how.norm, self)
         shapes = layer_shapes(*size, [self.c_dim, *filters])
         with self.scopes('generator', reuse):
             z, y = how.cast(z), how.cast(y)
@@ -264,15 +259,15 @@ class DCGAN(OlderAttributes):
 
     def discriminator(self, image, y=None, reuse=False, how=None):
         """Images (and y [B, y_dim]) -> probability real, logits, [B, 1], float32."""
-        how = how or self.how
+        how, dfc = how or self.how, self.dfc_dim
         norm, hidden = partial(how.norm, self), partial(how.hidden, lrelu)
+        filters = layer_filters(self.df_dim, self.layers, self.max_filters)
         with self.scopes('discriminator', reuse):
             x, y = how.cast(image), how.cast(y)
             if self.y_dim:
-                filters, dfc = self._filters(self.df_dim)[:-1], self.dfc_dim
                 logits = conditional_discriminator(x, y, filters, dfc, norm, hidden)
             else:
-                logits = discriminator(x, self._filters(self.df_dim), norm, hidden)
+                logits = discriminator(x, filters, norm, hidden)
             logits = tf.cast(logits, tf.float32)
             return tf.sigmoid(logits), logits
 
