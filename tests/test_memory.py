@@ -83,6 +83,18 @@ def test_parameters_and_memory_are_those_of_the_layers(make_dcgan):
     assert penalized - doubled == pytest.approx(12 * 2 * 11e-9 * returned)
 
 
+def test_memory_with_classes_is_that_of_the_layers(make_dcgan):
+    dcgan, faithful = make_dcgan(y_dim=3, gf_dim=5), SimpleNamespace(r1=0)
+    of_g = 16 * 16 * 3 + (8 * 8 + 4 * 4) * (10 + 3)  # labels go through with filters
+    of_d = 16 * 16 * 3 + 8 * 8 * (3 + 3) + 4 * 4 * (4 + 3)
+    *counts, memory = requirements(dcgan, faithful)
+    dcgan.batch_size = 0
+    *_, at_rest = requirements(dcgan, faithful)
+    assert memory - at_rest == pytest.approx(6 * 11e-9 * (of_g + 2 * of_d))
+    dense = (5 + 3) * 8 + (8 + 3) * 160 + (112 + 3) * 8 + (8 + 3) * 1
+    assert at_rest - 0.65 == pytest.approx(4e-9 * (6 * sum(counts) - 2 * dense))
+
+
 def test_the_size_is_told_before_training(tiny_runs):
     told = ' [*] 0.0 million parameters (G 0.0, D 0.0), about 0.7 GB of memory\n'
     assert told in (tiny_runs / 'set.txt').read_text().split(' [*] No checkpoint')[0]

@@ -70,17 +70,20 @@ def requirements(dcgan, config) -> tuple[int, int, float]:
     """The parameters of G and of D, and the GB of memory at the peak of training.
 
     On a CPU, within 15%: 0.65 GB of TensorFlow, six numbers for each parameter (with
-    its gradient and Adam's moments), and 11 bytes for each number that layers return in
-    D's update: in a pass of G and in two of D; in bfloat16, too. R1 takes two more.
+    its gradient and Adam's moments) or, in dense layers, four; and 11 bytes for each
+    number that goes through a layer in D's update: in a pass of G and in two of D; in
+    bfloat16, too. R1 takes two more.
     """
-    size, counts, returned = (dcgan.output_height, dcgan.output_width), [], []
-    for outer, variables in (dcgan.gf_dim, dcgan.g_vars), (dcgan.df_dim, dcgan.d_vars):
-        filters = [dcgan.c_dim, *layer_filters(outer, dcgan.layers, dcgan.max_filters)]
-        returned.append(sum(map(math.prod, layer_shapes(*size, filters))))
+    size, counts, passed = (dcgan.output_height, dcgan.output_width), [], []
+    for variables in dcgan.g_vars, dcgan.d_vars:
+        filters = sorted(v.shape[3] for v in variables if v.shape.ndims == 4)
+        passed.append(sum(map(math.prod, layer_shapes(*size, [dcgan.c_dim, *filters]))))
         counts.append(sum(v.shape.num_elements() for v in variables))
-    passes = returned[0] + (4 if config.r1 else 2) * returned[1]
+    dense = [v for v in [*dcgan.g_vars, *dcgan.d_vars] if v.shape.ndims == 2]
+    numbers = 6 * sum(counts) - 2 * sum(v.shape.num_elements() for v in dense)
+    numbers += bool(dcgan.ema) * counts[0]
+    passes = passed[0] + (4 if config.r1 else 2) * passed[1]
     batch = dcgan.workers.split_batch(dcgan.batch_size)
-    numbers = 6 * sum(counts) + bool(dcgan.ema) * counts[0]
     return *counts, 0.65 + 1e-9 * (4 * numbers + 11 * batch * passes)
 
 
