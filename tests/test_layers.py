@@ -100,6 +100,15 @@ def test_shapes_of_a_checkpoint_tell_the_model(layers, y_dim, make_dcgan, tmp_pa
         assert shapes(y_dim=y_dim, **found) == built
 
 
+def test_networks_of_one_layer_are_none_of_ours(sess, tmp_path):
+    names = ['g_h0_lin/Matrix', 'g_h0_lin/bias', 'g_h1/w', 'g_h1/biases']
+    saved = {f'generator/{name}': tf.Variable(tf.ones([1] * 4)) for name in names}
+    sess.run(tf.global_variables_initializer())
+    tf.train.Saver(saved).save(sess, str(tmp_path / 'model-1'))
+    with pytest.raises(UserError, match='not a checkpoint of a DCGAN, .*g_h4/biases'):
+        model_settings(str(tmp_path / 'model-1'))
+
+
 def test_numbers_and_sizes_that_cannot_be_built_are_refused(make_dcgan):
     for layers, y_dim, message in (
         (1, None, '--layers 1: give auto or a number from 2 to 4 for 16x16'),

@@ -81,8 +81,8 @@ def checkpoint_dims(path: str) -> tuple[int | None, int]:
 
 
 def _last_layer(shapes):
-    numbers = (re.fullmatch(r'generator/g_h(\d+)/biases', name) for name in shapes)
-    return max((int(match[1]) for match in numbers if match), default=4)
+    numbers = re.findall(r'generator/g_h([2-9]|\d\d+)/biases', ' '.join(shapes))
+    return max(map(int, numbers), default=4)
 
 
 def model_settings(path: str) -> dict[str, int | str]:
@@ -146,9 +146,8 @@ def check_weights(path: str, variables: list, needs_d: bool = True) -> list[str]
             '--df_dim, --gfc_dim and --dfc_dim'
         )
     if of_g := [names[name] for name in others if name.startswith('generator/')]:
-        raise UserError(
-            f'{path}: has {of_g[0]}, so G is another network; check --layers'
-        )
+        problem = f'has {of_g[0]}, so G is another network'
+        raise UserError(f'{path}: {problem}; check --layers')
     if missing and needs_d:
         problem = f'cannot be used by --train, because it {_describe(missing, layers)}'
         raise UserError(f'{path}: {problem}; it can only draw samples')
