@@ -100,6 +100,16 @@ def test_shapes_of_a_checkpoint_tell_the_model(layers, y_dim, make_dcgan, tmp_pa
         assert shapes(y_dim=y_dim, **found) == built
 
 
+@pytest.mark.parametrize('y_dim, first', [(None, 'd_h0_conv'), (4, 'd_h1_conv')])
+def test_a_d_of_other_names_tells_nothing(y_dim, first, make_dcgan, sess, tmp_path):
+    saved = [
+        v for v in make_dcgan(y_dim=y_dim, layers=3).variables if first not in v.op.name
+    ]
+    tf.train.Saver(saved).save(sess, str(tmp_path / 'model-1'))
+    found = model_settings(str(tmp_path / 'model-1'))
+    assert found['layers'] == '3' and not found.keys() & {'df_dim', 'max_filters'}
+
+
 def test_networks_of_one_layer_are_none_of_ours(sess, tmp_path):
     names = ['g_h0_lin/Matrix', 'g_h0_lin/bias', 'g_h1/w', 'g_h1/biases']
     saved = {f'generator/{name}': tf.Variable(tf.ones([1] * 4)) for name in names}

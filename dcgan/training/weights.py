@@ -98,16 +98,15 @@ def model_settings(path: str) -> dict[str, int | str]:
     inner, outer = (shapes[f'generator/g_h{n}/w'][3] - y for n in (first, last))
     settings = {'z_dim': shapes['generator/g_h0_lin/Matrix'][0] - y}
     settings |= {'layers': str(layers), 'gf_dim': -(-outer // 2) if y_dim else outer}
-    of_d = {'df_dim': f'd_h{first - 1}_conv/biases'}
+    widest = {'gf_dim': (inner, layers)}
+    if width := shapes.get(f'discriminator/d_h{first - 1}_conv/biases'):
+        settings['df_dim'] = width[0] - y
+        if width := shapes.get(f'discriminator/d_h{layers - 1}_conv/biases'):
+            widest['df_dim'] = width[0] - y, layers - bool(y_dim)
     if y_dim:
         settings['gfc_dim'] = shapes['generator/g_h0_lin/bias'][0]
-        of_d['dfc_dim'] = f'd_h{layers}_lin/bias'
-    for flag, name in of_d.items():
-        if width := shapes.get(f'discriminator/{name}'):
-            settings[flag] = width[0] - (y if flag == 'df_dim' else 0)
-    widest = {'gf_dim': (inner, layers)}
-    if width := shapes.get(f'discriminator/d_h{layers - 1}_conv/biases'):
-        widest['df_dim'] = width[0] - y, layers - bool(y_dim)
+        if width := shapes.get(f'discriminator/d_h{layers}_lin/bias'):
+            settings['dfc_dim'] = width[0]
     for dim, (filters, count) in widest.items():
         if filters != layer_filters(settings[dim], count)[-1]:
             settings['max_filters'] = filters
