@@ -26,9 +26,9 @@ FLAGS = Group(
 def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
     """The strided layers of each network, for images of a size (height, width).
 
-    layers: their number; 'auto', so that the smallest ones are about 4 pixels high and
-    wide; or None, 4, and with classes 2. With classes, 2 to this power has to divide
-    height and width. Raises UserError if it does not, or if they are too small.
+    layers: their number; None: 4, or 2 with classes; 'auto': as many as make the
+    smallest one about 4 pixels high and wide. With classes, height and width have to be
+    multiples of 2 to this power. Raises UserError if they are not, or are too small.
     """
     most, common = max(4, (min(size) - 1).bit_length()), math.gcd(*size)
     if layers is None:
@@ -38,7 +38,7 @@ def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
         while y_dim and layers > 2 and common % 2**layers:
             layers -= 1
     elif not str(layers).isdecimal() or not 2 <= int(layers) <= most:
-        choice = f'give auto or a number from 2 to {most} for {size[1]}x{size[0]}'
+        choice = f'give auto or a number from 2 to {most} for {size[0]}x{size[1]}'
         raise UserError(f'--layers {layers}: {choice}')
     count = int(layers)
     if y_dim and common % 2**count:
@@ -49,7 +49,7 @@ def count_layers(layers, size: tuple[int, int], y_dim: int | None) -> int:
 
 
 def layer_filters(outer: int, layers: int, most: int | None = None) -> list[int]:
-    """The filters of layers, which double from an outer one, up to `most` or 8 * outer.
+    """The filters of layers: `outer` of the first, doubled up to `most` or 8 * outer.
 
     For four layers: outer, 2 * outer, 4 * outer and 8 * outer, as in the paper.
     """
