@@ -61,9 +61,8 @@ def layer_shapes(height: int, width: int, filters: list[int]) -> list[tuple]:
 
     filters: the channels of images, then of each layer, the largest first
     """
-    halves = [2**i for i in range(len(filters))]
-    sizes = [[-(-size // n) for n in halves] for size in (height, width)]  # rounded up
-    return [*zip(*sizes, filters)][::-1]
+    shapes = [(-(-height // 2**i), -(-width // 2**i), c) for i, c in enumerate(filters)]
+    return shapes[::-1]  # sizes are rounded up
 
 
 def requirements(dcgan, config) -> tuple[int, int, float]:
