@@ -11,7 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, SMALL, run_anew, run_in_process, use, weights, write_images
 
+from dcgan.evaluation.encode import build_encoder
+from dcgan.inversion.invert import How, invert
 from dcgan.record.metrics_csv import read_rows
+from dcgan.sampling.filters import build_filters
 from dcgan.sampling.samples import draw
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.options import Options
@@ -19,7 +22,7 @@ from dcgan.training.prefetch import Batch
 from dcgan.training.user_model import changes, check_options, print_changes
 from dcgan.util.errors import UserError
 from model import DCGAN
-from ops import batch_norm, conv2d, deconv2d, linear, lrelu
+from ops import batch_norm, conv2d, deconv2d, flatten, linear, lrelu
 
 TRAIN = ['--train', '--dataset', 'cats', *SMALL, '--epoch', 1, '--seed', 1]
 TRAIN += ['--train_size', 16]
@@ -183,6 +186,47 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
         result = run_in_process(*args, *more, cwd=workspace, model=OriginalStyle)
         message = f'{" ".join(more)}: OriginalStyle overrides discriminator'
         assert message.replace(' f.npz', '') in result.stderr
+
+
+class Dense(DCGAN):
+    """D without convolutions; `how` sees its hidden layer only if it is_seen."""
+
+    is_seen = False
+
+    def discriminator(self, image, y=None, reuse=False, how=None):
+        how = how or self.how
+        with self.scopes('discriminator', reuse):
+            x = linear(flatten(image), 8, 'd_h0_lin')
+            x = how.hidden(lrelu, x) if self.is_seen else lrelu(x)
+            logits = linear(x, 1, 'd_h1_lin')
+            return tf.sigmoid(logits), logits
+
+
+def test_hidden_layers_that_how_does_not_see_are_an_error(sess):
+    dcgan = Dense(sess, data_dir=None, output_height=16, output_width=16)
+    sess.run(tf.global_variables_initializer())
+    message = ': Dense.discriminator never calls how.hidden; leave it out'
+    with pytest.raises(UserError, match=f'--encode{message}'):
+        build_encoder(sess, dcgan)
+    with pytest.raises(UserError, match=f'filters{message}'):
+        build_filters(dcgan)
+    pictures = np.zeros((1, 16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match=f'--lam 0{message}'):
+        invert(dcgan, pictures, how=How(features=1.0))
+    assert len(invert(dcgan, pictures, how=How(prior=1.0, starts=1, steps=1)).z) == 1
+
+
+def test_filters_of_a_d_without_convolutions_are_the_units_of_its_last_layer(sess):
+    class Seen(Dense):
+        is_seen = True
+
+    dcgan = Seen(sess, data_dir=None, output_height=16, output_width=16)
+    sess.run(tf.global_variables_initializer())
+    images = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    run, (encoder, _) = build_filters(dcgan), build_encoder(sess, dcgan)
+    assert np.allclose(run(images, None), encoder(images)[0], atol=1e-6)
+    unit = run(images, None)[0].argmax()
+    assert np.ptp(run(images[:1], None, unit)) >= 127
 
 
 def test_a_generator_without_its_sampler_is_an_error(make_dcgan):

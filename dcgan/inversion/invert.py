@@ -89,22 +89,22 @@ class Inverter:
 
     def __init__(self, dcgan, how: How):
         self.dcgan, self.how = dcgan, how
-        height, width, channels = dcgan.sampler.shape.as_list()[1:]
+        drawn, y = dcgan.sampler, dcgan.sampler_y
+        height, width, channels = drawn.shape.as_list()[1:]
         self.images = tf.placeholder(tf.uint8, [None, height, width, channels])
         self.weights = tf.placeholder(tf.float32, [None, height, width, 1])
         x = tf.gather(byte_values(dcgan.y_dim), tf.cast(self.images, tf.int32))
         span = 1 if dcgan.y_dim else 2  # of the range of images
-        errors = self.weights * tf.abs(dcgan.sampler - x) / span  # in [0, 1]
+        errors = self.weights * tf.abs(drawn - x) / span  # in [0, 1]
         error = tf.reduce_sum(errors, [1, 2, 3])
         distance = error / (channels * tf.reduce_sum(self.weights, [1, 2, 3]))
         loss, features = 2 * how.pixels * error, tf.zeros_like(error)
         self.of_images = None  # D's features of the images
         if how.features or how.prior:
-            layers, logits = discriminate(dcgan, dcgan.sampler, dcgan.sampler_y, NEED_D)
+            layers, logits = discriminate(dcgan, drawn, y, NEED_D, needs_layers=False)
             loss += how.prior * tf.nn.softplus(-logits)
         if how.features:
-            of_images = discriminate(dcgan, x, dcgan.sampler_y, NEED_D)[0]
-            self.of_images = of_images[-1]
+            self.of_images = discriminate(dcgan, x, y, NEED_D)[0][-1]
             apart = tf.abs(layers[-1] - self.of_images)
             features = tf.reduce_sum(apart, [*range(1, apart.shape.ndims)])
             loss += how.features * features

@@ -93,18 +93,21 @@ def finish(dcgan) -> None:
     dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=dcgan.max_to_keep)
 
 
-def discriminate(dcgan, images: tf.Tensor, y, flag: str, hook=None) -> tuple:
+def discriminate(dcgan, images, y, flag: str, hook=None, needs_layers=True) -> tuple:
     """D's hidden layers, through `hook`, and its logits [n], by moving averages.
 
-    Raises UserError, which names `flag`, if D is not there or not this project's.
+    Raises UserError, which names `flag`, if D is not there or its layers are unknown.
     """
-    problem, layers = '', []
+    problem, layers, name = '', [], type(dcgan).__name__
+    how = SAMPLING._replace(dropout=hook, probe=layers.append)
     if 'discriminator' in original_style(dcgan):
-        name = type(dcgan).__name__
         problem = f'{name} overrides discriminator, whose layers are unknown'
     elif len(dcgan.sess.run(tf.report_uninitialized_variables(dcgan.variables))):
         problem = 'this checkpoint has no discriminator'
+    else:
+        _, logits = dcgan.discriminator(images, y, reuse=True, how=how)
+        if needs_layers and not layers:
+            problem = f'{name}.discriminator never calls how.hidden'
     if problem:
         raise UserError(f'{flag}: {problem}; leave it out')
-    how = SAMPLING._replace(dropout=hook, probe=layers.append)
-    return layers, dcgan.discriminator(images, y, reuse=True, how=how)[1][:, 0]
+    return layers, logits[:, 0]
