@@ -33,7 +33,8 @@ def augment(
     """
     if not kinds:
         return images
-    (height, width), x = images.shape[1:3], 2 * images - 1 if is_unit else images
+    x = 2 * images - 1 if is_unit else images
+    _, height, width, _ = x.shape
     uniform = tf.unstack(numbers([tf.shape(x)[0], 7]), axis=1)
     if 'color' in kinds:
         brightness, saturation, contrast = (n[:, None, None, None] for n in uniform[:3])
@@ -49,7 +50,7 @@ def augment(
     if 'cutout' in kinds:
         rows, columns = map(_half, uniform[5:], (height, width))
         is_cut = rows[:, :, None, None] & columns[:, None, :, None]
-        x = tf.where(tf.broadcast_to(is_cut, tf.shape(x)), tf.zeros_like(x), x)
+        x = tf.where_v2(is_cut, 0.0, x)
     return (x + 1) / 2 if is_unit else x
 
 
