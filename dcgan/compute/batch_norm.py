@@ -38,11 +38,10 @@ def _fused(x, gamma, beta, epsilon, workers: Workers):
     mean = tf.reduce_mean(means, 0)
     apart = tf.squared_difference(means, mean)
     variance = tf.reduce_mean(variances + apart, 0)
+    options = {'epsilon': epsilon, 'is_training': False}
 
     def scaled(scale, offset):
-        return tf.nn.fused_batch_norm(
-            x, scale, offset, mean, variance, epsilon, is_training=False
-        )[0]
+        return tf.nn.fused_batch_norm(x, scale, offset, mean, variance, **options)[0]
 
     def gradients(dy, *_):
         # first as if mean and variance were constants
@@ -53,8 +52,7 @@ def _fused(x, gamma, beta, epsilon, workers: Workers):
             reserve_space_1=mean,
             reserve_space_2=variance,
             reserve_space_3=tf.zeros([0]),
-            epsilon=epsilon,
-            is_training=False,
+            **options,
         )[:3]
         # then what they add, by dy of the joint batch
         scale = gamma * tf.rsqrt(variance + epsilon) / points

@@ -56,8 +56,7 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
 
 def draw_sweeps(sess, dcgan, config, classes, option: str, sample_dir: str) -> None:
     """Options 0 to 4 of `visualize`, as in the original."""
-    batch_size, z_dim = config.batch_size, dcgan.z_dim
-    z_shape = (batch_size, z_dim)
+    z_shape = batch_size, z_dim = config.batch_size, dcgan.z_dim
     sweep = np.arange(0, 1, 1.0 / batch_size)[:batch_size]
 
     def write_grid(z, name):
@@ -139,12 +138,11 @@ def draw_arithmetic(sess, dcgan, config, classes) -> tuple[np.ndarray, int]:
     text = config.arithmetic.replace(' ', '')
     match = re.fullmatch(r'([\d,]+)-([\d,]+)\+([\d,]+)', text)
     terms = match and [[int(n) for n in t.split(',') if n] for t in match.groups()]
-    if not terms or not all(terms) or max(map(max, terms)) >= 2**32:
+    if not terms or not all(terms) or (largest := max(map(max, terms))) >= 2**32:
         problem = 'must have the form A-B+C, such as 0,1,2-3,4,5+6,7,8, all below 2**32'
         raise UserError(f'--arithmetic {config.arithmetic!r}: {problem}')
     if config.z_file:
         stored, _ = read_z_file(config.z_file, dcgan, classes)
-        largest = max(map(max, terms))
         if largest >= len(stored):
             problem = f'has no z with index {largest}'
             advice = f'--arithmetic can use indices 0 to {len(stored) - 1}'

@@ -1,7 +1,7 @@
 """One iteration of the training: (1) update D, (2) update G, (3) report the losses."""
 
 import contextlib
-import functools
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -41,15 +41,14 @@ class Networks:
         """On float32 images, y (one-hot or None) and z. seed: of RandomNumbers."""
         self.dcgan, self.options = iteration.dcgan, iteration.options
         self.d_optimizer, self.g_optimizer = iteration.optimizers
-        self.images, self.y, self.z, rate = images, y, z, self.options.d_dropout
-        numbers, kinds = RandomNumbers(seed), self.options.augment
-        change = {'kinds': kinds, 'is_unit': bool(self.dcgan.y_dim), 'numbers': numbers}
-        self.augment = functools.partial(augment, **change)
-        drop = functools.partial(dropout, rate=rate, numbers=numbers)
-        self.dropout = drop if rate else None
+        self.images, self.y, self.z, numbers = images, y, z, RandomNumbers(seed)
+        kinds, rate = self.options.augment, self.options.d_dropout
+        is_unit = bool(self.dcgan.y_dim)
+        self.augment = partial(augment, kinds=kinds, numbers=numbers, is_unit=is_unit)
+        self.dropout = partial(dropout, rate=rate, numbers=numbers) if rate else None
         self.updates = []
         self.steps = []  # (two losses, probabilities) of each, see Iteration
-        self._forget_casts()
+        self._casts = dict.fromkeys(v.ref() for v in self.dcgan.d_vars)
 
     def iterate(self, with_images: bool) -> Iteration:
         """Build an iteration on this batch.
@@ -89,10 +88,6 @@ class Networks:
             sums,
         )
 
-    def _forget_casts(self):
-        # D's weights change
-        self._casts = {v.ref(): None for v in self.dcgan.d_vars}
-
     @contextlib.contextmanager
     def _after_updates(self):
         with tf.control_dependencies(self.updates[-1:]), shared_casts(self._casts):
@@ -116,24 +111,22 @@ class Networks:
         return D, logits, D_, logits_
 
     def _minimize(self, optimizer, loss, variables):
-        dtype = self.dcgan.how.dtype
-        update = self.dcgan.workers.minimize(optimizer, loss, variables, dtype)
-        self.updates.append(update)
+        workers, dtype = self.dcgan.workers, self.dcgan.how.dtype
+        self.updates.append(workers.minimize(optimizer, loss, variables, dtype))
 
     def update_d(self, G: tf.Tensor) -> tuple:
         """A step of D; returns d_loss, logits of real images, and [D, D_]."""
-        options = self.options
-        smoothing = options.label_smoothing
+        r1, smoothing = self.options.r1, self.options.label_smoothing
         label = {} if smoothing == 1 else {'real_label': smoothing}
         with self._after_updates():
             images = self.augment(self.images), self.augment(G)
             D, logits, D_, logits_ = self.both_passes(*images, dropout=self.dropout)
             losses = self.dcgan.losses(logits, logits_, **label)
             objective = losses.d
-            if options.r1:
-                objective += gradient_penalty(logits, self.images, options.r1)
+            if r1:
+                objective += gradient_penalty(logits, self.images, r1)
             self._minimize(self.d_optimizer, objective, self.dcgan.d_vars)
-        self._forget_casts()
+        self._casts = dict.fromkeys(self._casts)  # D's weights have changed
         self.steps.append(([losses.d_real, losses.d], D))
         return losses.d, logits, [D, D_]
 
@@ -162,11 +155,10 @@ class FusedIteration:
         dcgan.xla = dcgan.xla and can_compile()
 
         def build(*batch):
-            with_images = getattr(config, 'G_img_sum', False)
-            return self._networks(*batch).iterate(with_images)
+            return self._networks(*batch).iterate(getattr(config, 'G_img_sum', False))
 
         layers, workers = contextlib.nullcontext(), dcgan.workers
-        self._joint = functools.partial(workers.joint, self.options.r1 > 0)
+        self._joint = partial(workers.joint, self.options.r1 > 0)
         if dcgan.xla:
             build, layers = xla_function(build), tensorflow_ops()
         with layers, self._joint():
@@ -187,7 +179,7 @@ class FusedIteration:
         fed = {self.learning_rates: rates, self.stop: stop}
         return self.dcgan.sess.run(self.tensors, fed, self.dcgan.workers.run_options)
 
-    @functools.cached_property
+    @cached_property
     def _pretraining(self):
         """D's step alone: [2], d_loss and `stop`. It changes nothing of G."""
         with self._joint():
@@ -202,7 +194,7 @@ class FusedIteration:
         options = self.dcgan.workers.run_options
         return self.dcgan.sess.run(self._pretraining, fed, options)
 
-    @functools.cached_property
+    @cached_property
     def _sample_losses(self):
         """[2]: d_loss and g_loss of one pass of G, which moves its averages once."""
         dcgan = self.dcgan

@@ -108,6 +108,5 @@ class Options(collections.namedtuple('Options', DEFAULTS, defaults=DEFAULTS.valu
         """
         rates = np.float32(self.rates(config.learning_rate))
         rates = tf.placeholder_with_default(rates, [2], 'learning_rates')
-        d_rate, g_rate = tf.unstack(rates)
         adam = tf.train.AdamOptimizer
-        return rates, adam(d_rate, beta1=config.beta1), adam(g_rate, beta1=config.beta1)
+        return rates, *(adam(rate, beta1=config.beta1) for rate in tf.unstack(rates))

@@ -54,11 +54,10 @@ class OriginalIteration:
         else:
             d_loss, d_real, d_fake = run(self._d_losses, fed)
         g_loss, D_ = run(self._g_loss, fed)
-        step_losses, probabilities = zip(*steps)
-        columns = [np.reshape(p, [-1, 1]) for p in probabilities]
+        columns = [np.reshape(p, [-1, 1]) for _, p in steps]
         return Iteration(
             np.array([d_loss, d_real, d_fake, g_loss]),
-            np.array(step_losses),
+            np.array([losses for losses, _ in steps]),
             [column[~np.isnan(column[:, 0])] for column in columns],
             np.array([*means, np.mean(D_)]),
             [np.array(drawn)] if drawn else [],

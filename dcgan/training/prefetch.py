@@ -30,10 +30,9 @@ class BatchQueue:
 
     def __init__(self, shape: list[int], has_labels: bool, z_dim: int, has_seed=False):
         """shape: [B, h, w, c], of the images."""
-        size, *_ = shape
-        kinds = {'images': (tf.uint8, shape), 'z': (tf.float32, [size, z_dim])}
+        kinds = {'images': (tf.uint8, shape), 'z': (tf.float32, [shape[0], z_dim])}
         if has_labels:
-            kinds['labels'] = tf.int64, [size]
+            kinds['labels'] = tf.int64, shape[:1]
         if has_seed:
             kinds['seed'] = tf.int32, [2]
         self._placeholders = {n: tf.placeholder(*kind) for n, kind in kinds.items()}

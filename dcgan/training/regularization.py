@@ -14,10 +14,7 @@ class RandomNumbers:
     def __call__(self, shape) -> tf.Tensor:
         """Float32 [B, ...], of this worker's part of the batch."""
         self.calls += 1
-        seed, shape = (
-            self.seed + tf.constant([0, self.calls]),
-            tf.convert_to_tensor(shape),
-        )
+        seed = self.seed + tf.constant([0, self.calls])
         if workers := Workers.current:  # numbers for the joint batch, and its slice
             shape = tf.concat([[workers.count * shape[0]], shape[1:]], 0)
         numbers = tf.random.stateless_uniform(shape, seed)
