@@ -51,9 +51,8 @@ def draw_blocks(dcgan, run, name: str) -> np.ndarray:
 def build_filters(dcgan):
     """A function of images, uint8 [n, h, w, c], and labels: the largest responses.
 
-    They are [n, filters], of D's last convolution or, if it has none, last layer. With
-    the number of a filter, it returns their guided gradients as pictures, uint8
-    [n, h, w, c]; gray is zero.
+    They are [n, filters], of D's last convolution or, without one, last layer. Given a
+    filter's number, it returns guided gradients, uint8 [n, h, w, c], where gray is 0.
     """
     pixels = tf.placeholder(tf.uint8, [None, *dcgan.inputs.shape[1:]])
     labels, number = tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [])

@@ -148,8 +148,7 @@ class FusedIteration:
         self.dcgan, self.options = dcgan, Options.of(config)
         self.learning_rates, *self.optimizers = self.options.optimizers(config)
         self.stop = tf.placeholder_with_default(0.0, [], 'stop')
-        _, *size = dcgan.inputs.shape.as_list()
-        shape = [dcgan.workers.split_batch(dcgan.batch_size), *size]
+        shape = [dcgan.workers.split_batch(dcgan.batch_size), *dcgan.inputs.shape[1:]]
         has_seed = bool(self.options.d_dropout or self.options.augment)
         self.batches = BatchQueue(shape, bool(dcgan.y_dim), dcgan.z_dim, has_seed)
         dcgan.xla = dcgan.xla and can_compile()

@@ -116,8 +116,7 @@ class Training(contextlib.AbstractContextManager):
     def _draw_epoch(self, first=0):
         """Yield (this worker's Batch, z of all), with the original's random numbers."""
         size, part = self.dcgan.batch_size, self.workers.slice
-        data = self.data.batches(size, self.epoch_batches, first, part)
-        for images, labels in data:
+        for images, labels in self.data.batches(size, self.epoch_batches, first, part):
             z = gen_random(self.z_dist, (size, self.dcgan.z_dim))
             z, seed = z.astype(np.float32), None
             if self.options.flip:
@@ -318,7 +317,6 @@ def check_training(dcgan, config) -> str | None:
     dcgan.data.first_usable(dcgan.sample_num)
     if not dcgan.workers.is_chief:  # it gets the variables of the chief
         return None
-    path = checkpoints.newest_checkpoint(dcgan.checkpoint_dir, options.resume_step)
-    if path:
+    if path := checkpoints.newest_checkpoint(dcgan.checkpoint_dir, options.resume_step):
         check_weights(path, dcgan.variables)
     return path
