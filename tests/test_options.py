@@ -340,12 +340,12 @@ def test_a_recipe_leaves_the_layers_of_weights_as_they_are(workspace, monkeypatc
 def test_the_recipe_of_few_images_changes_them_before_d(tmp_path):
     write_images(tmp_path / 'data' / 'cats', count=8)
     printed = use(tmp_path, 'cats', *TRAIN, '--recipe', 'best', '--epoch', 1)
-    line = ' [*] Recipe best of 8 images: --augment color,translation,cutout\n'
+    line = ' [*] Recipe best of 8 images: --augment translation\n'
     assert line in printed and 'Only 8 images' not in printed
     own = ['--recipe', 'best', '--augment', 'cutout', '--epoch', 1]
     assert 'of 8 images' not in use(tmp_path, 'own', *TRAIN, *own)
     printed = use(tmp_path, 'own', '--train', '--augment', '', '--epoch', 2)
-    assert 'Only 8 images: ' in printed and 'or --augment color' in printed
+    assert 'Only 8 images: ' in printed and 'or --augment translation' in printed
 
 
 @pytest.mark.slow

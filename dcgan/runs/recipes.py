@@ -14,7 +14,7 @@ BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
 BEST_OF_IMAGES = {**BEST, 'batch_size': 32}  # more iterations in the same time
 BEST_OF_LARGE = {**BEST_OF_IMAGES, 'layers': 'auto'}  # of LARGE pixels and more
 LARGE = 96
-BEST_OF_FEW = {'augment': 'color,translation,cutout'}  # or D memorizes the images
+BEST_OF_FEW = {'augment': 'translation'}  # or D memorizes the images
 # fmt: off
 FLAGS = Group(
     'Recipe',
@@ -32,6 +32,7 @@ def apply_recipe(config, flags: Flags, y_dim, is_images: bool, is_new: bool) -> 
         return
     values = dict(FAITHFUL)
     if config.recipe == 'best':
+        del values['augment']  # that is up to apply_to_few
         size = config.output_height, config.output_width or config.output_height
         is_large = is_new and min(size) >= LARGE  # what has weights keeps its layers
         of_images = BEST_OF_LARGE if is_large else BEST_OF_IMAGES
@@ -41,7 +42,7 @@ def apply_recipe(config, flags: Flags, y_dim, is_images: bool, is_new: bool) -> 
 
 
 def apply_to_few(config, flags: Flags, count: int) -> None:
-    """As apply_recipe, for a data set of `count` images, if these are few."""
+    """As apply_recipe, after it, for a data set of `count` images, if these are few."""
     is_best = flags.given('recipe') and config.recipe == 'best'
     if is_best and count < FEW_IMAGES and (line := _set(config, flags, BEST_OF_FEW)):
         print(f' [*] Recipe best of {count} images: {line}')

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.session import lacks_memory
 from dcgan.record.profiler import profiled
 from dcgan.training import checkpoints, user_model
-from dcgan.training.augment import KINDS, check_kinds
+from dcgan.training.augment import check_kinds
 from dcgan.training.fused_iteration import FusedIteration
 from dcgan.training.inputs import flip
 from dcgan.training.options import DEFAULTS, Options
@@ -64,7 +64,7 @@ class Training(contextlib.AbstractContextManager):
         in_all = int(min(images, limit * epochs))
         if in_all < FEW_IMAGES and not self.options.augment:
             why = 'D will memorize them and G will stop learning'
-            advice = f'use {FEW_IMAGES} or more, or --augment {",".join(KINDS)}'
+            advice = f'use {FEW_IMAGES} or more, or --augment translation'
             print(f' [!] Only {in_all} images: {why}; {advice}')
         if batch_size < SMALL_BATCH:
             why = 'is small: the statistics of batch norm will be mostly noise'
