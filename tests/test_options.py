@@ -296,7 +296,7 @@ def test_image_grids_and_checkpoints_come_with_epochs(workspace):
 
 NO_CLASSES = None, False  # y_dim, and whether the data are files of images
 BEST = '--g_steps 1 --r1 10 --ema 0.999 --beta1 0 --learning_rate 0.0004'
-LARGE = '--batch_size 32 --layers auto'
+LARGE = '--batch_size 16 --layers auto'
 OF_CLASSES = '--g_steps 1 --ema 0.999 --learning_rate 0.0005 --learning_rate_d 0.001'
 
 

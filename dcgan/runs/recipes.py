@@ -12,7 +12,7 @@ BEST = {'g_steps': 1, 'r1': 10.0, 'ema': 0.999, 'beta1': 0.0, 'learning_rate': 0
 BEST_OF_CLASSES = {'g_steps': 1, 'ema': 0.999, 'learning_rate': 0.0005}
 BEST_OF_CLASSES |= {'learning_rate_d': 0.001}
 BEST_OF_IMAGES = {**BEST, 'batch_size': 32}  # more iterations in the same time
-BEST_OF_LARGE = {**BEST_OF_IMAGES, 'layers': 'auto'}  # of LARGE pixels and more
+BEST_OF_LARGE = {**BEST, 'batch_size': 16, 'layers': 'auto'}  # from LARGE pixels on
 LARGE = 96
 BEST_OF_FEW = {'augment': 'translation'}  # or D memorizes the images
 # fmt: off
