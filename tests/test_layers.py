@@ -91,7 +91,7 @@ def test_shapes_of_a_checkpoint_tell_the_model(layers, y_dim, make_dcgan, tmp_pa
             return {v.op.name: v.shape.as_list() for v in dcgan.variables}
 
     path, size = str(tmp_path / 'model.b6-1'), dict(output_height=32, output_width=32)
-    for most, df_dim in (5, 4), (None, 5):
+    for most, df_dim in (5, 4), (20, 5):
         of_filters = dict(layers=layers, max_filters=most, df_dim=df_dim)
         built = shapes(y_dim=y_dim, **of_filters, **size)
         assert checkpoint_dims(path) == (y_dim, 3)
