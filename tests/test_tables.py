@@ -13,11 +13,11 @@ import pytest
 from conftest import bounded, write_images
 
 from dcgan.data.celeba import in_partition, read_list
-from dcgan.data.labels import Classes, read_labels
+from dcgan.data.labels import Classes, class_names_in, read_labels
 from dcgan.data.names import match_rows
 from dcgan.record.curves import in_bins, smooth
 from dcgan.record.metrics_csv import COLUMNS, MetricsFile, read_rows
-from dcgan.runs.run import Run, class_names_in, number_labels
+from dcgan.runs.run import Run, number_labels
 from dcgan.util.errors import UserError
 
 LABELS = {'a.jpg': 'cat', 'b.jpg': 'guinea pig', 'c.jpg': 'cat'}

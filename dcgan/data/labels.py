@@ -1,6 +1,7 @@
 """Label images by class folders, a CSV file or CelebA's attributes."""
 
 import itertools
+import json
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from dcgan.util.tables import LABEL_HEADS, MAX_BYTES, Table, composed
 
 ATTRIBUTE_LIST = 'list_attr_celeba.txt'
 MAX_ATTRIBUTES = 6  # they make 64 classes
+# in a run folder, a list of the names of classes; in older ones, each in a line
+CLASS_FILE, OLDER_CLASS_FILE = 'classes.json', 'classes.txt'
 
 
 class Classes:
@@ -157,3 +160,19 @@ def label_order(label: str) -> tuple[bool, int, str]:
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     """Integer labels [B] -> float32 [B, classes]."""
     return np.eye(classes, dtype=np.float32)[labels]
+
+
+def class_names_in(run_dir: str) -> list[str]:
+    """The names of the classes that a run has learned; [] if they have only numbers."""
+    path, older = (os.path.join(run_dir, n) for n in (CLASS_FILE, OLDER_CLASS_FILE))
+    if os.path.exists(path):
+        return read_file(path, lambda content: [*map(composed, json.loads(content))])
+    if os.path.exists(older):
+        text = read_file(older, os.fsdecode).replace('\r\n', '\n')  # by git or editors
+        return composed(text.removesuffix('\n')).split('\n')
+    return []
+
+
+def class_names_of(dcgan) -> list[str]:
+    """The names of the classes of a model in its run: numbers where it has no names."""
+    return class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]

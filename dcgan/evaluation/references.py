@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from dcgan.data.dataset import INCEPTION
+from dcgan.data.labels import class_names_in
 from dcgan.evaluation.inception import GraphExtractor
 from dcgan.evaluation.random_network import RandomNetwork
 from dcgan.evaluation.real_images import RealImages, gaussian_shapes
-from dcgan.runs.run import class_names_in
 from dcgan.sampling.samples import draw_batches
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import FREE_SPACE, write_errors

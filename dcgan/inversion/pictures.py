@@ -8,8 +8,8 @@ import numpy as np
 from dcgan.data.dataset import read_images
 from dcgan.data.idx import ArraySet, array_files
 from dcgan.data.image_folder import ImageSet, UnusableImages
+from dcgan.data.labels import class_names_of
 from dcgan.inversion.invert import Found
-from dcgan.runs.run import class_names_of
 from dcgan.runs.settings import OWN_DATA
 from dcgan.sampling.samples import parse_labels
 from dcgan.util.errors import UserError

@@ -11,10 +11,10 @@ import numpy as np
 
 from dcgan.data.image_grids import grid_image, grid_size, one_image, write_gif
 from dcgan.data.images import load_image, parse_color
+from dcgan.data.labels import class_names_of
 from dcgan.inversion import FRAMES, How, invert
 from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
-from dcgan.runs.run import class_names_of
 from dcgan.sampling.export import sampled_weights
 from dcgan.sampling.samples import draw
 from dcgan.training import checkpoints

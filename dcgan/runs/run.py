@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dcgan.data.labels import CLASS_FILE, class_names_in
 from dcgan.runs.flags_json import read_flags, write_flags
 from dcgan.training.checkpoints import index_files
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import (
     free_path,
-    read_file,
     remove,
     require_writable,
     timestamp,
@@ -20,9 +20,6 @@ from dcgan.util.files import (
 )
 from dcgan.util.lock import lock_run
 from dcgan.util.tables import composed
-
-# in a run folder, a list of the names of classes; in older ones, each in a line
-CLASS_FILE, OLDER_CLASS_FILE = 'classes.json', 'classes.txt'
 
 
 class Run:
@@ -189,22 +186,6 @@ def new_run(config, chosen: dict[str, str]) -> Run:
         f'.y{config.output_width}.b{config.batch_size}'
     )
     return Run(os.path.join(config.out_dir, name), chosen, is_new=True)
-
-
-def class_names_in(run_dir: str) -> list[str]:
-    """The names of the classes that a run has learned; [] if they have only numbers."""
-    path, older = (os.path.join(run_dir, n) for n in (CLASS_FILE, OLDER_CLASS_FILE))
-    if os.path.exists(path):
-        return read_file(path, lambda content: [*map(composed, json.loads(content))])
-    if os.path.exists(older):
-        text = read_file(older, os.fsdecode).replace('\r\n', '\n')  # by git or editors
-        return composed(text.removesuffix('\n')).split('\n')
-    return []
-
-
-def class_names_of(dcgan) -> list[str]:
-    """The names of the classes of a model in its run: numbers where it has no names."""
-    return class_names_in(dcgan.out_dir) or [*map(str, range(dcgan.y_dim or 0))]
 
 
 def number_labels(label: str, names: list[str]) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dcgan.data.idx import array_summary
-from dcgan.data.labels import Classes, find_labels, split_attributes
+from dcgan.data.labels import Classes, class_names_in, find_labels, split_attributes
 from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
-from dcgan.runs.run import Run, class_names_in, new_run, number_labels
+from dcgan.runs.run import Run, new_run, number_labels
 from dcgan.training.checkpoints import index_files, usable_checkpoint
 from dcgan.training.ema import has_averages
 from dcgan.training.weights import checkpoint_dims, model_settings
