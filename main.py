@@ -45,9 +45,8 @@ from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
 from dcgan.runs.flags_json import with_origins
 from dcgan.runs.launch_workers import FORESEEN, joined, reported
-from dcgan.sampling import samples
+from dcgan.sampling import export, onnx_tflite, samples
 from dcgan.sampling import visualize as visualization
-from dcgan.sampling.export import write_exports
 from dcgan.training import network_size, options
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import Interrupted, UserError
@@ -105,6 +104,7 @@ TASKS = Group(
     Flag('curves', '', 'Draw the curves of runs, as in RUN,RUN, and end', 'task'),
     Flag('gif', False, 'Make an animation of image grids', 'training local task'),
     Flag('saved_model', False, 'Write the sampler as a SavedModel', 'export'),
+    Flag('onnx', False, 'Write the sampler as an ONNX file', 'export'),
     Flag('debug', False, 'Print the traceback before an error message'),
 )
 PARTS = [network_size, recipes, options, dataset, precision, several, samples]
@@ -115,6 +115,7 @@ PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
 def main(argv, model=DCGAN):
     config = command_line.read_flags(argv, TABLE)
+    onnx_tflite.check_packages(config)
     if config.workers > 1 and model is not DCGAN:
         raise UserError('--workers starts main.py, without your model; set TF_CONFIG')
     try:
@@ -187,7 +188,8 @@ def prepare(dcgan, config, workers, run):
 def write_outputs(sess, dcgan, config, step):
     """Write what the flags ask for."""
     todo = settings.tasks(config, TABLE)
-    write_exports(dcgan, config, step)
+    export.write_exports(dcgan, config, step)
+    onnx_tflite.write(dcgan, config, step)
     if 'visualize' in todo:
         visualize(sess, dcgan, config, config.visualize_option, config.sample_dir)
     if 'gif' in todo:

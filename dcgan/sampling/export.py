@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.forward_pass import SAMPLING
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.training.checkpoints import WRITE_ERRORS, meta_graph
-from dcgan.training.user_model import original_style
+from dcgan.training.user_model import as_unit, original_style
 from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_errors
 from dcgan.util.output import print_path
 
@@ -20,10 +20,14 @@ def freeze(dcgan, path: str) -> None:
     From `z` [any, z_dim] and, if it is conditional, `y` [any, y_dim], to
     `generator_1/Tanh` or `generator_1/Sigmoid`. UserError if it cannot be written.
     """
+    write_bytes(path, frozen_sampler(dcgan)[0].SerializeToString())
+
+
+def frozen_sampler(dcgan) -> tuple[tf.GraphDef, tf.Tensor]:
+    """The sampler with weights as constants, as of `freeze`, and its images."""
     with sampler_graph(dcgan) as (sess, _, images):
         freeze_weights = tf.graph_util.convert_variables_to_constants
-        graph = freeze_weights(sess, sess.graph_def, [images.op.name])
-    write_bytes(path, graph.SerializeToString())
+        return freeze_weights(sess, sess.graph_def, [images.op.name]), images
 
 
 def save_sampler(dcgan, folder: str) -> None:
@@ -38,7 +42,7 @@ def save_sampler(dcgan, folder: str) -> None:
         write_errors(folder, WRITE_ERRORS),
         atomic_path(folder) as temporary,
     ):
-        outputs = {'images': images if dcgan.y_dim else (images + 1) / 2}
+        outputs = {'images': as_unit(dcgan, images)}
         tf.saved_model.simple_save(sess, temporary, inputs, outputs)
 
 

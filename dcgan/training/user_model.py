@@ -87,10 +87,19 @@ def finish(dcgan) -> None:
     dcgan.variables = tf.global_variables(f'(?!{PREFIX})')
     if dcgan.sampler_y is None:
         dcgan.sampler_y = dcgan.y
-    # the sampler's full range as 0 to 255; one byte for each four to be fetched
-    unit = dcgan.sampler if dcgan.y_dim else (dcgan.sampler + 1.0) / 2.0
-    dcgan.sampler_bytes = tf.cast(tf.rint(unit * 255.0), tf.uint8)
+    # one byte for each four to be fetched
+    dcgan.sampler_bytes = as_bytes(as_unit(dcgan, dcgan.sampler))
     dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=dcgan.max_to_keep)
+
+
+def as_unit(dcgan, images: tf.Tensor) -> tf.Tensor:
+    """Images of G or the sampler, in [0, 1]."""
+    return images if dcgan.y_dim else (images + 1.0) / 2.0
+
+
+def as_bytes(unit: tf.Tensor) -> tf.Tensor:
+    """Images in [0, 1] as uint8."""
+    return tf.cast(tf.rint(unit * 255.0), tf.uint8)
 
 
 def discriminate(dcgan, images, y, flag: str, hook=None, needs_layers=True) -> tuple:
