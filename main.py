@@ -41,6 +41,7 @@ from dcgan.data.images import ignore_pillow_warnings
 from dcgan.evaluation import modes as evaluation
 from dcgan.inversion import modes as inversion
 from dcgan.page import server
+from dcgan.page import share as sharing
 from dcgan.record.curves import draw_runs
 from dcgan.runs import command_line, recipes, settings
 from dcgan.runs.flags_json import with_origins
@@ -108,7 +109,7 @@ TASKS = Group(
     Flag('debug', False, 'Print the traceback before an error message'),
 )
 PARTS = [network_size, recipes, options, dataset, precision, several, samples]
-PARTS += [visualization, evaluation, inversion, server]
+PARTS += [visualization, evaluation, inversion, server, sharing]
 TABLE = Flags([ORIGINAL, TASKS, *(part.FLAGS for part in PARTS)])
 PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 
@@ -119,6 +120,7 @@ def main(argv, model=DCGAN):
     if config.workers > 1 and model is not DCGAN:
         raise UserError('--workers starts main.py, without your model; set TF_CONFIG')
     try:
+        sharing.check(config)
         with reported(config), tf.Graph().as_default():  # main() may run again
             if config.curves:
                 return draw_runs(config.curves, config.out_dir)
@@ -199,6 +201,8 @@ def write_outputs(sess, dcgan, config, step):
     inversion.run(dcgan, config, todo)
     if 'samples' in todo:
         samples.save_samples(sess, dcgan, config, config.sample_dir)
+    if 'share' in todo:
+        sharing.share(dcgan, config, step)
     if 'page' in todo:
         server.serve(dcgan, config, TABLE)
 

@@ -50,9 +50,10 @@ def page(browser, address):
 
 
 def settle(page):
-    """Wait until nothing is asked of the server any more, and the address is saved."""
+    """Wait until all panels are drawn, and the address is saved."""
     page.wait_for_selector('#grid .cell')
     page.wait_for_timeout(500)
+    page.wait_for_selector('main[aria-busy=false]')
     page.wait_for_load_state('networkidle')
 
 
@@ -63,7 +64,7 @@ def click(page, *selectors):
 
 
 def picture(page, panel):
-    """The pixels of the grid that a panel shows, its first channel."""
+    """The pixels of the grid that a panel shows, [h, w], or [h, w, 3] if colored."""
     script = """id => {
         const url = document.getElementById(id).dataset.url, image = new Image();
         return new Promise(done => { image.onload = () => {
@@ -74,7 +75,8 @@ def picture(page, panel):
             const data = context.getImageData(0, 0, image.width, image.height).data;
             done([image.width, image.height, ...data]); }; image.src = url; }); }"""
     width, height, *values = page.evaluate(script, panel)
-    return np.array(values, np.uint8).reshape(height, width, 4)[..., 0]
+    pixels = np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
 
 def z_of(page, number):

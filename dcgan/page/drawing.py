@@ -23,6 +23,7 @@ from dcgan.util.files import file_signature
 from dcgan.util.z import gen_random
 
 MAX_CLIENTS = 1000  # clients whose last request is remembered
+CAN = ['npz', 'gif', 'command', 'directions', 'upload', 'steps']  # of the page's parts
 DIRECTIONS = 8  # number of principal components
 MAX_PIXELS = 2**24  # of an uploaded picture: decoding takes half a gigabyte
 INVERSION_STEPS = 200  # a few seconds on a CPU
@@ -44,24 +45,17 @@ class Drawer:
         self._loaded: tuple[tuple | None, int] = None, 0
 
     def about(self) -> dict[str, object]:
-        """Facts about the model and its run, for the page."""
-        dcgan, config = self.dcgan, self.config
+        """Facts about the model, and what its run and this server have."""
         paths = checkpoints.checkpoints(self.folder)
         steps = {checkpoints.step_of(p) for p in paths if checkpoints.index_of(p)}
         return {
-            'dataset': config.dataset,
-            'run': os.path.basename(os.path.normpath(config.out_dir)),
-            'z_dim': dcgan.z_dim,
-            'z_dist': config.z_dist,
-            'height': dcgan.output_height,
-            'width': dcgan.output_width,
-            'classes': class_names_of(dcgan)[: dcgan.y_dim or 0],
+            **describe(self.dcgan, self.config),
             'steps': sorted(steps),
             'step': self.step,
-            'is_best': config.resume_step == checkpoints.BEST,
+            'is_best': self.config.resume_step == checkpoints.BEST,
             'files': [name for name in FILES if os.path.exists(self.path_of(name))],
             'command': f'python main.py {shlex.join(self.command)}',
-            'max_samples': MAX_SAMPLES,
+            'can': CAN,
         }
 
     def path_of(self, name: str) -> str:
@@ -70,23 +64,9 @@ class Drawer:
         return os.path.join(folder, name)
 
     def directions(self, step: int | None) -> dict[str, object]:
-        """The directions of z along which G's first layer varies most.
-
-        If z is independent in its dimensions, they are the left singular vectors of its
-        weights: unit `vectors` [DIRECTIONS, z_dim], with `shares` of the variance.
-        """
+        """The `directions` by the checkpoint of a step. UserError without them."""
         with self.is_drawing:
-            step = self._load(step)
-            weights = sampled_weights(self.dcgan).get('generator/g_h0_lin/Matrix')
-            if weights is None or weights.shape[0] < self.dcgan.z_dim:
-                raise UserError('directions: this G has no first layer g_h0_lin')
-            rows = self.dcgan.sess.run(weights)[: self.dcgan.z_dim]
-        values, vectors = np.linalg.eigh(np.float64(rows @ rows.T))
-        vectors = vectors.T[::-1][:DIRECTIONS]
-        largest = np.abs(vectors).argmax(1)[:, None]
-        vectors *= np.sign(np.take_along_axis(vectors, largest, 1))
-        shares = values[::-1][:DIRECTIONS] / max(values.sum(), 1e-30)
-        return {'step': step, 'vectors': vectors.tolist(), 'shares': shares.tolist()}
+            return {'step': self._load(step), **directions(self.dcgan)}
 
     def draw(self, request: Request) -> bytes:
         """Draw samples, in the format of the request.
@@ -154,6 +134,38 @@ class Drawer:
         _, step = self.dcgan.load(folder, step, path)
         self._loaded = choice, step
         return step
+
+
+def describe(dcgan, config) -> dict[str, object]:
+    """Facts about the model, for the page."""
+    return {
+        'dataset': config.dataset,
+        'run': os.path.basename(os.path.normpath(config.out_dir)),
+        'z_dim': dcgan.z_dim,
+        'z_dist': config.z_dist,
+        'height': dcgan.output_height,
+        'width': dcgan.output_width,
+        'classes': class_names_of(dcgan)[: dcgan.y_dim or 0],
+        'max_samples': MAX_SAMPLES,
+    }
+
+
+def directions(dcgan) -> dict[str, list]:
+    """The directions of z along which G's first layer varies most.
+
+    If z is independent in its dimensions, they are the left singular vectors of its
+    weights: unit `vectors` [DIRECTIONS, z_dim], with `shares` of the variance.
+    """
+    weights = sampled_weights(dcgan).get('generator/g_h0_lin/Matrix')
+    if weights is None or weights.shape[0] < dcgan.z_dim:
+        raise UserError('directions: this G has no first layer g_h0_lin')
+    rows = dcgan.sess.run(weights)[: dcgan.z_dim]
+    values, vectors = np.linalg.eigh(np.float64(rows @ rows.T))
+    vectors = vectors.T[::-1][:DIRECTIONS]
+    largest = np.abs(vectors).argmax(1)[:, None]
+    vectors *= np.sign(np.take_along_axis(vectors, largest, 1))
+    shares = values[::-1][:DIRECTIONS] / max(values.sum(), 1e-30)
+    return {'vectors': vectors.tolist(), 'shares': shares.tolist()}
 
 
 def encode(request: Request, step: int, z: np.ndarray, images: np.ndarray) -> bytes:

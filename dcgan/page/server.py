@@ -34,9 +34,9 @@ PROXY_HEADERS = ('forwarded', 'via', 'x-forwarded-', 'x-real-ip', 'x-client-ip')
 PROXY_HEADERS += ('cf-', 'true-client-ip', 'x-envoy-', 'x-original-')
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; "
-    "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
+PAGE = Path(__file__).with_name('page.html')
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -159,8 +159,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The media type and the bytes of an answer."""
         drawer, is_get = self.server.drawer, self.command != 'POST'
         if is_get and name == '':
-            page = Path(__file__).with_name('page.html')
-            return 'text/html; charset=utf-8', page.read_bytes()
+            return 'text/html; charset=utf-8', PAGE.read_bytes()
         if is_get and name == 'model':
             return _json(drawer.about())
         if is_get and name == 'directions':
@@ -214,7 +213,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header('Content-Type', kind)
         self.send_header('Content-Length', str(len(content)))
-        self.send_header('Content-Security-Policy', POLICY.format(nonce))
+        policy = f"{POLICY.format(nonce)}; frame-ancestors 'none'"
+        self.send_header('Content-Security-Policy', policy)
         self.send_header('X-Content-Type-Options', 'nosniff')
         self.send_header('Referrer-Policy', 'no-referrer')
         self.send_header('Cross-Origin-Resource-Policy', 'same-origin')

@@ -1,0 +1,73 @@
+"""Share the page as a folder of files: its visitors' browsers draw the images."""
+
+import json
+import os
+from pathlib import Path
+
+from dcgan.page.drawing import describe, directions
+from dcgan.page.server import PAGE, POLICY
+from dcgan.sampling.onnx_tflite import onnx_bytes
+from dcgan.util.errors import UserError
+from dcgan.util.files import read_file, require_writable, write_bytes
+from dcgan.util.flags import Flag, Group
+from dcgan.util.output import print_line
+
+RUNTIME = ['ort.wasm.min.mjs']  # of onnxruntime-web, for processors
+RUNTIME += ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm']
+DRAW = PAGE.with_name('draw.js')  # in place of the server
+SCRIPTS = "script-src 'self' blob: 'wasm-unsafe-eval'"  # that the folder may run
+MARK = '<meta name="generator" content="DCGAN --share">'
+
+
+def check(config) -> None:
+    """Raise UserError if --share could not write its folder."""
+    if not config.share:
+        return
+    runtime(config)
+    index = Path(config.share, 'index.html')
+    if index.exists() and MARK not in index.read_text(errors='replace'):
+        raise UserError(f'--share: {index} is of another page; choose another folder')
+    require_writable(config.share, 'choose another folder for --share')
+
+
+def share(dcgan, config, step: int) -> None:
+    """Write the page with the model of iteration `step`, and what draws by it.
+
+    Other files in the folder stay. Raises UserError if one cannot be written.
+    """
+    files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
+    model = describe(dcgan, config) | {'step': step, 'steps': [step], 'files': []}
+    model['megabytes'] = sum(map(len, files.values())) / 1e6
+    try:
+        model |= {'can': ['directions'], **directions(dcgan)}
+    except UserError:
+        model['can'] = []
+    policy = POLICY.format('page').replace('script-src', SCRIPTS)
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    page = PAGE.read_text().replace('<head>', f'<head>\n{meta}\n{MARK}')
+    page = page.replace('<script', f'<script src="{DRAW.name}"></script>\n<script')
+    files |= {'model.json': json.dumps(model).encode(), DRAW.name: DRAW.read_bytes()}
+    files['index.html'] = page.replace('{{nonce}}', 'page').encode()
+    for name, content in files.items():
+        write_bytes(os.path.join(config.share, name), content)
+    print_line(f' [*] {config.share}: python -m http.server -d {config.share} shows it')
+
+
+def runtime(config) -> dict[str, bytes]:
+    """{name: content} of the files of onnxruntime-web. UserError if one is missing."""
+    how = (
+        'not of onnxruntime-web',
+        'npm install onnxruntime-web, or give --share_runtime',
+    )
+    folder = config.share_runtime
+    return {n: read_file(os.path.join(folder, n), bytes, *how) for n in RUNTIME}
+
+
+# fmt: off
+FLAGS = Group(
+    'Share',
+    'the page as files for any web server, docs/page.md: --share, --share_runtime',
+    Flag('share', '', 'Write the page and the model to this folder', 'path task'),
+    Flag('share_runtime', 'node_modules/onnxruntime-web/dist', 'Folder of the files of '
+         'onnxruntime-web', 'path'),
+)

@@ -1,0 +1,132 @@
+"""The page as a folder of files, which draws in the browser."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_in_process, use
+from PIL import Image
+from test_page import run_main
+from test_page_browser import (
+    Z,
+    browser,
+    click,
+    download,
+    picture,
+    pytestmark,
+    settle,
+    z_of,
+)
+from test_page_proxy import free_port, started
+
+from dcgan.page.share import RUNTIME
+from dcgan.util.z import Z_DISTRIBUTIONS, gen_random
+
+__all__ = ['browser']
+WEB = Path(os.environ.get('ORT_WEB', ROOT / 'node_modules/onnxruntime-web/dist'))
+NEEDED = [
+    *pytestmark,
+    pytest.mark.skipif(not WEB.is_dir(), reason='no onnxruntime-web'),
+]
+pytestmark = []  # of this file
+
+
+def in_a_browser(test):
+    """Mark a test as slow, and skip it where what it needs is missing."""
+    for mark in NEEDED:
+        test = mark(test)
+    return test
+
+
+@contextlib.contextmanager
+def opened(browser, workspace, run):
+    """The page of a run that is shared, behind a plain web server, when it is drawn."""
+    folder, port = workspace / f'web_{run}', free_port()
+    use(workspace, run, '--share', folder, '--share_runtime', WEB)
+    server = [sys.executable, '-m', 'http.server', str(port), '-b', '127.0.0.1']
+    with (
+        started(port, *server, cwd=folder, stdout=subprocess.DEVNULL),
+        browser.new_context(viewport={'width': 1200, 'height': 900}) as context,
+    ):
+        page, errors, hosts = context.new_page(), [], set()
+        page.on('pageerror', lambda error: errors.append(str(error)))
+        page.on('console', lambda message: errors.append(message.text))
+        page.on('request', lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.goto(f'http://127.0.0.1:{port}/')
+        settle(page)
+        yield page
+    assert errors == [] and hosts <= {f'127.0.0.1:{port}', ''}  # its own blobs
+
+
+@pytest.fixture(scope='module')
+def runtime(workspace):
+    """The name of a folder that stands for onnxruntime-web's, with empty files."""
+    (workspace / 'runtime').mkdir()
+    for name in RUNTIME:
+        (workspace / 'runtime' / name).touch()
+    return 'runtime'
+
+
+def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
+    (workspace / 'web').mkdir()
+    (workspace / 'web' / 'CNAME').touch()  # stays
+    printed = use(workspace, 'set', '--share', 'web', '--share_runtime', runtime)
+    assert '-d web shows it' in printed
+    names = {'CNAME', 'index.html', 'draw.js', 'model.json', 'generator.onnx', *RUNTIME}
+    assert {path.name for path in (workspace / 'web').iterdir()} == names
+    model = json.loads((workspace / 'web' / 'model.json').read_text())
+    assert model['steps'] == [3] and model['classes'] == ['0', '1', '2', '3']
+    assert '{{' not in (workspace / 'web' / 'index.html').read_text()
+
+
+def test_a_missing_runtime_and_a_page_of_others_are_told(workspace, runtime):
+    (workspace / 'site').mkdir()
+    (workspace / 'site' / 'index.html').write_text('my home')
+    args = ['--out_name', 'set', '--share', 'site']
+    result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 1 and 'npm install onnxruntime-web' in result.stderr
+    result = run_in_process(*args, '--share_runtime', runtime, cwd=workspace)
+    assert 'is of another page; choose another folder' in result.stderr
+    assert (workspace / 'site' / 'index.html').read_text() == 'my home'
+
+
+@pytest.mark.parametrize('run', ['set', 'cats'])
+@in_a_browser
+def test_the_picture_of_a_seed_is_that_of_main_py(run, browser, workspace):
+    args = ['--out_name', run, '--seed', 1, '--generate_test_images', 64, '--npz']
+    png, npz = run_main(workspace, *args)
+    bytes_drawn = np.load(io.BytesIO(npz))['images']
+    level = 255 / np.ptp(bytes_drawn)  # of the sampler, on a grid of more contrast
+    with opened(browser, workspace, run) as page:
+        drawn = picture(page, 'grid').astype(int)
+    difference = abs(drawn - np.asarray(Image.open(io.BytesIO(png))))
+    assert difference.max() <= level + 1 and (difference == 0).mean() > 0.9
+
+
+@in_a_browser
+def test_z_classes_and_walks_are_drawn_in_the_browser(browser, workspace):
+    with opened(browser, workspace, 'set') as page:
+        for name in Z_DISTRIBUTIONS:
+            z = gen_random(name, (7, 99), np.random.RandomState(5)).astype(np.float32)
+            assert (page.evaluate(f'randomZ("{name}", 5, 7, 99)') == z).all()
+        click(page, '#grid .cell:nth-child(3)', '[data-add=walk]')
+        before, z = picture(page, 'current'), z_of(page, 1)
+        page.locator(Z).nth(1).press('PageUp')
+        settle(page)
+        assert abs(z_of(page, 1) - z - 1) < 0.01
+        assert (picture(page, 'current') != before).any()
+        assert page.locator('#all-classes .cell').count() == 4
+        click(page, '#all-classes .cell:nth-child(2)', '[data-add=walk]')
+        assert page.locator('#walk .cell').count() == 9
+        png = Image.open(io.BytesIO(download(page, 'walk', 'PNG'))).convert('L')
+        assert (picture(page, 'walk') == np.asarray(png)).all()
+        assert page.is_hidden('#upload') and page.is_hidden('#step')
+        page.set_viewport_size({'width': 380, 'height': 700})
+        assert page.evaluate('document.documentElement.scrollWidth') <= 380
