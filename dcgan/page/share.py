@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
@@ -24,8 +23,8 @@ def check(config) -> None:
     if not config.share:
         return
     runtime(config)
-    index = Path(config.share, 'index.html')
-    if index.exists() and MARK not in index.read_text(errors='replace'):
+    index = os.path.join(config.share, 'index.html')
+    if os.path.exists(index) and MARK.encode() not in read_file(index, bytes):
         raise UserError(f'--share: {index} is of another page; choose another folder')
     require_writable(config.share, 'choose another folder for --share')
 
@@ -55,11 +54,8 @@ def share(dcgan, config, step: int) -> None:
 
 def runtime(config) -> dict[str, bytes]:
     """{name: content} of the files of onnxruntime-web. UserError if one is missing."""
-    how = (
-        'not of onnxruntime-web',
-        'npm install onnxruntime-web, or give --share_runtime',
-    )
-    folder = config.share_runtime
+    advice = 'npm install onnxruntime-web, or give its folder by --share_runtime'
+    how, folder = ('--share needs it', advice), config.share_runtime
     return {n: read_file(os.path.join(folder, n), bytes, *how) for n in RUNTIME}
 
 
