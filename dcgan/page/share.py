@@ -36,6 +36,7 @@ def share(dcgan, config, step: int) -> None:
     """
     files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
     model = describe(dcgan, config) | {'step': step, 'steps': [step], 'files': []}
+    model['batch'] = dcgan.sampler.shape[0]  # None: any
     model['megabytes'] = sum(map(len, files.values())) / 1e6
     try:
         model |= {'can': ['directions'], **directions(dcgan)}
