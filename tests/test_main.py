@@ -38,6 +38,7 @@ from tensorflow.python.framework.config import (
 )
 
 import main
+from dcgan.compute.cluster import visible_gpus
 from dcgan.compute.devices import has_gpu, has_tensor_units, print_device
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import repeat_results, xla_function
@@ -47,6 +48,7 @@ from dcgan.util.flags import MARKS
 from dcgan.util.output import error_line, escape_output, print_line, print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.quiet_import import (
+    describe_machine,
     keep_compiled_programs,
     mark_whole,
     report_thread_error,
@@ -186,15 +188,37 @@ def test_seed_decides_on_z_although_idx_files_seed_numpy_with_547(tiny_runs):
     assert (stored['training/sample_z'] == z).all()
 
 
-def test_device_is_printed_with_a_warning_if_a_gpu_is_not_found(
-    capsys, tmp_path, monkeypatch
-):
-    monkeypatch.setattr('dcgan.compute.devices.NVIDIA_FILES', str(tmp_path / 'nvidia*'))
+WSL = 'usr/lib/wsl/lib/'
+IN_WSL = {'dev/dxg': '', WSL + 'libcuda.so.1': ''}
+ONCE = '#!/bin/sh\nmkdir "$0$1" && printf "GPU 0: A (UUID: 1)\\n MIG B\\nGPU 1: C"'
+
+
+@pytest.mark.parametrize(
+    'files, models',
+    [
+        ({'dev/dxg': '', WSL + 'libd3d12.so': '', 'System32/nvcuda.dll': ''}, []),
+        ({'proc/driver/nvidia/gpus/0/information': 'Model: A\nIRQ:'}, ['Model: A']),
+        ({'dev/nvidia0': '', 'dev/nvidia1': '', 'dev/nvidiactl': ''}, ['', '']),
+        (IN_WSL | {WSL + 'nvidia-smi': ONCE}, ['GPU 0: A', 'GPU 1: C']),
+        (IN_WSL | {WSL + 'nvidia-smi': '#!/bin/sh\nexit 9'}, ['']),
+    ],
+)
+def test_gpus_are_those_of_the_driver(files, models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('dcgan.util.gpus.ROOT', tmp_path)
+    monkeypatch.setenv('SYSTEMROOT', str(tmp_path))
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    machine = describe_machine()
     print_device('float32')
-    assert has_gpu() or 'GPU' not in capsys.readouterr().out
-    (tmp_path / 'nvidia0').touch()
+    assert has_gpu() or ' [!] ' not in capsys.readouterr().out
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    assert describe_machine() == machine + models
+    assert visible_gpus() == [str(i) for i in range(len(models))]
     print_device('float32')
-    assert has_gpu() or 'does not see the NVIDIA GPU' in capsys.readouterr().out
+    warning = 'does not see the NVIDIA GPU' if models else 'on Windows only in WSL2'
+    assert has_gpu() or warning in capsys.readouterr().out
 
 
 # A trained run
@@ -520,6 +544,18 @@ def test_failures_of_the_import_of_tensorflow_are_shown(tmp_path):
         result = run_anew('main.py', cwd=tmp_path, **stand_in(tmp_path, end))
         assert result.returncode and message in result.stderr
         assert 'tensorflow/__init__.py", line 5' in result.stderr
+
+
+def test_the_plugin_of_apple_and_missing_packages_are_told_in_one_line(tmp_path):
+    (tmp_path / 'tensorflow_metal-1.2.0.dist-info').mkdir()
+    failing = stand_in(tmp_path, 'raise OSError("dlopen(metal.dylib)\\nReferenced")')
+    result = run_anew('main.py', cwd=tmp_path, **failing)
+    assert result.returncode == 1 and result.stdout.count('\n') == 1
+    assert result.stdout.startswith(' [!] TensorFlow fails with tensorflow-metal')
+    assert 'imported: dlopen(metal.dylib); pip uninstall' in result.stderr
+    missing = run_anew('main.py', cwd=tmp_path, python_flags=['-S'])  # no packages
+    assert missing.stderr.count('\n') == 1 and missing.stdout == ''
+    assert "No module named 'tensorflow'; pip install" in missing.stderr
 
 
 def test_the_log_of_the_import_is_shown_only_where_it_is_wanted(tmp_path):

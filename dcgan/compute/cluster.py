@@ -1,7 +1,6 @@
 """Find, by TF_CONFIG, or start the processes that train one model; check them."""
 
 import contextlib
-import glob
 import ipaddress
 import itertools
 import json
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable, short_reason
 from dcgan.util.files import json_digest, read_errors
+from dcgan.util.gpus import nvidia_gpus
 from dcgan.util.output import print_line
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
@@ -37,7 +37,6 @@ QUESTION = (
 NAME = re.compile(rb'/job:\w+/replica:0/task:\d+(?=/)')
 # what decides: a name, the end of the reply, a start that is not of HTTP/2, its length
 ENOUGH = rb'%s|[\0\1][\1\5]\0{3}\x01|\A.{3}[^\4]|.{65536}' % NAME.pattern
-NVIDIA_GPUS = '/proc/driver/nvidia/gpus/*'  # a folder for each
 SECONDS_TO_END = 20  # for local processes to end by themselves, after training
 
 
@@ -176,7 +175,7 @@ def visible_gpus() -> list[str]:
     if given is not None:
         names = [name.strip() for name in given.split(',') if name.strip()]
         return list(itertools.takewhile(lambda name: name != '-1', names))
-    return [str(i) for i in range(len(glob.glob(NVIDIA_GPUS)))]
+    return [str(i) for i in range(len(nvidia_gpus()))]
 
 
 def local_tasks(count: int) -> list[Task]:

@@ -1,12 +1,12 @@
 """Find out what the device that trains can do, and print it."""
 
-import glob
+import os
+from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
 from dcgan.util.cores import usable_cores
-
-NVIDIA_FILES = '/dev/nvidia[0-9]*'  # which an NVIDIA driver makes
+from dcgan.util.gpus import nvidia_gpus
 
 
 def has_gpu() -> bool:
@@ -32,9 +32,12 @@ def print_device(precision: str) -> None:
     if has_gpu():
         name = gpu_details().get('device_name', 'GPU')
     print(f' [*] Device: {name}')
-    if not has_gpu() and glob.glob(NVIDIA_FILES):
+    windows = Path(os.environ.get('SYSTEMROOT', '/'))  # this variable is of Windows
+    if not has_gpu() and nvidia_gpus():
         advice = "pip install 'tensorflow[and-cuda]'; TF_CPP_MIN_LOG_LEVEL=0 shows why"
         print(f' [!] TensorFlow does not see the NVIDIA GPU of this machine: {advice}')
+    elif not has_gpu() and (windows / 'System32' / 'nvcuda.dll').exists():
+        print(' [!] TensorFlow uses GPUs on Windows only in WSL2, see docs/install.md')
     if precision != 'float32':
         print(f' [*] Layers and gradients are computed in {precision}')
     elif has_tensor_units():

@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import faulthandler
 import gc
-import glob
 import importlib.metadata
 import logging
 import os
@@ -16,11 +15,16 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from dcgan.util.errors import short_reason
 from dcgan.util.files import json_digest, remove
+from dcgan.util.gpus import nvidia_gpus
 
 
 def import_tensorflow() -> None:
     """Import TensorFlow without its log, unless TF_CPP_MIN_LOG_LEVEL is below 3."""
+    if metal := any(importlib.metadata.distributions(name='tensorflow-metal')):
+        problem = 'TensorFlow fails with tensorflow-metal, or draws wrong images'
+        print(f' [!] {problem}; pip uninstall tensorflow-metal', flush=True)
     # an import without Keras 3, h5py and scipy.sparse is 25% faster, 36 MB smaller
     os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
     machine = describe_machine()
@@ -34,6 +38,12 @@ def import_tensorflow() -> None:
     try:
         with held_stderr() if is_quiet else contextlib.nullcontext():
             import tensorflow  # noqa: F401
+    except Exception as error:
+        is_missing = getattr(error, 'name', None) == 'tensorflow'
+        if not (is_quiet and (is_missing or metal)):
+            raise
+        fix = 'uninstall tensorflow-metal' if metal else 'install -r requirements.txt'
+        sys.exit(f'TensorFlow cannot be imported: {short_reason(error)}; pip {fix}')
     finally:
         gc.enable()
         for name in skipped:
@@ -48,11 +58,10 @@ def describe_machine() -> list[str]:
     machine = []
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         machine.append(importlib.metadata.version('tensorflow'))
-    for path in ['/proc/cpuinfo', *glob.glob('/proc/driver/nvidia/gpus/*/information')]:
-        with contextlib.suppress(OSError):
-            text = Path(path).read_text()
-            machine += re.findall('^(?:model name|flags|Model:).*', text, re.M)[:2]
-    return machine
+    with contextlib.suppress(OSError):
+        text = Path('/proc/cpuinfo').read_text()
+        machine += re.findall('^(?:model name|flags).*', text, re.M)[:2]
+    return machine + nvidia_gpus()
 
 
 def keep_compiled_programs(machine: list[str]) -> None:

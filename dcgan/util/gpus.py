@@ -1,0 +1,33 @@
+"""Find NVIDIA GPUs by what their driver leaves, whether or not TensorFlow sees them."""
+
+import contextlib
+import functools
+import re
+import subprocess
+from glob import glob
+from pathlib import Path
+
+ROOT = Path('/')
+
+
+def nvidia_gpus() -> list[str]:
+    """A line on the model of each NVIDIA GPU of this machine, '' if it is not known."""
+    files = sorted(glob(f'{ROOT}/proc/driver/nvidia/gpus/*/information'))
+    with contextlib.suppress(OSError):
+        if texts := [Path(file).read_text(errors='replace') for file in files]:
+            return [''.join(re.findall('^Model:.*', text, re.M)) for text in texts]
+    if devices := glob(f'{ROOT}/dev/nvidia[0-9]*'):  # all that some containers have
+        return [''] * len(devices)
+    wsl = ROOT / 'usr' / 'lib' / 'wsl' / 'lib'  # of the driver of Windows, in WSL2
+    if (ROOT / 'dev' / 'dxg').exists() and glob(f'{wsl}/libcuda.so*'):
+        return _listed_by(f'{wsl}/nvidia-smi')
+    return []
+
+
+@functools.cache  # it takes a while
+def _listed_by(program):
+    output = ''
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        options = {'stdin': subprocess.DEVNULL, 'errors': 'replace', 'timeout': 5}
+        output = subprocess.run([program, '-L'], capture_output=True, **options).stdout
+    return re.findall(r'^GPU \d+: .*?(?= \(UUID|$)', output, re.M) or ['']
