@@ -1,6 +1,7 @@
 """README and docs: links, lengths, flags in commands, and code that runs as pasted."""
 
 import ast
+import json
 import re
 import shlex
 
@@ -10,11 +11,14 @@ from PIL import Image
 from test_layout import FLOORS
 
 import main
+from dcgan.data.digits import make_digits
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 COMMAND = re.compile(r'python ((?:main|download)\.py(?: (?:\\\n|[^`\n&<])+)?)')
 RECIPES = COMMAND.findall((ROOT / 'docs' / 'recipes.md').read_text())
 RECIPES = [command for command in RECIPES if '--train' in command]
+TOUR = (ROOT / 'docs' / 'tour.ipynb').read_text()
+CELLS = json.loads(TOUR)['cells']
 
 
 @pytest.mark.smoke
@@ -33,21 +37,42 @@ def test_links_lead_somewhere():
 
 
 @pytest.mark.smoke
-def test_readme_is_short():
+def test_readme_and_notebook_are_short():
     lines = (ROOT / 'README.md').read_text().splitlines()
     assert len(lines) <= 130
     assert all(len(line) <= 100 for line in lines if not line.startswith('|'))
+    assert len(CELLS) < 25
+    assert not any(cell.get('outputs') or cell.get('execution_count') for cell in CELLS)
 
 
 @pytest.mark.smoke
 def test_commands_have_flags_that_exist():
     options = set(re.findall(r"'--(\w+)'", (ROOT / 'download.py').read_text()))
     known = {'main.py': {*main.TABLE.table, 'help'}, 'download.py': {*options, 'help'}}
-    for command in COMMAND.findall(''.join(page.read_text() for page in PAGES)):
+    texts = [page.read_text() for page in PAGES]
+    texts += [''.join(cell['source']) for cell in CELLS]
+    for command in COMMAND.findall('\n'.join(texts)):
         script, *args = shlex.split(command.replace('\\\n', ' '), comments=True)
         names = {a[2:].split('=')[0] for a in args if a.startswith('--')}
         assert names <= known[script], command
     assert len(RECIPES) == 8
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_when_shortened(tmp_path):
+    path = tmp_path / 'docs' / 'tour.ipynb'
+    path.parent.mkdir()
+    path.write_text(TOUR.replace('ITERATIONS = 750', 'ITERATIONS = 16'))
+    for name in ('main.py', 'requirements.txt'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    make_digits(str(tmp_path / 'data'), (1200, 200))
+    code = 'import os; os.environ["HOME"] = os.getcwd()\n'
+    code += 'from nbconvert.nbconvertapp import main; main()'
+    result = run_code(code, '--execute', '--inplace', path, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr  # no cell has failed
+    text = path.read_text()
+    assert text.count('"image/png"') == 8 and 'The page has ended' in text
+    assert 'main.py: ' not in text  # an error of a command
 
 
 @pytest.mark.slow
@@ -95,7 +120,7 @@ def test_messages_of_the_troubleshooting_table_are_those_of_the_code():
     rows = [line.split('|')[1] for line in page.splitlines() if line.startswith('|')]
     del rows[:2]  # the head of the table
     messages = [m for row in rows for m in re.findall('`([^`]+)`', row)]
-    assert len(rows) == 15
+    assert len(rows) == 16
     for part in (part.strip() for m in messages for part in m.split('...')):
         assert any(part in text for text in texts), part
 
