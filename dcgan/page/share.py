@@ -63,7 +63,7 @@ def runtime(config) -> dict[str, bytes]:
 # fmt: off
 FLAGS = Group(
     'Share',
-    '--share writes the page as files for any web server, docs/page.md',
+    '--share writes the page as a folder, docs/page.md',
     Flag('share', '', 'Write the page and the model to this folder', 'path task'),
     Flag('share_runtime', 'node_modules/onnxruntime-web/dist', 'Folder of the files of '
          'onnxruntime-web', 'path'),
