@@ -98,7 +98,7 @@ ORIGINAL = Group(
 )
 TASKS = Group(
     'Tasks',
-    '--evaluate, --encode, --page, --curves, --gif, --saved_model',
+    '--evaluate, --encode, --page, --curves, --gif, --saved_model, --onnx, --tflite',
     Flag('evaluate', False, 'Compare samples with the data set', 'task'),
     Flag('encode', '', "Write D's features of images to this .npz file", 'path task'),
     Flag('page', False, 'Serve a page on which to explore the model', 'task'),
@@ -106,6 +106,7 @@ TASKS = Group(
     Flag('gif', False, 'Make an animation of image grids', 'training local task'),
     Flag('saved_model', False, 'Write the sampler as a SavedModel', 'export'),
     Flag('onnx', False, 'Write the sampler as an ONNX file', 'export'),
+    Flag('tflite', False, 'Write the sampler as a TFLite file', 'export'),
     Flag('debug', False, 'Print the traceback before an error message'),
 )
 PARTS = [network_size, recipes, options, dataset, precision, several, samples]

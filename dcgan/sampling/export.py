@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from dcgan.compute.forward_pass import SAMPLING
 from dcgan.compute.kernels import tensorflow_ops
 from dcgan.training.checkpoints import WRITE_ERRORS, meta_graph
-from dcgan.training.user_model import as_unit, original_style
+from dcgan.training.user_model import original_style
 from dcgan.util.files import atomic_path, remove_leftovers, write_bytes, write_errors
 from dcgan.util.output import print_path
 
@@ -20,14 +20,10 @@ def freeze(dcgan, path: str) -> None:
     From `z` [any, z_dim] and, if it is conditional, `y` [any, y_dim], to
     `generator_1/Tanh` or `generator_1/Sigmoid`. UserError if it cannot be written.
     """
-    write_bytes(path, frozen_sampler(dcgan)[0].SerializeToString())
-
-
-def frozen_sampler(dcgan) -> tuple[tf.GraphDef, tf.Tensor]:
-    """The sampler with weights as constants, as of `freeze`, and its images."""
     with sampler_graph(dcgan) as (sess, _, images):
         freeze_weights = tf.graph_util.convert_variables_to_constants
-        return freeze_weights(sess, sess.graph_def, [images.op.name]), images
+        graph = freeze_weights(sess, sess.graph_def, [images.op.name])
+    write_bytes(path, graph.SerializeToString())
 
 
 def save_sampler(dcgan, folder: str) -> None:
@@ -42,7 +38,7 @@ def save_sampler(dcgan, folder: str) -> None:
         write_errors(folder, WRITE_ERRORS),
         atomic_path(folder) as temporary,
     ):
-        outputs = {'images': as_unit(dcgan, images)}
+        outputs = {'images': images if dcgan.y_dim else (images + 1) / 2}
         tf.saved_model.simple_save(sess, temporary, inputs, outputs)
 
 
@@ -54,24 +50,29 @@ def sampled_weights(dcgan) -> dict[str, tf.Variable]:
 
 
 @contextlib.contextmanager
-def sampler_graph(dcgan) -> Iterator[tuple]:
+def sampler_graph(dcgan, portable=False) -> Iterator[tuple]:
     """(session, {name: input}, images) of a graph that holds the sampler alone.
 
-    Any program can run and differentiate its ops, which are TensorFlow's own.
+    Any program can run and differentiate its ops, which are TensorFlow's own. If it is
+    portable, a label [any] replaces y, and the CPU computes, which is more exact.
     """
     values = dcgan.sess.run(sampled_weights(dcgan))
-    with tf.Graph().as_default(), tf.Session() as sess, tensorflow_ops():
+    graph, device = tf.Graph(), '/cpu:0' if portable else None
+    with graph.as_default(), tf.Session() as sess, tensorflow_ops(), tf.device(device):
         inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
-        if dcgan.y_dim:
-            inputs['y'] = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
+        y = None
+        if dcgan.y_dim and portable:
+            inputs['label'] = tf.placeholder(tf.int32, [None], 'label')
+            y = tf.one_hot(inputs['label'], dcgan.y_dim)
+        elif dcgan.y_dim:
+            inputs['y'] = y = tf.placeholder(tf.float32, [None, dcgan.y_dim], 'y')
         tf.set_random_seed(0)  # of weights that are replaced; determinism asks for one
-        arguments = inputs['z'], inputs.get('y')
         if 'sampler' in original_style(dcgan):
-            dcgan.generator(*arguments)  # whose variables such a sampler shares
-            images = type(dcgan).sampler(dcgan, *arguments)
+            dcgan.generator(inputs['z'], y)  # whose variables such a sampler shares
+            images = type(dcgan).sampler(dcgan, inputs['z'], y)
         else:  # names its nodes generator_1/..., as after G in the graph of a model
             tf.get_default_graph().unique_name('generator')
-            images = dcgan.generator(*arguments, how=SAMPLING)
+            images = dcgan.generator(inputs['z'], y, how=SAMPLING)
         for variable in tf.global_variables():
             variable.load(values[variable.op.name], sess)
         yield sess, inputs, images

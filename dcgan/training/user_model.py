@@ -88,18 +88,14 @@ def finish(dcgan) -> None:
     if dcgan.sampler_y is None:
         dcgan.sampler_y = dcgan.y
     # one byte for each four to be fetched
-    dcgan.sampler_bytes = as_bytes(as_unit(dcgan, dcgan.sampler))
+    dcgan.sampler_bytes = bytes_and_floats(dcgan, dcgan.sampler)['images']
     dcgan.saver = tf.train.Saver(dcgan.variables, max_to_keep=dcgan.max_to_keep)
 
 
-def as_unit(dcgan, images: tf.Tensor) -> tf.Tensor:
-    """Images of G or the sampler, in [0, 1]."""
-    return images if dcgan.y_dim else (images + 1.0) / 2.0
-
-
-def as_bytes(unit: tf.Tensor) -> tf.Tensor:
-    """Images in [0, 1] as uint8."""
-    return tf.cast(tf.rint(unit * 255.0), tf.uint8)
+def bytes_and_floats(dcgan, sampled: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Images of the sampler as uint8, 0 to 255 for their full range, and in [0, 1]."""
+    unit = sampled if dcgan.y_dim else (sampled + 1.0) / 2.0
+    return {'images': tf.cast(tf.rint(unit * 255.0), tf.uint8), 'floats': unit}
 
 
 def discriminate(dcgan, images, y, flag: str, hook=None, needs_layers=True) -> tuple:
