@@ -98,7 +98,7 @@ ORIGINAL = Group(
 )
 TASKS = Group(
     'Tasks',
-    '--evaluate, --encode, --page, --curves, --gif, --saved_model, --onnx, --tflite',
+    '--evaluate, --encode, --page, --curves, --gif, --onnx, ...',
     Flag('evaluate', False, 'Compare samples with the data set', 'task'),
     Flag('encode', '', "Write D's features of images to this .npz file", 'path task'),
     Flag('page', False, 'Serve a page on which to explore the model', 'task'),

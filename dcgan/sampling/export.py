@@ -53,14 +53,12 @@ def sampled_weights(dcgan) -> dict[str, tf.Variable]:
 def sampler_graph(dcgan, portable=False) -> Iterator[tuple]:
     """(session, {name: input}, images) of a graph that holds the sampler alone.
 
-    Any program can run and differentiate its ops, which are TensorFlow's own. If it is
-    portable, a label [any] replaces y, and the CPU computes, which is more exact.
+    Its ops are TensorFlow's own. portable: by a label [any], not y, and on the CPU.
     """
     values = dcgan.sess.run(sampled_weights(dcgan))
     graph, device = tf.Graph(), '/cpu:0' if portable else None
     with graph.as_default(), tf.Session() as sess, tensorflow_ops(), tf.device(device):
-        inputs = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}
-        y = None
+        inputs, y = {'z': tf.placeholder(tf.float32, [None, dcgan.z_dim], 'z')}, None
         if dcgan.y_dim and portable:
             inputs['label'] = tf.placeholder(tf.int32, [None], 'label')
             y = tf.one_hot(inputs['label'], dcgan.y_dim)

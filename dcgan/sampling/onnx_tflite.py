@@ -1,8 +1,4 @@
-"""Write the sampler for programs without TensorFlow, as an ONNX or a TFLite file.
-
-From z [B, z_dim], float32, and the label [B], int32, of a model with classes, it draws
-images [B, h, w, c], uint8, and the same as floats in [0, 1].
-"""
+"""Write the sampler for programs without TensorFlow: as an ONNX or a TFLite file."""
 
 import contextlib
 import io
@@ -11,7 +7,6 @@ import logging
 import os
 import tempfile
 import zipfile
-from functools import partial
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -19,12 +14,11 @@ from tensorflow.python.eager.context import eager_mode
 
 from dcgan.data.labels import class_names_of
 from dcgan.sampling.export import sampler_graph
-from dcgan.training.user_model import bytes_and_floats
+from dcgan.training.user_model import bytes_and_floats, original_style
 from dcgan.util.files import write_bytes, write_errors
 from dcgan.util.output import print_line, print_path
+from dcgan.util.quiet_import import held_stderr
 from dcgan.util.z import gen_random
-
-MAX_CHANGE = 0.5  # of a pixel, in levels of 255: half of what shows
 
 
 def check_packages(config) -> None:
@@ -44,53 +38,47 @@ def write(dcgan, config, step: int) -> None:
 
 
 def onnx_bytes(dcgan, config, step: int) -> bytes:
-    """The sampler of a model.DCGAN as an ONNX file, which computes in float32.
-
-    Layers' weights are stored as float16 where that keeps samples; a line tells it.
-    """
-    from onnx import TensorProto, checker, helper, numpy_helper
+    """The sampler of a model.DCGAN as an ONNX file, see docs/exports.md."""
+    from onnx import checker, helper, numpy_helper
     from tf2onnx.convert import from_graph_def
 
-    cast = partial(helper.make_node, 'Cast', to=TensorProto.FLOAT)
     with converting('--onnx'), sampler_graph(dcgan, portable=True) as (sess, inputs, x):
         outputs = bytes_and_floats(dcgan, x)
         ends = [[t.name for t in part.values()] for part in (inputs, outputs)]
         freeze, nodes = tf.graph_util.convert_variables_to_constants, outputs.values()
         graph = freeze(sess, sess.graph_def, [tensor.op.name for tensor in nodes])
-        count, variables = x.shape[0] or 64, tf.global_variables()
+        count = dcgan.batch_size if original_style(dcgan) else 64  # it may be fixed
         z = gen_random(config.z_dist, (count, dcgan.z_dim), np.random.RandomState(0))
         feed = dict(zip(inputs.values(), [z, np.arange(count) % (dcgan.y_dim or 1)]))
         before = sess.run(outputs['floats'], feed)
-        for variable, values in zip(variables, sess.run(variables)):
-            if values.ndim > 1:  # of a layer, neither biases nor moving averages
-                variable.load(values.astype(np.float16), sess)
+        layers = [v for v in tf.global_variables() if v.shape.ndims > 1]  # no biases
+        sess.run([v.assign(tf.cast(tf.cast(v, tf.float16), v.dtype)) for v in layers])
         change = abs(sess.run(outputs['floats'], feed) - before).max() * 255
-        weights = 'float16' if change < MAX_CHANGE else 'float32'
+        weights = 'float16' if change < 0.5 else 'float32'  # half of what shows
         names = {tensor.name: name for name, tensor in {**inputs, **outputs}.items()}
-        model, _ = from_graph_def(graph, None, *ends, 17, tensors_to_rename=names)
-        for tensor in model.graph.initializer if weights == 'float16' else []:
-            values = numpy_helper.to_array(tensor)
+        model, _ = from_graph_def(graph, 'G', *ends, opset=17, tensors_to_rename=names)
+        for w in model.graph.initializer if weights == 'float16' else []:
+            values = numpy_helper.to_array(w)
             if values.dtype == np.float32 and values.squeeze().ndim > 1:
-                half, kept = values.astype(np.float16), f'{tensor.name}/float16'
-                model.graph.node.insert(0, cast([kept], [tensor.name]))
-                tensor.CopyFrom(numpy_helper.from_array(half, kept))
+                half, name = values.astype(np.float16), f'{w.name}_half'
+                cast = helper.make_node('Cast', [name], [w.name], to=w.data_type)
+                model.graph.node.insert(0, cast)
+                w.CopyFrom(numpy_helper.from_array(half, name))
         told = {**facts(dcgan, config, step), 'weights': weights}
         texts = {n: x if isinstance(x, str) else json.dumps(x) for n, x in told.items()}
         helper.set_model_props(model, texts)
         checker.check_model(model, full_check=True)
-    print_line(f' [*] ONNX: {weights} weights; {change:.2g} levels of 255 by float16')
+    print_line(f' [*] ONNX: {weights} weights; float16 is off by {change:.2g}/255')
     return model.SerializeToString()
 
 
 def tflite_bytes(dcgan, config, step: int) -> bytes:
     """The sampler as a TFLite file, which is a zip archive of metadata.json, too."""
     with tempfile.TemporaryDirectory() as folder, converting('--tflite'):
-        path = os.path.join(folder, 'sampler')
         with sampler_graph(dcgan, portable=True) as (sess, inputs, x):
-            outputs = bytes_and_floats(dcgan, x)
-            tf.saved_model.simple_save(sess, path, inputs, outputs)
+            tf.saved_model.simple_save(sess, folder, inputs, bytes_and_floats(dcgan, x))
         with eager_mode():  # else the file gets no signature
-            converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(path)
+            converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(folder)
             file = io.BytesIO(converter.convert())
     with zipfile.ZipFile(file, 'a') as archive:
         archive.writestr('metadata.json', json.dumps(facts(dcgan, config, step)))
@@ -100,14 +88,15 @@ def tflite_bytes(dcgan, config, step: int) -> bytes:
 def facts(dcgan, config, step: int) -> dict[str, object]:
     """What a program has to know that draws by such a file."""
     names = class_names_of(dcgan)[: dcgan.y_dim or 0]
-    told = {'dataset': config.dataset, 'iteration': int(step), 'z_dim': dcgan.z_dim}
+    told = {'dataset': dcgan.dataset_name, 'iteration': int(step), 'z_dim': dcgan.z_dim}
     return {**told, 'z_dist': config.z_dist, 'classes': names, 'range': [0, 1]}
 
 
 @contextlib.contextmanager
 def converting(flag: str, problem='cannot convert the sampler', advice='leave it out'):
     """Keep a converter silent, undo what it sets; its errors become UserErrors."""
-    with write_errors(flag, Exception, advice, problem), contextlib.ExitStack() as undo:
+    how = Exception, advice, problem
+    with write_errors(flag, *how), held_stderr(False), contextlib.ExitStack() as undo:
         undo.callback(os.environ.update, dict(os.environ))
         undo.callback(logging.disable, logging.root.manager.disable)
         logging.disable()

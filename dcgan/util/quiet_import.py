@@ -97,7 +97,7 @@ def mark_whole(folder: Path, known: set[Path]) -> None:
 
 
 @contextlib.contextmanager
-def held_stderr() -> Iterator[None]:
+def held_stderr(shows_errors=True) -> Iterator[None]:
     """Hold back what the block writes to stderr; show it if the block raises an error.
 
     TensorFlow 2.21 logs messages before it reads the log level. If its native code
@@ -119,7 +119,7 @@ def held_stderr() -> Iterator[None]:
             yield
         except BaseException:
             held.seek(0)
-            os.write(stderr, held.read())
+            os.write(stderr, held.read() if shows_errors else b'')
             raise
 
 
