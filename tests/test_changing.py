@@ -174,7 +174,7 @@ def test_a_model_in_the_style_of_the_original_does_all_that_ours_does(workspace)
     assert 'has changed generator, discriminator, sampler, d_loss, g_loss: ' in printed
     args = ['--seed', 1, '--npz', '--generate_test_images']
     found = []
-    for more in [8], [19, '--freeze', '--saved_model', '--separate_images']:
+    for more in [8], [19, '--freeze', '--onnx', '--tflite', '--separate_images']:
         printed = use(workspace, 'style', *args, *more, model=OriginalStyle)
         path = re.search(r'\./out/\S+\.npz', printed)[0]
         found.append(np.load(workspace / path)['images'])

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+from importlib.util import find_spec
 
 import pytest
 from conftest import ROOT, run_code, run_in_process, write_idx_set, write_images
@@ -79,16 +80,23 @@ def test_the_notebook_runs_when_shortened(tmp_path):
 def test_code_of_the_exports_page_draws_images(tmp_path):
     write_idx_set(tmp_path / 'data' / 'mnist', count=64, size=28, classes=10)
     args = ['--dataset', 'mnist', '--out_name', 'mnist', '--epoch', 1, '--train']
-    args += ['--export', '--freeze', '--saved_model']  # into the run of that page
+    args += ['--export', '--freeze', '--saved_model', '--onnx', '--tflite']
     assert run_in_process(*args, cwd=tmp_path).returncode == 0
     text = (ROOT / 'docs' / 'exports.md').read_text()
     blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    blocks = [b for b in blocks if find_spec('torch') or 'torch' not in b]
     check = 'images = np.asarray(images); print(images.shape, images.min() >= 0)\n'
-    code = ''.join(block + check for block in blocks)
-    code = code.replace('001000_frz', '000001_frz').replace('model/1000', 'model/1')
-    result = run_code(code, cwd=tmp_path)
-    shapes = [line for line in result.stdout.splitlines() if line.startswith('(')]
-    assert shapes == [f'({n}, 28, 28, 1) True' for n in (5, 64, 5)], result.stderr
+    same = "drawn = model.signatures['serving_default'](z=z.numpy(), y=y.numpy())\n"
+    same += "assert np.allclose(images, drawn['images'], 0, 1e-5)\n"
+    for has_tensorflow in (True, False):
+        parts = [b for b in blocks if ('tensorflow' in b) == has_tensorflow]
+        code = ''.join(b + check + same * ('torch' in b) for b in parts)
+        code += f"import sys; assert ('tensorflow' in sys.modules) == {has_tensorflow}"
+        code = code.replace('001000_frz', '000001_frz').replace('1000', '1')
+        result = run_code(code, cwd=tmp_path)
+        drawn = re.findall(r'^\((\d+), 28, 28, 1\) True$', result.stdout, re.MULTILINE)
+        expected = ['64' if 'DCGAN(' in part else '5' for part in parts]
+        assert drawn == expected and result.returncode == 0, result.stderr
 
 
 @pytest.mark.smoke

@@ -1,17 +1,21 @@
 """Samples, visualizations and exports of trained models, made by main.py."""
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import printed_paths, run_code, run_in_process
+from conftest import ROOT, printed_paths, run_code, run_in_process
+from onnxruntime import InferenceSession
 from PIL import Image
 
 from dcgan.data.image_grids import make_gif, save_images
+from dcgan.sampling.onnx_tflite import onnx_bytes
 from dcgan.sampling.samples import (
     draw,
     draw_batches,
@@ -235,21 +239,76 @@ def test_training_grids_become_an_animation(workspace, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['set', 'cats'])
-def test_a_saved_model_draws_the_same_samples(name, workspace):
-    args = ['--export', '--freeze', '--saved_model', '--npz', '--seed', 2]
-    args += ['--generate_test_images', 11]  # not a multiple of the batch size
-    export, frozen, saved, _, npz = run_main(workspace, name, *args)
-    assert os.path.exists(f'{export}/model.b8-3.index')
-    assert os.path.exists(f'{frozen}/model.b8-000003_frz.pb')
-    assert export.endswith('/export_b8') and saved.endswith('/saved_model/3')
-    arrays = np.load(npz)
+def test_a_saved_model_draws_the_same_samples_as_the_page_says(name, workspace):
+    args = ['--saved_model', '--npz', '--seed', 2, '--generate_test_images', 11]
+    saved, _, npz = run_main(workspace, name, *args)
+    arrays, page = np.load(npz), (ROOT / 'docs' / 'exports.md').read_text()
     feed = {'z:0': arrays['z']}
     if name == 'set':
         feed['y:0'] = np.eye(4)[arrays['labels']]
     with tf.Graph().as_default(), tf.Session() as sess:
         signatures = tf.saved_model.load(sess, ['serve'], saved).signature_def
-        (output,) = signatures['serving_default'].outputs.values()
-        images = sess.run(output.name, feed)
+        signature = signatures['serving_default']
+        images = sess.run(signature.outputs['images'].name, feed)
         # TensorFlow can differentiate all of its ops
         assert '_gradient_op_type' not in str(sess.graph_def)
     assert images.min() >= 0 and (abs(images * 255 - arrays['images']) <= 0.51).all()
+    request = re.search(r"'({.*?)'", page, re.DOTALL)[1].replace(', ...', '')
+    assert {*signature.inputs} <= {*json.loads(request)['instances'][0]}
+    rows = dict(re.findall(r'put `(\w+)`.* \| DT_FLOAT \| \[any, (.*)\]', page))
+    shapes = {'z_dim': [6], 'classes': [4], 'h, w, channels': [*images.shape[1:]]}
+    for end, tensor in {**signature.inputs, **signature.outputs}.items():
+        assert [d.size for d in tensor.tensor_shape.dim] == [-1, *shapes[rows[end]]]
+        assert tensor.dtype == tf.float32
+    assert f'`{signature.method_name}`' in page
+
+
+DRAW = """
+import json, sys, zipfile
+import numpy as np, onnxruntime
+from ai_edge_litert.interpreter import Interpreter
+onnx, tflite, _, npz = sys.argv[1:]
+arrays, session = np.load(npz), onnxruntime.InferenceSession(onnx)
+names, draw = ['images', 'floats'], Interpreter(tflite).get_signature_runner()
+for n in 1, 11, 4:
+    feed = {'z': arrays['z'][:n], 'label': arrays['labels'][:n].astype(np.int32)}
+    feed = {end.name: feed[end.name] for end in session.get_inputs()}
+    for images, floats in session.run(names, feed), map(draw(**feed).get, names):
+        shown = arrays['images'][:n].astype(int)
+        assert images.dtype == np.uint8 and abs(images - shown).max() <= 1
+        assert floats.dtype == np.float32 and abs(floats * 255 - shown).max() < 0.51
+told = json.loads(zipfile.ZipFile(tflite).read('metadata.json'))
+print(told, *map(session.get_modelmeta().custom_metadata_map.get, sorted(told)))
+assert 'tensorflow' not in sys.modules
+"""
+
+
+@pytest.mark.parametrize('name, classes', [('set', [*'0123']), ('cats', [])])
+def test_exports_draw_the_same_without_tensorflow(name, classes, workspace):
+    args = ['--export', '--freeze', '--onnx', '--tflite', '--npz', '--seed', 2]
+    export, frozen, *files = run_main(workspace, name, *args)
+    assert export.endswith('/export_b8') and 'model.b8-3.index' in os.listdir(export)
+    assert os.path.exists(f'{frozen}/model.b8-000003_frz.pb')
+    told = {'dataset': name, 'iteration': 3, 'z_dim': 6, 'z_dist': 'uniform_signed'}
+    told |= {'classes': classes, 'range': [0, 1]}
+    texts = json.dumps(classes), name, '3', '[0, 1]', '6', 'uniform_signed'
+    result = run_code(DRAW, *files, cwd=workspace)
+    assert result.stdout == f'{told} {" ".join(texts)}\n', result.stderr
+
+
+def test_onnx_is_float16_where_samples_stay(sess, make_dcgan, config, capsys):
+    dcgan, files, z = make_dcgan(), [], z_of_seed(0, 6, 5).astype(np.float32)
+    for scale in 1, 9:
+        sess.run([v.assign(v * scale) for v in dcgan.g_vars])
+        files.append(onnx_bytes(dcgan, config, 1))
+    assert re.findall(r'float(\d+) weights', capsys.readouterr().out) == ['16', '32']
+    assert len(files[0]) < 0.8 * len(files[1])
+    (images,) = InferenceSession(files[1]).run(['images'], {'z': z})
+    shown = draw(sess, dcgan, z, as_bytes=True).astype(int)
+    assert abs(images - shown).max() <= 1 and np.ptp(shown) > 100
+
+
+def test_a_missing_package_is_asked_for_before_all_else(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tf2onnx', None)
+    result = run_in_process('--out_name', 'none', '--onnx', cwd=tmp_path)
+    assert re.match('main.py: --onnx: .*; pip install tf2onnx\n$', result.stderr)
