@@ -23,9 +23,12 @@ from dcgan.util.z import gen_random
 
 def check_packages(config) -> None:
     """Raise UserError if a package is missing that flags in config need."""
-    if config.onnx:
-        with converting('--onnx', 'cannot import tf2onnx', 'pip install tf2onnx'):
-            import tf2onnx.convert  # noqa: F401
+    for flag in ('onnx', 'share'):
+        if getattr(config, flag):
+            with converting(
+                f'--{flag}', 'cannot import tf2onnx', 'pip install tf2onnx'
+            ):
+                import tf2onnx.convert  # noqa: F401
 
 
 def write(dcgan, config, step: int) -> None:
@@ -39,7 +42,7 @@ def write(dcgan, config, step: int) -> None:
 
 def onnx_bytes(dcgan, config, step: int) -> bytes:
     """The sampler of a model.DCGAN as an ONNX file, see docs/exports.md."""
-    from onnx import checker, helper, numpy_helper
+    from onnx import checker, helper
     from tf2onnx.convert import from_graph_def
 
     with converting('--onnx'), sampler_graph(dcgan, portable=True) as (sess, inputs, x):
@@ -47,29 +50,44 @@ def onnx_bytes(dcgan, config, step: int) -> bytes:
         ends = [[t.name for t in part.values()] for part in (inputs, outputs)]
         freeze, nodes = tf.graph_util.convert_variables_to_constants, outputs.values()
         graph = freeze(sess, sess.graph_def, [tensor.op.name for tensor in nodes])
+        names = {tensor.name: name for name, tensor in {**inputs, **outputs}.items()}
+        model, _ = from_graph_def(graph, 'G', *ends, opset=17, tensors_to_rename=names)
         count = dcgan.batch_size if original_style(dcgan) else 64  # it may be fixed
         z = gen_random(config.z_dist, (count, dcgan.z_dim), np.random.RandomState(0))
         feed = dict(zip(inputs.values(), [z, np.arange(count) % (dcgan.y_dim or 1)]))
-        before = sess.run(outputs['floats'], feed)
-        layers = [v for v in tf.global_variables() if v.shape.ndims > 1]  # no biases
-        sess.run([v.assign(tf.cast(tf.cast(v, tf.float16), v.dtype)) for v in layers])
-        change = abs(sess.run(outputs['floats'], feed) - before).max() * 255
+        change = 255 * change_by_float16(sess, outputs['floats'], feed)
         weights = 'float16' if change < 0.5 else 'float32'  # half of what shows
-        names = {tensor.name: name for name, tensor in {**inputs, **outputs}.items()}
-        model, _ = from_graph_def(graph, 'G', *ends, opset=17, tensors_to_rename=names)
-        for w in model.graph.initializer if weights == 'float16' else []:
-            values = numpy_helper.to_array(w)
-            if values.dtype == np.float32 and values.squeeze().ndim > 1:
-                half, name = values.astype(np.float16), f'{w.name}_half'
-                cast = helper.make_node('Cast', [name], [w.name], to=w.data_type)
-                model.graph.node.insert(0, cast)
-                w.CopyFrom(numpy_helper.from_array(half, name))
+        if weights == 'float16':
+            store_as_float16(model.graph)
         told = {**facts(dcgan, config, step), 'weights': weights}
         texts = {n: x if isinstance(x, str) else json.dumps(x) for n, x in told.items()}
         helper.set_model_props(model, texts)
         checker.check_model(model, full_check=True)
-    print_line(f' [*] ONNX: {weights} weights; float16 is off by {change:.2g}/255')
+    how = f'float16 changes pixels by {change:.2g} of 255 levels'
+    print_line(f' [*] ONNX: {weights} weights; {how}')
     return model.SerializeToString()
+
+
+def change_by_float16(sess, floats: tf.Tensor, feed: dict) -> float:
+    """How much a pixel of `floats` changes if layers' weights are rounded, in sess."""
+    before = sess.run(floats, feed)
+    layers = [v for v in tf.global_variables() if v.shape.ndims > 1]  # no biases
+    sess.run([v.assign(tf.cast(tf.cast(v, tf.float16), v.dtype)) for v in layers])
+    return abs(sess.run(floats, feed) - before).max()
+
+
+def store_as_float16(graph) -> None:
+    """Store layers' weights of an onnx.GraphProto as float16, to be read as float32."""
+    from onnx import helper, numpy_helper
+
+    for w in graph.initializer:
+        values = numpy_helper.to_array(w)
+        if values.dtype == np.float32 and values.squeeze().ndim > 1:
+            half, name = values.astype(np.float16), f'{w.name}_half'
+            graph.node.insert(
+                0, helper.make_node('Cast', [name], [w.name], to=w.data_type)
+            )
+            w.CopyFrom(numpy_helper.from_array(half, name))
 
 
 def tflite_bytes(dcgan, config, step: int) -> bytes:
