@@ -38,13 +38,13 @@ from tensorflow.python.framework.config import (
 )
 
 import main
-from dcgan.compute.cluster import visible_gpus
 from dcgan.compute.devices import has_gpu, has_tensor_units, print_device
 from dcgan.compute.precision import has_bfloat16
 from dcgan.compute.session import repeat_results, xla_function
 from dcgan.runs.command_line import todays_arguments
 from dcgan.util.errors import Interrupted, UserError, printable
 from dcgan.util.flags import MARKS
+from dcgan.util.gpus import visible_gpus
 from dcgan.util.output import error_line, escape_output, print_line, print_path
 from dcgan.util.progress import progress_bar
 from dcgan.util.quiet_import import (
@@ -219,6 +219,9 @@ def test_gpus_are_those_of_the_driver(files, models, tmp_path, monkeypatch, caps
     print_device('float32')
     warning = 'does not see the NVIDIA GPU' if models else 'on Windows only in WSL2'
     assert has_gpu() or warning in capsys.readouterr().out
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')  # the user wants none
+    print_device('float32')
+    assert visible_gpus() == [] and 'does not see' not in capsys.readouterr().out
 
 
 # A trained run

@@ -2,7 +2,6 @@
 
 import contextlib
 import ipaddress
-import itertools
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from dcgan.util.cores import usable_cores
 from dcgan.util.errors import UserError, printable, short_reason
 from dcgan.util.files import json_digest, read_errors
-from dcgan.util.gpus import nvidia_gpus
+from dcgan.util.gpus import visible_gpus
 from dcgan.util.output import print_line
 
 CHIEFS, WORKER = ('chief', 'master'), 'worker'
@@ -167,15 +166,6 @@ class LocalWorkers:
                 process.wait(max(0, end - time.monotonic()))
             process.kill()
             process.wait()
-
-
-def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get('CUDA_VISIBLE_DEVICES')
-    if given is not None:
-        names = [name.strip() for name in given.split(',') if name.strip()]
-        return list(itertools.takewhile(lambda name: name != '-1', names))
-    return [str(i) for i in range(len(nvidia_gpus()))]
 
 
 def local_tasks(count: int) -> list[Task]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from dcgan.util.cores import usable_cores
-from dcgan.util.gpus import nvidia_gpus
+from dcgan.util.gpus import nvidia_gpus, visible_gpus
 
 
 def has_gpu() -> bool:
@@ -33,7 +33,7 @@ def print_device(precision: str) -> None:
         name = gpu_details().get('device_name', 'GPU')
     print(f' [*] Device: {name}')
     windows = Path(os.environ.get('SYSTEMROOT', '/'))  # this variable is of Windows
-    if not has_gpu() and nvidia_gpus():
+    if not has_gpu() and nvidia_gpus() and visible_gpus():  # they are not hidden
         advice = "pip install 'tensorflow[and-cuda]'; TF_CPP_MIN_LOG_LEVEL=0 shows why"
         print(f' [!] TensorFlow does not see the NVIDIA GPU of this machine: {advice}')
     elif not has_gpu() and (windows / 'System32' / 'nvcuda.dll').exists():

@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import itertools
+import os
 import re
 import subprocess
 from glob import glob
 from pathlib import Path
 
-ROOT = Path('/')
+ROOT = ''  # of the file system; tests have their own
 
 
 def nvidia_gpus() -> list[str]:
@@ -18,8 +20,8 @@ def nvidia_gpus() -> list[str]:
             return [''.join(re.findall('^Model:.*', text, re.M)) for text in texts]
     if devices := glob(f'{ROOT}/dev/nvidia[0-9]*'):  # all that some containers have
         return [''] * len(devices)
-    wsl = ROOT / 'usr' / 'lib' / 'wsl' / 'lib'  # of the driver of Windows, in WSL2
-    if (ROOT / 'dev' / 'dxg').exists() and glob(f'{wsl}/libcuda.so*'):
+    wsl = f'{ROOT}/usr/lib/wsl/lib'  # of the driver of Windows, in WSL2
+    if os.path.exists(f'{ROOT}/dev/dxg') and glob(f'{wsl}/libcuda.so*'):
         return _listed_by(f'{wsl}/nvidia-smi')
     return []
 
@@ -31,3 +33,11 @@ def _listed_by(program):
         options = {'stdin': subprocess.DEVNULL, 'errors': 'replace', 'timeout': 5}
         output = subprocess.run([program, '-L'], capture_output=True, **options).stdout
     return re.findall(r'^GPU \d+: .*?(?= \(UUID|$)', output, re.M) or ['']
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    there = map(str, range(len(nvidia_gpus())))
+    names = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(there)).split(',')
+    names = filter(None, map(str.strip, names))
+    return list(itertools.takewhile(lambda name: name != '-1', names))
