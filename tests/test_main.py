@@ -550,7 +550,8 @@ def test_failures_of_the_import_of_tensorflow_are_shown(tmp_path):
 
 
 def test_the_plugin_of_apple_and_missing_packages_are_told_in_one_line(tmp_path):
-    (tmp_path / 'tensorflow_metal-1.2.0.dist-info').mkdir()
+    for name in ('tensorflow-2.21.0', 'tensorflow_metal-1.2.0'):  # both are damaged
+        (tmp_path / f'{name}.dist-info').mkdir()
     failing = stand_in(tmp_path, 'raise OSError("dlopen(metal.dylib)\\nReferenced")')
     result = run_anew('main.py', cwd=tmp_path, **failing)
     assert result.returncode == 1 and result.stdout.count('\n') == 1

@@ -56,8 +56,8 @@ def import_tensorflow() -> None:
 def describe_machine() -> list[str]:
     """The version of TensorFlow, and lines on the processor and on NVIDIA GPUs."""
     machine = []
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        machine.append(importlib.metadata.version('tensorflow'))
+    with contextlib.suppress(Exception):  # no package, or its files are damaged
+        machine.append(str(importlib.metadata.version('tensorflow')))
     with contextlib.suppress(OSError):
         text = Path('/proc/cpuinfo').read_text()
         machine += re.findall('^(?:model name|flags).*', text, re.M)[:2]
