@@ -605,13 +605,16 @@ def test_another_machine_has_a_part_of_the_connections_and_a_proxy_has_all():
         assert admitted(host) == [True] * 64 + [False] * 6
 
 
-def test_the_page_loads_nothing_from_elsewhere(port):
-    with urllib.request.urlopen(f'http://127.0.0.1:{port}/') as response:
-        policy, page = response.headers['Content-Security-Policy'], response.read()
-    assert "default-src 'none'" in policy and 'unsafe' not in policy
-    (nonce,) = set(re.findall(r'nonce="([^"]+)"', page.decode()))
-    assert f"'nonce-{nonce}'" in policy
-    assert b'http:' not in page and b'https:' not in page
+def test_the_page_loads_nothing_from_elsewhere_and_only_the_token_lets_it_in(page):
+    port, token = page
+    for query in ('', f'?token={token}'):
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/{query}') as response:
+            policy, text = response.headers['Content-Security-Policy'], response.read()
+        assert "default-src 'none'" in policy and 'unsafe' not in policy
+        assert ("frame-ancestors 'none'" in policy) == (not query)
+        (nonce,) = set(re.findall(r'nonce="([^"]+)"', text.decode()))
+        assert f"'nonce-{nonce}'" in policy
+        assert b'http:' not in text and b'https:' not in text
 
 
 def test_other_machines_need_the_token_until_ctrl_c(workspace):
