@@ -176,9 +176,8 @@ def test_batch_norm_of_two_workers_has_the_gradients_of_one(differentiable, grou
         with sess:
             return sess.run(tensors, options=workers.run_options)
 
-    (one,), (chief, other) = (
-        together(evaluate, list(map(build, groups[count]))) for count in (1, 2)
-    )
+    built = [*map(build, groups[1])], [*map(build, groups[2])]
+    (one,), (chief, other) = (together(evaluate, workers) for workers in built)
     for a, b, c in zip(one, chief, other):
         assert (b == c).all() and np.allclose(a, b, 1e-4, 1e-4 * abs(a).max())
 
@@ -232,9 +231,8 @@ def test_a_stop_of_any_worker_stops_all(groups):
 
 
 # where nothing answers: gRPC would ask it even for 127.0.0.1
-PROXIES = dict.fromkeys(
-    ['http_proxy', 'https_proxy', 'grpc_proxy'], 'http://127.0.0.1:9'
-)
+NAMES = 'http_proxy', 'https_proxy', 'grpc_proxy'
+PROXIES = dict.fromkeys(NAMES, 'http://127.0.0.1:9')
 PROXIES |= {'no_proxy': 'example.org', 'GRPC_ADDRESS_HTTP_PROXY': '127.0.0.1:9'}
 PROXIES |= {'GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES': '127.0.0.0/8'}
 FLAGS = ['--dataset', 'idx', *SMALL, '--seed', 1, '--ckpt_freq', 3, '--out_name', 'run']
@@ -286,21 +284,16 @@ def test_two_workers_go_on_with_the_numbers_of_one(tiny_runs, tmp_path):
     args = ['--train', '--out_name', 'set', '--epoch', 2, '--learning_rate', 0]
     args += ['--flip', '--d_dropout', 0.3, '--augment', 'translation']
     one, two = (shutil.copytree(tiny_runs, tmp_path / name) for name in ('one', 'two'))
-    printed = [
-        run('main.py', *args, '--workers', 2, cwd=two, **PROXIES),
-        run_in_process(*args, cwd=one),
-    ]
-    assert [result.returncode for result in printed] == [0, 0], printed[0].stderr
+    of_two = run('main.py', *args, '--workers', 2, cwd=two, **PROXIES)
+    of_one = run_in_process(*args, cwd=one)
+    assert of_two.returncode == of_one.returncode == 0, of_two.stderr
     rows = [read_rows(folder / 'out/set/metrics.csv')[3:] for folder in (two, one)]
     rows = [np.delete(array, 3, axis=1) for array in rows]  # without seconds
-    assert rows[0].shape == (3, 14) and np.allclose(
-        *rows, rtol=0, atol=1e-6, equal_nan=True
-    )
-    samples = [
-        np.float64(re.findall(r'\[Sample\] d_loss: (.*), g_loss: (.*)', result.stdout))
-        for result in printed
-    ]
-    assert len(samples[0]) == 3 and np.allclose(*samples, rtol=0, atol=1e-6)
+    close = partial(np.allclose, rtol=0, atol=1e-6)
+    assert rows[0].shape == (3, 14) and close(*rows, equal_nan=True)
+    losses = re.compile(r'\[Sample\] d_loss: (.*), g_loss: (.*)')
+    samples = [np.float64(losses.findall(one.stdout)) for one in (of_two, of_one)]
+    assert len(samples[0]) == 3 and close(*samples)
 
 
 @pytest.mark.slow
@@ -432,19 +425,14 @@ def answering(content, times=1, port=0):
 
 def test_an_absent_worker_is_named_with_the_reason():
     task, lost = local_tasks(1)[0], list_tasks({'worker': ['no-such-host.invalid:1']})
-    long, message = (
-        list_tasks({'worker': [f'{64 * "a"}.b:1']}),
-        'no answer within 0.1 s ',
-    )
-    message += r'from worker 0 \(127.*\): Connection refused, worker 0 \(no-such.*\): '
-    with pytest.raises(UserError, match=message):
+    long = list_tasks({'worker': [f'{64 * "a"}.b:1']})
+    message = r'no answer within 0.1 s from worker 0 \(127.*\): Connection refused, '
+    with pytest.raises(UserError, match=rf'{message}worker 0 \(no-such.*\): '):
         wait_for([task, *lost], 0.1, lambda: None)
     assert absence(*lost) and 'too long' in absence(*long)
     with socket.create_server(('127.0.0.1', 0)) as stopped:  # it never accepts
-        port = stopped.getsockname()[1]
-        assert (
-            absence(*list_tasks({'worker': [f'127.0.0.1:{port}']}), 0.1) == 'timed out'
-        )
+        tasks = list_tasks({'worker': [f'127.0.0.1:{stopped.getsockname()[1]}']})
+        assert absence(*tasks, 0.1) == 'timed out'
 
 
 HTTP2 = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # the first frame, SETTINGS
@@ -545,6 +533,7 @@ def test_a_port_in_use_is_reported():
 
 def test_the_hosts_of_a_cluster_bypass_proxies():
     tasks = list_tasks({'worker': ['Host1:1', '[fd00:0::1]:1', '127.0.0.1:1']})
+    hosts = 'host1,fd00::1,127.0.0.1,Host1,fd00:0::1'
     for before, kept in (
         ({}, ''),
         ({'no_proxy': 'a.b,*.c'}, 'a.b,*.c,'),
@@ -554,10 +543,7 @@ def test_the_hosts_of_a_cluster_bypass_proxies():
     ):
         after = dict(before)
         bypass_proxies(tasks, after)
-        assert (
-            after.pop('no_grpc_proxy')
-            == f'{kept}host1,fd00::1,127.0.0.1,Host1,fd00:0::1'
-        )
+        assert after.pop('no_grpc_proxy') == kept + hosts
         assert after.items() <= before.items() and not any('GRPC' in x for x in after)
 
 
@@ -601,9 +587,8 @@ def test_a_tf_config_that_cannot_be_used_is_reported():
 
 def test_what_is_no_address_is_reported():
     texts = 'b|b:|:1|b:0|b:65536|b:-1|b:+1|b:1.0|b:1/|b:٢|é:1|*:1| b:1|b :1|b:1\n|b\0:1'
-    texts += (
-        '|http://b:1|grpc://b:1|u@b:1|::1:1|[::1]|[::1]1|[::g]:1|[1:2]:1|[b]:1||b:1,c:1'
-    )
+    texts += '|http://b:1|grpc://b:1|u@b:1||b:1,c:1'
+    texts += '|::1:1|[::1]|[::1]1|[::g]:1|[1:2]:1|[b]:1'
     for address in (*texts.split('|'), '[fe80::1%eth0]:1', None, 7, ['b:1']):
         content = {'cluster': {'worker': ['a:1', address]}}
         content['task'] = {'type': 'worker', 'index': 0}
