@@ -75,15 +75,16 @@ def runtime(workspace):
 
 
 def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
-    (workspace / 'web').mkdir()
-    (workspace / 'web' / 'CNAME').touch()  # stays
-    printed = use(workspace, 'set', '--share', 'web', '--share_runtime', runtime)
-    assert '-d web shows it' in printed
+    folder = workspace / 'my web'
+    folder.mkdir()
+    (folder / 'CNAME').touch()  # stays
+    printed = use(workspace, 'set', '--share', 'my web', '--share_runtime', runtime)
+    assert "-d 'my web' shows it" in printed
     names = {'CNAME', 'index.html', 'draw.js', 'model.json', 'generator.onnx', *RUNTIME}
-    assert {path.name for path in (workspace / 'web').iterdir()} == names
-    model = json.loads((workspace / 'web' / 'model.json').read_text())
+    assert {path.name for path in folder.iterdir()} == names
+    model = json.loads((folder / 'model.json').read_text())
     assert model['steps'] == [3] and model['classes'] == ['0', '1', '2', '3']
-    assert '{{' not in (workspace / 'web' / 'index.html').read_text()
+    assert '{{' not in (folder / 'index.html').read_text()
 
 
 def test_a_missing_runtime_and_a_page_of_others_are_told(workspace, runtime):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
@@ -50,7 +51,8 @@ def share(dcgan, config, step: int) -> None:
     files['index.html'] = page.replace('{{nonce}}', 'page').encode()
     for name, content in files.items():
         write_bytes(os.path.join(config.share, name), content)
-    print_line(f' [*] {config.share}: python -m http.server -d {config.share} shows it')
+    server = shlex.join(['python', '-m', 'http.server', '-d', config.share])
+    print_line(f' [*] {config.share}: {server} shows it')
 
 
 def runtime(config) -> dict[str, bytes]:
