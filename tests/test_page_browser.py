@@ -224,7 +224,7 @@ def test_the_z_of_an_uploaded_picture_becomes_the_current_one(page, workspace):
     assert_command_draws(page, 'found-path', workspace, '--z_file found-path.npz')
 
 
-def test_what_is_no_picture_is_explained(browser, address):
+def test_what_is_no_picture_or_no_answer_of_the_page_is_explained(browser, address):
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(address)
@@ -232,6 +232,10 @@ def test_what_is_no_picture_is_explained(browser, address):
         assert 'not a readable image' in found(page, 'x.png', b'some text')
         assert 'at most 4194304 bytes' in found(page, 'x.png', bytes(5 << 20))
         assert page.is_hidden('#found-box') and page.inner_text('#message') == ''
+        html = {'status': 502, 'body': '<html>'}
+        page.route('**/samples', lambda route: route.fulfill(**html))  # as a proxy does
+        click(page, '#next-seed')
+        assert 'samples: 502 Bad Gateway' in page.inner_text('#message')
 
 
 def test_a_link_shows_the_same(page, browser):
