@@ -131,3 +131,8 @@ def test_z_classes_and_walks_are_drawn_in_the_browser(browser, workspace):
         assert page.is_hidden('#upload') and page.is_hidden('#step')
         page.set_viewport_size({'width': 380, 'height': 700})
         assert page.evaluate('document.documentElement.scrollWidth') <= 380
+        model = workspace / 'web_set' / 'generator.onnx'
+        model.write_bytes(model.read_bytes()[:-1])
+        page.reload()
+        page.wait_for_function('document.getElementById("message").textContent')
+        assert 'generator.onnx is not the one' in page.inner_text('#message')

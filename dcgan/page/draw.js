@@ -58,28 +58,35 @@ function randomZ(distribution, seed, count, size) {
 }
 
 async function fetchFile(name) {
-  const response = await fetch(name);
+  const response = await fetch(name, {cache: 'no-cache'});  // the folder may be written again
   if (!response.ok) throw new Error(`${name} is not on this web server (${response.status}).`);
   return response;
 }
-const fetchBytes = async name => new Uint8Array(await (await fetchFile(name)).arrayBuffer());
 // the address of a script as JavaScript: not every web server knows .mjs
 async function scriptAddress(name) {
-  return URL.createObjectURL(new Blob([await fetchBytes(name)], {type: 'text/javascript'}));
+  return URL.createObjectURL(new Blob([await (await fetchFile(name)).text()], {type: 'text/javascript'}));
 }
 const tell = text => { document.getElementById('status').textContent = text; };
 async function load() {
   if (location.protocol === 'file:')
     throw new Error('A browser opens this page from a web server only, such as: python -m http.server');
   const model = await (await fetchFile('model.json')).json();
-  tell(`Loading ${Math.round(model.megabytes)} MB ...`);
+  const fetchBytes = async name => {
+    const bytes = new Uint8Array(await (await fetchFile(name)).arrayBuffer());
+    if (bytes.length === model.sizes[name]) return bytes;
+    throw new Error(`${name} is not the one that belongs to model.json: copy the whole folder again.`);
+  };
+  const total = Object.values(model.sizes).reduce((sum, size) => sum + size);
+  tell(`Loading ${Math.round(total / 1e6)} MB ...`);
   const [runtime, mjs, wasm, generator] = await Promise.all([
     scriptAddress('ort.wasm.min.mjs'), scriptAddress('ort-wasm-simd-threaded.mjs'),
     fetchBytes('ort-wasm-simd-threaded.wasm'), fetchBytes('generator.onnx')]);
-  const ort = await import(runtime);
-  Object.assign(ort.env.wasm, {numThreads: 1, wasmPaths: {mjs}, wasmBinary: wasm});
-  const session = await ort.InferenceSession.create(generator, {executionProviders: ['wasm']});
-  return {ort, model, session};
+  try {
+    const ort = await import(runtime);
+    Object.assign(ort.env.wasm, {numThreads: 1, wasmPaths: {mjs}, wasmBinary: wasm});
+    const session = await ort.InferenceSession.create(generator, {executionProviders: ['wasm']});
+    return {ort, model, session};
+  } catch (error) { throw new Error(`This browser cannot run the model: ${error.message}`); }
 }
 const loaded = load();
 loaded.catch(() => tell(''));

@@ -38,7 +38,7 @@ def share(dcgan, config, step: int) -> None:
     files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
     model = describe(dcgan, config) | {'step': step, 'steps': [step], 'files': []}
     model['batch'] = dcgan.sampler.shape[0]  # None: any
-    model['megabytes'] = sum(map(len, files.values())) / 1e6
+    model['sizes'] = {name: len(content) for name, content in files.items()}
     try:
         model |= {'can': ['directions'], **directions(dcgan)}
     except UserError:
