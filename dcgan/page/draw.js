@@ -93,13 +93,14 @@ loaded.catch(() => tell(''));
 
 let turn = Promise.resolve(), milliseconds = 50;  // of a sample
 // The pixels of rows of z, Uint8Array [n, h, w, c]; requests take turns
-function run({ort, model, session}, rows, classes) {
+function run({ort, model, session}, rows, classes, signal) {
   const batch = {length: model.batch ?? rows.length}, again = all => Array.from(batch, (_, i) => all[i % all.length]);
   const z = again(rows), labels = again(classes);
   const feed = {z: new ort.Tensor('float32', Float32Array.from(z.flat()), [z.length, model.z_dim])};
   if (model.classes.length) feed.label = new ort.Tensor('int32', Int32Array.from(labels), [z.length]);
   turn = turn.catch(() => {}).then(async () => {
     await new Promise(done => setTimeout(done));  // the page stays responsive
+    signal?.throwIfAborted();
     const start = performance.now(), {images} = await session.run(feed, ['images']);
     milliseconds = (performance.now() - start) / z.length;
     tell(`Drawn in this browser, ${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms a sample`);
@@ -113,9 +114,8 @@ async function drawGridOf(parts, z, labels, rows, columns, signal) {
   [canvas.width, canvas.height] = [columns * width, rows * height];
   const grid = new ImageData(canvas.width, canvas.height);
   for (let start = 0, end; start < z.length; start = end) {
-    signal?.throwIfAborted();
     end = Math.min(start + (parts.model.batch ?? Math.max(1, Math.round(50 / milliseconds))), z.length);
-    const images = await run(parts, z.slice(start, end), labels.slice(start, end));
+    const images = await run(parts, z.slice(start, end), labels.slice(start, end), signal);
     const pixels = (end - start) * height * width, channels = images.length / pixels;
     for (let pixel = 0; pixel < pixels; pixel++) {
       const i = start + Math.floor(pixel / (height * width));
