@@ -7,6 +7,7 @@ import shlex
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
 from dcgan.sampling.onnx_tflite import onnx_bytes
+from dcgan.training.user_model import original_style
 from dcgan.util.errors import UserError
 from dcgan.util.files import read_file, require_writable, write_bytes
 from dcgan.util.flags import Flag, Group
@@ -37,7 +38,8 @@ def share(dcgan, config, step: int) -> None:
     """
     files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
     model = describe(dcgan, config) | {'step': step, 'steps': [step], 'files': []}
-    model['batch'] = dcgan.sampler.shape[0]  # None: any
+    # None: any; the original's style may fix it where the shapes do not tell
+    model['batch'] = dcgan.batch_size if original_style(dcgan) else None
     model['sizes'] = {name: len(content) for name, content in files.items()}
     try:
         model |= {'can': ['directions'], **directions(dcgan)}
