@@ -53,7 +53,7 @@ def settle(page):
     """Wait until all panels are drawn, and the address is saved."""
     page.wait_for_selector('#grid .cell')
     page.wait_for_timeout(500)
-    page.wait_for_selector('main[aria-busy=false]')
+    page.wait_for_selector('[aria-busy=true]', state='detached')
     page.wait_for_load_state('networkidle')
 
 
