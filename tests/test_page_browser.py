@@ -1,7 +1,9 @@
 """The page as a person uses it, in a Chromium without a window."""
 
+import contextlib
 import io
 import shutil
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -10,11 +12,39 @@ from test_page import run_main, served
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 sync_api = pytest.importorskip('playwright.sync_api', reason='Playwright is missing')
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason='no Chromium on this machine'),
-]
+pytestmark = pytest.mark.slow
+HOST = 'hub.example.org'  # in the browser, a name of this machine
 Z = '#palette > div'  # the cells of the current z
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if not CHROMIUM:
+        pytest.skip('no Chromium on this machine')
+    options = ['--no-sandbox', '--disable-dev-shm-usage']
+    options += [f'--host-resolver-rules=MAP {HOST} 127.0.0.1']
+    with (
+        sync_api.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=options) as browser,
+    ):
+        yield browser
+
+
+@contextlib.contextmanager
+def opened(browser, address):
+    """The page at an address, when its panels are drawn.
+
+    Fails if anything is printed in the browser, or asked of another server.
+    """
+    with browser.new_context(viewport={'width': 1200, 'height': 900}) as context:
+        page, printed, hosts = context.new_page(), [], set()
+        page.on('pageerror', lambda error: printed.append(str(error)))
+        page.on('console', lambda message: printed.append(message.text))
+        page.on('request', lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.goto(address)
+        settle(page)
+        yield page
+    assert printed == [] and hosts <= {urlsplit(address).netloc, ''}  # its own blobs
 
 
 @pytest.fixture(scope='module')
@@ -25,28 +55,10 @@ def address(workspace):
         yield f'http://127.0.0.1:{port}/'
 
 
-@pytest.fixture(scope='module')
-def browser():
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=['--no-sandbox', '--disable-dev-shm-usage']
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, address):
-    """The page, when its panels are drawn; fails on any error in the browser."""
-    context = browser.new_context(viewport={'width': 1200, 'height': 900})
-    page, errors = context.new_page(), []
-    page.on('pageerror', lambda error: errors.append(str(error)))
-    page.on('console', lambda m: m.type == 'error' and errors.append(m.text))
-    page.goto(address)
-    settle(page)
-    yield page
-    context.close()
-    assert errors == []
+    with opened(browser, address) as page:
+        yield page
 
 
 def settle(page):
@@ -248,10 +260,7 @@ def test_a_link_shows_the_same(page, browser):
     page.locator('#step').focus()
     page.keyboard.press('Home')
     settle(page)
-    with browser.new_context() as context:
-        other = context.new_page()
-        other.goto(page.url)
-        settle(other)
+    with opened(browser, page.url) as other:
         for panel in ('grid', 'current', 'walk', 'arithmetic', 'then', 'all-classes'):
             assert (picture(page, panel) == picture(other, panel)).all(), panel
 

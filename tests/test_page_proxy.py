@@ -12,10 +12,9 @@ from importlib.util import find_spec
 import pytest
 from conftest import clean_environment
 from test_page import served
-from test_page_browser import CHROMIUM, picture, pytestmark, settle, sync_api
+from test_page_browser import HOST, browser, picture, pytestmark, settle
 
-__all__ = ['pytestmark']
-HOST = 'hub.example.org'  # in the browser, a name of this machine
+__all__ = ['browser', 'pytestmark']
 NGINX = shutil.which('nginx', path=f'{os.environ["PATH"]}:/usr/sbin')
 needs_nginx = pytest.mark.skipif(
     not (NGINX and shutil.which('openssl')), reason='no nginx or openssl here'
@@ -96,16 +95,6 @@ def jupyter(tmp_path_factory):
     command = [sys.executable, '-m', 'jupyter_server', *options]
     with started(port, *command, cwd=folder, env=environment):
         yield f'http://{HOST}:{port}', 'secret'
-
-
-@pytest.fixture(scope='module')
-def browser():
-    options = ['--no-sandbox', '--disable-dev-shm-usage']
-    options += [f'--host-resolver-rules=MAP {HOST} 127.0.0.1']
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,23 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_in_process, use
 from PIL import Image
 from test_page import run_main
-from test_page_browser import (
-    Z,
-    browser,
-    click,
-    download,
-    picture,
-    pytestmark,
-    settle,
-    z_of,
-)
+from test_page_browser import Z, browser, click, download, opened, picture, settle, z_of
 from test_page_proxy import free_port, started
 
 from dcgan.page.share import RUNTIME
@@ -31,38 +21,21 @@ from dcgan.util.z import Z_DISTRIBUTIONS, gen_random
 
 __all__ = ['browser']
 WEB = Path(os.environ.get('ORT_WEB', ROOT / 'node_modules/onnxruntime-web/dist'))
-NEEDED = [
-    *pytestmark,
-    pytest.mark.skipif(not WEB.is_dir(), reason='no onnxruntime-web'),
-]
-pytestmark = []  # of this file
-
-
-def in_a_browser(test):
-    """Mark a test as slow, and skip it where what it needs is missing."""
-    for mark in NEEDED:
-        test = mark(test)
-    return test
 
 
 @contextlib.contextmanager
-def opened(browser, workspace, run):
-    """The page of a run that is shared, behind a plain web server, when it is drawn."""
+def shared(browser, workspace, run):
+    """The page of a run that is shared, behind a plain web server."""
+    if not WEB.is_dir():
+        pytest.skip('no onnxruntime-web')
     folder, port = workspace / f'web_{run}', free_port()
     use(workspace, run, '--share', folder, '--share_runtime', WEB)
     server = [sys.executable, '-m', 'http.server', str(port), '-b', '127.0.0.1']
     with (
         started(port, *server, cwd=folder, stdout=subprocess.DEVNULL),
-        browser.new_context(viewport={'width': 1200, 'height': 900}) as context,
+        opened(browser, f'http://127.0.0.1:{port}/') as page,
     ):
-        page, errors, hosts = context.new_page(), [], set()
-        page.on('pageerror', lambda error: errors.append(str(error)))
-        page.on('console', lambda message: errors.append(message.text))
-        page.on('request', lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.goto(f'http://127.0.0.1:{port}/')
-        settle(page)
         yield page
-    assert errors == [] and hosts <= {f'127.0.0.1:{port}', ''}  # its own blobs
 
 
 @pytest.fixture(scope='module')
@@ -99,21 +72,21 @@ def test_a_missing_runtime_and_a_page_of_others_are_told(workspace, runtime):
 
 
 @pytest.mark.parametrize('run', ['set', 'cats'])
-@in_a_browser
+@pytest.mark.slow
 def test_the_picture_of_a_seed_is_that_of_main_py(run, browser, workspace):
     args = ['--out_name', run, '--seed', 1, '--generate_test_images', 64, '--npz']
     png, npz = run_main(workspace, *args)
     bytes_drawn = np.load(io.BytesIO(npz))['images']
     level = 255 / np.ptp(bytes_drawn)  # of the sampler, on a grid of more contrast
-    with opened(browser, workspace, run) as page:
+    with shared(browser, workspace, run) as page:
         drawn = picture(page, 'grid').astype(int)
     difference = abs(drawn - np.asarray(Image.open(io.BytesIO(png))))
     assert difference.max() <= level + 1 and (difference == 0).mean() > 0.9
 
 
-@in_a_browser
+@pytest.mark.slow
 def test_pictures_appear_while_z_is_dragged(browser, workspace):
-    with opened(browser, workspace, 'set') as page:
+    with shared(browser, workspace, 'set') as page:
         shown = page.evaluate("""async () => {
             const {session} = await loaded, run = session.run.bind(session);
             session.run = async (...all) => {  // of a large model
@@ -130,9 +103,9 @@ def test_pictures_appear_while_z_is_dragged(browser, workspace):
         assert shown > 1 and z_of(page, 1) == pytest.approx(59 / 30, abs=0.001)
 
 
-@in_a_browser
+@pytest.mark.slow
 def test_z_classes_and_walks_are_drawn_in_the_browser(browser, workspace):
-    with opened(browser, workspace, 'set') as page:
+    with shared(browser, workspace, 'set') as page:
         for name in Z_DISTRIBUTIONS:
             z = gen_random(name, (7, 99), np.random.RandomState(5)).astype(np.float32)
             assert (page.evaluate(f'randomZ("{name}", 5, 7, 99)') == z).all()
