@@ -37,6 +37,7 @@ from dcgan.util.signals import stop_signals
 from model import DCGAN
 
 ROOT = Path(__file__).parent.parent
+HOST = 'hub.example.org'  # in the browser, a name of this machine
 # flags of a small model
 SMALL = ['--batch_size', 8, '--z_dim', 6, '--output_height', 16]
 SMALL += ['--gf_dim', 4, '--df_dim', 4, '--gfc_dim', 8, '--dfc_dim', 8]
@@ -127,6 +128,22 @@ def workspace(tiny_runs, tmp_path_factory):
 def tiny_copy(tiny_runs, tmp_path):
     """A copy of tiny_runs, which a test may change."""
     return shutil.copytree(tiny_runs, tmp_path / 'tiny')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A Chromium without a window. Its tests are skipped where it is missing."""
+    playwright = pytest.importorskip('playwright.sync_api')
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if not chromium:
+        pytest.skip('no Chromium on this machine')
+    options = ['--no-sandbox', '--disable-dev-shm-usage']
+    options += [f'--host-resolver-rules=MAP {HOST} 127.0.0.1']
+    with (
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=chromium, args=options) as browser,
+    ):
+        yield browser
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -10,24 +9,8 @@ import pytest
 from PIL import Image, ImageSequence
 from test_page import run_main, served
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-sync_api = pytest.importorskip('playwright.sync_api', reason='Playwright is missing')
 pytestmark = pytest.mark.slow
-HOST = 'hub.example.org'  # in the browser, a name of this machine
 Z = '#palette > div'  # the cells of the current z
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if not CHROMIUM:
-        pytest.skip('no Chromium on this machine')
-    options = ['--no-sandbox', '--disable-dev-shm-usage']
-    options += [f'--host-resolver-rules=MAP {HOST} 127.0.0.1']
-    with (
-        sync_api.sync_playwright() as driver,
-        driver.chromium.launch(executable_path=CHROMIUM, args=options) as browser,
-    ):
-        yield browser
 
 
 @contextlib.contextmanager

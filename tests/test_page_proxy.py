@@ -10,11 +10,11 @@ import time
 from importlib.util import find_spec
 
 import pytest
-from conftest import clean_environment
+from conftest import HOST, clean_environment
 from test_page import served
-from test_page_browser import HOST, browser, picture, pytestmark, settle
+from test_page_browser import picture, settle
 
-__all__ = ['browser', 'pytestmark']
+pytestmark = pytest.mark.slow
 NGINX = shutil.which('nginx', path=f'{os.environ["PATH"]}:/usr/sbin')
 needs_nginx = pytest.mark.skipif(
     not (NGINX and shutil.which('openssl')), reason='no nginx or openssl here'

@@ -13,13 +13,12 @@ import pytest
 from conftest import ROOT, run_in_process, use
 from PIL import Image
 from test_page import run_main
-from test_page_browser import Z, browser, click, download, opened, picture, settle, z_of
+from test_page_browser import Z, click, download, opened, picture, settle, z_of
 from test_page_proxy import free_port, started
 
 from dcgan.page.share import RUNTIME
 from dcgan.util.z import Z_DISTRIBUTIONS, gen_random
 
-__all__ = ['browser']
 WEB = Path(os.environ.get('ORT_WEB', ROOT / 'node_modules/onnxruntime-web/dist'))
 
 
@@ -38,19 +37,12 @@ def shared(browser, workspace, run):
         yield page
 
 
-@pytest.fixture(scope='module')
-def runtime(workspace):
-    """The name of a folder that stands for onnxruntime-web's, with empty files."""
-    (workspace / 'runtime').mkdir()
-    for name in RUNTIME:
-        (workspace / 'runtime' / name).touch()
-    return 'runtime'
-
-
-def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
-    folder = workspace / 'my web'
+def test_a_folder_gets_the_page_the_model_and_what_draws(workspace):
+    folder, runtime = workspace / 'my web', workspace / 'runtime'
     folder.mkdir()
-    (folder / 'CNAME').touch()  # stays
+    runtime.mkdir()
+    for path in [folder / 'CNAME', *(runtime / name for name in RUNTIME)]:
+        path.touch()  # CNAME stays
     printed = use(workspace, 'set', '--share', 'my web', '--share_runtime', runtime)
     assert "-d 'my web' shows it" in printed
     names = {'CNAME', 'index.html', 'draw.js', 'model.json', 'generator.onnx', *RUNTIME}
@@ -60,14 +52,14 @@ def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
     assert '{{' not in (folder / 'index.html').read_text()
 
 
-def test_a_missing_runtime_and_a_page_of_others_are_told(workspace, runtime):
+def test_a_missing_runtime_and_a_page_of_others_are_told(workspace):
     (workspace / 'site').mkdir()
     (workspace / 'site' / 'index.html').write_text('my home')
-    args = ['--out_name', 'set', '--share', 'site']
-    result = run_in_process(*args, cwd=workspace)
-    assert result.returncode == 1 and 'npm install onnxruntime-web' in result.stderr
-    result = run_in_process(*args, '--share_runtime', runtime, cwd=workspace)
+    args = ['--out_name', 'set', '--share']
+    result = run_in_process(*args, 'site', cwd=workspace)
     assert 'is of another page; choose another folder' in result.stderr
+    result = run_in_process(*args, 'new', cwd=workspace)
+    assert result.returncode == 1 and 'npm install onnxruntime-web' in result.stderr
     assert (workspace / 'site' / 'index.html').read_text() == 'my home'
 
 

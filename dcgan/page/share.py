@@ -24,11 +24,11 @@ def check(config) -> None:
     """Raise UserError if --share could not write its folder."""
     if not config.share:
         return
-    runtime(config)
     index = os.path.join(config.share, 'index.html')
     if os.path.exists(index) and MARK.encode() not in read_file(index, bytes):
         raise UserError(f'--share: {index} is of another page; choose another folder')
     require_writable(config.share, 'choose another folder for --share')
+    runtime(config)
 
 
 def share(dcgan, config, step: int) -> None:
