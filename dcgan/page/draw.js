@@ -94,17 +94,17 @@ loaded.catch(() => tell(''));
 let turn = Promise.resolve(), milliseconds = 50;  // of a sample
 // The pixels of rows of z, Uint8Array [n, h, w, c]; requests take turns
 function run({ort, model, session}, rows, classes, signal) {
-  const batch = {length: model.batch ?? rows.length}, again = all => Array.from(batch, (_, i) => all[i % all.length]);
-  const z = again(rows), labels = again(classes);
-  const feed = {z: new ort.Tensor('float32', Float32Array.from(z.flat()), [z.length, model.z_dim])};
-  if (model.classes.length) feed.label = new ort.Tensor('int32', Int32Array.from(labels), [z.length]);
+  const size = model.batch ?? rows.length;  // a fixed batch is filled up
+  const fill = all => Array.from({length: size}, (_, i) => all[i % all.length]);
+  const feed = {z: new ort.Tensor('float32', Float32Array.from(fill(rows).flat()), [size, model.z_dim])};
+  if (model.classes.length) feed.label = new ort.Tensor('int32', Int32Array.from(fill(classes)), [size]);
   turn = turn.catch(() => {}).then(async () => {
     await new Promise(done => setTimeout(done));  // the page stays responsive
     signal?.throwIfAborted();
     const start = performance.now(), {images} = await session.run(feed, ['images']);
-    milliseconds = (performance.now() - start) / z.length;
+    milliseconds = (performance.now() - start) / size;
     tell(`Drawn in this browser, ${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms a sample`);
-    return images.data.subarray(0, images.data.length / z.length * rows.length);
+    return images.data.subarray(0, images.data.length / size * rows.length);
   });
   return turn;
 }
