@@ -1,5 +1,6 @@
 """The page as a person uses it, in a Chromium without a window."""
 
+import base64
 import contextlib
 import io
 from urllib.parse import urlsplit
@@ -60,17 +61,15 @@ def click(page, *selectors):
 
 def picture(page, panel):
     """The pixels of the grid that a panel shows, [h, w], or [h, w, 3] if colored."""
-    script = """id => {
-        const url = document.getElementById(id).dataset.url, image = new Image();
-        return new Promise(done => { image.onload = () => {
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [image.width, image.height];
-            const context = canvas.getContext('2d');
-            context.drawImage(image, 0, 0);
-            const data = context.getImageData(0, 0, image.width, image.height).data;
-            done([image.width, image.height, ...data]); }; image.src = url; }); }"""
-    width, height, *values = page.evaluate(script, panel)
-    pixels = np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+    script = """async id => {
+        const image = new Image(), canvas = document.createElement('canvas');
+        image.src = document.getElementById(id).dataset.url;
+        await image.decode();
+        [canvas.width, canvas.height] = [image.width, image.height];
+        canvas.getContext('2d').drawImage(image, 0, 0);
+        return canvas.toDataURL().split(',')[1]; }"""
+    png = base64.b64decode(page.evaluate(script, panel))
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
     return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
 

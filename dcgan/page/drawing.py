@@ -23,7 +23,7 @@ from dcgan.util.files import file_signature
 from dcgan.util.z import gen_random
 
 MAX_CLIENTS = 1000  # clients whose last request is remembered
-CAN = ['npz', 'gif', 'command', 'directions', 'upload', 'steps']  # of the page's parts
+CAN = ['npz', 'gif', 'command', 'directions', 'upload', 'steps']  # with a server
 DIRECTIONS = 8  # number of principal components
 MAX_PIXELS = 2**24  # of an uploaded picture: decoding takes half a gigabyte
 INVERSION_STEPS = 200  # a few seconds on a CPU

@@ -1,5 +1,6 @@
 """Share the page as a folder of files: its visitors' browsers draw the images."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -37,14 +38,13 @@ def share(dcgan, config, step: int) -> None:
     Other files in the folder stay. Raises UserError if one cannot be written.
     """
     files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
-    model = describe(dcgan, config) | {'step': step, 'steps': [step], 'files': []}
+    model = describe(dcgan, config)
+    model |= {'step': step, 'steps': [step], 'files': [], 'can': []}
     # None: any; the original's style may fix it where the shapes do not tell
     model['batch'] = dcgan.batch_size if original_style(dcgan) else None
     model['sizes'] = {name: len(content) for name, content in files.items()}
-    try:
+    with contextlib.suppress(UserError):  # a G without such a first layer
         model |= {'can': ['directions'], **directions(dcgan)}
-    except UserError:
-        model['can'] = []
     policy = POLICY.format('page').replace('script-src', SCRIPTS)
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     page = PAGE.read_text().replace('<head>', f'<head>\n{meta}\n{MARK}')
