@@ -21,7 +21,10 @@ from dcgan.util.gpus import nvidia_gpus
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its log, unless TF_CPP_MIN_LOG_LEVEL is below 3."""
+    """Import TensorFlow without its log, unless TF_CPP_MIN_LOG_LEVEL is below 3.
+
+    SystemExit, in one line, if it is missing, or fails beside tensorflow-metal.
+    """
     if metal := any(importlib.metadata.distributions(name='tensorflow-metal')):
         problem = 'TensorFlow fails with tensorflow-metal, or draws wrong images'
         print(f' [!] {problem}; pip uninstall tensorflow-metal', flush=True)
@@ -39,8 +42,7 @@ def import_tensorflow() -> None:
         with held_stderr() if is_quiet else contextlib.nullcontext():
             import tensorflow  # noqa: F401
     except Exception as error:
-        is_missing = getattr(error, 'name', None) == 'tensorflow'
-        if not (is_quiet and (is_missing or metal)):
+        if not metal and getattr(error, 'name', None) != 'tensorflow':
             raise
         fix = 'uninstall tensorflow-metal' if metal else 'install -r requirements.txt'
         sys.exit(f'TensorFlow cannot be imported: {short_reason(error)}; pip {fix}')
