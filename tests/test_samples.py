@@ -289,8 +289,8 @@ def test_exports_draw_the_same_without_tensorflow(name, classes, workspace):
     export, frozen, *files = run_main(workspace, name, *args)
     assert export.endswith('/export_b8') and 'model.b8-3.index' in os.listdir(export)
     assert os.path.exists(f'{frozen}/model.b8-000003_frz.pb')
-    told = {'dataset': name, 'iteration': 3, 'z_dim': 6, 'z_dist': 'uniform_signed'}
-    told |= {'classes': classes, 'range': [0, 1]}
+    told = {'dataset': name, 'z_dim': 6, 'z_dist': 'uniform_signed'}
+    told |= {'classes': classes, 'range': [0, 1], 'iteration': 3}
     texts = json.dumps(classes), name, '3', '[0, 1]', '6', 'uniform_signed'
     result = run_code(DRAW, *files, cwd=workspace)
     assert result.stdout == f'{told} {" ".join(texts)}\n', result.stderr

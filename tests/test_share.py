@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from conftest import ROOT, run_in_process, use
 from PIL import Image
 from test_page import run_main
@@ -18,6 +19,7 @@ from test_page_proxy import free_port, started
 
 from dcgan.page.share import RUNTIME
 from dcgan.util.z import Z_DISTRIBUTIONS, gen_random
+from model import DCGAN
 
 WEB = Path(os.environ.get('ORT_WEB', ROOT / 'node_modules/onnxruntime-web/dist'))
 
@@ -37,12 +39,18 @@ def shared(browser, workspace, run):
         yield page
 
 
-def test_a_folder_gets_the_page_the_model_and_what_draws(workspace):
-    folder, runtime = workspace / 'my web', workspace / 'runtime'
+@pytest.fixture
+def runtime(tmp_path):
+    """A folder of empty files in place of onnxruntime-web's."""
+    for name in RUNTIME:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
+    folder = workspace / 'my web'
     folder.mkdir()
-    runtime.mkdir()
-    for path in [folder / 'CNAME', *(runtime / name for name in RUNTIME)]:
-        path.touch()  # CNAME stays
+    (folder / 'CNAME').touch()  # it stays
     printed = use(workspace, 'set', '--share', 'my web', '--share_runtime', runtime)
     assert "-d 'my web' shows it" in printed
     names = {'CNAME', 'index.html', 'draw.js', 'model.json', 'generator.onnx', *RUNTIME}
@@ -61,6 +69,18 @@ def test_a_missing_runtime_and_a_page_of_others_are_told(workspace):
     result = run_in_process(*args, 'new', cwd=workspace)
     assert result.returncode == 1 and 'npm install onnxruntime-web' in result.stderr
     assert (workspace / 'site' / 'index.html').read_text() == 'my home'
+
+
+def test_a_sampler_that_cannot_be_converted_is_an_error_of_the_flag(workspace, runtime):
+    class Rare(DCGAN):
+        def generator(self, z, y=None, reuse=False, how=None):
+            x = super().generator(z, y, reuse, how)
+            return tf.math.igamma(x + 2, x + 2)  # only TensorFlow has it
+
+    share = ['--share', 'new', '--share_runtime', runtime]
+    for args in ['--onnx'], ['--tflite'], share:
+        result = run_in_process('--out_name', 'cats', *args, cwd=workspace, model=Rare)
+        assert f'{args[0]}: cannot convert the sampler' in result.stderr
 
 
 @pytest.mark.parametrize('run', ['set', 'cats'])

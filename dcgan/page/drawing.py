@@ -11,11 +11,11 @@ import numpy as np
 
 from dcgan.data.image_grids import grid_image, grid_size, one_image, write_gif
 from dcgan.data.images import load_image, parse_color
-from dcgan.data.labels import class_names_of
 from dcgan.inversion import FRAMES, How, invert
 from dcgan.inversion.pictures import reading_options
 from dcgan.page.requests import FILES, MAX_SAMPLES, Refused, Request
 from dcgan.sampling.export import sampled_weights
+from dcgan.sampling.onnx_tflite import facts
 from dcgan.sampling.samples import draw
 from dcgan.training import checkpoints
 from dcgan.util.errors import UserError
@@ -139,13 +139,10 @@ class Drawer:
 def describe(dcgan, config) -> dict[str, object]:
     """Facts about the model, for the page."""
     return {
-        'dataset': config.dataset,
+        **facts(dcgan, config),
         'run': os.path.basename(os.path.normpath(config.out_dir)),
-        'z_dim': dcgan.z_dim,
-        'z_dist': config.z_dist,
         'height': dcgan.output_height,
         'width': dcgan.output_width,
-        'classes': class_names_of(dcgan)[: dcgan.y_dim or 0],
         'max_samples': MAX_SAMPLES,
     }
 

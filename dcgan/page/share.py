@@ -7,7 +7,7 @@ import shlex
 
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
-from dcgan.sampling.onnx_tflite import onnx_bytes
+from dcgan.sampling.onnx_tflite import converting, onnx_bytes
 from dcgan.training.user_model import original_style
 from dcgan.util.errors import UserError
 from dcgan.util.files import read_file, require_writable, write_bytes
@@ -37,7 +37,9 @@ def share(dcgan, config, step: int) -> None:
 
     Other files in the folder stay. Raises UserError if one cannot be written.
     """
-    files = runtime(config) | {'generator.onnx': onnx_bytes(dcgan, config, step)}
+    files = runtime(config)
+    with converting('--share'):
+        files['generator.onnx'] = onnx_bytes(dcgan, config, step)
     model = describe(dcgan, config)
     model |= {'step': step, 'steps': [step], 'files': [], 'can': []}
     # None: any; the original's style may fix it where the shapes do not tell

@@ -25,9 +25,8 @@ def check_packages(config) -> None:
     """Raise UserError if a package is missing that flags in config need."""
     for flag in ('onnx', 'share'):
         if getattr(config, flag):
-            with converting(
-                f'--{flag}', 'cannot import tf2onnx', 'pip install tf2onnx'
-            ):
+            how = 'cannot import tf2onnx', 'pip install tf2onnx'
+            with converting(f'--{flag}', *how):
                 import tf2onnx.convert  # noqa: F401
 
 
@@ -35,34 +34,39 @@ def write(dcgan, config, step: int) -> None:
     """Write what --onnx and --tflite ask for; print where."""
     for flag, convert in ('onnx', onnx_bytes), ('tflite', tflite_bytes):
         if getattr(config, flag):
+            with converting(f'--{flag}'):
+                content = convert(dcgan, config, step)
             path = os.path.join(config.checkpoint_dir, f'generator-{step}.{flag}')
-            write_bytes(path, convert(dcgan, config, step))
+            write_bytes(path, content)
             print_path(path)
 
 
 def onnx_bytes(dcgan, config, step: int) -> bytes:
-    """The sampler of a model.DCGAN as an ONNX file, see docs/exports.md."""
+    """The sampler of a model.DCGAN as an ONNX file, see docs/exports.md.
+
+    Call it, as tflite_bytes, in `converting`. Prints which weights the file has.
+    """
     from onnx import checker, helper
     from tf2onnx.convert import from_graph_def
 
-    with converting('--onnx'), sampler_graph(dcgan, portable=True) as (sess, inputs, x):
-        outputs = bytes_and_floats(dcgan, x)
-        ends = [[t.name for t in part.values()] for part in (inputs, outputs)]
-        freeze, nodes = tf.graph_util.convert_variables_to_constants, outputs.values()
-        graph = freeze(sess, sess.graph_def, [tensor.op.name for tensor in nodes])
+    with sampler_graph(dcgan, portable=True) as (sess, inputs, sampled):
+        outputs = bytes_and_floats(dcgan, sampled)
         names = {tensor.name: name for name, tensor in {**inputs, **outputs}.items()}
+        ends = [[t.name for t in part.values()] for part in (inputs, outputs)]
+        freeze = tf.graph_util.convert_variables_to_constants
+        graph = freeze(sess, sess.graph_def, [t.op.name for t in outputs.values()])
         model, _ = from_graph_def(graph, 'G', *ends, opset=17, tensors_to_rename=names)
         count = dcgan.batch_size if original_style(dcgan) else 64  # it may be fixed
         z = gen_random(config.z_dist, (count, dcgan.z_dim), np.random.RandomState(0))
         feed = dict(zip(inputs.values(), [z, np.arange(count) % (dcgan.y_dim or 1)]))
         change = 255 * change_by_float16(sess, outputs['floats'], feed)
-        weights = 'float16' if change < 0.5 else 'float32'  # half of what shows
-        if weights == 'float16':
-            store_as_float16(model.graph)
-        told = {**facts(dcgan, config, step), 'weights': weights}
-        texts = {n: x if isinstance(x, str) else json.dumps(x) for n, x in told.items()}
-        helper.set_model_props(model, texts)
-        checker.check_model(model, full_check=True)
+    weights = 'float16' if change < 0.5 else 'float32'  # half of what shows
+    if weights == 'float16':
+        store_as_float16(model.graph)
+    told = facts(dcgan, config) | {'iteration': int(step), 'weights': weights}
+    texts = {n: x if isinstance(x, str) else json.dumps(x) for n, x in told.items()}
+    helper.set_model_props(model, texts)
+    checker.check_model(model, full_check=True)
     how = f'float16 changes pixels by {change:.2g} of 255 levels'
     print_line(f' [*] ONNX: {weights} weights; {how}')
     return model.SerializeToString()
@@ -92,22 +96,28 @@ def store_as_float16(graph) -> None:
 
 def tflite_bytes(dcgan, config, step: int) -> bytes:
     """The sampler as a TFLite file, which is a zip archive of metadata.json, too."""
-    with tempfile.TemporaryDirectory() as folder, converting('--tflite'):
-        with sampler_graph(dcgan, portable=True) as (sess, inputs, x):
-            tf.saved_model.simple_save(sess, folder, inputs, bytes_and_floats(dcgan, x))
+    with tempfile.TemporaryDirectory() as folder:
+        with sampler_graph(dcgan, portable=True) as (sess, inputs, sampled):
+            outputs = bytes_and_floats(dcgan, sampled)
+            tf.saved_model.simple_save(sess, folder, inputs, outputs)
         with eager_mode():  # else the file gets no signature
             converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(folder)
             file = io.BytesIO(converter.convert())
     with zipfile.ZipFile(file, 'a') as archive:
-        archive.writestr('metadata.json', json.dumps(facts(dcgan, config, step)))
+        told = facts(dcgan, config) | {'iteration': int(step)}
+        archive.writestr('metadata.json', json.dumps(told))
     return file.getvalue()
 
 
-def facts(dcgan, config, step: int) -> dict[str, object]:
-    """What a program has to know that draws by such a file."""
-    names = class_names_of(dcgan)[: dcgan.y_dim or 0]
-    told = {'dataset': dcgan.dataset_name, 'iteration': int(step), 'z_dim': dcgan.z_dim}
-    return {**told, 'z_dist': config.z_dist, 'classes': names, 'range': [0, 1]}
+def facts(dcgan, config) -> dict[str, object]:
+    """What a program has to know of the model by which it draws."""
+    return {
+        'dataset': dcgan.dataset_name,
+        'z_dim': dcgan.z_dim,
+        'z_dist': config.z_dist,
+        'classes': class_names_of(dcgan)[: dcgan.y_dim or 0],
+        'range': [0, 1],
+    }
 
 
 @contextlib.contextmanager
