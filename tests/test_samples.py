@@ -311,4 +311,5 @@ def test_onnx_is_float16_where_samples_stay(sess, make_dcgan, config, capsys):
 def test_a_missing_package_is_asked_for_before_all_else(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'tf2onnx', None)
     result = run_in_process('--out_name', 'none', '--onnx', cwd=tmp_path)
-    assert re.match('main.py: --onnx: .*; pip install tf2onnx\n$', result.stderr)
+    advice = '; pip install tf2onnx, see docs/exports.md\n'
+    assert re.fullmatch(f'main.py: --onnx: .*{advice}', result.stderr)

@@ -25,7 +25,7 @@ def check_packages(config) -> None:
     """Raise UserError if a package is missing that flags in config need."""
     for flag in ('onnx', 'share'):
         if getattr(config, flag):
-            how = 'cannot import tf2onnx', 'pip install tf2onnx'
+            how = 'cannot import tf2onnx', 'pip install tf2onnx, see docs/exports.md'
             with converting(f'--{flag}', *how):
                 import tf2onnx.convert  # noqa: F401
 
