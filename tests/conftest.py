@@ -158,15 +158,15 @@ def sess():
 def make_dcgan(sess):
     """A function that builds a tiny model and initializes its weights.
 
-    It takes the keyword arguments of DCGAN, and a session if it is not `sess`. Without
-    further arguments, the model is not conditional and has no data set.
+    It takes the keyword arguments of DCGAN, a session if it is not `sess`, and `model`,
+    a subclass. Without arguments, the model is not conditional and has no data set.
     """
     settings = dict(batch_size=6, sample_num=6, z_dim=5, data_dir=None)
     settings |= dict(output_height=16, output_width=16)
     settings |= dict(gf_dim=4, df_dim=4, gfc_dim=8, dfc_dim=8)
 
-    def make(session=sess, **changes):
-        dcgan = DCGAN(session, **{**settings, **changes})
+    def make(session=sess, model=DCGAN, **changes):
+        dcgan = model(session, **{**settings, **changes})
         session.run(tf.global_variables_initializer())
         return dcgan
 
@@ -283,6 +283,12 @@ def read_checkpoint(checkpoint_dir):
     """Return {variable name: array} of the newest checkpoint in a folder."""
     reader = tf.train.load_checkpoint(str(checkpoint_dir))
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def pixels(path):
+    """Return the pixels of an image file as integers."""
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
 
 
 def weights(workspace, name):

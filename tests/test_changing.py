@@ -3,8 +3,8 @@
 import contextlib
 import re
 import shutil
-import sys
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -32,17 +32,16 @@ def classes_of_the_page():
     """{name: class} of the subclasses in docs/changing.md."""
     text = (ROOT / 'docs' / 'changing.md').read_text()
     blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
-    names, arguments = {}, sys.argv
-    sys.argv = ['main.py', '--help']  # for the block that runs main.py
-    try:
-        for block in blocks:
-            assert block[block.index('class ') :].count('\n') < 15
-            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):
-                exec(block, names)
-    finally:
-        sys.argv = arguments
-    subclasses = {n: c for n, c in names.items() if isinstance(c, type)}
-    return {n: c for n, c in subclasses.items() if DCGAN in c.__mro__[1:]}
+    names = {}
+    for block in blocks:
+        assert block[block.index('class ') :].count('\n') < 15
+        with (
+            mock.patch('sys.argv', ['main.py', '--help']),  # one block runs main.py
+            contextlib.suppress(SystemExit),
+            contextlib.redirect_stdout(None),
+        ):
+            exec(block, names)
+    return {n: c for n, c in names.items() if DCGAN in getattr(c, '__mro__', ())[1:]}
 
 
 PAGE = classes_of_the_page()
@@ -202,9 +201,8 @@ class Dense(DCGAN):
             return tf.sigmoid(logits), logits
 
 
-def test_hidden_layers_that_how_does_not_see_are_an_error(sess):
-    dcgan = Dense(sess, data_dir=None, output_height=16, output_width=16)
-    sess.run(tf.global_variables_initializer())
+def test_hidden_layers_that_how_does_not_see_are_an_error(sess, make_dcgan):
+    dcgan = make_dcgan(model=Dense)
     message = ': Dense.discriminator never calls how.hidden; leave it out'
     with pytest.raises(UserError, match=f'--encode{message}'):
         build_encoder(sess, dcgan)
@@ -216,12 +214,13 @@ def test_hidden_layers_that_how_does_not_see_are_an_error(sess):
     assert len(invert(dcgan, pictures, how=How(prior=1.0, starts=1, steps=1)).z) == 1
 
 
-def test_filters_of_a_d_without_convolutions_are_the_units_of_its_last_layer(sess):
+def test_filters_of_a_d_without_convolutions_are_the_units_of_its_last_layer(
+    sess, make_dcgan
+):
     class Seen(Dense):
         is_seen = True
 
-    dcgan = Seen(sess, data_dir=None, output_height=16, output_width=16)
-    sess.run(tf.global_variables_initializer())
+    dcgan = make_dcgan(model=Seen)
     images = np.random.RandomState(0).randint(0, 256, (2, 16, 16, 3)).astype(np.uint8)
     run, (encoder, _) = build_filters(dcgan), build_encoder(sess, dcgan)
     assert np.allclose(run(images, None), encoder(images)[0], atol=1e-6)
@@ -238,11 +237,6 @@ def test_a_generator_without_its_sampler_is_an_error(make_dcgan):
         Half(None, data_dir=None)
 
 
-def build(sess, model):
-    size = dict(output_height=16, output_width=16, gf_dim=4, df_dim=4, z_dim=5)
-    return model(sess, batch_size=4, data_dir=None, **size)
-
-
 def test_a_sampler_of_a_fixed_batch_draws_as_many_images_as_there_are_z(sess):
     z = tf.placeholder(tf.float32, [4, 5])
     sizes = {'batch_size': 4, 'output_height': 1, 'output_width': 1}
@@ -251,9 +245,9 @@ def test_a_sampler_of_a_fixed_batch_draws_as_many_images_as_there_are_z(sess):
 
 
 def test_options_that_a_changed_loss_lacks_are_off_or_errors_that_name_the_flag(
-    sess, capsys
+    make_dcgan, capsys
 ):
-    dcgan = build(sess, Doubled)
+    dcgan = make_dcgan(model=Doubled)
     dcgan.xla = True
     assert print_changes(dcgan) and not dcgan.xla
     assert ' [!] XLA is off: ' in capsys.readouterr().out
@@ -265,21 +259,21 @@ def test_options_that_a_changed_loss_lacks_are_off_or_errors_that_name_the_flag(
     dcgan.workers = SimpleNamespace(count=2)
     with pytest.raises(UserError, match='--workers 2: cannot be used with Doubled'):
         check_options(dcgan, Options())
-    with tf.Graph().as_default():
-        dcgan = build(None, PAGE['LeastSquares'])
+    with tf.Graph().as_default(), tf.Session() as other:
+        dcgan = make_dcgan(other, PAGE['LeastSquares'])
     message = '--label_smoothing 0.9: LeastSquares.losses has no parameter real_label'
     with pytest.raises(UserError, match=message):
         check_options(dcgan, Options(label_smoothing=0.9))
 
 
-def test_a_loss_that_needs_real_images_in_steps_of_g_is_noticed(sess):
+def test_a_loss_that_needs_real_images_in_steps_of_g_is_noticed(make_dcgan):
     class Relativistic(DCGAN):
         def losses(self, D_logits, D_logits_):
             losses = super().losses(D_logits, D_logits_)
             gap = tf.reduce_mean(tf.nn.softplus(D_logits - D_logits_))
             return losses._replace(g=gap)
 
-    assert changes(build(sess, Relativistic)) == ['g_loss']
+    assert changes(make_dcgan(model=Relativistic)) == ['g_loss']
 
 
 @pytest.mark.slow
@@ -299,18 +293,18 @@ def test_an_edited_line_of_model_py_is_trained(tmp_path):
     assert set(re.findall(r'g_loss: (\S+)\n', result.stdout)) == {'0.00000000'}
 
 
-def test_a_batch_norm_of_another_momentum_is_used_in_training(sess):
+def test_a_batch_norm_of_another_momentum_is_used_in_training(sess, make_dcgan):
     class Slow(DCGAN):
         def build_model(self):
             self.g_bn0 = batch_norm(momentum=1.0, name='g_bn0')
             super().build_model()
 
     config = SimpleNamespace(learning_rate=0.0, beta1=0.5, G_img_sum=False)
-    dcgan = build(sess, Slow)
+    dcgan = make_dcgan(model=Slow)
     iteration = FusedIteration(dcgan, config)
     sess.run(tf.global_variables_initializer())
-    z = np.random.RandomState(0).rand(4, 5).astype(np.float32)
-    batch = Batch(np.zeros((4, 16, 16, 3), np.uint8), None, z)
+    z = np.random.RandomState(0).rand(6, 5).astype(np.float32)
+    batch = Batch(np.zeros((6, 16, 16, 3), np.uint8), None, z)
     sess.run(iteration.tensors, iteration.batches.feed(batch))
     means = {v.op.name: sess.run(v) for v in dcgan.variables if 'mean' in v.name}
     assert not means['generator/g_bn0/moving_mean'].any()

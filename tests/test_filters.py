@@ -3,14 +3,21 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import printed_paths, run_in_process, write_images
-from PIL import Image
+from conftest import pixels, printed_paths, run_in_process, write_images
 
 from dcgan.data.image_folder import UnusableImages
 from dcgan.sampling.filters import GAP, build_filters, draw_filters
 from dcgan.training.user_model import discriminate
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def dcgan(sess, make_dcgan):
+    """A model whose D has two layers with random weights."""
+    dcgan = make_dcgan(output_height=64, output_width=64, layers=2)
+    shake(sess, dcgan)
+    return dcgan
 
 
 def shake(sess, dcgan):
@@ -23,20 +30,17 @@ def shake(sess, dcgan):
             sess.run(variable.assign(abs(values) if is_variance else values))
 
 
-def weights_of_d(sess, dcgan):
+def activations(sess, dcgan, images):
+    """D's weights, the activations of its two layers, the factor of batch norm."""
     names = {v.op.name.removeprefix('discriminator/'): v for v in dcgan.variables}
-    return sess.run({n: v for n, v in names.items() if n.startswith('d_')})
-
-
-def activations(sess, w, images):
-    """The activations of D's two layers, and the factor of batch norm."""
+    w = sess.run({n: v for n, v in names.items() if n.startswith('d_')})
     x = (images / 127.5 - 1).astype(np.float32)
     first = tf.nn.conv2d(x, w['d_h0_conv/w'], 2, 'SAME') + w['d_h0_conv/biases']
     first = tf.nn.leaky_relu(first, 0.2)
     second = tf.nn.conv2d(first, w['d_h1_conv/w'], 2, 'SAME') + w['d_h1_conv/biases']
     factor = w['d_bn1/gamma'] / np.sqrt(w['d_bn1/moving_variance'] + 1e-5)
     second = (second - w['d_bn1/moving_mean']) * factor + w['d_bn1/beta']
-    return (*sess.run([first, tf.nn.leaky_relu(second, 0.2)]), factor)
+    return (w, *sess.run([first, tf.nn.leaky_relu(second, 0.2)]), factor)
 
 
 def positions(layer, number):
@@ -46,11 +50,9 @@ def positions(layer, number):
     )
 
 
-def test_pictures_are_of_gradients_by_guided_backpropagation(sess, make_dcgan):
-    dcgan = make_dcgan(output_height=64, output_width=64, layers=2)
-    shake(sess, dcgan)
-    run, w = build_filters(dcgan), weights_of_d(sess, dcgan)
-    first, second, factor = activations(sess, w, IMAGES)
+def test_pictures_are_of_gradients_by_guided_backpropagation(sess, dcgan):
+    w, first, second, factor = activations(sess, dcgan, IMAGES)
+    run = build_filters(dcgan)
     assert run(IMAGES, None) == pytest.approx(second.max((1, 2)), rel=1e-4)
     for number in range(8):
         chosen = np.zeros_like(second)
@@ -65,11 +67,9 @@ def test_pictures_are_of_gradients_by_guided_backpropagation(sess, make_dcgan):
         assert abs(run(IMAGES, None, number) - expected).max() < 0.51
 
 
-def test_gradients_are_zero_outside_the_receptive_field(sess, make_dcgan):
-    dcgan = make_dcgan(output_height=64, output_width=64, layers=2)
-    shake(sess, dcgan)
+def test_gradients_are_zero_outside_the_receptive_field(sess, dcgan):
     run, number = build_filters(dcgan), 5
-    layer = activations(sess, weights_of_d(sess, dcgan), IMAGES)[1]
+    layer = activations(sess, dcgan, IMAGES)[2]
     pictures = run(IMAGES, None, number)
     for picture, row, column in zip(pictures, *positions(layer, number)):
         bounds = []
@@ -83,19 +83,16 @@ def test_gradients_are_zero_outside_the_receptive_field(sess, make_dcgan):
         assert (picture == 128).all()
 
 
-def test_one_of_several_equal_responses_is_shown(sess, make_dcgan):
-    dcgan = make_dcgan(output_height=64, output_width=64, layers=2)
-    shake(sess, dcgan)
+def test_one_of_several_equal_responses_is_shown(sess, dcgan):
     run, image = build_filters(dcgan), np.full((1, 64, 64, 3), 200, np.uint8)
-    layer = activations(sess, weights_of_d(sess, dcgan), image)[1]
+    layer = activations(sess, dcgan, image)[2]
     assert (layer == layer.max((1, 2), keepdims=True)).sum((1, 2)).max() > 1
     for number in np.flatnonzero(run(image, None)[0] > 0):
         shown = np.argwhere((run(image, None, number)[0] != 128).any(2))
         assert np.ptp(shown, 0).max() < 13
 
 
-def test_zero_is_gray_where_no_response_is_positive(sess, make_dcgan):
-    dcgan = make_dcgan(output_height=64, output_width=64, layers=2)
+def test_zero_is_gray_where_no_response_is_positive(sess, dcgan):
     (beta,) = (v for v in dcgan.variables if v.op.name.endswith('d_bn1/beta'))
     sess.run(beta.assign(np.full(8, -1000.0)))
     assert (build_filters(dcgan)(IMAGES, None, 0) == 128).all()
@@ -170,13 +167,8 @@ def test_an_error_leaves_the_trained_weights_as_they_were(sess, of_folder):
 def test_main_draws_filters_of_any_run_from_its_data(tiny_copy):
     def draw(name, *args):
         result = run_in_process('--out_name', name, *args, '--seed', 3, cwd=tiny_copy)
-        found = []
-        for path in printed_paths(tiny_copy, result):
-            if 'test_filters' in path:
-                with Image.open(path) as image:
-                    found.append(np.asarray(image))
-        gradients, images = found
-        return gradients, images
+        paths = [p for p in printed_paths(tiny_copy, result) if 'test_filters' in p]
+        return [pixels(path) for path in paths]
 
     option, size = ['--visualize_option', 'filters'], (4 * 52, 8 * 52 + 16)
     gradients, images = draw('set', *option)

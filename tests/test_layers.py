@@ -62,19 +62,13 @@ def test_the_usual_number_of_layers_is_the_usual_graph(y_dim, usual, size, make_
 def test_names_continue_those_of_the_original(make_dcgan):
     def layers(**settings):
         names = {node.name for node in graph_of(make_dcgan, **settings).node}
-        found = (
-            re.fullmatch(r'\w+/([gd]_(h|bn)\w+)/(w|Matrix|beta)', n) for n in names
-        )
-        return sorted(match[1] for match in found if match)
+        of_layers = r'^\w+/([gd]_(?:h|bn)\w+)/(?:w|Matrix|beta)$'
+        return sorted(re.findall(of_layers, '\n'.join(names), re.MULTILINE))
 
     deep = layers(layers=6, output_height=64, output_width=64)
     convs, norms = [f'd_h{i}_conv' for i in range(6)], [f'd_bn{i}' for i in range(1, 6)]
-    of_g = [
-        *[f'g_bn{i}' for i in range(6)],
-        'g_h0_lin',
-        *[f'g_h{i}' for i in range(1, 7)],
-    ]
-    assert deep == [*norms, *convs, 'd_h6_lin', *of_g]
+    of_g = [f'g_bn{i}' for i in range(6)], [f'g_h{i}' for i in range(1, 7)]
+    assert deep == [*norms, *convs, 'd_h6_lin', *of_g[0], 'g_h0_lin', *of_g[1]]
     of_d = ['d_bn1', 'd_bn2', 'd_bn3', 'd_h0_conv', 'd_h1_conv', 'd_h2_conv']
     of_g = ['g_bn0', 'g_bn1', 'g_bn2', 'g_bn3', 'g_h0_lin', 'g_h1_lin', 'g_h2', 'g_h3']
     expected = [*of_d, 'd_h3_lin', 'd_h4_lin', *of_g, 'g_h4']
@@ -102,9 +96,8 @@ def test_shapes_of_a_checkpoint_tell_the_model(layers, y_dim, make_dcgan, tmp_pa
 
 @pytest.mark.parametrize('y_dim, first', [(None, 'd_h0_conv'), (4, 'd_h1_conv')])
 def test_a_d_of_other_names_tells_nothing(y_dim, first, make_dcgan, sess, tmp_path):
-    saved = [
-        v for v in make_dcgan(y_dim=y_dim, layers=3).variables if first not in v.op.name
-    ]
+    variables = make_dcgan(y_dim=y_dim, layers=3).variables
+    saved = [v for v in variables if first not in v.op.name]
     tf.train.Saver(saved).save(sess, str(tmp_path / 'model-1'))
     found = model_settings(str(tmp_path / 'model-1'))
     assert found['layers'] == '3' and not found.keys() & {'df_dim', 'max_filters'}

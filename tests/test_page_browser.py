@@ -105,8 +105,7 @@ def test_the_grid_shows_what_the_command_line_draws(page, workspace):
 
 
 def test_a_chosen_picture_can_be_changed_by_hand_and_reset(page):
-    page.locator('#grid .cell').nth(2).focus()
-    page.keyboard.press('Enter')
+    page.locator('#grid .cell').nth(2).press('Enter')
     settle(page)
     assert page.input_value('#class') == '2'
     chosen, before = picture(page, 'current'), z_of(page, 1)
@@ -178,8 +177,7 @@ def test_arithmetic_adds_and_subtracts(page, workspace):
 
 def test_older_checkpoints_draw_the_same_z(page, workspace):
     assert (picture(page, 'then') == picture(page, 'now')).all()
-    page.locator('#step').focus()
-    page.keyboard.press('Home')
+    page.locator('#step').press('Home')
     settle(page)
     assert page.inner_text('#step-text') == '1'
     assert (picture(page, 'then') != picture(page, 'now')).any()
@@ -239,8 +237,7 @@ def test_a_link_shows_the_same(page, browser):
     page.locator(Z).nth(2).press('PageUp')
     page.fill('#seed', '9')
     page.select_option('#path', 'spherical')
-    page.locator('#step').focus()
-    page.keyboard.press('Home')
+    page.locator('#step').press('Home')
     settle(page)
     with opened(browser, page.url) as other:
         for panel in ('grid', 'current', 'walk', 'arithmetic', 'then', 'all-classes'):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, printed_paths, run_code, run_in_process
+from conftest import ROOT, pixels, printed_paths, run_code, run_in_process
 from onnxruntime import InferenceSession
 from PIL import Image
 
@@ -36,11 +36,6 @@ def run_main(workspace, name, *args):
     """Run main.py on a trained model; returns the paths that it printed."""
     result = run_in_process('--out_name', name, *args, cwd=workspace)
     return printed_paths(workspace, result)
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image).astype(int)
 
 
 def z_of_seed(seed, *shape):
