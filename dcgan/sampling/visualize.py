@@ -32,9 +32,8 @@ def visualize(sess, dcgan, config, option=1, sample_dir='samples') -> None:
     """
     name = BY_NUMBER.get(str(option), option)
     if name not in VISUALIZE_OPTIONS:
-        names, last = ', '.join(VISUALIZE_OPTIONS), len(VISUALIZE_OPTIONS) - 1
-        problem = f'visualize_option {option!r} is unknown'
-        raise UserError(f'{problem}; choose 0 to {last} or one of {names}')
+        known = f'0 to {len(BY_NUMBER) - 1} or one of {", ".join(VISUALIZE_OPTIONS)}'
+        raise UserError(f'visualize_option {option!r} is unknown; choose {known}')
     classes = parse_labels(getattr(config, 'label', ''), dcgan.y_dim)
     grids = {'interpolate': draw_interpolations, 'classes': draw_classes}
     grids['arithmetic'] = draw_arithmetic
