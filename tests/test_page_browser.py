@@ -59,6 +59,11 @@ def click(page, *selectors):
     settle(page)
 
 
+def press(page, selector, key):
+    page.locator(selector).press(key)
+    settle(page)
+
+
 def picture(page, panel):
     """The pixels of the grid that a panel shows, [h, w], or [h, w, 3] if colored."""
     script = """async id => {
@@ -97,16 +102,14 @@ def assert_command_draws(page, panel, workspace, *parts):
 def test_the_grid_shows_what_the_command_line_draws(page, workspace):
     for field, value in (('#seed', '5'), ('#count', '12'), ('#classes', '2,1')):
         page.fill(field, value)
-    page.keyboard.press('Tab')
-    settle(page)
+    press(page, '#classes', 'Tab')
     assert page.locator('#grid .cell').count() == 12
     assert_command_draws(page, 'grid', workspace)
     assert 'class 1' in page.get_attribute('#grid .cell:nth-child(2)', 'aria-label')
 
 
 def test_a_chosen_picture_can_be_changed_by_hand_and_reset(page):
-    page.locator('#grid .cell').nth(2).press('Enter')
-    settle(page)
+    press(page, '#grid .cell:nth-child(3)', 'Enter')
     assert page.input_value('#class') == '2'
     chosen, before = picture(page, 'current'), z_of(page, 1)
     box = page.locator(Z).nth(1).bounding_box()
@@ -118,8 +121,7 @@ def test_a_chosen_picture_can_be_changed_by_hand_and_reset(page):
     settle(page)
     assert abs(z_of(page, 1) - before - 2) < 0.05
     assert (picture(page, 'current') != chosen).any()
-    page.locator(Z).nth(1).press('ArrowDown')
-    settle(page)
+    press(page, f'{Z}:nth-child(2)', 'ArrowDown')
     assert abs(z_of(page, 1) - before - 1.9) < 0.05
     click(page, '#reset')
     assert (picture(page, 'current') == chosen).all()
@@ -144,8 +146,7 @@ def test_a_walk_goes_from_picture_to_picture(page, workspace):
     for number in (1, 6, 11):
         click(page, f'#grid .cell:nth-child({number})', '[data-add=walk]')
     page.fill('#frames', '4')
-    page.keyboard.press('Tab')
-    settle(page)
+    press(page, '#frames', 'Tab')
     assert page.locator('#walk .cell').count() == 9
     linear = picture(page, 'walk')
     page.select_option('#path', 'spherical')
@@ -177,8 +178,7 @@ def test_arithmetic_adds_and_subtracts(page, workspace):
 
 def test_older_checkpoints_draw_the_same_z(page, workspace):
     assert (picture(page, 'then') == picture(page, 'now')).all()
-    page.locator('#step').press('Home')
-    settle(page)
+    press(page, '#step', 'Home')
     assert page.inner_text('#step-text') == '1'
     assert (picture(page, 'then') != picture(page, 'now')).any()
     assert_command_draws(page, 'grid', workspace, '--resume_step 1')
@@ -208,8 +208,7 @@ def test_the_z_of_an_uploaded_picture_becomes_the_current_one(page, workspace):
     last = picture(page, 'found')
     click(page, '#use-found')
     assert (picture(page, 'current') == last).all()
-    page.locator('#found-step').press('Home')
-    settle(page)
+    press(page, '#found-step', 'Home')
     assert page.inner_text('#found-step-text') == '1 of 24'
     assert (picture(page, 'found') != last).any()
     (workspace / 'found-path.npz').write_bytes(download(page, 'found-path', '.npz'))
@@ -237,8 +236,7 @@ def test_a_link_shows_the_same(page, browser):
     page.locator(Z).nth(2).press('PageUp')
     page.fill('#seed', '9')
     page.select_option('#path', 'spherical')
-    page.locator('#step').press('Home')
-    settle(page)
+    press(page, '#step', 'Home')
     with opened(browser, page.url) as other:
         for panel in ('grid', 'current', 'walk', 'arithmetic', 'then', 'all-classes'):
             assert (picture(page, panel) == picture(other, panel)).all(), panel

@@ -16,13 +16,7 @@ from PIL import Image
 
 from dcgan.data.image_grids import make_gif, save_images
 from dcgan.sampling.onnx_tflite import onnx_bytes
-from dcgan.sampling.samples import (
-    draw,
-    draw_batches,
-    make_progress_gif,
-    parse_labels,
-    save_samples,
-)
+from dcgan.sampling.samples import draw, make_progress_gif, parse_labels, save_samples
 from dcgan.sampling.visualize import (
     draw_arithmetic,
     draw_classes,
@@ -214,7 +208,7 @@ def test_arithmetic_adds_mean_z_of_seeds_or_of_saved_samples(
     rows.append(np.vstack([result, result + rng.uniform(-0.25, 0.25, (8, 5))]))
     cells = images.reshape(4, columns, 16, 16, 3)
     for row_of_cells, z in zip(cells, rows):
-        shown = np.concatenate([*draw_batches(sess, dcgan, z, None, as_bytes=True)])
+        shown = draw(sess, dcgan, z, as_bytes=True)
         assert (row_of_cells[: len(z)] == shown).all()
         assert (row_of_cells[len(z) :] == 0).all()
     config.z_file = str(tmp_path / 'z.npz')

@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, run_in_process, use
 from PIL import Image
 from test_page import run_main
-from test_page_browser import Z, click, download, opened, picture, settle, z_of
+from test_page_browser import Z, click, download, opened, picture, press, settle, z_of
 from test_page_proxy import free_port, started
 
 from dcgan.page.share import RUNTIME
@@ -123,8 +123,7 @@ def test_z_classes_and_walks_are_drawn_in_the_browser(browser, workspace):
             assert (page.evaluate(f'randomZ("{name}", 5, 7, 99)') == z).all()
         click(page, '#grid .cell:nth-child(3)', '[data-add=walk]')
         before, z = picture(page, 'current'), z_of(page, 1)
-        page.locator(Z).nth(1).press('PageUp')
-        settle(page)
+        press(page, f'{Z}:nth-child(2)', 'PageUp')
         assert abs(z_of(page, 1) - z - 1) < 0.01
         assert (picture(page, 'current') != before).any()
         assert page.locator('#all-classes .cell').count() == 4

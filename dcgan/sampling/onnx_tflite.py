@@ -87,11 +87,10 @@ def store_as_float16(graph) -> None:
     for w in graph.initializer:
         values = numpy_helper.to_array(w)
         if values.dtype == np.float32 and values.squeeze().ndim > 1:
-            half, name = values.astype(np.float16), f'{w.name}_half'
-            graph.node.insert(
-                0, helper.make_node('Cast', [name], [w.name], to=w.data_type)
-            )
-            w.CopyFrom(numpy_helper.from_array(half, name))
+            half = numpy_helper.from_array(values.astype(np.float16), f'{w.name}_half')
+            cast = helper.make_node('Cast', [half.name], [w.name], to=w.data_type)
+            graph.node.insert(0, cast)
+            w.CopyFrom(half)
 
 
 def tflite_bytes(dcgan, config, step: int) -> bytes:
