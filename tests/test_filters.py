@@ -45,9 +45,8 @@ def activations(sess, dcgan, images):
 
 def positions(layer, number):
     """(rows, columns) of a filter's largest response in each image."""
-    return np.unravel_index(
-        layer[..., number].reshape(len(layer), -1).argmax(1), layer.shape[1:3]
-    )
+    largest = layer[..., number].reshape(len(layer), -1).argmax(1)
+    return np.unravel_index(largest, layer.shape[1:3])
 
 
 def test_pictures_are_of_gradients_by_guided_backpropagation(sess, dcgan):

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 
 import pytest
 from conftest import HOST, clean_environment
@@ -16,12 +15,6 @@ from test_page_browser import picture, settle
 
 pytestmark = pytest.mark.slow
 NGINX = shutil.which('nginx', path=f'{os.environ["PATH"]}:/usr/sbin')
-needs_nginx = pytest.mark.skipif(
-    not (NGINX and shutil.which('openssl')), reason='no nginx or openssl here'
-)
-needs_jupyter = pytest.mark.skipif(
-    not find_spec('jupyter_server_proxy'), reason='jupyter-server-proxy is missing'
-)
 CONFIGURATION = """
 daemon off; master_process off; pid nginx.pid; error_log error.log; events {}
 http {
@@ -74,7 +67,9 @@ def page(workspace, request):
 
 @pytest.fixture(scope='module')
 def nginx(page, tmp_path_factory):
-    """The address of an nginx before the page."""
+    """The address of an nginx before the page. Its tests are skipped without one."""
+    if not (NGINX and shutil.which('openssl')):
+        pytest.skip('no nginx or openssl here')
     folder, port = tmp_path_factory.mktemp('nginx'), free_port()
     text = CONFIGURATION.replace('NGINX', str(port)).replace('PAGE', str(page[0]))
     (folder / 'nginx.conf').write_text(text)
@@ -87,7 +82,8 @@ def nginx(page, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def jupyter(tmp_path_factory):
-    """The port and the token of a Jupyter server with jupyter-server-proxy."""
+    """The address and the token of a Jupyter server with jupyter-server-proxy."""
+    pytest.importorskip('jupyter_server_proxy')
     folder, port = tmp_path_factory.mktemp('jupyter'), free_port()
     options = ['--allow-root', '--no-browser', f'--port={port}', '--port-retries=0']
     options += ['--IdentityProvider.token=secret', '--ServerApp.allow_remote_access=1']
@@ -123,7 +119,6 @@ def assert_token_opens(tab, address, token):
     assert tab.locator('.cell').count() == 0
 
 
-@needs_nginx
 @pytest.mark.parametrize(
     'place', ['bare/', '1.1/', 'whole/path/', 'named/', 'kept/', 'no-slash']
 )
@@ -131,7 +126,6 @@ def test_pictures_come_through_nginx_with_the_token_only(tab, nginx, page, place
     assert_token_opens(tab, f'{nginx}/{place}', page[1])
 
 
-@needs_jupyter
 @pytest.mark.parametrize('place', ['proxy', 'proxy/absolute'])
 def test_pictures_come_through_jupyter_with_the_token_only(tab, jupyter, page, place):
     address, token = jupyter
