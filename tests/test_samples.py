@@ -292,7 +292,9 @@ def test_onnx_is_float16_where_samples_stay(sess, make_dcgan, config, capsys):
         files.append(onnx_bytes(dcgan, config, 1))
     assert re.findall(r'float(\d+) weights', capsys.readouterr().out) == ['16', '32']
     assert len(files[0]) < 0.8 * len(files[1])
-    (images,) = InferenceSession(files[1]).run(['images'], {'z': z})
+    session = InferenceSession(files[1])
+    assert [i.shape for i in session.get_inputs()] == [['B', 5]]
+    (images,) = session.run(['images'], {'z': z})
     shown = draw(sess, dcgan, z, as_bytes=True).astype(int)
     assert abs(images - shown).max() <= 1 and np.ptp(shown) > 100
 

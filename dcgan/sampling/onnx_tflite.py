@@ -31,7 +31,7 @@ def check_packages(config) -> None:
 
 
 def write(dcgan, config, step: int) -> None:
-    """Write what --onnx and --tflite ask for; print where."""
+    """Write what --onnx and --tflite ask for; print where. UserError if that fails."""
     for flag, convert in ('onnx', onnx_bytes), ('tflite', tflite_bytes):
         if getattr(config, flag):
             with converting(f'--{flag}'):
@@ -60,6 +60,10 @@ def onnx_bytes(dcgan, config, step: int) -> bytes:
         z = gen_random(config.z_dist, (count, dcgan.z_dim), np.random.RandomState(0))
         feed = dict(zip(inputs.values(), [z, np.arange(count) % (dcgan.y_dim or 1)]))
         change = 255 * change_by_float16(sess, outputs['floats'], feed)
+    for end in [*model.graph.input, *model.graph.output]:
+        batch = end.type.tensor_type.shape.dim[0]
+        if batch.dim_param:  # it is any number
+            batch.dim_param = 'B'
     weights = 'float16' if change < 0.5 else 'float32'  # half of what shows
     if weights == 'float16':
         store_as_float16(model.graph)
