@@ -32,6 +32,7 @@ from dcgan.training.checkpoints import (
     next_batch,
     step_of,
 )
+from dcgan.util.errors import UserError
 from dcgan.util.signals import deferred_signals, stop_signals
 
 DATA = ['--dataset', 'cats', '--input_fname_pattern', '*.png', *SMALL]
@@ -337,6 +338,22 @@ def test_run_whose_output_goes_away_saves_what_it_has_done(workspace):
     result = resume(workspace, 'piped')
     assert losses(result.stdout) == expected_losses(workspace, step + 1)
     assert_equals_uninterrupted(workspace, 'piped')
+
+
+@pytest.mark.slow
+def test_an_error_before_the_losses_of_samples_makes_no_difference_later(
+    workspace, monkeypatch
+):
+    def fail(text):
+        if text.startswith('[       4 '):  # where sample losses would come next
+            raise UserError('the output is gone')
+
+    with monkeypatch.context() as patch:
+        patch.setattr('dcgan.training.loop.print_line', fail)
+        result = run_in_process(*TRAIN, '--out_name', 'cut', cwd=workspace)
+    assert result.stderr == 'main.py: the output is gone; saved up to iteration 4\n'
+    resume(workspace, 'cut')
+    assert_equals_uninterrupted(workspace, 'cut')
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ def use_precision(precision: str) -> tf.DType:
     return tf.bfloat16 if precision == 'bfloat16' else tf.float32
 
 
+@functools.cache  # a second measurement could differ
 def has_bfloat16() -> bool:
     """Whether bfloat16 is fast here; CPUs are measured, in a third of a second."""
     # CPUs with units for it take half the time, others emulate it, and some builds of

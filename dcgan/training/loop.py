@@ -42,6 +42,7 @@ class Training(contextlib.AbstractContextManager):
         self.epoch_batches = self._count_batches()
         self.feeder = fed_ahead(self.sess, self.iteration.batches, self._draw())
         self.unsaved = None  # the Iteration that is completed but not saved
+        self.lacks_sample_losses = False  # whose pass updates moving averages
         self.z_dist = getattr(config, 'z_dist', 'uniform_signed')
         state.restart(gen_random(self.z_dist, (dcgan.sample_num, dcgan.z_dim)))
         self._start(checkpoint)
@@ -171,7 +172,7 @@ class Training(contextlib.AbstractContextManager):
 
     def print_losses(self, result) -> None:
         """Print the original's line of an iteration."""
-        self.unsaved = result
+        self.unsaved, self.lacks_sample_losses = result, self.is_due('sample')
         d_loss, _, _, g_loss = result.losses
         at, seconds = self.state.at, time.perf_counter() - self.started
         print_line(
@@ -205,6 +206,7 @@ class Training(contextlib.AbstractContextManager):
     def print_sample_losses(self) -> None:
         """Print the original's line of losses on the sample batch."""
         d_loss, g_loss = self.iteration.sample_losses(self.sample_feed)
+        self.lacks_sample_losses = False
         print_line(f'[Sample] d_loss: {d_loss:.8f}, g_loss: {g_loss:.8f}')
         self.check_finite([d_loss, g_loss])
 

@@ -119,6 +119,9 @@ class Outputs:
         result = self.training.unsaved
         is_good = result and not self.training.not_finite(result.losses, result.sums)
         if is_good and isinstance(error, Exception):  # save what it has completed
+            if self.training.lacks_sample_losses and self.dcgan.workers.count == 1:
+                with contextlib.suppress(Exception):  # as if it had gone on
+                    self.training.iteration.sample_losses(self.training.sample_feed)
             with contextlib.suppress(UserError):
                 self.save(ends=True)
             if self.training.unsaved is None and isinstance(error, UserError):
