@@ -118,10 +118,10 @@ PARAMETERS = [*signature(DCGAN).parameters, *signature(ImageSet).parameters]
 def main(argv, model=DCGAN):
     config = command_line.read_flags(argv, TABLE)
     onnx_tflite.check_packages(config)
+    sharing.check(config)
     if config.workers > 1 and model is not DCGAN:
         raise UserError('--workers starts main.py, without your model; set TF_CONFIG')
     try:
-        sharing.check(config)
         with reported(config), tf.Graph().as_default():  # main() may run again
             if config.curves:
                 return draw_runs(config.curves, config.out_dir)

@@ -8,7 +8,7 @@ import shlex
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
 from dcgan.sampling.onnx_tflite import converting, onnx_bytes
-from dcgan.training.user_model import original_style
+from dcgan.training.user_model import fixed_batch
 from dcgan.util.errors import UserError
 from dcgan.util.files import read_file, require_writable, write_bytes
 from dcgan.util.flags import Flag, Group
@@ -42,8 +42,7 @@ def share(dcgan, config, step: int) -> None:
         files['generator.onnx'] = onnx_bytes(dcgan, config, step)
     model = describe(dcgan, config)
     model |= {'step': step, 'steps': [step], 'files': [], 'can': []}
-    # None: any; the original's style may fix it where the shapes do not tell
-    model['batch'] = dcgan.batch_size if original_style(dcgan) else None
+    model['batch'] = fixed_batch(dcgan)
     model['sizes'] = {name: len(content) for name, content in files.items()}
     with contextlib.suppress(UserError):  # a G without such a first layer
         model |= {'can': ['directions'], **directions(dcgan)}

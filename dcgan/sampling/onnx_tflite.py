@@ -14,7 +14,7 @@ from tensorflow.python.eager.context import eager_mode
 
 from dcgan.data.labels import class_names_of
 from dcgan.sampling.export import sampler_graph
-from dcgan.training.user_model import bytes_and_floats, original_style
+from dcgan.training.user_model import bytes_and_floats, fixed_batch
 from dcgan.util.files import write_bytes, write_errors
 from dcgan.util.output import print_line, print_path
 from dcgan.util.quiet_import import held_stderr
@@ -56,7 +56,7 @@ def onnx_bytes(dcgan, config, step: int) -> bytes:
         freeze = tf.graph_util.convert_variables_to_constants
         graph = freeze(sess, sess.graph_def, [t.op.name for t in outputs.values()])
         model, _ = from_graph_def(graph, 'G', *ends, opset=17, tensors_to_rename=names)
-        count = dcgan.batch_size if original_style(dcgan) else 64  # it may be fixed
+        count = fixed_batch(dcgan) or 64
         z = gen_random(config.z_dist, (count, dcgan.z_dim), np.random.RandomState(0))
         feed = dict(zip(inputs.values(), [z, np.arange(count) % (dcgan.y_dim or 1)]))
         change = 255 * change_by_float16(sess, outputs['floats'], feed)

@@ -97,6 +97,14 @@ def bytes_and_floats(dcgan, sampled: tf.Tensor) -> dict[str, tf.Tensor]:
     return {'images': tf.cast(tf.rint(unit * 255.0), tf.uint8), 'floats': unit}
 
 
+def fixed_batch(dcgan) -> int | None:
+    """The batch that a sampler in the original's style may need; None: any will do.
+
+    The shapes of its images need not tell it.
+    """
+    return dcgan.batch_size if original_style(dcgan) else None
+
+
 def discriminate(dcgan, images, y, flag: str, hook=None, needs_layers=True) -> tuple:
     """D's hidden layers, through `hook`, and its logits [n], by moving averages.
 

@@ -100,7 +100,7 @@ def mark_whole(folder: Path, known: set[Path]) -> None:
 
 @contextlib.contextmanager
 def held_stderr(shows_errors=True) -> Iterator[None]:
-    """Hold back what the block writes to stderr; show it if the block raises an error.
+    """Hold back what the block writes to stderr; shows_errors: show it if it fails.
 
     TensorFlow 2.21 logs messages before it reads the log level. If its native code
     aborts, they are lost, and Python prints where that was.
@@ -120,8 +120,9 @@ def held_stderr(shows_errors=True) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read() if shows_errors else b'')
+            if shows_errors:
+                held.seek(0)
+                os.write(stderr, held.read())
             raise
 
 
