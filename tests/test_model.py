@@ -32,6 +32,8 @@ from dcgan.training.checkpoints import (
     checkpoints,
     has_training_state,
     newest_checkpoint,
+    read_usable,
+    reading,
     step_of,
 )
 from dcgan.training.fused_iteration import FusedIteration
@@ -402,6 +404,28 @@ def test_checkpoints_that_vanish_again_and_again_end_in_an_error(
     with pytest.raises(UserError, match='cannot be read'):
         dcgan.load(str(tmp_path))
     assert len(looked) == 5
+
+
+@pytest.mark.parametrize('ending', [None, '.index'])  # deleted last
+def test_a_checkpoint_deleted_before_it_is_read_makes_way_for_the_newest(
+    make_dcgan, tmp_path, ending
+):
+    dcgan, tried = make_dcgan(), []
+    dcgan.save(str(tmp_path), 1)
+
+    def read(path):
+        tried.append(step_of(path))
+        if tried == [1]:  # a training goes on meanwhile
+            shutil.copytree(tmp_path, tmp_path / 'old')
+            dcgan.save(str(tmp_path), 2)
+            assert not glob.glob(f'{path}.*')
+            if ending:
+                shutil.copy(tmp_path / f'old/model.b6-1{ending}', tmp_path)
+        with reading(path) as reader:
+            return reader.get_tensor('generator/g_h0_lin/bias')
+
+    assert read_usable(read, str(tmp_path)).size > 0
+    assert tried == [1, 2]
 
 
 def test_summaries_are_on_the_disk_together_with_their_checkpoint(cats, monkeypatch):

@@ -14,7 +14,7 @@ from dcgan.runs.find_run import chosen_folders, meant_run, print_unfinished
 from dcgan.runs.flags_json import recall
 from dcgan.runs.recipes import BEST, apply_recipe
 from dcgan.runs.run import Run, new_run, number_labels
-from dcgan.training.checkpoints import index_files, usable_checkpoint
+from dcgan.training.checkpoints import index_files, read_usable, usable_checkpoint
 from dcgan.training.ema import has_averages
 from dcgan.training.weights import checkpoint_dims, model_settings
 from dcgan.util.errors import UserError
@@ -70,13 +70,17 @@ def settle_use(config, flags: Flags) -> Settled:
     """Settle the trained run to use, and its recorded flags, in config."""
     run = meant_run(config, flags, *chosen_folders(config, flags))
     run.settle(config)
-    path = usable_checkpoint(run.checkpoint_dir, config.resume_step)
-    # recorded only of networks that a user has written
-    y_dim, c_dim = (run.recorded.get(name) for name in ('y_dim', 'c_dim'))
-    if not c_dim:
-        y_dim, c_dim = checkpoint_dims(path)
     flags.recorded = run.recorded
-    recorded = with_shapes(run.recorded, path, flags)
+
+    def read(path):
+        # recorded only of networks that a user has written
+        c_dim = run.recorded.get('c_dim')
+        dims = (run.recorded.get('y_dim'), c_dim) if c_dim else checkpoint_dims(path)
+        recorded = with_shapes(run.recorded, path, flags)
+        return path, recorded, has_averages(path), *dims
+
+    folder, step = run.checkpoint_dir, config.resume_step
+    path, recorded, averages, y_dim, c_dim = read_usable(read, folder, step)
     todo = tasks(config, flags)
     reads_pictures = needs_data(config) or todo & {'page', *flags.names('inversion')}
     parts = ['model', 'data'] if reads_pictures else ['model']
@@ -86,7 +90,7 @@ def settle_use(config, flags: Flags) -> Settled:
     config.grayscale = c_dim == 1
     is_raw = flags.given('ema') and not config.ema
     rate = config.ema or BEST['ema']  # to draw by averages, it does not matter
-    config.ema = rate if has_averages(path) and not is_raw else 0.0
+    config.ema = rate if averages and not is_raw else 0.0
     config.label = number_labels(config.label, class_names_in(run.folder))
     if todo & {'samples', 'visualize', 'gif', *flags.names('inversion')}:
         require_writable(config.sample_dir, 'choose another --sample_dir')

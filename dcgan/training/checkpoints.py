@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -209,6 +210,23 @@ def usable_checkpoint(checkpoint_dir: str, step: int | str | None = None) -> str
     if path := newest_checkpoint(checkpoint_dir, step):
         return path
     raise no_checkpoint(checkpoint_dir)
+
+
+def read_usable(read: Callable[[str], Any], folder: str, step=None, path=None) -> Any:
+    """What `read` returns for `path`, or for the usable checkpoint of a folder.
+
+    Where that raises UserError, because a run that is training has deleted that
+    checkpoint meanwhile, reads the one that is usable by then.
+    """
+    path = path or usable_checkpoint(folder, step)
+    for _ in range(TRIES - 1):
+        try:
+            return read(path)
+        except UserError:
+            if _is_v1(path) or len(glob.glob(f'{glob.escape(path)}.[di]*')) > 1:
+                raise  # its files are there
+            path = usable_checkpoint(folder, step)
+    return read(path)
 
 
 def folder_inside(folder: str) -> str:

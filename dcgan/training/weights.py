@@ -192,7 +192,7 @@ def load_adam(sess: tf.Session, path: str) -> bool:
     return has_all
 
 
-def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=checkpoints.TRIES):
+def load_newest(dcgan, checkpoint_dir, step=None, path=None):
     """Load `path`, or what newest_checkpoint finds. Returns Loaded; or UserError."""
     inner = os.path.join(checkpoint_dir, dcgan.model_dir)  # to July 2018
     if not checkpoints.index_files(checkpoint_dir) and checkpoints.index_files(inner):
@@ -201,13 +201,11 @@ def load_newest(dcgan, checkpoint_dir, step=None, path=None, tries=checkpoints.T
     if path is None:
         print_line(f' [*] No checkpoint yet in {checkpoint_dir}')
         return Loaded([False, 0])
-    try:
+
+    def load(path):
         load_weights(dcgan.sess, dcgan.variables, path)
         if dcgan.averages:
             dcgan.averages.restore(dcgan.sess, path)
         return Loaded([True, checkpoints.step_of(path)])
-    except UserError:
-        if checkpoints.index_of(path) or tries == 1:
-            raise
-        # a run that is training has replaced it
-        return load_newest(dcgan, checkpoint_dir, step, tries=tries - 1)
+
+    return checkpoints.read_usable(load, checkpoint_dir, step, path)
