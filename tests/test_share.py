@@ -51,8 +51,9 @@ def test_a_folder_gets_the_page_the_model_and_what_draws(workspace, runtime):
     folder = workspace / 'my web'
     folder.mkdir()
     (folder / 'CNAME').touch()  # it stays
-    printed = use(workspace, 'set', '--share', 'my web', '--share_runtime', runtime)
-    assert "-d 'my web' shows it" in printed
+    args = ['--onnx', '--share', 'my web', '--share_runtime', runtime]
+    printed = use(workspace, 'set', *args)
+    assert "-d 'my web' shows it" in printed and printed.count('ONNX:') == 1
     names = {'CNAME', 'index.html', 'draw.js', 'model.json', 'generator.onnx', *RUNTIME}
     assert {path.name for path in folder.iterdir()} == names
     model = json.loads((folder / 'model.json').read_text())

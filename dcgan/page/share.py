@@ -7,7 +7,7 @@ import shlex
 
 from dcgan.page.drawing import describe, directions
 from dcgan.page.server import PAGE, POLICY
-from dcgan.sampling.onnx_tflite import converting, onnx_bytes
+from dcgan.sampling.onnx_tflite import converting, onnx_bytes, path_of
 from dcgan.training.user_model import fixed_batch
 from dcgan.util.errors import UserError
 from dcgan.util.files import read_file, require_writable, write_bytes
@@ -38,8 +38,11 @@ def share(dcgan, config, step: int) -> None:
     Other files in the folder stay. Raises UserError if one cannot be written.
     """
     files = runtime(config)
-    with converting('--share'):
-        files['generator.onnx'] = onnx_bytes(dcgan, config, step)
+    if config.onnx:  # converted already
+        files['generator.onnx'] = read_file(path_of(config, step, 'onnx'), bytes)
+    else:
+        with converting('--share'):
+            files['generator.onnx'] = onnx_bytes(dcgan, config, step)
     model = describe(dcgan, config)
     model |= {'step': step, 'steps': [step], 'files': [], 'can': []}
     model['batch'] = fixed_batch(dcgan)

@@ -36,9 +36,14 @@ def write(dcgan, config, step: int) -> None:
         if getattr(config, flag):
             with converting(f'--{flag}'):
                 content = convert(dcgan, config, step)
-            path = os.path.join(config.checkpoint_dir, f'generator-{step}.{flag}')
+            path = path_of(config, step, flag)
             write_bytes(path, content)
             print_path(path)
+
+
+def path_of(config, step: int, flag: str) -> str:
+    """The path of the file that a flag, onnx or tflite, asks for."""
+    return os.path.join(config.checkpoint_dir, f'generator-{step}.{flag}')
 
 
 def onnx_bytes(dcgan, config, step: int) -> bytes:
