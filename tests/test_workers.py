@@ -329,11 +329,11 @@ def test_two_workers_resume_bit_for_bit_with_the_recorded_data(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('victim, number', [(0, signal.SIGSTOP), (1, signal.SIGKILL)])
 def test_a_worker_that_is_killed_or_stopped_ends_the_other(victim, number, workspace):
-    args = ['--epoch', 1000, '--worker_timeout', 4, '--out_name', f'fault{victim}']
+    args = ['--epoch', 800, '--worker_timeout', 10, '--out_name', f'fault{victim}']
     with started(2, *args, cwd=workspace) as processes:
         wait_for_iteration(processes[0], 5)
         processes[victim].send_signal(number)
-        result = processes[1 - victim].wait(30)
+        result = processes[1 - victim].wait(60)
     assert result.returncode == 1
     line = result.stderr.splitlines()[-1]
     assert line.startswith(f'main.py: no answer from worker {victim} (127.0.0.1:')
