@@ -219,9 +219,7 @@ def run(argv=None, model=DCGAN):
     arguments = sys.argv if argv is None else argv
     asked = {argument.lstrip('-') for argument in arguments[1:] if argument[:1] == '-'}
     if asked & {'h', 'help', 'helpshort', 'helpfull'}:
-        is_full = 'helpfull' in asked
-        describe = command_line.full_help if is_full else command_line.short_help
-        print(describe(__doc__, TABLE))
+        command_line.print_help(__doc__, TABLE, 'helpfull' in asked)
         sys.exit()
     gc.collect()  # the graphs of earlier runs
     TABLE.define()

@@ -608,6 +608,14 @@ def test_help_fits_on_a_screen_and_full_help_describes_all_flags_by_groups(tmp_p
             assert all(title in result.stdout for title in titles)
 
 
+def test_help_ends_quietly_where_nobody_reads_on(tmp_path):
+    line = command('main.py', '--helpfull')
+    with subprocess.Popen(line, **with_pipes(tmp_path)) as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == ''
+    assert process.returncode == 0
+
+
 def test_flags_have_marks_that_are_known():
     for flag in main.TABLE.table.values():
         assert set(flag.marks.split()) <= set(MARKS), flag.name

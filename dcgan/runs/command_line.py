@@ -9,7 +9,7 @@ from dcgan.runs.flags_json import FOLDERS, NAME
 from dcgan.util.errors import UserError, printable
 from dcgan.util.files import expand_path
 from dcgan.util.flags import Flags
-from dcgan.util.output import print_line
+from dcgan.util.output import abandon_output, print_line
 
 WIDTH = 80  # of --help, in characters
 # what switches are called today, when they are off and when they are on
@@ -109,6 +109,15 @@ def print_flags(config, flags: Flags) -> None:
     path = os.path.join(config.out_dir, NAME)
     if os.path.exists(path):
         print_line(f' [*] The run has recorded all flags, also defaults, in {path}')
+
+
+def print_help(introduction: str, flags: Flags, is_full: bool) -> None:
+    """Print --helpfull or --help."""
+    text = (full_help if is_full else short_help)(introduction, flags)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head` has read all that it shows
+        abandon_output()
 
 
 def short_help(introduction: str, flags: Flags) -> str:
