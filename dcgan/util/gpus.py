@@ -32,7 +32,8 @@ def _listed_by(program):
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         options = {'stdin': subprocess.DEVNULL, 'errors': 'replace', 'timeout': 5}
         output = subprocess.run([program, '-L'], capture_output=True, **options).stdout
-    return re.findall(r'^GPU \d+: .*?(?= \(UUID|$)', output, re.M) or ['']
+    found = re.findall(r'^GPU \d+: .*?(?= \(UUID|$)', output, re.M)
+    return found or [''] * ('No devices' not in output)
 
 
 def visible_gpus() -> list[str]:
