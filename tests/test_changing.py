@@ -146,6 +146,7 @@ def test_a_loss_that_is_set_is_the_loss_that_is_trained_and_printed(workspace):
     assert saved['generator/g_h4/biases'].any()
 
 
+@pytest.mark.slow
 def test_both_ways_to_train_have_the_same_losses(workspace):
     args = ['--learning_rate', 0, '--dataset', 'set']
     train(workspace, 'fused', DCGAN, *args)

@@ -292,6 +292,7 @@ def test_every_number_of_samples_that_the_flag_admits_is_evaluated(workspace, co
         assert grid.height == 18 * min(count, 16)
 
 
+@pytest.mark.slow
 def test_sets_of_the_least_size_and_of_one_class_are_evaluated(tiny_copy):
     for number, labels in enumerate(([0] * 8, [0] * 7 + [3], [0] * 20 + [3])):
         shutil.rmtree(tiny_copy / 'data' / 'set')

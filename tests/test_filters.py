@@ -163,6 +163,7 @@ def test_an_error_leaves_the_trained_weights_as_they_were(sess, of_folder):
     assert all(map(np.array_equal, before, sess.run(of_folder.variables)))
 
 
+@pytest.mark.slow
 def test_main_draws_filters_of_any_run_from_its_data(tiny_copy):
     def draw(name, *args):
         result = run_in_process('--out_name', name, *args, '--seed', 3, cwd=tiny_copy)

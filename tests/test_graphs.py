@@ -292,6 +292,7 @@ tf.saved_model.save(words, sys.argv[1] + '/words', signatures=words.__call__)
 """
 
 
+@pytest.mark.slow
 def test_models_of_tensorflow_2_give_features_or_tell_how(tmp_path):
     (tmp_path / 'words.txt').write_text('one\ntwo\n')
     result = run_code(KERAS, tmp_path, cwd=tmp_path)

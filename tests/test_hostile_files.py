@@ -229,6 +229,7 @@ def test_a_broken_neighbour_is_left_out_where_the_newest_run_is_looked_for(tiny_
         )
 
 
+@pytest.mark.slow
 def test_no_pipe_in_place_of_a_file_of_a_run_is_waited_for(tiny_copy):
     run = tiny_copy / 'out' / 'set'
     names = 'model.b8-3.index', 'model.b8-2.data-00000-of-00001', 'checkpoint'

@@ -95,6 +95,7 @@ def test_flags_json_holds_all_flags_sorted_and_indented(tiny_runs):
     assert text == json.dumps(flags, indent=4, sort_keys=True)
 
 
+@pytest.mark.slow
 def test_celeba_lists_workers_and_cache_work_together(tmp_path):
     folder = tmp_path / 'data' / 'faces'
     write_images(folder, count=12, ending='jpg')
@@ -111,6 +112,7 @@ def test_celeba_lists_workers_and_cache_work_together(tmp_path):
         assert ('cache: 100%' in result.stderr) == builds_cache
 
 
+@pytest.mark.slow
 def test_run_folders_may_have_names_that_tensorflow_takes_for_patterns(tmp_path):
     name = 'v2 [1] a*b? back\\slash \xe9'
     write_idx_set(tmp_path / f'data {name}' / f'set {name}', count=8)

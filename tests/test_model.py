@@ -616,6 +616,7 @@ def test_training_goes_on_without_xla_where_it_cannot_compile(
     assert 'XLA cannot compile here (' in printed and 'compiles the' not in printed
 
 
+@pytest.mark.slow
 def test_what_is_drawn_ahead_of_training_is_undone_at_its_end(cats):
     dcgan, config = cats
     draws = []

@@ -238,6 +238,7 @@ def test_the_gradient_of_the_penalty_is_that_of_tensorflow_ops(
         assert np.abs(fast - expected).max() <= limit * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_d_minimizes_the_penalty_as_well(make_dcgan):
     weights = []
     for r1 in (0, 1000):
@@ -337,6 +338,7 @@ def test_a_recipe_leaves_the_layers_of_weights_as_they_are(workspace, monkeypatc
     assert ' --layers auto' in use(workspace, 'new', *best)
 
 
+@pytest.mark.slow
 def test_the_recipe_of_few_images_changes_them_before_d(tmp_path):
     write_images(tmp_path / 'data' / 'cats', count=8)
     printed = use(tmp_path, 'cats', *TRAIN, '--recipe', 'best', '--epoch', 1)

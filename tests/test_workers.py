@@ -145,6 +145,7 @@ def have_close_gradients(one, chief, error, network=''):
     )
 
 
+@pytest.mark.slow
 def test_three_workers_have_the_numbers_of_one(groups, monkeypatch):
     monkeypatch.setattr('dcgan.compute.workers.LARGE', 1 << 14)
     (one,) = trained(groups[1], WIDE)  # without learning, no rounding is amplified
@@ -497,6 +498,7 @@ def test_a_worker_that_sends_no_first_message_is_named():
     assert pair[1].exchange(1) == [0, 1]  # ends what the first one waits for
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_before_the_weights_are_shared_is_named(tmp_path):
     tasks, script = local_tasks(2), tmp_path / 'worker.py'
     script.write_text("""
