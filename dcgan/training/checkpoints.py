@@ -153,6 +153,11 @@ def _is_v1(path):
     return False
 
 
+def _is_whole(path):
+    """Whether a checkpoint has its data and its index. The data are deleted first."""
+    return _is_v1(path) or len(glob.glob(f'{glob.escape(path)}.[di]*')) > 1
+
+
 def _listed_checkpoints(checkpoint_dir):
     """What the state file lists, newest first; not its folders: a run can be moved."""
     with contextlib.suppress(OSError, ValueError):  # the state file is corrupt
@@ -184,7 +189,7 @@ def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
             advice = f'{steps} or, after --train with --evaluate_freq N, {BEST}'
             raise UserError(f'{problem}; --resume_step takes one of {advice}')
         paths = [path for path in paths if step_of(path) == int(step)]
-    with_index = [*filter(index_of, paths)]
+    whole = [*filter(_is_whole, paths)]
     for path in paths:
         try:
             step_of(path)
@@ -197,7 +202,7 @@ def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
         for error in failures:
             print_line(f' [!] {error}; using {os.path.basename(path)}')
         return path
-    is_replaced = not all(map(index_of, with_index))
+    is_replaced = not all(map(_is_whole, whole))
     if is_replaced and tries > 1:  # by a run that is training: look again
         return newest_checkpoint(folder, step, tries - 1)
     if failures:
@@ -223,8 +228,8 @@ def read_usable(read: Callable[[str], Any], folder: str, step=None, path=None) -
         try:
             return read(path)
         except UserError:
-            if _is_v1(path) or len(glob.glob(f'{glob.escape(path)}.[di]*')) > 1:
-                raise  # its files are there
+            if _is_whole(path):
+                raise
             path = usable_checkpoint(folder, step)
     return read(path)
 
