@@ -330,7 +330,7 @@ def test_two_workers_resume_bit_for_bit_with_the_recorded_data(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('victim, number', [(0, signal.SIGSTOP), (1, signal.SIGKILL)])
 def test_a_worker_that_is_killed_or_stopped_ends_the_other(victim, number, workspace):
-    args = ['--epoch', 800, '--worker_timeout', 10, '--out_name', f'fault{victim}']
+    args = ['--epoch', 1000, '--worker_timeout', 10, '--out_name', f'fault{victim}']
     with started(2, *args, cwd=workspace) as processes:
         wait_for_iteration(processes[0], 5)
         processes[victim].send_signal(number)
