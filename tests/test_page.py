@@ -18,6 +18,7 @@ import types
 import urllib.request
 from concurrent import futures
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def served(workspace, *args):
     """(process, port, query of the address) of a page, which Ctrl-C ends."""
     args = ['--out_name', 'set', '--page', '--page_port', 0, *args]
     with start('main.py', *args, cwd=workspace) as process:
-        while not (found := re.search(r':(\d+)/(\S*) \(ready', process.output())):
+        lines = re.compile(r':(\d+)/(\S*) \(ready.*NAME/PATH/', re.DOTALL)
+        while not (found := lines.search(process.output())):
             assert process.is_alive, process.wait().stderr
             time.sleep(0.02)
         yield process, int(found[1]), found[2]
@@ -614,6 +616,19 @@ def test_other_machines_need_the_token_until_ctrl_c(workspace):
         assert ask(port, '/')[0] == 403
         silent = socket.create_connection(('127.0.0.1', port))
     silent.close()
+
+
+@pytest.mark.parametrize('part', ['(ready', 'Jupyter', 'PATH'])
+def test_ctrl_c_ends_a_page_as_soon_as_its_address_is_read(workspace, part):
+    def print_and_interrupt(line):
+        print(line)
+        if part in line:
+            signal.raise_signal(signal.SIGINT)
+
+    with mock.patch('dcgan.page.server.print_line', print_and_interrupt):
+        args = ['--out_name', 'set', '--page', '--page_port', 0]
+        result = run_in_process(*args, cwd=workspace)
+    assert result.returncode == 0 and result.stdout.endswith('The page has ended\n')
 
 
 @pytest.mark.parametrize(

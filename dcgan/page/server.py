@@ -251,13 +251,14 @@ def serve(dcgan, config, flags) -> None:
         if not server.is_local:
             who = 'other machines that know the token, which travels unencrypted'
             print_line(f' [!] {config.page_host}: the page is open to {who}')
-        ready = f'ready in {time.perf_counter() - start:.1f} s'
-        print_line(f' [*] {server.address()} ({ready}; Ctrl-C ends it)')
+        seconds = time.perf_counter() - start
         hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX', '/')
         port, query = server.server_address[1], f'?token={server.token}'
-        print_line(f' [*] through Jupyter: https://NAME{hub}proxy/{port}/{query}')
-        print_line(f' [*] through another proxy: https://NAME/PATH/{query}')
-        try:
+        try:  # who reads the address may press Ctrl-C before all lines are printed
+            ready = f'ready in {seconds:.1f} s; Ctrl-C ends it'
+            print_line(f' [*] {server.address()} ({ready})')
+            print_line(f' [*] through Jupyter: https://NAME{hub}proxy/{port}/{query}')
+            print_line(f' [*] through another proxy: https://NAME/PATH/{query}')
             server.serve_forever()
         except Interrupted as interrupted:
             if interrupted.number != signal.SIGINT:
