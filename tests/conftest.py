@@ -247,6 +247,17 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     )
 
 
+def interrupting(module, part, number=signal.SIGINT):
+    """Have `module` send this process a signal when it prints a line with `part`."""
+
+    def print_and_interrupt(line):
+        print(line)
+        if part in line:
+            signal.raise_signal(number)
+
+    return mock.patch(f'{module}.print_line', print_and_interrupt)
+
+
 @contextlib.contextmanager
 def bounded(seconds=10, kibibytes=1 << 20):
     """Fail if the block takes longer, or needs more memory than was used before."""

@@ -670,16 +670,25 @@ import sys
 from dcgan.data.dataset import open_dataset
 open_dataset(sys.argv[1], None, (64, 64), (8, 8), 0, 0, cache=True)
 """
+KILLED = """
+import os, signal
+from dcgan.data.image_folder import ImageSet
+decode_all = ImageSet._decode_all
+def killed(dataset, progress):
+    yield next(decode_all(dataset, progress))
+    os.kill(os.getpid(), signal.SIGKILL)
+ImageSet._decode_all = killed
+"""
 
 
 @pytest.mark.slow
 def test_runs_build_the_cache_once_and_anew_after_a_kill(tmp_path):
     write_images(tmp_path, count=300, size=(200, 200))
-    command = [sys.executable, '-c', BUILD, str(tmp_path)]
-    killed = subprocess.Popen(command, cwd=ROOT, **PIPES)
-    assert wait_until(lambda: list(tmp_path.glob('.cache/.*-*')))
-    killed.kill()
-    killed.communicate()
+    killed, command = (
+        [sys.executable, '-c', c, tmp_path] for c in (KILLED + BUILD, BUILD)
+    )
+    assert subprocess.run(killed, cwd=ROOT, **PIPES).returncode == -signal.SIGKILL
+    assert list(tmp_path.glob('.cache/.*-*'))
     assert not cache_files(tmp_path)
     both = [subprocess.Popen(command, cwd=ROOT, **PIPES) for _ in range(2)]
     outputs = [process.communicate() for process in both]

@@ -18,11 +18,10 @@ import types
 import urllib.request
 from concurrent import futures
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import SMALL, printed_paths, run_in_process, start
+from conftest import SMALL, interrupting, printed_paths, run_in_process, start
 from PIL import Image, ImageSequence
 
 from dcgan.page import server
@@ -620,12 +619,7 @@ def test_other_machines_need_the_token_until_ctrl_c(workspace):
 
 @pytest.mark.parametrize('part', ['(ready', 'Jupyter', 'PATH'])
 def test_ctrl_c_ends_a_page_as_soon_as_its_address_is_read(workspace, part):
-    def print_and_interrupt(line):
-        print(line)
-        if part in line:
-            signal.raise_signal(signal.SIGINT)
-
-    with mock.patch('dcgan.page.server.print_line', print_and_interrupt):
+    with interrupting('dcgan.page.server', part):
         args = ['--out_name', 'set', '--page', '--page_port', 0]
         result = run_in_process(*args, cwd=workspace)
     assert result.returncode == 0 and result.stdout.endswith('The page has ended\n')
