@@ -218,9 +218,6 @@ def run(argv=None, model=DCGAN):
     """
     arguments = sys.argv if argv is None else argv
     asked = {argument.lstrip('-') for argument in arguments[1:] if argument[:1] == '-'}
-    if asked & {'h', 'help', 'helpshort', 'helpfull'}:
-        command_line.print_help(__doc__, TABLE, 'helpfull' in asked)
-        sys.exit()
     gc.collect()  # the graphs of earlier runs
     TABLE.define()
     handlers = {n: signal.signal(n, interrupt) for n in stop_signals()}
@@ -228,6 +225,9 @@ def run(argv=None, model=DCGAN):
     escape_output()
     ignore_pillow_warnings()
     try:
+        if asked & {'h', 'help', 'helpshort', 'helpfull'}:
+            command_line.print_help(__doc__, TABLE, 'helpfull' in asked)
+            sys.exit()
         todays = command_line.todays_arguments(arguments)
         tf.app.run(lambda argv: main(argv, model), todays)
     except FORESEEN as error:

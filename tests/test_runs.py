@@ -369,12 +369,13 @@ def test_run_whose_data_goes_away_saves_what_it_has_done(workspace, run_copy):
 
 @pytest.mark.slow
 def test_full_disk_under_the_output_is_named(workspace):
-    line = command('main.py', *TRAIN, '--out_name', 'full')
-    with open('/dev/full', 'w') as full:
-        result = subprocess.run(line, **{**with_pipes(workspace), 'stdout': full})
-    assert result.returncode == 1
-    message = 'main.py: standard output: cannot be written (No space left on device)'
-    assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
+    for args in ['--help'], [*TRAIN, '--out_name', 'full']:
+        line = command('main.py', *args)
+        with open('/dev/full', 'w') as full:
+            result = subprocess.run(line, **{**with_pipes(workspace), 'stdout': full})
+        assert result.returncode == 1
+        message = 'main.py: standard output: cannot be written (No space left on '
+        assert result.stderr.startswith(message) and result.stderr.count('\n') == 1
 
 
 @pytest.mark.slow
