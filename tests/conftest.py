@@ -247,15 +247,20 @@ def run_in_process(*args, cwd, model=DCGAN, with_curves=False):
     )
 
 
-def interrupting(module, part, number=signal.SIGINT):
-    """Have `module` send this process a signal when it prints a line with `part`."""
+def at_line(module, part, act):
+    """Have `act` called when `module` has printed a line with `part`."""
 
-    def print_and_interrupt(line):
+    def print_and_act(line):
         print(line)
         if part in line:
-            signal.raise_signal(number)
+            act()
 
-    return mock.patch(f'{module}.print_line', print_and_interrupt)
+    return mock.patch(f'{module}.print_line', print_and_act)
+
+
+def interrupting(module, part, number=signal.SIGINT):
+    """Have this process get a signal when `module` has printed a line with `part`."""
+    return at_line(module, part, lambda: signal.raise_signal(number))
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = body[: len(body) // 2]
         if mode == 'stall' and len(body) > 20000:
             self.wfile.write(body[:20000])
-            return time.sleep(1)
+            return self.rfile.read(1)  # returns when the client has gone
         step = len(body) // 10 + 1 if mode == 'slow' else len(body)
         for i in range(0, len(body), step):
             self.wfile.write(body[i : i + step])
@@ -118,7 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr('dcgan.data.resumable_download.PAUSE', 0.01)
-    monkeypatch.setattr('dcgan.data.resumable_download.TIMEOUT', 0.5)
+    monkeypatch.setattr('dcgan.data.resumable_download.TIMEOUT', 60)
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
@@ -187,8 +187,10 @@ def download_file(server, tmp_path):
     ],
 )
 def test_download_is_resumed_at_the_same_byte_despite_difficult_servers(
-    mode, there, ranges, download_file, server, tmp_path
+    mode, there, ranges, download_file, server, tmp_path, monkeypatch
 ):
+    if mode in ('slow', 'stall'):
+        monkeypatch.setattr('dcgan.data.resumable_download.TIMEOUT', 0.9)
     if there:
         (tmp_path / 'file.part').write_bytes(server.files['file'][:there])
     assert download_file(mode)
@@ -661,7 +663,7 @@ def test_download_resumes_after_a_kill(server, tmp_path, data):
     command = [sys.executable, '-c', code, 'lsun', '--mirror']
     options = with_pipes(tmp_path, PYTHONPATH=str(ROOT))
     part = data / '.lsun.part' / 'bedroom_train_lmdb.zip.part'
-    with subprocess.Popen([*command, server.url('slow')], **options) as process:
+    with subprocess.Popen([*command, server.url('stall')], **options) as process:
         while not (part.exists() and part.stat().st_size):
             time.sleep(0.01)
         process.kill()

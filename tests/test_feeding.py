@@ -39,11 +39,13 @@ def test_labels_are_queued_and_a_batch_can_be_fed_in_place_of_those_in_the_queue
 
 
 def test_only_a_few_batches_are_drawn_ahead(sess):
-    drawn, has_drawn_more = [], threading.Event()
+    drawn, has_drawn_enough, has_drawn_more = [], threading.Event(), threading.Event()
 
     def source():
         for i in range(9):
             drawn.append(i)
+            if len(drawn) == BATCHES_AHEAD + 1:
+                has_drawn_enough.set()
             if len(drawn) > BATCHES_AHEAD + 1:
                 has_drawn_more.set()
             yield batch(i), i
@@ -51,7 +53,7 @@ def test_only_a_few_batches_are_drawn_ahead(sess):
     batches = BatchQueue([2, 1, 1, 1], False, 3)
     feeder = fed_ahead(sess, batches, source())
     assert next(feeder) == 0
-    assert not has_drawn_more.wait(0.3) and len(drawn) == BATCHES_AHEAD + 1
+    assert has_drawn_enough.wait(9) and not has_drawn_more.wait(0.3)
     assert next(feeder) == 1
     assert has_drawn_more.wait(9)
     feeder.close()

@@ -18,6 +18,7 @@ import types
 import urllib.request
 from concurrent import futures
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -383,9 +384,10 @@ def test_no_path_of_a_client_is_opened(port):
 def raw(port, *pieces):
     """All that comes back for a request in pieces, which ends there."""
     with socket.create_connection(('127.0.0.1', port), timeout=60) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):  # it can answer before it has all
+            for piece in pieces:
+                connection.sendall(piece)
+            connection.shutdown(socket.SHUT_WR)
         return b''.join(iter(lambda: connection.recv(1 << 16), b''))
 
 
@@ -545,12 +547,15 @@ def test_a_client_that_takes_too_long_is_told_so(hasty, start, more):
 
 @pytest.mark.parametrize('size', [0, 100])
 def test_a_client_that_does_not_read_loses_its_connection(hasty, size):
-    assert len(ask(hasty.server_address[1], '/progress.gif')[1]) == 20 << 20
+    with mock.patch.multiple(server, PAUSE=60, TOTAL=60):
+        assert len(ask(hasty.server_address[1], '/progress.gif')[1]) == 20 << 20
+    earlier = {*hasty._held}
     with contextlib.closing(socket.socket()) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(hasty.server_address)
         client.sendall(b'GET /progress.gif HTTP/1.1\r\nHost: localhost\r\n\r\n')
-        connection = wait_for_connections(hasty, 1)[-1]
+        wait_until(lambda: {*hasty._held} - earlier)
+        (connection,) = {*hasty._held} - earlier
         received = 0
         while connection.fileno() >= 0:
             time.sleep(0.01)
@@ -558,23 +563,26 @@ def test_a_client_that_does_not_read_loses_its_connection(hasty, size):
     assert received < 20 << 20
 
 
-def wait_for_connections(server, count):
-    """The connections of a server, when there are so many."""
-    wait_until(lambda: len(server._held) >= count)
-    return [*server._held]
+def test_idle_clients_stop_others_for_a_moment_only(hasty, monkeypatch):
+    have_all_come, wait_for = threading.Event(), server.Handler._wait_for
 
+    def wait_for_all(*args):
+        have_all_come.wait(60)
+        return wait_for(*args)
 
-def test_idle_clients_stop_others_for_a_moment_only(hasty):
+    monkeypatch.setattr(server.Handler, '_wait_for', wait_for_all)
     with contextlib.ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS):
             silent = socket.create_connection(hasty.server_address)
             stack.enter_context(silent)
             silent.sendall(b'POST /samples HTTP/1.1\r\nHost: localhost\r\n')
-        wait_for_connections(hasty, MAX_CONNECTIONS)
+        wait_until(lambda: len(hasty._held) == MAX_CONNECTIONS)
         with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
             assert not ask(hasty.server_address[1], '/')  # one too many
+        have_all_come.set()
         wait_until(lambda: all(c.fileno() < 0 for c in [*hasty._held]))
-        assert ask(hasty.server_address[1], '/')[0] == 200
+        with mock.patch.multiple(server, PAUSE=60, TOTAL=60):
+            assert ask(hasty.server_address[1], '/')[0] == 200
 
 
 def test_another_machine_has_a_part_of_the_connections_and_a_proxy_has_all():
@@ -650,7 +658,7 @@ def test_a_port_in_use_is_named_or_left_to_others():
         with pytest.raises(UserError, match=f'port {used}: .*; give another host'):
             Server(None, '127.0.0.1', used)
         with Server(None, '127.0.0.1', None) as other:
-            assert other.server_address[1] > used
+            assert other.server_address[1] != used
 
 
 @pytest.mark.slow

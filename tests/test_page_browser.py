@@ -159,8 +159,8 @@ def test_a_walk_goes_from_picture_to_picture(page, workspace):
     assert_command_draws(page, 'walk', workspace, '--z_file walk.npz')
     page.click('#play')
     first = page.get_attribute('#animation .cell', 'style')
-    page.wait_for_timeout(250)
-    assert page.get_attribute('#animation .cell', 'style') != first
+    moves = "s => document.querySelector('#animation .cell').getAttribute('style') != s"
+    page.wait_for_function(moves, arg=first)
     click(page, '#walk-stops .cell:nth-child(2)')
     assert page.locator('#walk .cell').count() == 5
 

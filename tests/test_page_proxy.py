@@ -70,12 +70,13 @@ def nginx(page, tmp_path_factory):
     """The address of an nginx before the page. Its tests are skipped without one."""
     if not (NGINX and shutil.which('openssl')):
         pytest.skip('no nginx or openssl here')
-    folder, port = tmp_path_factory.mktemp('nginx'), free_port()
-    text = CONFIGURATION.replace('NGINX', str(port)).replace('PAGE', str(page[0]))
-    (folder / 'nginx.conf').write_text(text)
+    folder = tmp_path_factory.mktemp('nginx')
     key = 'openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out c.pem -days 1'
     command = [*key.split(), '-subj', '/CN=localhost']
     subprocess.run(command, cwd=folder, check=True, stderr=subprocess.DEVNULL)
+    port = free_port()
+    text = CONFIGURATION.replace('NGINX', str(port)).replace('PAGE', str(page[0]))
+    (folder / 'nginx.conf').write_text(text)
     with started(port, NGINX, '-p', str(folder), '-c', 'nginx.conf', '-e', 'error.log'):
         yield f'https://{HOST}:{port}'
 

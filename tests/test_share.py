@@ -1,11 +1,12 @@
 """The page as a folder of files, which draws in the browser."""
 
 import contextlib
+import http.server
 import io
 import json
 import os
-import subprocess
-import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from conftest import ROOT, run_in_process, use
 from PIL import Image
 from test_page import run_main
 from test_page_browser import Z, click, download, opened, picture, press, settle, z_of
-from test_page_proxy import free_port, started
 
 from dcgan.page.share import RUNTIME
 from dcgan.util.z import Z_DISTRIBUTIONS, gen_random
@@ -29,14 +29,14 @@ def shared(browser, workspace, run):
     """The page of a run that is shared, behind a plain web server."""
     if not WEB.is_dir():
         pytest.skip('no onnxruntime-web')
-    folder, port = workspace / f'web_{run}', free_port()
+    folder = workspace / f'web_{run}'
     use(workspace, run, '--share', folder, '--share_runtime', WEB)
-    server = [sys.executable, '-m', 'http.server', str(port), '-b', '127.0.0.1']
-    with (
-        started(port, *server, cwd=folder, stdout=subprocess.DEVNULL),
-        opened(browser, f'http://127.0.0.1:{port}/') as page,
-    ):
-        yield page
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with opened(browser, f'http://127.0.0.1:{server.server_port}/') as page:
+            yield page
+        server.shutdown()
 
 
 @pytest.fixture

@@ -467,23 +467,24 @@ def test_a_worker_of_another_cluster_is_told_from_one_of_this(groups):
         {'worker': [one, two.replace('127.0.0.1', socket.gethostname())]},
     ):
         tasks = [task for task in list_tasks(jobs) if task.address in (one, two)]
-        reasons = {absence(task) for task in tasks}
+        reasons = {absence(task, 60) for task in tasks}
         assert reasons == {'a worker of another training or TF_CONFIG answers'}
     spelled = [address.replace('127.0.0.1', 'LOCALHOST') for address in (one, two)]
-    assert not any(map(absence, list_tasks({'worker': spelled})))
+    assert not any(absence(t, 60) for t in list_tasks({'worker': spelled}))
 
 
 def test_who_is_waited_for_is_said_again_when_the_reason_changes(capsys):
     task = local_tasks(1)[0]
     with contextlib.ExitStack() as stack:
-        programs = iter([answering(b'SSH-2.0-x\r\n', port=int(task.address[10:]))])
+        programs = [answering(b'SSH-2.0-x\r\n', port=int(task.address[10:]))]
 
         def check():
-            for program in programs:
-                stack.enter_context(program)
+            if not programs:
+                raise UserError('enough')
+            stack.enter_context(programs.pop())
 
-        with pytest.raises(UserError, match='something else answers'):
-            wait_for([task], 1, check)
+        with pytest.raises(UserError, match='enough'):
+            wait_for([task], 60, check)
     lines = [f' [*] Waiting for {task}: Connection refused']
     lines += [f' [*] Waiting for {task}: something else answers, not TensorFlow']
     assert capsys.readouterr().out.splitlines() == lines
@@ -491,8 +492,9 @@ def test_who_is_waited_for_is_said_again_when_the_reason_changes(capsys):
 
 def test_a_worker_that_sends_no_first_message_is_named():
     tasks = local_tasks(2)
-    pair = [Workers(Cluster(tasks, i), 1) for i in range(2)]
+    pair = [Workers(Cluster(tasks, i), 60) for i in range(2)]
     together(lambda workers: workers.connect(), pair)
+    pair[0].timeout = 1
     with pytest.raises(UserError, match=r'no message from worker 1 \(127'):
         pair[0].exchange(0)
     assert pair[1].exchange(1) == [0, 1]  # ends what the first one waits for
@@ -508,12 +510,14 @@ from dcgan.compute.workers import Workers
 workers = Workers(read_cluster(os.environ['TF_CONFIG']))
 workers.connect()
 workers.exchange(0)
-os.kill(os.getpid(), signal.SIGSTOP)
+signal.pause()
 """)
-    chief = Workers(Cluster(tasks, 0), 2)
-    with start(script, cwd=tmp_path, TF_CONFIG=tf_config(tasks, 1)):
+    chief = Workers(Cluster(tasks, 0), 60)
+    with start(script, cwd=tmp_path, TF_CONFIG=tf_config(tasks, 1)) as worker:
         chief.connect()
         chief.exchange(0)
+        worker.send_signal(signal.SIGSTOP)
+        chief.timeout = 2
         with tf.Graph().as_default():
             tf.get_variable('w', [2])
             with (
