@@ -176,20 +176,19 @@ def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
     None where there is none. Prints which ones are corrupt. Raises UserError if all
     are, or if the one of `step` is or does not exist.
     """
-    best, paths, failures = os.path.join(folder, BEST), checkpoints(folder), []
+    best, listed, failures = os.path.join(folder, BEST), checkpoints(folder), []
     if step == BEST and index_files(best):
         return newest_checkpoint(best)
     if step is None:
-        paths += checkpoints(best)
+        paths = [*listed, *checkpoints(best)]
     else:
-        steps = sorted(map(step_of, paths))
+        steps = sorted(map(step_of, listed))
         if str(step) not in map(str, steps):
             which = BEST if step == BEST else f'of iteration {step}'
             problem = f'{folder}: has no checkpoint {which}'
             advice = f'{steps} or, after --train with --evaluate_freq N, {BEST}'
             raise UserError(f'{problem}; --resume_step takes one of {advice}')
-        paths = [path for path in paths if step_of(path) == int(step)]
-    whole = [*filter(_is_whole, paths)]
+        paths = [path for path in listed if step_of(path) == int(step)]
     for path in paths:
         try:
             step_of(path)
@@ -202,8 +201,8 @@ def newest_checkpoint(folder: str, step=None, tries=TRIES) -> str | None:
         for error in failures:
             print_line(f' [!] {error}; using {os.path.basename(path)}')
         return path
-    is_replaced = not all(map(_is_whole, whole))
-    if is_replaced and tries > 1:  # by a run that is training: look again
+    # a run that is training lists a new one before it deletes an old one
+    if checkpoints(folder) != listed and tries > 1:
         return newest_checkpoint(folder, step, tries - 1)
     if failures:
         raise failures[0]

@@ -13,15 +13,18 @@ from dcgan.util.files import open_file
 from dcgan.util.output import print_line
 
 
-def lock_folder(folder: str, reason: str = '') -> Callable[[], None]:
+def lock_folder(
+    folder: str, reason: str = '', seconds: float = 0
+) -> Callable[[], None]:
     """Lock a folder, until the returned function is called or this process ends.
 
-    If another process has locked it, this prints `reason` and waits or, without a
-    reason, raises filelock.Timeout. Without locks, raises another OSError.
+    If another process has locked it, for `seconds` from now on, this prints `reason`
+    and waits or, without a reason, raises filelock.Timeout. Without locks, raises
+    another OSError.
     """
     lock = filelock.FileLock(os.path.join(folder, 'lock'))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=seconds)
     except filelock.Timeout:
         if not reason:
             raise
@@ -40,7 +43,7 @@ def lock_run(folder: str, flag: str) -> Callable[[], object]:
     """
     owner_path = os.path.join(folder, 'lock.owner')
     try:
-        unlock = lock_folder(folder)
+        unlock = lock_folder(folder, seconds=0.5)  # is_locked has it for an instant
     except filelock.Timeout:
         owner = 'another process'
         with contextlib.suppress(OSError), open_file(owner_path) as file:
