@@ -12,6 +12,29 @@ from test_page import run_main, served
 
 pytestmark = pytest.mark.slow
 Z = '#palette > div'  # the cells of the current z
+# what the page has begun: its timers, but for one of 10 s, and its requests
+PENDING = """
+const pending = window.pending = new Set(), {setTimeout, clearTimeout, fetch} = window;
+window.setTimeout = (act, ms, ...rest) => {
+  const timer = setTimeout(() => { pending.delete(timer); act(...rest); }, ms);
+  if (!(ms > 1000)) pending.add(timer);
+  return timer;
+};
+window.clearTimeout = timer => { pending.delete(timer); clearTimeout(timer); };
+window.fetch = (...request) => {
+  const answer = fetch(...request);
+  const end = () => setTimeout(() => pending.delete(answer), 50);
+  pending.add(answer);
+  answer.then(end, end);
+  return answer;
+};"""
+
+
+def new_tab(context):
+    """A tab for a page that `settle` can wait for."""
+    tab = context.new_page()
+    tab.add_init_script(PENDING)
+    return tab
 
 
 @contextlib.contextmanager
@@ -21,7 +44,7 @@ def opened(browser, address):
     Fails if anything is printed in the browser, or asked of another server.
     """
     with browser.new_context(viewport={'width': 1200, 'height': 900}) as context:
-        page, printed, hosts = context.new_page(), [], set()
+        page, printed, hosts = new_tab(context), [], set()
         page.on('pageerror', lambda error: printed.append(str(error)))
         page.on('console', lambda message: printed.append(message.text))
         page.on('request', lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -48,9 +71,9 @@ def page(browser, address):
 def settle(page):
     """Wait until all panels are drawn, and the address is saved."""
     page.wait_for_selector('#grid .cell')
-    page.wait_for_timeout(500)
-    page.wait_for_selector('[aria-busy=true]', state='detached')
-    page.wait_for_load_state('networkidle')
+    page.wait_for_function(
+        "() => !pending.size && !document.querySelector('[aria-busy=true]')"
+    )
 
 
 def click(page, *selectors):
@@ -217,7 +240,7 @@ def test_the_z_of_an_uploaded_picture_becomes_the_current_one(page, workspace):
 
 def test_what_is_no_picture_or_no_answer_of_the_page_is_explained(browser, address):
     with browser.new_context() as context:
-        page = context.new_page()
+        page = new_tab(context)
         page.goto(address)
         settle(page)
         assert 'not a readable image' in found(page, 'x.png', b'some text')

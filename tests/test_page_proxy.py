@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import HOST, clean_environment
 from test_page import served
-from test_page_browser import picture, settle
+from test_page_browser import new_tab, picture, settle
 
 pytestmark = pytest.mark.slow
 NGINX = shutil.which('nginx', path=f'{os.environ["PATH"]}:/usr/sbin')
@@ -97,7 +97,7 @@ def jupyter(tmp_path_factory):
 @pytest.fixture
 def tab(browser):
     with browser.new_context(ignore_https_errors=True) as context:
-        yield context.new_page()
+        yield new_tab(context)
 
 
 def assert_token_opens(tab, address, token):
