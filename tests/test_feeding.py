@@ -53,7 +53,8 @@ def test_only_a_few_batches_are_drawn_ahead(sess):
     batches = BatchQueue([2, 1, 1, 1], False, 3)
     feeder = fed_ahead(sess, batches, source())
     assert next(feeder) == 0
-    assert has_drawn_enough.wait(9) and not has_drawn_more.wait(0.3)
+    assert has_drawn_enough.wait(9)
+    assert not has_drawn_more.wait(0.3) and len(drawn) == BATCHES_AHEAD + 1
     assert next(feeder) == 1
     assert has_drawn_more.wait(9)
     feeder.close()

@@ -485,9 +485,11 @@ def test_who_is_waited_for_is_said_again_when_the_reason_changes(capsys):
 
         with pytest.raises(UserError, match='enough'):
             wait_for([task], 60, check)
-    lines = [f' [*] Waiting for {task}: Connection refused']
-    lines += [f' [*] Waiting for {task}: something else answers, not TensorFlow']
-    assert capsys.readouterr().out.splitlines() == lines
+        lines = [f' [*] Waiting for {task}: Connection refused']
+        lines += [f' [*] Waiting for {task}: something else answers, not TensorFlow']
+        assert capsys.readouterr().out.splitlines() == lines
+        with pytest.raises(UserError, match='something else answers'):
+            wait_for([task], 0, lambda: None)
 
 
 def test_a_worker_that_sends_no_first_message_is_named():

@@ -251,12 +251,11 @@ def serve(dcgan, config, flags) -> None:
         if not server.is_local:
             who = 'other machines that know the token, which travels unencrypted'
             print_line(f' [!] {config.page_host}: the page is open to {who}')
-        seconds = time.perf_counter() - start
+        ready = f'ready in {time.perf_counter() - start:.1f} s'
         hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX', '/')
         port, query = server.server_address[1], f'?token={server.token}'
         try:  # who reads the address may press Ctrl-C before all lines are printed
-            ready = f'ready in {seconds:.1f} s; Ctrl-C ends it'
-            print_line(f' [*] {server.address()} ({ready})')
+            print_line(f' [*] {server.address()} ({ready}; Ctrl-C ends it)')
             print_line(f' [*] through Jupyter: https://NAME{hub}proxy/{port}/{query}')
             print_line(f' [*] through another proxy: https://NAME/PATH/{query}')
             server.serve_forever()
